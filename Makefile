@@ -1,0 +1,53 @@
+# `make demo` and `make test` need git, make and Python >= 3.11; they set up everything else in .venv themselves.
+# Another interpreter: `make test PYTHON=python3.12`.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
+WORKERS ?= 2
+
+VENV := .venv
+BENCH_VENV := .venv-bench
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check test-slow bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+demo: $(VENV)/.installed  ## watch an agent learn to remember
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.installed  ## run the fast tests
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
+
+check: $(VENV)/.installed  ## check format, lint and types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy -p rlstm
+
+test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full products
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow
+
+bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contrib
+	@$(BENCH_VENV)/bin/python scripts/benchmark_recurrent_ppo.py
+
+clean:  ## remove builds and caches; environments and runs stay
+	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
+	@find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment is set up once, and again when the dependencies or their pins change. One pip command with the
+# constraints resolves everything, so no second torch is ever fetched.
+$(VENV)/.installed: EXTRA := dev
+$(BENCH_VENV)/.installed: EXTRA := bench
+$(VENV)/.installed $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'rlstm needs Python >= 3.11, but $(PYTHON) is "'"$$($(PYTHON) --version 2>&1)"'";' \
+			'name another: make PYTHON=/path/to/python' >&2; exit 1; }
+	@echo 'Installing into $(@D) ...' >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(EXTRA)]'
+	@touch $@

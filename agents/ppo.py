@@ -1,0 +1,274 @@
+"""Proximal policy optimisation with a recurrent policy.
+
+Sources: Schulman et al. 2017 (arXiv 1707.06347); advantages by Schulman et al. 2016 (arXiv 1506.02438).
+
+Implementation details, each with its origin:
+
+1.  Minibatches divide the environments, not the steps: every sequence is whole and starts from its stored state, so
+    backpropagation through time runs over the rollout (``memory.bptt_horizon`` shortens it).
+2.  The state carried into the next rollout is replayed with the new weights after the last epoch
+    (``refresh_states``), so it is not stale.
+3.  A truncated episode is bootstrapped with V(final observation), the state being the one before the reset
+    (Pardo et al. 2018, arXiv 1712.00378).
+4.  Advantages are normalised in each minibatch (OpenAI baselines).
+5.  The value loss is in the critic's units: with ``scale_rewards`` errors are divided by the deviation of discounted
+    returns (OpenAI baselines' VecNormalize, without its clipping). Rollouts stay in raw units.
+6.  Normaliser statistics change after the last epoch only, so the first ratio is exactly 1 up to rounding:
+    ``train/first_ratio_error``.
+7.  The first rollout only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
+8.  Adam with ε = 1e-5 and optional linear annealing of the learning rate; gradients clipped by their global norm
+    (OpenAI baselines).
+9.  Epochs end early once the KL estimate passes 1.5 ``target_kl`` (Spinning Up, Stable-Baselines3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlstm.errors import NonFiniteError
+from rlstm.losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
+from rlstm.policies import RecurrentPolicy
+from rlstm.returns import discounted_sums, explained_variance, gae
+from rlstm.rollouts import Carry, Rollout
+from rlstm.trees import tree_leaves
+
+__all__ = ["PPO", "PPOConfig"]
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Recurrent proximal policy optimisation."""
+
+    num_steps: int = 128
+    """Steps T of a rollout in each environment."""
+
+    num_minibatches: int = 4
+    """Minibatches an epoch; each holds whole sequences, so this must divide num_envs."""
+
+    update_epochs: int = 4
+    """Passes over a rollout."""
+
+    learning_rate: float = 5e-4
+    """Adam's step size."""
+
+    anneal_lr: bool = False
+    """Lower the learning rate linearly to 0 over the run."""
+
+    gamma: float = 0.99
+    """Discount a step."""
+
+    gae_lambda: float = 0.95
+    """λ of the advantage estimate; 1 gives Monte Carlo returns."""
+
+    clip_coef: float = 0.2
+    """Half width ε of the clipped ratio."""
+
+    clip_vloss: float | None = None
+    """Clip the value's change to this range, in the critic's units. Default: no clipping."""
+
+    norm_adv: bool = True
+    """Normalise advantages in each minibatch."""
+
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+
+    max_grad_norm: float = 0.5
+    """Largest global norm of the gradient."""
+
+    target_kl: float | None = None
+    """End the epochs once the KL estimate passes 1.5 times this. Default: never."""
+
+    refresh_states: bool = True
+    """Replay the rollout with the new weights, so that the carried state is theirs."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("num_steps", "num_minibatches", "update_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
+        for name in ("learning_rate", "clip_coef", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+
+
+class PPO:
+    """The learner: owns a policy and an optimiser.
+
+    Args:
+        policy: What is trained.
+        config: The algorithm's constants.
+        num_envs: Environments B of every rollout.
+        total_steps: Environment steps of the run, for annealing.
+        generator: Draws the minibatches.
+
+    Raises:
+        ValueError: If the minibatches don't divide the environments.
+    """
+
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        config: PPOConfig,
+        *,
+        num_envs: int,
+        total_steps: int,
+        generator: torch.Generator,
+    ) -> None:
+        if num_envs % config.num_minibatches:
+            divisors = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
+            raise ValueError(
+                f"num_minibatches is {config.num_minibatches}, which does not divide num_envs {num_envs}: a minibatch "
+                f"holds whole sequences. Use one of {', '.join(map(str, divisors))}, or another num_envs."
+            )
+        self.policy = policy
+        self.config = config
+        self.generator = generator
+        self.num_updates = 0
+        self._total_updates = max(1, math.ceil(total_steps / (num_envs * config.num_steps)))
+        self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+        self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Train on one rollout and return the metrics by their tags.
+
+        Raises:
+            NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
+        """
+        config = self.config
+        if self.policy.lacks_statistics:
+            self._update_normalisers(rollout)
+            return {}
+        advantages = gae(
+            rollout.rewards,
+            rollout.values,
+            rollout.next_values,
+            rollout.credit_cuts,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+        )
+        returns = advantages + rollout.values
+        learning_rate = self._set_learning_rate()
+        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=self.policy.dtype))
+        steps, first_ratio_error, approx_kl = 0, 0.0, 0.0
+        for lanes in self._minibatches(rollout.num_envs):
+            if config.target_kl is not None and approx_kl > 1.5 * config.target_kl:
+                break
+            metrics = self._step(rollout.select(lanes), advantages[:, lanes], returns[:, lanes])
+            if steps == 0:
+                first_ratio_error = float(metrics["ratio_error"])
+            if config.target_kl is not None:
+                approx_kl = float(metrics["approx_kl"])
+            for name, value in metrics.items():
+                sums[name] = sums[name].to(value.device) + value
+            steps += 1
+        self.num_updates += 1
+        self._update_normalisers(rollout)
+        means = {f"train/{name}": float(total) / steps for name, total in sums.items() if name != "ratio_error"}
+        return {
+            **means,
+            "train/first_ratio_error": first_ratio_error,
+            "train/explained_variance": explained_variance(rollout.values[rollout.valid], returns[rollout.valid]),
+            "train/learning_rate": learning_rate,
+            "train/clip_range": config.clip_coef,
+            "train/n_updates": float(self.num_updates),
+        }
+
+    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+        """Replace the carried state by the one that the present weights give the same past."""
+        if not self.config.refresh_states:
+            return {}
+        refreshed = self.policy.replay_state(rollout)
+        pairs = list(zip(tree_leaves(refreshed), tree_leaves(carry.state), strict=True))
+        carry.state = refreshed
+        if not pairs:
+            return {}
+        drift = sum(float((new - old).square().mean()) for new, old in pairs) / len(pairs)
+        size = sum(float(new.square().mean()) for new, _ in pairs) / len(pairs)
+        return {"recurrent/state_rms": math.sqrt(size), "recurrent/state_staleness_rms": math.sqrt(drift)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the policy's weights."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "action_generator": self.policy.generator.get_state(),
+            "num_updates": self.num_updates,
+            "return_sums": self._return_sums,
+        }
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        self._optimizer.load_state_dict(values["optimizer"])
+        self.generator.set_state(values["generator"])
+        self.policy.generator.set_state(values["action_generator"])
+        self.num_updates = values["num_updates"]
+        self._return_sums = values["return_sums"].to(self._return_sums)
+
+    def _set_learning_rate(self) -> float:
+        remaining = max(0.0, 1 - self.num_updates / self._total_updates) if self.config.anneal_lr else 1.0
+        learning_rate = self.config.learning_rate * remaining
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate
+
+    def _minibatches(self, num_envs: int) -> Iterator[Tensor]:
+        """Yield the lanes of every minibatch of every epoch, shuffled anew each epoch."""
+        for _ in range(self.config.update_epochs):
+            lanes = torch.randperm(num_envs, generator=self.generator).to(self.policy.device)
+            yield from lanes.chunk(self.config.num_minibatches)
+
+    def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor) -> dict[str, Tensor]:
+        """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
+        config, scale, valid = self.config, self.policy.return_scale, batch.valid
+        if config.norm_adv:
+            advantages = masked_normalise(advantages, valid)
+        evaluation = self.policy.evaluate(batch)
+        surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
+        value_loss = clipped_value_loss(
+            evaluation.values / scale, batch.values / scale, returns / scale, valid, config.clip_vloss
+        )
+        entropy_loss = -masked_mean(evaluation.entropies, valid)
+        loss = surrogate.loss + config.ent_coef * entropy_loss + config.vf_coef * value_loss
+        losses = {"policy_gradient_loss": surrogate.loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
+        if not bool(torch.isfinite(loss)):
+            bad = [name for name, value in losses.items() if not bool(torch.isfinite(value))]
+            raise NonFiniteError(f"Not finite in update {self.num_updates}: {', '.join(bad) or 'loss'}.")
+        self._optimizer.zero_grad()
+        loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
+        if not bool(torch.isfinite(grad_norm)):
+            raise NonFiniteError(f"Not finite in update {self.num_updates}: the gradient of {self._bad_gradient()}.")
+        self._optimizer.step()
+        return {
+            **{name: value.detach() for name, value in losses.items()},
+            "loss": loss.detach(),
+            "approx_kl": surrogate.approx_kl,
+            "clip_fraction": surrogate.clip_fraction,
+            "ratio_error": surrogate.ratio_error,
+            "grad_norm": grad_norm,
+        }
+
+    def _bad_gradient(self) -> str:
+        for name, parameter in self.policy.named_parameters():
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+                return name
+        return "the sum of all parameters"
+
+    def _update_normalisers(self, rollout: Rollout) -> None:
+        sums, self._return_sums = discounted_sums(
+            rollout.rewards, rollout.credit_cuts, self._return_sums, self.config.gamma
+        )
+        self.policy.update_normalisers(rollout, sums)

@@ -1,0 +1,65 @@
+"""The floor: an agent that never learns. What it reaches, an env gives away.
+
+Discrete choices are uniform, continuous ones are drawn around 0 with the initial deviation and kept in the bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from rlstm.policies import RecurrentPolicy
+from rlstm.rollouts import Carry, Rollout
+
+__all__ = ["RandomAgent", "RandomConfig"]
+
+
+@dataclass(frozen=True)
+class RandomConfig:
+    """Uniformly random actions."""
+
+    num_steps: int = 128
+    """Steps T of a rollout in each environment."""
+
+    def __post_init__(self) -> None:
+        """Refuse an empty rollout."""
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}; it must be at least 1.")
+
+
+class RandomAgent:
+    """Acts and never learns. Arguments as those of ``rlstm.agents.ppo.PPO``."""
+
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        config: RandomConfig,
+        *,
+        num_envs: int,
+        total_steps: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.policy = policy
+        self.config = config
+        with torch.no_grad():  # Equal logits, whatever the features.
+            for parameter in cast(nn.Linear, policy.policy_head[-1]).parameters():
+                parameter.zero_()
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Learn nothing."""
+        return {}
+
+    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+        """Leave the carried state: the weights have not changed."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the action generator's state."""
+        return {"action_generator": self.policy.generator.get_state()}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take it back."""
+        self.policy.generator.set_state(values["action_generator"])

@@ -1,0 +1,127 @@
+"""Checks on what users pass to the environments. Each error says what was wrong, the value, and what would be right.
+
+Letters in shapes: B = num_envs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.error import ResetNeeded
+
+Array = npt.NDArray[Any]
+State = dict[str, Array]
+
+RENDER_MODES = ("ansi", "rgb_array")
+
+
+def check_integer(name: str, value: object, low: int) -> None:
+    """Raises ValueError unless `value` is an integer >= low."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}.")
+
+
+def check_boolean(name: str, value: object) -> None:
+    """Raises ValueError unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, but got {value!r}.")
+
+
+def check_state(state: State, expected: State) -> None:
+    """Raises ValueError unless `state` has the names, shapes and dtypes of `expected`."""
+    remedy = "Pass what get_state() gave for an environment of the same kind, num_envs and arguments."
+    if state.keys() != expected.keys():
+        missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        raise ValueError(f"The state lacks {missing} and has the unknown {unknown}. {remedy}")
+    for name, array in expected.items():
+        found = np.asarray(state[name])
+        if found.shape != array.shape or found.dtype != array.dtype:
+            raise ValueError(
+                f"The state's {name!r} is {found.dtype}{found.shape}, but this environment needs "
+                f"{array.dtype}{array.shape}. {remedy}"
+            )
+
+
+def check_actions(space: gym.Space[Any], actions: Any, num_envs: int) -> Array:
+    """Returns `actions` as an array (B, ...) of the space's dtype.
+
+    Raises:
+        ValueError: The shape or kind is wrong, or a lane's action lies outside `space`.
+    """
+    array = np.asarray(actions)
+    shape = (num_envs, *(space.shape or ()))
+    if array.shape != shape:
+        raise ValueError(
+            f"Actions have the shape {array.shape}, but {num_envs} environments with {space} need {shape}."
+        )
+    if isinstance(space, gym.spaces.Discrete):
+        return _check_discrete(space, array)
+    if not isinstance(space, gym.spaces.Box) or array.dtype.kind not in "fiu":
+        raise ValueError(f"Actions are of dtype {array.dtype}, but {space} needs numbers.")
+    # Not (low <= action <= high) instead of its reverse, so that NaN is outside.
+    outside = ~((array >= space.low) & (array <= space.high))
+    if outside.any():
+        raise _outside(space, array, int(np.argmax(outside.reshape(num_envs, -1).any(axis=1))))
+    return array.astype(space.dtype, copy=False)
+
+
+def _check_discrete(space: gym.spaces.Discrete[Any], array: Array) -> Array:
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"Actions are of dtype {array.dtype}, but {space} needs integers.")
+    offsets = array.astype(np.int64, copy=False)
+    if space.start:
+        offsets = offsets - space.start
+    # Seen as unsigned, a negative number is huge: one comparison does for both ends.
+    if offsets.view(np.uint64).max() >= space.n:
+        raise _outside(space, array, int(np.argmax((offsets < 0) | (offsets >= space.n))))
+    return array.astype(np.int64, copy=False)
+
+
+def _outside(space: gym.Space[Any], array: Array, lane: int) -> ValueError:
+    return ValueError(f"The action {array[lane]} of lane {lane} is outside {space}: choose one inside.")
+
+
+def checked_render_mode(render_mode: str | None) -> str | None:
+    """Returns `render_mode`, or raises ValueError if there is no such mode."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"render_mode must be None or one of {RENDER_MODES}, but got {render_mode!r}.")
+    return render_mode
+
+
+def check_trials(task_name: str, supports_new_task: bool, episodes_per_trial: int) -> None:
+    """Raises ValueError if trials of so many episodes of the task are impossible."""
+    check_integer("episodes_per_trial", episodes_per_trial, 1)
+    if not supports_new_task:
+        raise ValueError(
+            f"episodes_per_trial is {episodes_per_trial}, but {task_name} draws no task that could be kept from "
+            "episode to episode (supports_new_task is False): leave episodes_per_trial out, or choose an environment "
+            "that supports trials, such as rlstm/TMaze-v0."
+        )
+
+
+def require_reset(was_reset: bool, call: str) -> None:
+    """Raises ResetNeeded if there was no reset before `call`."""
+    if not was_reset:
+        raise ResetNeeded(f"There is no episode yet: call reset() before {call}().")
+
+
+def read_new_task(options: dict[str, Any] | None) -> bool:
+    """Returns whether a reset with these options draws a new task: yes, unless they say no."""
+    new_task = (options or {}).get("new_task", True)
+    check_boolean("options new_task", new_task)
+    return bool(new_task)
+
+
+def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequence[int | None]:
+    """Returns one seed per lane: s, s + 1, ... for an integer s, and a sequence as it is."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + lane for lane in range(num_envs)]
+    if len(seed) != num_envs:
+        raise ValueError(
+            f"Got {len(seed)} seeds for {num_envs} environments: pass one for each, or one integer for all."
+        )
+    return seed

@@ -1,0 +1,379 @@
+"""The library from Python: train an agent, resume it, evaluate it, load it and let it act.
+
+    import rlstm
+
+    result = rlstm.train("ppo", env="rlstm/TMaze-v0", total_steps=100_000, hidden_size=64)
+    agent = rlstm.load(result.run_dir)
+    action = agent.act(observation)
+
+Every setting has the name of its flag with underscores; those of memory and inputs keep their prefix as a dict:
+``memory={"lifetime": "trial", "episodes_per_trial": 2}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.checkpoints import check_meta, load_checkpoint
+from rlstm.config import ConfigError, ExperimentConfig, build_config
+from rlstm.devices import choose_device, prepare_process
+from rlstm.errors import EnvironmentFailure, UnknownNameError, unknown_name
+from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
+from rlstm.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
+from rlstm.memory import BoolArray
+from rlstm.policies import RecurrentPolicy
+from rlstm.policy_view import PolicyView
+from rlstm.presets import find_preset
+from rlstm.progress import UI, make_progress
+from rlstm.run_directory import RunDirectory, default_run_directory
+from rlstm.training import Training, TrainResult, load_weights, make_policy, run, summary
+from rlstm.trees import tree_map
+from rlstm.vector_envs import EnvStep, resolve_spec
+
+__all__ = ["LoadedAgent", "evaluate_run", "load", "make_config", "resume", "resume_run", "train", "train_config"]
+
+Which = Literal["latest", "best"] | int
+
+
+def make_config(agent: str, preset: str | None = None, **settings: Any) -> ExperimentConfig[Any]:
+    """Build an experiment from settings over a preset over the defaults.
+
+    Args:
+        agent: Name of the agent, see ``rlstm.agents.AGENTS``.
+        preset: Name of a preset, see ``rlstm presets``.
+        **settings: By the names of the flags.
+
+    Raises:
+        UnknownNameError: If the agent or the preset is unknown.
+        ConfigError: If a setting is unknown or has a wrong value, or the preset is another agent's.
+    """
+    from rlstm.agents import AGENTS, load_agent
+
+    if agent not in AGENTS:
+        raise unknown_name("agent", agent, AGENTS)
+    base: dict[str, Any] = {}
+    if preset is not None:
+        found = find_preset(preset)
+        if found.agent != agent:
+            raise ConfigError(f"Preset '{preset}' is for agent '{found.agent}', not '{agent}'.")
+        base = dict(found.settings)
+    return build_config(agent, load_agent(agent)[1], {**base, **settings})
+
+
+def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **settings: Any) -> TrainResult:
+    """Train an agent into a new run directory.
+
+    Args:
+        agent: Name of the agent.
+        preset: Name of a preset to start from.
+        ui: The display: auto, rich, plain or none. It goes to stderr.
+        **settings: By the names of the flags of ``rlstm train``, e.g. ``env="rlstm/TMaze-v0"``, ``num_envs=64``,
+            ``memory={"lifetime": "trial", "episodes_per_trial": 2}``.
+
+    Returns:
+        Where the run is, how many steps it took, and how good the last episodes were.
+
+    Raises:
+        ValueError: If a setting is unknown or makes no sense.
+        EnvironmentFailure: If the env can't be made or breaks.
+        NonFiniteError: If the training diverges.
+        RunDirectoryError: If the run directory exists or can't be written.
+    """
+    return train_config(make_config(agent, preset, **settings), ui=ui)
+
+
+def train_config(
+    config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None
+) -> TrainResult:
+    """Train the experiment ``config``; see ``train``."""
+    prepare_process(config.run.num_threads)
+    training, spec = _make_training(config)
+    try:
+        if config.run.init_from is not None:
+            start_from = RunDirectory.open(config.run.init_from)
+            which: Which = "best" if (start_from.checkpoints_path / "best").exists() else "latest"
+            load_weights(training.policy, load_checkpoint(start_from, which))
+        path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
+        directory = RunDirectory.create(
+            path,
+            config={"agent": config.agent, "settings": config.settings()},
+            env_spec=spec.to_json(),
+            command=command,
+            device=str(training.device),
+        )
+        return _run(training, directory, ui, purge_step=None)
+    finally:
+        training.close()
+
+
+def resume(run_dir: str | os.PathLike[str], *, total_steps: int | None = None, ui: UI = "auto") -> TrainResult:
+    """Go on with a run from its latest checkpoint, as if it had never stopped.
+
+    Args:
+        run_dir: The run's folder.
+        total_steps: The new total, not extra; the old total by default.
+        ui: The display.
+
+    Raises:
+        ConfigError: If the total is not larger than what is done.
+        CheckpointError: If the checkpoint is damaged or another run's.
+        RunDirectoryError: If the folder is no run.
+    """
+    directory = RunDirectory.open(run_dir)
+    overrides = {} if total_steps is None else {"total_steps": total_steps}
+    config = read_config(directory, **overrides)
+    return resume_run(directory, config, ui=ui)
+
+
+def resume_run(directory: RunDirectory, config: ExperimentConfig[Any], *, ui: UI = "auto") -> TrainResult:
+    """Go on with the run in ``directory``; see ``resume``."""
+    prepare_process(config.run.num_threads)
+    checkpoint = load_checkpoint(directory, "latest")
+    check_meta(checkpoint, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
+    if config.run.total_steps <= checkpoint.step:
+        raise ConfigError(
+            f"The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left to do. "
+            "Give a larger total with --total-steps."
+        )
+    training, _ = _make_training(config, _read_spec(directory, config))
+    try:
+        note = training.load(checkpoint)
+        directory.cut_evaluations(checkpoint.step)
+        cut_csv(directory.progress_path, checkpoint.step)
+        return _run(training, directory, ui, purge_step=checkpoint.step + 1, note=note)
+    finally:
+        training.close()
+
+
+def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Training, EnvSpec]:
+    from rlstm.agents import load_agent
+
+    spec = _resolve(config) if spec is None else spec
+    return Training(config, load_agent(config.agent)[0], spec), spec
+
+
+def _resolve(config: ExperimentConfig[Any]) -> EnvSpec:
+    """Return the spec of the experiment's env, ours or another's."""
+    import rlstm.envs  # noqa: F401 - registers our envs.
+
+    if not config.env.env:
+        raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
+    return resolve_spec(config.env)
+
+
+def _run(
+    training: Training, directory: RunDirectory, ui: UI, purge_step: int | None, note: str | None = None
+) -> TrainResult:
+    config = training.config
+    board = TensorBoardLogger(directory, purge_step=purge_step)
+    with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
+        board.log_hyperparameters(config.settings())
+        progress.start(summary(training, directory), config.run.total_steps, training.step)
+        if note is not None:
+            progress.message(note)
+        result = run(training, directory, logger, progress)
+    return TrainResult(**{**vars(result), "run_dir": str(directory.path)})
+
+
+def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[Any]:
+    """Return the experiment of a run directory, with some settings replaced.
+
+    Raises:
+        ConfigError: If ``config.json`` holds what this version doesn't know.
+    """
+    stored = directory.read_config()
+    try:
+        return make_config(stored["agent"], **{**stored["settings"], **overrides})
+    except (KeyError, TypeError, UnknownNameError) as error:
+        raise ConfigError(f"{directory.config_path} is not the config of a run of this version: {error}") from error
+
+
+def _read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
+    """Return the env of a run: its modules are imported, and its spec must be the one the run began with."""
+    spec = _resolve(config)
+    stored = EnvSpec.from_json(json.dumps(directory.read_env_spec()))
+    if stored.id != spec.id:
+        raise ConfigError(f"{directory.env_spec_path} is of env '{stored.id}', the config of '{spec.id}'.")
+    return stored
+
+
+def _load_policy(
+    directory: RunDirectory, config: ExperimentConfig[Any], checkpoint: Which, device: torch.device
+) -> tuple[RecurrentPolicy, EnvSpec]:
+    loaded = load_checkpoint(directory, checkpoint)
+    check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
+    spec = _read_spec(directory, config)
+    envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
+    try:
+        policy = make_policy(config, envs.observation_space, envs.action_space, device)
+    finally:
+        envs.close()
+    load_weights(policy, loaded)
+    return policy.eval(), spec
+
+
+def evaluate_run(
+    run_dir: str | os.PathLike[str],
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    checkpoint: Which = "latest",
+    ablate_memory: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+) -> EvaluationResult:
+    """Play complete episodes with the agent of a run, on seeds that training never uses.
+
+    Args:
+        run_dir: The run's folder.
+        episodes: How many.
+        seed: Decides the episodes.
+        deterministic: Take the likeliest action instead of sampling.
+        checkpoint: latest, best, or a step.
+        ablate_memory: Erase the state before every step.
+        env_kwargs: Arguments of the env to change, e.g. a longer corridor.
+
+    Returns:
+        The episodes.
+    """
+    directory = RunDirectory.open(run_dir)
+    config = read_config(directory)
+    prepare_process(config.run.num_threads)
+    policy, spec = _load_policy(directory, config, checkpoint, choose_device(config.run.device)[0])
+    overrides = {"env_kwargs": {**config.env.env_kwargs, **(env_kwargs or {})}}
+    env_config = read_config(directory, **overrides).env
+    envs = evaluation_envs(spec, env_config, config.memory, episodes)
+    try:
+        return evaluate(policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
+    finally:
+        envs.close()
+
+
+def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu") -> LoadedAgent:
+    """Load a trained agent to act, one observation at a time.
+
+    Args:
+        run_dir: The run's folder.
+        checkpoint: latest, best, or a step; by default the best where there is one.
+        device: Where it computes.
+
+    Raises:
+        RunDirectoryError: If the folder is no run.
+        CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
+    """
+    directory = RunDirectory.open(run_dir)
+    if checkpoint is None:
+        checkpoint = "best" if (directory.checkpoints_path / "best").exists() else "latest"
+    config = read_config(directory)
+    policy, _ = _load_policy(directory, config, checkpoint, choose_device(device)[0])
+    return LoadedAgent(policy)
+
+
+class LoadedAgent:
+    """A trained policy that keeps its own state, for one env at a time.
+
+    ``reset`` empties the memory. Call it where the agent's memory ends: before every episode, unless the agent was
+    trained to remember across episodes; then call it before every trial and mark episodes by ``episode_start``.
+
+    Example::
+
+        agent = rlstm.load("runs/my_run")
+        observation, _ = env.reset()
+        agent.reset()
+        done = False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(agent.act(observation))
+            done = terminated or truncated
+
+    Args:
+        policy: The policy.
+    """
+
+    def __init__(self, policy: RecurrentPolicy) -> None:
+        self.policy = policy
+        self._stepper = policy.stepper()
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty the memory: the next observation is the first that the agent ever sees."""
+        self._state = self.policy.init_state(1)
+        self._view: PolicyView | None = None
+        self._actions: torch.Tensor | None = None
+
+    def act(
+        self,
+        observation: Any,
+        reward: float = 0.0,
+        episode_start: bool = False,
+        action_mask: Any = None,
+        *,
+        deterministic: bool = True,
+    ) -> Any:
+        """Choose an action for the next observation, and remember it.
+
+        Args:
+            observation: Of the env's observation space.
+            reward: What the action before brought; needed where the agent was trained with the previous reward.
+            episode_start: Whether an episode begins here; the first observation after ``reset`` always begins one.
+            action_mask: True where an action is allowed; None allows all.
+            deterministic: Take the likeliest action instead of sampling.
+
+        Returns:
+            An action of the env's action space.
+
+        Raises:
+            ValueError: If the observation is not of the observation space.
+        """
+        space = self.policy.observation_space
+        if not space.contains(observation):
+            observation = _fitted(space, observation)
+        step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], _plain(observation)), reward, action_mask)
+        if self._view is None or self._actions is None:
+            self._view = PolicyView(self.policy, step)
+        else:
+            self._view.advance(step, self._actions, np.zeros(1, dtype=bool))
+            self._view.episode_starts = np.array([episode_start])
+        is_first = torch.as_tensor(self._view.is_first, device=self.policy.device)
+        self._actions, self._state = self._stepper.act(
+            self._view.inputs(), self._state, is_first, deterministic=deterministic
+        )
+        action = self.policy.distribution.to_env(self._actions)[0]
+        return action.item() if np.ndim(action) == 0 else action
+
+
+def _plain(observation: Any) -> Any:
+    """Return an observation with tuples of any kind as plain ones."""
+    return tuple(observation) if isinstance(observation, tuple) else observation
+
+
+def _fitted(space: Any, observation: Any) -> Any:
+    """Return a bare array or number in the type of the space, or raise if its shape is another."""
+    array = np.asarray(observation)
+    if space.shape is None or array.shape != space.shape:
+        raise ValueError(f"The observation has shape {array.shape}; the agent was trained on {space}.")
+    return array.astype(space.dtype)
+
+
+def _one_step(observations: Any, reward: float, action_mask: Any) -> EnvStep:
+    nothing: BoolArray = np.zeros(1, dtype=bool)
+    mask = None if action_mask is None else np.asarray(action_mask, dtype=bool).reshape(1, -1)
+    if mask is None and isinstance(observations, dict) and "action_mask" in observations:
+        mask = np.asarray(observations["action_mask"], dtype=bool).reshape(1, -1)
+    nobody = np.zeros(0, dtype=np.intp)
+    return EnvStep(observations, np.array([float(reward)]), nothing, nothing, nothing, mask, nobody, None, np.zeros(0))
+
+
+def failure_kinds() -> tuple[type[Exception], ...]:
+    """Return the errors that are the user's to mend, which a command line prints without a traceback."""
+    from rlstm.checkpoints import CheckpointError
+    from rlstm.errors import NonFiniteError
+    from rlstm.run_directory import RunDirectoryError
+
+    return (ConfigError, UnknownNameError, EnvironmentFailure, NonFiniteError, CheckpointError, RunDirectoryError)

@@ -1,0 +1,128 @@
+"""The protocol of every memory cell.
+
+Axes are time-major: inputs ``(T, B, I)``, outputs ``(T, B, H)``, ``is_first`` ``(T, B)``; the leaves of a state are
+batch-first, ``(B, ...)``. ``is_first[t, b]`` means that the state of row b is replaced by the initial state **before**
+step t, so ``is_first[0]`` overrides the state that is passed in.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.trees import tree_map
+
+__all__ = ["RecurrentCell", "State", "Stepper", "chrono_bias", "orthogonal_blocks"]
+
+State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
+Stepper = Callable[[Tensor, State], tuple[Tensor, State]]
+
+
+class RecurrentCell(nn.Module, ABC):
+    """A memory cell: an initial state, one step, one sequence.
+
+    ``sequence`` of this class is the loop over ``step``. It is the reference; a faster version overrides it and is
+    tested against it, values and gradients, with resets at every pattern of positions.
+
+    Args:
+        input_size: Width I of the inputs.
+        hidden_size: Width H of the memory.
+
+    Raises:
+        ValueError: If a size is smaller than 1.
+    """
+
+    source: ClassVar[str]
+    """Where the cell was published, for the table of cells."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if size < 1:
+                raise ValueError(f"{name} is {size}; a cell needs at least 1.")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.output_size = hidden_size
+
+    @abstractmethod
+    def init_state(self, batch_size: int) -> State:
+        """Return the state of a memory that has seen nothing, leaves ``(batch_size, ...)``."""
+
+    @abstractmethod
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance one step: inputs ``(B, I)`` and a state to outputs ``(B, H)`` and the next state."""
+
+    def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Run T steps, erasing the state before every step that is a first one.
+
+        Args:
+            inputs: ``(T, B, I)``.
+            state: The state before step 0.
+            is_first: ``(T, B)`` bool.
+
+        Returns:
+            Outputs ``(T, B, H)`` and the state after step T - 1.
+        """
+        return self.reference_sequence(inputs, state, is_first)
+
+    def reference_sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Run T steps as a plain loop over ``step``: the oracle of every faster path. Shapes as ``sequence``."""
+        outputs = []
+        for inputs_t, is_first_t in zip(inputs, is_first, strict=True):
+            output, state = self.step(inputs_t, self.erase(state, is_first_t))
+            outputs.append(output)
+        return torch.stack(outputs), state
+
+    def erase(self, state: State, is_first: Tensor) -> State:
+        """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by the initial state.
+
+        The erased values are replaced, not multiplied by 0, so a row that has become NaN does not survive.
+        """
+        initial = self.init_state(is_first.shape[0])
+
+        def select(leaf: Tensor, fresh: Tensor) -> Tensor:
+            mask = is_first.reshape(-1, *(1 for _ in range(leaf.dim() - 1)))
+            return torch.where(mask, fresh, leaf)
+
+        return tree_map(select, state, initial)
+
+    def stepper(self) -> Stepper:
+        """Return a function equal to ``step`` that may hold a snapshot of the weights in a faster layout.
+
+        It is valid until the weights change, and meant for acting: it carries no gradient.
+        """
+        return self.step
+
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the implementation that ``sequence`` uses on ``device``."""
+        return "loop of steps"
+
+
+def orthogonal_blocks(weight: Tensor, num_blocks: int) -> None:
+    """Initialise each of the ``num_blocks`` square blocks stacked in ``weight`` ``(num_blocks·H, H)`` orthogonally."""
+    for block in weight.chunk(num_blocks, dim=0):
+        nn.init.orthogonal_(block)
+
+
+def chrono_bias(size: int, memory_length: int) -> Tensor:
+    """Draw the gate biases that spread the memory's time scales up to ``memory_length`` steps.
+
+    b ~ log(U[1, memory_length - 1]), Tallec & Ollivier 2018 (arXiv 1804.11188), equation 16.
+
+    Args:
+        size: Number of biases.
+        memory_length: Longest lag in steps that the memory should bridge.
+
+    Returns:
+        ``(size,)`` biases of the gate that keeps the old state.
+
+    Raises:
+        ValueError: If ``memory_length`` is smaller than 3, where the interval is empty.
+    """
+    if memory_length < 3:
+        raise ValueError(f"memory_length is {memory_length}; chrono initialisation needs at least 3 steps.")
+    return torch.empty(size).uniform_(1.0, float(memory_length - 1)).log()

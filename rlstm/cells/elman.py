@@ -1,0 +1,68 @@
+"""The simple recurrent network of Elman 1990, *Finding structure in time*, with tanh in place of the logistic."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells.base import RecurrentCell, Stepper, orthogonal_blocks
+
+__all__ = ["ElmanCell", "ElmanState"]
+
+
+class ElmanState(NamedTuple):
+    """What an Elman network carries: its output."""
+
+    h: Tensor  # (B, H)
+
+
+class ElmanCell(RecurrentCell):
+    """Elman network: h = tanh(W x + b + R h̄ + b'), h̄ the state after any erase.
+
+    R starts orthogonal, W uniform (Xavier), the biases at 0. Parameters are named as in ``torch.nn.RNNCell``.
+
+    Args:
+        input_size: Width I of the inputs.
+        hidden_size: Width H of the memory.
+        memory_length: Must be ``None``: the cell has no gate whose bias could hold a time scale.
+
+    Raises:
+        ValueError: If ``memory_length`` is given.
+    """
+
+    source = "Elman 1990"
+
+    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+        super().__init__(input_size, hidden_size)
+        if memory_length is not None:
+            raise ValueError(f"memory_length is {memory_length}, but cell 'elman' has no gates; use 'lstm' or 'gru'.")
+        self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.bias_ih = nn.Parameter(torch.zeros(hidden_size))
+        self.bias_hh = nn.Parameter(torch.zeros(hidden_size))
+        nn.init.xavier_uniform_(self.weight_ih)
+        orthogonal_blocks(self.weight_hh, 1)
+
+    def init_state(self, batch_size: int) -> ElmanState:
+        """Return zeros: h ``(batch_size, H)``."""
+        return ElmanState(self.weight_hh.new_zeros(batch_size, self.hidden_size))
+
+    def step(self, inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
+        """Advance one step, ``(B, I)`` to ``(B, H)``."""
+        from_input = torch.addmm(self.bias_ih, inputs, self.weight_ih.t())
+        h = torch.tanh(from_input + torch.addmm(self.bias_hh, state.h, self.weight_hh.t()))
+        return h, ElmanState(h)
+
+    @torch.no_grad()
+    def stepper(self) -> Stepper:
+        """Return a step with one matrix product on [x | h]."""
+        weight = torch.cat([self.weight_ih, self.weight_hh], dim=1).t().contiguous()  # (I + H, H)
+        bias = self.bias_ih + self.bias_hh
+
+        def step(inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
+            h = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight).tanh_()
+            return h, ElmanState(h)
+
+        return step

@@ -1,0 +1,55 @@
+"""The control: a layer of the same width without memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells.base import RecurrentCell
+
+__all__ = ["FeedForwardCell", "NoState"]
+
+
+class NoState(NamedTuple):
+    """What a layer without memory carries: nothing."""
+
+
+class FeedForwardCell(RecurrentCell):
+    """Feed-forward control: h = tanh(W x + b). What an agent reaches with it, it reaches without memory.
+
+    Args:
+        input_size: Width I of the inputs.
+        hidden_size: Width H of the outputs.
+        memory_length: Must be ``None``: there is no memory to set a length for.
+
+    Raises:
+        ValueError: If ``memory_length`` is given.
+    """
+
+    source = "feed-forward control"
+
+    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+        super().__init__(input_size, hidden_size)
+        if memory_length is not None:
+            raise ValueError(f"memory_length is {memory_length}, but cell 'none' has no memory; use 'lstm' or 'gru'.")
+        self.weight = nn.Parameter(torch.empty(hidden_size, input_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
+        nn.init.orthogonal_(self.weight, gain=2**0.5)
+
+    def init_state(self, batch_size: int) -> NoState:
+        """Return the empty state."""
+        return NoState()
+
+    def step(self, inputs: Tensor, state: NoState) -> tuple[Tensor, NoState]:
+        """Apply the layer, ``(B, I)`` to ``(B, H)``."""
+        return torch.tanh(nn.functional.linear(inputs, self.weight, self.bias)), state
+
+    def sequence(self, inputs: Tensor, state: NoState, is_first: Tensor) -> tuple[Tensor, NoState]:
+        """Apply the layer to all steps at once; ``is_first`` has nothing to erase."""
+        return self.step(inputs, state)
+
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the path: all steps at once."""
+        return "all steps at once"

@@ -1,0 +1,109 @@
+"""The LSTM with forget gate.
+
+Source: Hochreiter & Schmidhuber 1997; forget gate by Gers, Schmidhuber & Cummins 2000. Parameters have the names, the
+shapes and the gate order (input, forget, cell, output) of ``torch.nn.LSTMCell``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells.base import RecurrentCell, Stepper, chrono_bias, orthogonal_blocks
+from rlstm.kernels.reset_steps import lstm_sequence
+
+__all__ = ["LSTMCell", "LSTMState"]
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries: its output and its memory."""
+
+    h: Tensor  # (B, H)
+    c: Tensor  # (B, H)
+
+
+class LSTMCell(RecurrentCell):
+    """LSTM with forget gate.
+
+    With h̄, c̄ the state after any erase, [i, f, g, o] = W x + b + R h̄ + b', the gates i, f, o through the logistic
+    function and g through tanh::
+
+        c = f c̄ + i g,    h = o tanh(c)
+
+    R starts orthogonal for each gate, W uniform (Xavier), the forget bias at 1 (Jozefowicz et al. 2015).
+
+    Args:
+        input_size: Width I of the inputs.
+        hidden_size: Width H of the memory.
+        memory_length: Longest lag in steps to bridge: chrono initialisation, b_f = log U[1, memory_length - 1] and
+            b_i = -b_f (Tallec & Ollivier 2018). ``None`` leaves the forget bias at 1.
+    """
+
+    source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
+    state_type: ClassVar[type] = LSTMState
+
+    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+        super().__init__(input_size, hidden_size)
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
+        self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
+        self.bias_hh = nn.Parameter(torch.zeros(4 * hidden_size))
+        self._initialise(memory_length)
+
+    @torch.no_grad()
+    def _initialise(self, memory_length: int | None) -> None:
+        for block in self.weight_ih.chunk(4):
+            nn.init.xavier_uniform_(block)
+        orthogonal_blocks(self.weight_hh, 4)
+        # The two biases are summed, so the forget bias goes into one of them only.
+        input_bias, forget_bias, _, _ = self.bias_ih.chunk(4)
+        if memory_length is None:
+            forget_bias.fill_(1.0)
+        else:
+            forget_bias.copy_(chrono_bias(self.hidden_size, memory_length))
+            input_bias.copy_(-forget_bias)
+
+    def init_state(self, batch_size: int) -> LSTMState:
+        """Return zeros: h and c ``(batch_size, H)``."""
+        zeros = self.weight_hh.new_zeros(batch_size, self.hidden_size)
+        return LSTMState(zeros, zeros.clone())
+
+    def step(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Advance one step, ``(B, I)`` to ``(B, H)``."""
+        gates = torch.addmm(self.bias_ih, inputs, self.weight_ih.t())
+        gates = gates + torch.addmm(self.bias_hh, state.h, self.weight_hh.t())
+        input_gate, forget_gate, cell_input, output_gate = gates.chunk(4, dim=1)
+        c = torch.sigmoid(forget_gate) * state.c + torch.sigmoid(input_gate) * torch.tanh(cell_input)
+        h = torch.sigmoid(output_gate) * torch.tanh(c)
+        return h, LSTMState(h, c)
+
+    def sequence(self, inputs: Tensor, state: LSTMState, is_first: Tensor) -> tuple[Tensor, LSTMState]:
+        """Run T steps with resets through the dense kernel; shapes as in the base class."""
+        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        outputs, h, c = lstm_sequence(inputs, state.h, state.c, is_first, *weights)
+        return outputs, LSTMState(h, c)
+
+    @torch.no_grad()
+    def stepper(self) -> Stepper:
+        """Return a step with one matrix product on [x | h] and one logistic call over the three gates."""
+        hidden = self.hidden_size
+        order = [0, 1, 3, 2]  # [i, f, g, o] -> [i, f, o, g]: the three gates lie side by side.
+        rows = torch.cat([torch.arange(k * hidden, (k + 1) * hidden) for k in order]).to(self.weight_hh.device)
+        weight = torch.cat([self.weight_ih, self.weight_hh], dim=1)[rows].t().contiguous()  # (I + H, 4H)
+        bias = (self.bias_ih + self.bias_hh)[rows]
+
+        def step(inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+            gates = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight)
+            opened = gates[:, : 3 * hidden].sigmoid_()
+            c = opened[:, hidden : 2 * hidden] * state.c
+            c.addcmul_(opened[:, :hidden], gates[:, 3 * hidden :].tanh_())
+            h = opened[:, 2 * hidden :] * c.tanh()
+            return h, LSTMState(h, c)
+
+        return step
+
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the path: reset steps into the dense kernel of the device."""
+        return "reset steps into cuDNN" if device.type == "cuda" else "reset steps into the dense kernel"

@@ -1,0 +1,74 @@
+"""Cells on top of each other (Graves 2013): each layer reads the outputs of the one below."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells.base import RecurrentCell, State, Stepper
+
+__all__ = ["StackedCell"]
+
+
+class StackedCell(RecurrentCell):
+    """A stack of cells. Every layer gets the same ``is_first``; the state is a tuple with one state a layer.
+
+    Args:
+        layers: The cells from bottom to top; the input width of each is the output width of the one below.
+
+    Raises:
+        ValueError: If there is no layer or two widths don't meet.
+    """
+
+    def __init__(self, layers: Sequence[RecurrentCell]) -> None:
+        if not layers:
+            raise ValueError("A stack needs at least one layer.")
+        super().__init__(layers[0].input_size, layers[-1].hidden_size)
+        for index, (lower, upper) in enumerate(itertools.pairwise(layers)):
+            if lower.output_size != upper.input_size:
+                raise ValueError(
+                    f"Layer {index} puts out {lower.output_size} values, layer {index + 1} takes {upper.input_size}."
+                )
+        self.source = layers[0].source  # type: ignore[misc]
+        self.layers = nn.ModuleList(layers)
+        self.output_size = layers[-1].output_size
+
+    @property
+    def _cells(self) -> list[RecurrentCell]:
+        return [layer for layer in self.layers if isinstance(layer, RecurrentCell)]
+
+    def init_state(self, batch_size: int) -> State:
+        """Return one initial state a layer."""
+        return tuple(cell.init_state(batch_size) for cell in self._cells)
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance every layer one step, ``(B, I)`` to ``(B, H)``."""
+        return _run([cell.step for cell in self._cells], inputs, state)
+
+    def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Run T steps layer by layer, each by its own fast path; shapes as in the base class."""
+        outputs, states = inputs, []
+        for cell, layer_state in zip(self._cells, state, strict=True):
+            outputs, layer_state = cell.sequence(outputs, layer_state, is_first)
+            states.append(layer_state)
+        return outputs, tuple(states)
+
+    def stepper(self) -> Stepper:
+        """Return the steppers of the layers as one."""
+        steppers = [cell.stepper() for cell in self._cells]
+        return lambda inputs, state: _run(steppers, inputs, state)
+
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the path of the layers."""
+        return self._cells[0].sequence_path(device)
+
+
+def _run(steps: Sequence[Stepper], inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    outputs, states = inputs, []
+    for step, layer_state in zip(steps, state, strict=True):
+        outputs, layer_state = step(outputs, layer_state)
+        states.append(layer_state)
+    return outputs, tuple(states)

@@ -1,0 +1,32 @@
+"""Errors of wrong usage that several rooms raise: unknown names with the nearest valid one, unsupported spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["EnvironmentFailure", "NonFiniteError", "UnknownNameError", "UnsupportedSpaceError", "unknown_name"]
+
+
+class UnknownNameError(ValueError):
+    """A name that is in no table."""
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
+    """Return the error for an unknown ``name`` of a ``kind`` ("cell", "preset", ...), ready to be raised."""
+    names = sorted(valid)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    return UnknownNameError(f"Unknown {kind} '{name}'. {hint}Valid: {', '.join(names)}.")
+
+
+class UnsupportedSpaceError(ValueError):
+    """An observation or action space that no network here can read or write."""
+
+
+class EnvironmentFailure(RuntimeError):
+    """An env that can't be made, or that broke while it ran."""
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, a gradient or a rollout holds something that is not a number."""

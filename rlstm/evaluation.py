@@ -1,0 +1,164 @@
+"""How good an actor is: complete episodes on seeds of their own.
+
+Every lane plays a quota fixed beforehand, so short episodes are not over-represented, and a lane's later episodes count
+for nothing. The state is erased as ``memory.lifetime`` says, as in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.memory import MemoryConfig, crosses
+from rlstm.policies import PolicyInputs, RecurrentPolicy
+from rlstm.policy_view import PolicyView
+from rlstm.seeding import generator, integer_seeds
+from rlstm.vector_envs import EnvConfig, LaneEnvs, make
+
+__all__ = ["EvaluationResult", "evaluate", "evaluation_envs"]
+
+_MAX_LANES = 64
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Complete episodes, lane after lane, each lane's in the order in which they were played."""
+
+    returns: npt.NDArray[np.float64]  # (N,)
+    lengths: npt.NDArray[np.int64]  # (N,)
+    successes: npt.NDArray[np.float64]  # (N,) 1, 0, or NaN where the env doesn't say
+    trial_returns: npt.NDArray[np.float64]  # (N / K,) or empty
+
+    @property
+    def mean_return(self) -> float:
+        """Mean over episodes."""
+        return float(self.returns.mean())
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of successes, or None where the env doesn't say."""
+        known = self.successes[~np.isnan(self.successes)]
+        return float(known.mean()) if len(known) else None
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Return what the command line prints."""
+        summary: dict[str, float | int | None] = {
+            "episodes": len(self.returns),
+            "mean_return": self.mean_return,
+            "std_return": float(self.returns.std()),
+            "mean_length": float(self.lengths.mean()),
+            "success_rate": self.success_rate,
+        }
+        if len(self.trial_returns):
+            summary["mean_trial_return"] = float(self.trial_returns.mean())
+        return summary
+
+    def metrics(self) -> dict[str, float | None]:
+        """Return the means by their tags."""
+        metrics: dict[str, float | None] = {
+            "eval/mean_reward": self.mean_return,
+            "eval/mean_ep_length": float(self.lengths.mean()),
+            "eval/success_rate": self.success_rate,
+        }
+        if len(self.trial_returns):
+            metrics["eval/mean_trial_reward"] = float(self.trial_returns.mean())
+        return metrics
+
+
+def evaluation_envs(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, episodes: int) -> LaneEnvs:
+    """Make lanes for an evaluation: as many as have something to play, 64 at most."""
+    per_trial = memory.episodes_per_trial or 1
+    return make(spec, config, memory, num_envs=min(_MAX_LANES, config.num_envs, -(-episodes // per_trial)))
+
+
+def evaluate(
+    policy: RecurrentPolicy,
+    envs: LaneEnvs,
+    episodes: int,
+    *,
+    seed: int,
+    deterministic: bool = True,
+    ablate_memory: bool = False,
+    on_step: Callable[[], Any] | None = None,
+) -> EvaluationResult:
+    """Play complete episodes.
+
+    Args:
+        policy: Acts; its weights and normalisers don't change.
+        envs: The lanes, reset here.
+        episodes: How many; with trials rounded up to whole ones.
+        seed: Decides the lanes' seeds, from a stream that training never uses.
+        deterministic: Take the likeliest action instead of sampling.
+        ablate_memory: Erase the state before every step: what the actor is worth without its memory.
+        on_step: Called after every step of the lanes, for a display.
+
+    Returns:
+        The episodes.
+    """
+    memory = policy.memory
+    per_trial = memory.episodes_per_trial or 1
+    quotas = _quotas(-(-episodes // per_trial), envs.num_envs) * per_trial
+    player = _Player(policy, envs, integer_seeds(seed, "evaluation", envs.num_envs))
+    training_generator = policy.generator
+    policy.generator = generator(seed, "evaluation_actions", policy.device)
+    try:
+        while (player.played < quotas).any():
+            player.step(deterministic=deterministic, ablate_memory=ablate_memory)
+            if on_step is not None:
+                on_step()
+    finally:
+        policy.generator = training_generator
+    return player.result(quotas)
+
+
+def _quotas(total: int, num_envs: int) -> npt.NDArray[np.int64]:
+    quotas = np.full(num_envs, total // num_envs)
+    quotas[: total % num_envs] += 1
+    return quotas
+
+
+class _Player:
+    """Lanes in play, with their memories and what they have reached."""
+
+    def __init__(self, policy: RecurrentPolicy, envs: LaneEnvs, seeds: list[int]) -> None:
+        self.policy, self.envs = policy, envs
+        self.stepper = policy.stepper()
+        self.view = PolicyView(policy, envs.reset(seeds))
+        self.state = policy.init_state(envs.num_envs)
+        self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
+        self.played = np.zeros(envs.num_envs, dtype=np.int64)
+        self.episodes: list[list[tuple[float, int, float]]] = [[] for _ in range(envs.num_envs)]
+
+    def step(self, *, deterministic: bool, ablate_memory: bool) -> None:
+        view = self.view
+        if ablate_memory:
+            view.is_first = np.ones_like(view.is_first)
+        is_first = torch.as_tensor(view.is_first, device=self.policy.device)
+        inputs: PolicyInputs = view.inputs()
+        actions, self.state = self.stepper.act(inputs, self.state, is_first, deterministic=deterministic)
+        outcome = self.envs.step(self.policy.distribution.to_env(actions))
+        episode_ends = outcome.terminated | outcome.truncated
+        trial_ends = episode_ends & outcome.trial_starts
+        view.advance(outcome, actions, crosses(self.policy.memory.lifetime, episode_ends, trial_ends))
+        self.returns += outcome.rewards
+        self.lengths += 1
+        for lane, success in zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True):
+            self.episodes[lane].append((float(self.returns[lane]), int(self.lengths[lane]), success))
+        self.returns[outcome.finished] = 0.0
+        self.lengths[outcome.finished] = 0
+        self.played[outcome.finished] += 1
+
+    def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
+        rows = [row for lane, quota in enumerate(quotas) for row in self.episodes[lane][:quota]]
+        returns = np.array([row[0] for row in rows])
+        per_trial = self.policy.memory.episodes_per_trial
+        trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)
+        return EvaluationResult(
+            returns, np.array([row[1] for row in rows]), np.array([row[2] for row in rows]), trial_returns
+        )

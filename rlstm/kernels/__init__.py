@@ -1,0 +1,1 @@
+"""Fast implementations of whole sequences, exact for resets at any step."""

@@ -1,0 +1,186 @@
+"""Reset steps: sequences with resets anywhere, through the dense kernels that know nothing of resets.
+
+Before each reset one synthetic time step is inserted for that lane. Its input is zero but for a flag with the fixed
+weight -1e4 into the gates that admit and keep: they saturate to exactly 0, so the step clears the state, and no
+gradient passes through it. On real steps the flag is 0 and adds nothing. After its last real step a lane is padded
+with HOLD steps, whose flag keeps the state exactly, so the final state of the kernel is the state after step T - 1.
+
+A reset at t = 0 needs no step: it erases the state that is passed in.
+
+Shapes: inputs ``(T, B, I)``, states ``(B, H)``, ``is_first`` ``(T, B)``; L is the padded length.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["ResetPlan", "gru_sequence", "lstm_sequence", "plan_reset_steps"]
+
+_SATURATE = 1e4  # The logistic of -1e4 is exactly 0 in every floating type.
+_LENGTH_MULTIPLE = 8  # Dense CPU kernels are cached for each shape: few lengths, few kernels.
+
+
+class ResetPlan(NamedTuple):
+    """Where the real steps lie in the padded sequence."""
+
+    rows: Tensor  # (T·B,) position of step (t, b) in the flattened (L·B) padded sequence, all different.
+    resets: Tensor  # (L, B) bool: an inserted step that clears.
+    holds: Tensor  # (L, B) bool: padding that keeps.
+    length: int  # L
+
+
+def plan_reset_steps(is_first: Tensor) -> ResetPlan | None:
+    """Plan the insertions for ``is_first`` ``(T, B)``; resets at t = 0 are not counted.
+
+    Returns:
+        The plan, or ``None`` where no reset lies after t = 0.
+    """
+    num_steps, num_rows = is_first.shape
+    inner = is_first.clone()
+    inner[0] = False
+    shift = inner.cumsum(0)
+    largest = int(shift[-1].max())
+    if largest == 0:
+        return None
+    length = -(-(num_steps + largest) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+    positions = torch.arange(num_steps, device=is_first.device).unsqueeze(1) + shift  # (T, B)
+    rows = (positions * num_rows + torch.arange(num_rows, device=is_first.device)).reshape(-1)
+    inserted = torch.ones(length * num_rows, dtype=torch.bool, device=is_first.device)
+    inserted[rows] = False
+    inserted = inserted.view(length, num_rows)
+    holds = torch.arange(length, device=is_first.device).unsqueeze(1) > positions[-1]
+    return ResetPlan(rows, inserted & ~holds, holds, length)
+
+
+class _Scatter(torch.autograd.Function):
+    """Rows ``(N, F)`` to their different places in a zero ``(M, F)``; the gradient gathers them back."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, rows: Tensor, num_places: int) -> Tensor:
+        ctx.save_for_backward(rows)
+        return source.new_zeros(num_places, source.shape[1]).index_copy_(0, rows, source)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rows,) = ctx.saved_tensors
+        return grad.index_select(0, rows), None, None
+
+
+class _Gather(torch.autograd.Function):
+    """Different rows of ``(M, F)`` to ``(N, F)``; the gradient scatters them back without the cost of adding."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.num_places = source.shape[0]
+        return source.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rows,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.num_places, grad.shape[1]).index_copy_(0, rows, grad.contiguous()), None
+
+
+def _insert(inputs: Tensor, flags: Tensor, plan: ResetPlan) -> Tensor:
+    """Spread ``(T, B, I)`` over the padded sequence and set the flag columns: ``(L, B, I + flags)``."""
+    num_steps, num_rows, width = inputs.shape
+    wide = torch.nn.functional.pad(inputs, (0, flags.shape[-1])).view(num_steps * num_rows, -1)
+    spread: Tensor = _Scatter.apply(wide, plan.rows, plan.length * num_rows)  # type: ignore[no-untyped-call]
+    spread = spread.view(plan.length, num_rows, -1)
+    # Written in place behind autograd's back: the flags are constants and the columns' own gradient is not wanted.
+    spread.detach()[..., width:] = flags
+    return spread
+
+
+def _extract(outputs: Tensor, plan: ResetPlan, num_steps: int) -> Tensor:
+    """Pick the real steps out of ``(L, B, H)``: ``(T, B, H)``."""
+    num_rows, width = outputs.shape[1:]
+    picked: Tensor = _Gather.apply(outputs.reshape(-1, width), plan.rows)  # type: ignore[no-untyped-call]
+    return picked.view(num_steps, num_rows, width)
+
+
+def _erase_first(state: Tensor, is_first: Tensor) -> Tensor:
+    return state.masked_fill(is_first[0].unsqueeze(1), 0.0)
+
+
+def lstm_sequence(
+    inputs: Tensor,
+    h: Tensor,
+    c: Tensor,
+    is_first: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run an LSTM over ``(T, B, I)`` with resets, weights in PyTorch's layout.
+
+    Returns:
+        Outputs ``(T, B, H)``, and h and c after step T - 1, ``(B, H)`` each.
+    """
+    start = (_erase_first(h, is_first).unsqueeze(0), _erase_first(c, is_first).unsqueeze(0))
+    plan = plan_reset_steps(is_first)
+    weights = [weight_ih, weight_hh, bias_ih, bias_hh]
+    if plan is None:
+        outputs, h_end, c_end = _dense(torch.lstm, inputs, start, weights)
+        return outputs, h_end[0], c_end[0]
+    flags = torch.stack([plan.resets, plan.holds], dim=-1).to(inputs.dtype)
+    flag_weights = weight_ih.new_full((4, weight_hh.shape[1], 2), -_SATURATE)  # gates i, f, g, o; reset, hold
+    flag_weights[1, :, 1] = _SATURATE
+    flag_weights[2] = 0.0
+    weights[0] = torch.cat([weight_ih, flag_weights.flatten(0, 1)], dim=1)
+    padded, _, c_end = _dense(torch.lstm, _insert(inputs, flags, plan), start, weights)
+    outputs = _extract(padded, plan, len(inputs))
+    # A hold step closes the output gate, so h is taken from the last real step; c is kept to the end.
+    return outputs, outputs[-1], c_end[0]
+
+
+def gru_sequence(
+    inputs: Tensor,
+    h: Tensor,
+    is_first: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Run a GRU over ``(T, B, I)`` with resets, weights in PyTorch's layout.
+
+    The input bias of the candidate enters as the weight of a column that is 1 on real steps and 0 on inserted ones, so
+    a reset step yields tanh(0) = 0 exactly.
+
+    Returns:
+        Outputs ``(T, B, H)`` and h after step T - 1, ``(B, H)``.
+    """
+    start = _erase_first(h, is_first).unsqueeze(0)
+    plan = plan_reset_steps(is_first)
+    if plan is None:
+        outputs, h_end = _dense(torch.gru, inputs, start, [weight_ih, weight_hh, bias_ih, bias_hh])
+        return outputs, h_end[0]
+    hidden = weight_hh.shape[1]
+    inserted = plan.resets | plan.holds  # The output is the whole state, so what follows the last step is free.
+    flags = torch.stack([inserted, ~inserted], dim=-1).to(inputs.dtype)
+    reset_column = weight_ih.new_full((3 * hidden, 1), -_SATURATE)  # gates r, z, n
+    reset_column[2 * hidden :] = 0.0
+    gate_bias, new_bias = bias_ih[: 2 * hidden], bias_ih[2 * hidden :]
+    bias_column = torch.cat([torch.zeros_like(gate_bias), new_bias]).unsqueeze(1)
+    weights = [
+        torch.cat([weight_ih, reset_column, bias_column], dim=1),
+        weight_hh,
+        torch.cat([gate_bias, torch.zeros_like(new_bias)]),
+        bias_hh,
+    ]
+    padded, _ = _dense(torch.gru, _insert(inputs, flags, plan), start, weights)
+    outputs = _extract(padded, plan, len(inputs))
+    return outputs, outputs[-1]
+
+
+def _dense(kernel: Any, inputs: Tensor, start: Any, weights: list[Tensor]) -> Any:
+    """Call PyTorch's one-layer kernel; cuDNN keeps what its backward pass needs only when told that it trains."""
+    return kernel(inputs, start, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)

@@ -1,0 +1,62 @@
+"""Losses of policy gradients. Arguments are ``(T, B)``; means are over the steps where ``valid`` holds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["PolicyLoss", "clipped_policy_loss", "clipped_value_loss", "masked_mean", "masked_normalise"]
+
+
+class PolicyLoss(NamedTuple):
+    """A policy loss with its diagnostics, scalars."""
+
+    loss: Tensor
+    approx_kl: Tensor
+    clip_fraction: Tensor
+    ratio_error: Tensor
+
+
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of ``values`` over the steps where ``valid`` holds, whatever stands elsewhere."""
+    return torch.where(valid, values, 0.0).sum() / valid.sum()
+
+
+def masked_normalise(values: Tensor, valid: Tensor) -> Tensor:
+    """Return ``values`` with mean 0 and deviation 1 over the valid steps."""
+    centred = values - masked_mean(values, valid)
+    return centred / (masked_mean(centred.square(), valid) + 1e-8).sqrt()
+
+
+def clipped_policy_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor, clip_coef: float
+) -> PolicyLoss:
+    """Return PPO's clipped surrogate, -E[min(ρA, clip(ρ, 1 - ε, 1 + ε)A)] (Schulman et al. 2017, equation 7).
+
+    The KL estimate is E[(ρ - 1) - log ρ] (Schulman, *Approximating KL divergence*, 2020).
+    """
+    log_ratio = log_probs - old_log_probs
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
+    loss = -masked_mean(torch.minimum(ratio * advantages, clipped * advantages), valid)
+    with torch.no_grad():
+        error = ratio - 1
+        approx_kl = masked_mean(error - log_ratio, valid)
+        clip_fraction = masked_mean((error.abs() > clip_coef).to(error.dtype), valid)
+        return PolicyLoss(loss, approx_kl, clip_fraction, torch.where(valid, error.abs(), 0.0).max())
+
+
+def clipped_value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, valid: Tensor, clip_range: float | None
+) -> Tensor:
+    """Return ½E[(v - R)²], each error at least that of v clipped to within ``clip_range`` of the old value.
+
+    Arguments are in the critic's units. Without a range it is the plain squared error.
+    """
+    errors = (values - returns).square()
+    if clip_range is not None:
+        clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+        errors = torch.maximum(errors, (clipped - returns).square())
+    return 0.5 * masked_mean(errors, valid)

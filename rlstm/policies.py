@@ -1,0 +1,366 @@
+"""The recurrent policy: encoder, memory cell and heads, for acting step by step and for learning over sequences.
+
+State is always an argument and a result, never an attribute. A state with index t is the one before the observation of
+step t is consumed; ``is_first[t]`` erases it before the cell sees that observation. Values are in raw reward units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlstm.cells import RecurrentCell, State, make_cell
+from rlstm.distributions import ActionDistribution, make_distribution
+from rlstm.memory import InputsConfig, MemoryConfig
+from rlstm.networks import ObservationEncoder, RunningMoments, linear, mlp
+from rlstm.trees import Tree, tree_map
+
+if TYPE_CHECKING:
+    from rlstm.rollouts import Rollout
+
+__all__ = [
+    "Actor",
+    "PolicyConfig",
+    "PolicyEvaluation",
+    "PolicyInputs",
+    "PolicyStep",
+    "PolicyStepper",
+    "RecurrentPolicy",
+]
+
+
+class PolicyInputs(NamedTuple):
+    """What a policy may see at a step; leaves ``(B, ...)`` or ``(T, B, ...)``; None where switched off."""
+
+    observations: Tree
+    previous_actions: Tensor | None = None  # As stored: (..., *action_shape).
+    previous_rewards: Tensor | None = None  # (...) raw.
+    episode_starts: Tensor | None = None  # (...) bool.
+    action_masks: Tensor | None = None  # (..., M) bool, True where allowed.
+
+
+class PolicyStep(NamedTuple):
+    """One step of acting."""
+
+    actions: Tensor  # (B, *action_shape) as stored
+    log_probs: Tensor  # (B,)
+    values: Tensor  # (B,) raw units
+    state: State
+
+
+class PolicyEvaluation(NamedTuple):
+    """A policy's view of a whole rollout."""
+
+    log_probs: Tensor  # (T, B)
+    entropies: Tensor  # (T, B)
+    values: Tensor  # (T, B) raw units
+    state: State  # after step T - 1
+
+
+class Actor(Protocol):
+    """All that evaluation, rendering, export and the command line need."""
+
+    def init_state(self, batch_size: int) -> State:
+        """Return the state of ``batch_size`` memories that have seen nothing."""
+
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose actions ``(B, ...)`` and return them with the next state."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The network."""
+
+    cell: str = "lstm"
+    """Memory cell: see 'rlstm cells'."""
+
+    hidden_size: int = 128
+    """Width of each layer of the memory."""
+
+    num_layers: int = 1
+    """Memory cells on top of each other."""
+
+    encoder_sizes: tuple[int, ...] = (64,)
+    """Widths of the tanh layers between observation and memory; none feeds the memory directly."""
+
+    head_sizes: tuple[int, ...] = ()
+    """Widths of the tanh layers between memory and each head."""
+
+    critic_memory: Literal["shared", "separate"] = "shared"
+    """Whether the critic reads the actor's memory or has an encoder and a memory of its own."""
+
+    memory_length: int | None = None
+    """Longest lag in steps to bridge: chrono initialisation of the gates (Tallec & Ollivier 2018)."""
+
+    squash_actions: bool = False
+    """Pass continuous actions through tanh into the bounds, instead of clipping them."""
+
+    initial_log_std: float = 0.0
+    """Initial log standard deviation of continuous actions."""
+
+    normalize_observations: bool = False
+    """Normalise vectors of floats by running mean and deviation."""
+
+    scale_rewards: bool = False
+    """Divide the critic's targets by the running deviation of discounted returns."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes out of range."""
+        for name in ("hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("encoder_sizes", "head_sizes"):
+            if any(size < 1 for size in getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; every width must be at least 1.")
+
+
+class _Trunk(nn.Module):
+    """Encoder and memory: observations to features of the past."""
+
+    def __init__(self, encoder: ObservationEncoder, cell: RecurrentCell) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.cell = cell
+
+
+class RecurrentPolicy(nn.Module):
+    """Actor and critic over a memory.
+
+    Args:
+        observation_space: The env's single observation space.
+        action_space: The env's single action space.
+        config: The network.
+        memory: Where memory and gradient end; decides the default inputs too.
+        inputs: What is seen beside the observation.
+        generator: Source of the sampled actions, on the policy's device.
+
+    Raises:
+        UnsupportedSpaceError: If a space can't be read or written.
+        ValueError: If the configuration makes no sense.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        config: PolicyConfig,
+        memory: MemoryConfig,
+        inputs: InputsConfig,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.observation_space, self.action_space = observation_space, action_space
+        self.config = config
+        self.memory = memory
+        self.inputs = inputs.resolve(memory.lifetime)
+        self.generator = generator if generator is not None else torch.Generator()
+        self.distribution: ActionDistribution = make_distribution(
+            action_space, squash=config.squash_actions, initial_log_std=config.initial_log_std
+        )
+        self.actor = self._make_trunk()
+        self.critic = self._make_trunk() if config.critic_memory == "separate" else None
+        self.policy_head = _make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
+        self.value_head = _make_head(self.actor.cell.output_size, config, 1, gain=1.0)
+        self.return_moments = RunningMoments(1) if config.scale_rewards else None
+
+    def _make_trunk(self) -> _Trunk:
+        config, seen = self.config, self.inputs
+        num_extras = self.distribution.num_features * bool(seen.previous_action)
+        num_extras += bool(seen.previous_reward) + bool(seen.episode_start)
+        encoder = ObservationEncoder(
+            self.observation_space, num_extras, config.encoder_sizes, normalise=config.normalize_observations
+        )
+        sizes = (encoder.output_size, config.hidden_size)
+        cell = make_cell(config.cell, *sizes, num_layers=config.num_layers, memory_length=config.memory_length)
+        return _Trunk(encoder, cell)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def return_scale(self) -> Tensor:
+        """What a value in the critic's units is worth in raw reward units, a scalar."""
+        if self.return_moments is None:
+            return torch.ones((), dtype=self.dtype, device=self.device)
+        return (self.return_moments.variance[0] + 1e-8).sqrt().to(self.dtype)
+
+    def trunks(self) -> Iterator[_Trunk]:
+        """Yield the actor's encoder and memory, and the critic's where it has its own."""
+        yield self.actor
+        if self.critic is not None:
+            yield self.critic
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether a normaliser has seen nothing yet."""
+        moments = [*(trunk.encoder.moments for trunk in self.trunks()), self.return_moments]
+        return any(float(one.count) == 0 for one in moments if one is not None)
+
+    def init_state(self, batch_size: int) -> State:
+        """Return the state of ``batch_size`` memories that have seen nothing: one state a trunk."""
+        return tuple(trunk.cell.init_state(batch_size) for trunk in self.trunks())
+
+    def stepper(self) -> PolicyStepper:
+        """Return a snapshot of the weights for acting, in the fastest layout; valid until they change."""
+        return PolicyStepper(self)
+
+    def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
+        """Sample one step; leaves ``(B, ...)``. For many steps with the same weights take a ``stepper`` once."""
+        return self.stepper().step(inputs, state, is_first)
+
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose actions ``(B, *action_shape)`` and return them with the next state."""
+        return self.stepper().act(inputs, state, is_first, deterministic=deterministic)
+
+    def evaluate(self, rollout: Rollout) -> PolicyEvaluation:
+        """Run the weights over a whole rollout from its initial state, with gradient.
+
+        Returns:
+            Log-probabilities of the stored actions, entropies and values, ``(T, B)``, and the state at the end.
+        """
+        features, state = self._run(rollout)
+        parameters = self.policy_head(features[0])
+        log_probs, entropies = self.distribution.log_prob_and_entropy(
+            parameters, rollout.actions, rollout.inputs.action_masks
+        )
+        values = self.value_head(features[-1]).squeeze(-1) * self.return_scale
+        return PolicyEvaluation(log_probs, entropies, values, state)
+
+    @torch.no_grad()
+    def replay_state(self, rollout: Rollout) -> State:
+        """Return the state after the rollout's last step, as the present weights would have it."""
+        return self._run(rollout)[1]
+
+    def _run(self, rollout: Rollout) -> tuple[list[Tensor], State]:
+        """Run every trunk over the rollout: features ``(T, B, H)`` a trunk, and the final state."""
+        all_features, states = [], []
+        for trunk, state in zip(self.trunks(), rollout.initial_state, strict=True):
+            encoded = self.encode(trunk.encoder, rollout.inputs, rollout.is_first)
+            features, state = self._sequence(trunk.cell, encoded, state, rollout.is_first)
+            all_features.append(features)
+            states.append(state)
+        return all_features, tuple(states)
+
+    def _sequence(self, cell: RecurrentCell, encoded: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Run the cell, detaching the state every ``bptt_horizon`` steps counted from the rollout's start."""
+        horizon = self.memory.bptt_horizon
+        if horizon is None or horizon >= len(encoded):
+            return cell.sequence(encoded, state, is_first)
+        pieces = []
+        for piece, resets in zip(encoded.split(horizon), is_first.split(horizon), strict=True):
+            features, state = cell.sequence(piece, tree_map(Tensor.detach, state), resets)
+            pieces.append(features)
+        return torch.cat(pieces), state
+
+    def encode(self, encoder: ObservationEncoder, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
+        """Encode what the policy sees, ``(..., F)``; the action before the first of a memory is no action."""
+        extras = []
+        if inputs.previous_actions is not None:
+            features = self.distribution.features(inputs.previous_actions)
+            extras.append(features.masked_fill(is_first.unsqueeze(-1), 0))
+        if inputs.previous_rewards is not None:
+            rewards = inputs.previous_rewards.masked_fill(is_first, 0) / self.return_scale
+            extras.append(rewards.unsqueeze(-1))
+        if inputs.episode_starts is not None:
+            extras.append(inputs.episode_starts.unsqueeze(-1))
+        encoded: Tensor = encoder(inputs.observations, extras, self.dtype)
+        return encoded
+
+    def update_normalisers(self, rollout: Rollout, discounted_returns: Tensor) -> None:
+        """Take a rollout into the running statistics: once per update, after the last epoch.
+
+        Args:
+            rollout: What was seen.
+            discounted_returns: ``(T, B)`` backward-looking discounted sums of raw rewards.
+        """
+        for trunk in self.trunks():
+            if trunk.encoder.moments is not None:
+                vectors = trunk.encoder.vectors(rollout.inputs.observations, self.dtype)
+                trunk.encoder.moments.update(vectors[rollout.valid])
+        if self.return_moments is not None:
+            self.return_moments.update(discounted_returns[rollout.valid].unsqueeze(-1))
+
+
+class PolicyStepper:
+    """A policy's weights laid out for acting, without gradient.
+
+    Args:
+        policy: The policy; the snapshot is valid until its weights change.
+    """
+
+    def __init__(self, policy: RecurrentPolicy) -> None:
+        self._policy = policy
+        self._cells = [(trunk, trunk.cell.stepper()) for trunk in policy.trunks()]
+        self._scale = policy.return_scale
+        self._heads = _join_heads(policy)
+
+    @torch.inference_mode()
+    def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
+        """Sample actions; leaves ``(B, ...)``."""
+        parameters, values, state = self._forward(inputs, state, is_first)
+        distribution, generator = self._policy.distribution, self._policy.generator
+        actions, log_probs = distribution.sample(parameters, inputs.action_masks, generator)
+        return PolicyStep(actions, log_probs, values, state)
+
+    @torch.inference_mode()
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose the likeliest actions, or sample them."""
+        parameters, _, state = self._forward(inputs, state, is_first)
+        distribution, masks = self._policy.distribution, inputs.action_masks
+        if deterministic:
+            return distribution.mode(parameters, masks), state
+        return distribution.sample(parameters, masks, self._policy.generator)[0], state
+
+    @torch.inference_mode()
+    def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
+        """Return the values ``(B,)`` of observations, without acting on them."""
+        return self._forward(inputs, state, is_first)[1]
+
+    def _forward(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, Tensor, State]:
+        erase = bool(is_first.any())
+        features, states = [], []
+        for (trunk, cell_step), trunk_state in zip(self._cells, state, strict=True):
+            encoded = self._policy.encode(trunk.encoder, inputs, is_first)
+            trunk_state = trunk.cell.erase(trunk_state, is_first) if erase else trunk_state
+            output, trunk_state = cell_step(encoded, trunk_state)
+            features.append(output)
+            states.append(trunk_state)
+        parameters, values = self._heads(features)
+        return parameters, values.squeeze(-1) * self._scale, tuple(states)
+
+
+def _make_head(num_inputs: int, config: PolicyConfig, num_outputs: int, gain: float) -> nn.Sequential:
+    layers, width = mlp(num_inputs, config.head_sizes)
+    return nn.Sequential(*layers, linear(width, num_outputs, gain))
+
+
+@torch.no_grad()
+def _join_heads(policy: RecurrentPolicy) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
+    """Return a function from the trunks' features to distribution parameters and values in the critic's units.
+
+    Two linear heads on one memory are one matrix product.
+    """
+    if policy.critic is not None or len(policy.policy_head) > 1:
+        return lambda features: (policy.policy_head(features[0]), policy.value_head(features[-1]))
+    last_policy, last_value = cast(nn.Linear, policy.policy_head[-1]), cast(nn.Linear, policy.value_head[-1])
+    weight = torch.cat([last_policy.weight, last_value.weight]).t().contiguous()
+    bias = torch.cat([last_policy.bias, last_value.bias])
+    size = policy.distribution.num_parameters
+
+    def heads(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        both = torch.addmm(bias, features[0], weight)
+        return both[:, :size], both[:, size:]
+
+    return heads

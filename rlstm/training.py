@@ -1,0 +1,335 @@
+"""Training: everything that a run consists of, its state for an exact resume, and the one loop.
+
+``Training`` is the place where an experiment's parts meet. ``run`` is the loop: collect, update, evaluate when due,
+log, save when due.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.checkpoints import Checkpoint, list_checkpoints, save_checkpoint
+from rlstm.config import ConfigError, ExperimentConfig
+from rlstm.devices import choose_device
+from rlstm.errors import EnvironmentFailure
+from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
+from rlstm.loggers import LoggerGroup
+from rlstm.policies import RecurrentPolicy
+from rlstm.progress import Progress
+from rlstm.rollouts import Carry, Rollout, collect, start
+from rlstm.run_directory import RunDirectory
+from rlstm.seeding import generator, integer_seeds, seed_everything
+from rlstm.vector_envs import make
+
+__all__ = ["OnPolicyAgent", "TrainResult", "Training", "make_policy", "run"]
+
+
+class OnPolicyAgent(Protocol):
+    """What the loop needs of an agent: REINFORCE, PPO."""
+
+    policy: RecurrentPolicy
+    config: Any
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Train on one rollout; returns metrics by their tags."""
+
+    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+        """Bring the carried state up to the present weights; returns metrics by their tags."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the policy's weights."""
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    run_dir: str
+    steps: int
+    wall_seconds: float
+    steps_per_second: float | None
+    mean_return: float | None
+    success_rate: float | None
+    interrupted: bool = False
+
+
+def make_policy(
+    config: ExperimentConfig[Any],
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    device: torch.device,
+) -> RecurrentPolicy:
+    """Build the policy of an experiment; weights are drawn on the CPU, so a seed gives the same ones everywhere."""
+    seed_everything(config.run.seed)
+    actions = generator(config.run.seed, "actions", device)
+    policy = RecurrentPolicy(
+        observation_space, action_space, config.policy, config.memory, config.inputs, generator=actions
+    )
+    return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
+
+
+class Training:
+    """A run: its envs, its agent, and where it stands.
+
+    Args:
+        config: The experiment.
+        agent_type: The agent's class.
+        spec: The env.
+
+    Raises:
+        ValueError: If the configuration makes no sense for this env.
+        EnvironmentFailure: If the env can't be made.
+    """
+
+    def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
+        self.config, self.spec = config, spec
+        self.device, self.device_reason = choose_device(config.run.device)
+        seed, num_envs = config.run.seed, config.env.num_envs
+        self._seeds = integer_seeds(seed, "envs", num_envs)
+        self.envs = make(spec, config.env, config.memory)
+        self.policy = make_policy(config, self.envs.observation_space, self.envs.action_space, self.device)
+        self.agent: OnPolicyAgent = agent_type(
+            self.policy,
+            config.algorithm,
+            num_envs=num_envs,
+            total_steps=config.run.total_steps,
+            generator=generator(seed, "minibatches"),
+        )
+        self.carry = start(self.policy, self.envs, self._seeds)
+        self.step = 0
+        self.num_updates = 0
+        self.best_return = -math.inf
+        self.seconds = 0.0
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of a rollout."""
+        return int(self.config.env.num_envs * self.config.algorithm.num_steps)
+
+    def close(self) -> None:
+        """Close the envs."""
+        self.envs.close()
+
+    def update(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Collect one rollout and learn from it; returns metrics by tag and seconds by phase."""
+        began = time.perf_counter()
+        rollout = collect(self.policy, self.envs, self.carry, self.config.algorithm.num_steps)
+        collected = time.perf_counter()
+        metrics = self.agent.update(rollout)
+        metrics |= self.agent.refresh(rollout, self.carry)
+        self.step += self.steps_per_update
+        self.num_updates += 1
+        updated = time.perf_counter()
+        self.seconds += updated - began
+        metrics |= self.carry.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
+        metrics["time/fps"] = self.steps_per_update / (updated - began)
+        metrics["time/iterations"] = float(self.num_updates)
+        metrics["time/time_elapsed"] = self.seconds
+        metrics["time/total_timesteps"] = float(self.step)
+        metrics["recurrent/resets_per_step"] = float(rollout.is_first.float().mean())
+        return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def evaluate(self) -> EvaluationResult:
+        """Play complete episodes on seeds that are never trained on."""
+        config = self.config
+        envs = evaluation_envs(self.spec, config.env, config.memory, config.run.eval_episodes)
+        try:
+            return evaluate(self.policy, envs, config.run.eval_episodes, seed=config.run.seed)
+        finally:
+            envs.close()
+
+    def save(self, directory: RunDirectory, *, best: bool = False, with_lives: bool = True) -> None:
+        """Write a checkpoint.
+
+        Args:
+            directory: The run's folder.
+            best: Whether it is the best so far.
+            with_lives: Whether the lanes and what they carry are in order; without them a resume begins new episodes.
+        """
+        trainer = {
+            "agent": self.agent.state_dict(),
+            "carry": self.carry.state_dict() if with_lives else None,
+            "envs": self.envs.get_state() if with_lives else None,
+            "num_updates": self.num_updates,
+            "best_return": self.best_return,
+            "seconds": self.seconds,
+            "torch_rng": torch.get_rng_state(),
+            "python_rng": random.getstate(),
+        }
+        meta = {"env": self.config.env.env, "agent": self.config.agent, "cell": self.config.policy.cell}
+        keep = self.config.run.keep_checkpoints
+        save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
+
+    def load(self, checkpoint: Checkpoint) -> str | None:
+        """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None."""
+        load_weights(self.policy, checkpoint)
+        trainer = checkpoint.trainer
+        self.agent.load_state_dict(trainer["agent"])
+        self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
+        self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
+        torch.set_rng_state(trainer["torch_rng"])
+        random.setstate(trainer["python_rng"])
+        if trainer["carry"] is None or trainer["envs"] is None:
+            # Other seeds than at the start: the same episodes once more would count them twice.
+            seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
+            self.carry = start(self.policy, self.envs, seeds)
+            if trainer["carry"] is not None:
+                self.carry.statistics.finished = self._finished(trainer["carry"])
+            return "The env's state is not in the checkpoint: every lane begins a new episode with an empty memory."
+        self.envs.set_state(trainer["envs"], self._seeds)
+        self.carry.load_state_dict(trainer["carry"])
+        return None
+
+    def _finished(self, carry: dict[str, Any]) -> Any:
+        statistics = self.carry.statistics
+        statistics.load_state_dict({**statistics.state_dict(), "finished": carry["statistics"]["finished"]})
+        return statistics.finished
+
+    def result(self, *, interrupted: bool) -> TrainResult:
+        """Return how the run stands."""
+        metrics = self.carry.statistics.metrics(trials=False)
+        return TrainResult(
+            run_dir="",
+            steps=self.step,
+            wall_seconds=self.seconds,
+            steps_per_second=self.step / self.seconds if self.seconds else None,
+            mean_return=metrics.get("rollout/ep_rew_mean"),
+            success_rate=metrics.get("rollout/success_rate"),
+            interrupted=interrupted,
+        )
+
+
+def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
+    """Load the weights and normalisers of a checkpoint.
+
+    Raises:
+        ConfigError: If they are those of another network, naming the first difference.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ConfigError(
+                f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
+                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
+            )
+    policy.load_state_dict(checkpoint.model)
+
+
+class _Interrupt:
+    """Ctrl-C once asks the loop to stop after the update; twice stops at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
+
+    def requested(self) -> bool:
+        """Whether the loop shall stop."""
+        return self._count > 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Interrupt]:
+    """Handle Ctrl-C and the request to terminate, in the main thread; elsewhere leave signals alone."""
+    interrupt = _Interrupt()
+    try:
+        previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # Not the main thread.
+        yield interrupt
+        return
+    try:
+        yield interrupt
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progress: Progress) -> TrainResult:
+    """Train until the total of steps is reached or Ctrl-C asks to stop.
+
+    Raises:
+        EnvironmentFailure: If an env breaks; the weights of the last update are saved first.
+        NonFiniteError: If something is not finite; the last checkpoint stays.
+    """
+    config = training.config.run
+    evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
+    phases: dict[str, float] = defaultdict(float)
+    with _interruptible() as interrupt:
+        if training.step == 0:
+            training.save(directory)
+        while training.step < config.total_steps and not interrupt.requested():
+            before = training.step
+            try:
+                metrics, seconds = training.update()
+            except EnvironmentFailure:
+                if training.step not in list_checkpoints(directory):
+                    training.save(directory, with_lives=False)
+                raise
+            finished = training.step >= config.total_steps
+            values: dict[str, float | None] = dict(metrics)
+            best = False
+            if not interrupt.requested() and (finished or _due(evaluate_every, before, training.step)):
+                began = time.perf_counter()
+                best = _evaluate(training, directory, values)
+                phases["evaluate"] += time.perf_counter() - began
+            logger.log(values, training.step)
+            if best or finished or interrupt.requested() or _due(save_every, before, training.step):
+                logger.flush()
+                training.save(directory, best=best)
+            for phase, duration in seconds.items():
+                phases[phase] += duration
+            progress.update(training.step, values, phases)
+        if interrupt.requested():
+            progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
+    return training.result(interrupted=interrupt.requested())
+
+
+def _due(every: int, before: int, now: int) -> bool:
+    """Whether a multiple of ``every`` lies in (before, now]."""
+    return every > 0 and now // every > before // every
+
+
+def _evaluate(training: Training, directory: RunDirectory, metrics: dict[str, Any]) -> bool:
+    """Evaluate, record, and return whether it was the best so far."""
+    result = training.evaluate()
+    directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
+    metrics |= result.metrics()
+    best = result.mean_return > training.best_return
+    training.best_return = max(result.mean_return, training.best_return)
+    return best
+
+
+def summary(training: Training, directory: RunDirectory) -> Mapping[str, str]:
+    """Return what a display shows of a run before it begins."""
+    config, policy = training.config, training.config.policy
+    height = f" x {policy.num_layers}" if policy.num_layers > 1 else ""
+    return {
+        "agent": config.agent,
+        "env": config.env.env,
+        "envs": training.envs.description,
+        "cell": f"{policy.cell} {policy.hidden_size}{height}",
+        "sequence": training.policy.actor.cell.sequence_path(training.device),
+        "memory": f"lifetime {config.memory.lifetime}, credit {config.memory.credit_boundary}",
+        "device": f"{training.device_reason}, {torch.get_num_threads()} threads",
+        "run": str(directory.path),
+    }

@@ -1,0 +1,180 @@
+"""Whatever is wrong is refused, with the value and what would be right."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+
+from rlstm.envs import ENVS
+from rlstm.envs.batched import ReturnReference
+from rlstm.envs.cartpole_no_vel import CartPoleNoVelEnv, CartPoleNoVelVectorEnv
+from rlstm.envs.checks import check_actions
+from rlstm.envs.repeat_previous import RepeatPreviousVectorEnv
+from rlstm.envs.tmaze import TMazeEnv, TMazeVectorEnv
+
+over_envs = pytest.mark.parametrize("env_id", ENVS)
+
+
+def make_vector(env_id: str, num_envs: int = 3, **arguments: Any) -> Any:
+    return gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
+
+
+@over_envs
+@pytest.mark.parametrize("outside", [-1, 4, 2**40, -(2**62)])
+def test_an_action_outside_the_space_is_named_with_its_lane(env_id: str, outside: int) -> None:
+    env = make_vector(env_id)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=rf"action {outside} of lane 1 is outside Discrete"):
+        env.step(np.array([0, outside, 0]))
+    single = gym.make(env_id).unwrapped
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match=rf"action {outside} of lane 0 is outside Discrete"):
+        single.step(outside)
+
+
+@over_envs
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros(3), "dtype float64, but Discrete"),
+        (np.zeros(3, dtype=bool), "dtype bool"),
+        (np.zeros(2, dtype=int), r"shape \(2,\), but 3 environments with Discrete\(\d\) need \(3,\)"),
+        (np.zeros((3, 1), dtype=int), r"shape \(3, 1\)"),
+        (0, r"shape \(\)"),
+    ],
+)
+def test_actions_of_the_wrong_kind_or_shape_are_refused(env_id: str, actions: Any, message: str) -> None:
+    env = make_vector(env_id)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
+
+
+def test_a_refused_action_changes_nothing() -> None:
+    env = make_vector("rlstm/TMaze-v0")
+    env.reset(seed=0)
+    before = env.get_state()
+    with pytest.raises(ValueError, match="outside"):
+        env.step(np.array([0, 9, 0]))
+    assert all(np.array_equal(array, before[name]) for name, array in env.get_state().items())
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint64, np.int64])
+def test_every_integer_dtype_is_an_action(dtype: Any) -> None:
+    env = make_vector("rlstm/TMaze-v0")
+    env.reset(seed=0)
+    env.step(np.array([1, 3, 0], dtype=dtype))
+    assert env.get_state()["positions"].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("outside", [7, 11])
+def test_a_discrete_space_that_starts_elsewhere_is_checked_at_both_ends(outside: int) -> None:
+    space = gym.spaces.Discrete(3, start=8)
+    assert check_actions(space, [8, 10], 2).tolist() == [8, 10]
+    with pytest.raises(ValueError, match=f"action {outside} of lane 1"):
+        check_actions(space, [9, outside], 2)
+
+
+@pytest.mark.parametrize("outside", [1.5, -1.5, np.nan])
+def test_box_actions_are_checked_lane_by_lane(outside: float) -> None:
+    space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    assert check_actions(space, [[0.0, 1.0], [-1.0, 0.5]], 2).dtype == np.float32
+    with pytest.raises(ValueError, match="of lane 1 is outside Box"):
+        check_actions(space, [[0.0, 1.0], [0.0, outside]], 2)
+
+
+@over_envs
+def test_before_the_first_reset_nothing_works_and_the_error_says_reset(env_id: str) -> None:
+    env, single = make_vector(env_id, render_mode="ansi"), gym.make(env_id, render_mode="ansi").unwrapped
+    calls: list[Callable[[], Any]] = [lambda: env.step(np.zeros(3, dtype=int)), lambda: single.step(0)]
+    for call in [*calls, env.get_state, single.get_state, env.render, single.render]:
+        with pytest.raises(ResetNeeded, match=r"call reset\(\) before"):
+            call()
+
+
+def test_a_single_env_refuses_to_step_when_its_episode_is_over_also_after_a_restore() -> None:
+    env, other = CartPoleNoVelEnv(max_steps=1), CartPoleNoVelEnv(max_steps=1)
+    env.reset(seed=0)
+    assert env.step(0)[3]
+    other.set_state(env.get_state())
+    for finished in (env, other):
+        with pytest.raises(ResetNeeded, match=r"call reset\(\)"):
+            finished.step(0)
+
+
+@pytest.mark.parametrize(
+    ("shell", "arguments", "message"),
+    [
+        (TMazeVectorEnv, {"num_envs": 0}, "num_envs must be an integer >= 1, but got 0"),
+        (TMazeVectorEnv, {"num_envs": 2.0}, "num_envs must be an integer >= 1, but got 2.0"),
+        (TMazeVectorEnv, {"max_episode_steps": 0}, "max_episode_steps must be an integer >= 1, but got 0"),
+        (TMazeVectorEnv, {"episodes_per_trial": 0}, "episodes_per_trial must be an integer >= 1, but got 0"),
+        (TMazeVectorEnv, {"corridor_length": 0}, "corridor_length must be an integer >= 1, but got 0"),
+        (TMazeVectorEnv, {"corridor_length": True}, "corridor_length must be an integer >= 1, but got True"),
+        (TMazeVectorEnv, {"corridor_length": 9, "max_steps": 9}, "max_steps for corridor_length 9 .* >= 10, but got 9"),
+        (TMazeVectorEnv, {"noise": 1}, "noise must be True or False, but got 1"),
+        (TMazeVectorEnv, {"render_mode": "human"}, "render_mode must be None or one of .*, but got 'human'"),
+        (RepeatPreviousVectorEnv, {"num_decks": 0}, "num_decks must be an integer >= 1, but got 0"),
+        (RepeatPreviousVectorEnv, {"k": 0}, "k must be an integer >= 1, but got 0"),
+        (RepeatPreviousVectorEnv, {"k": 52}, "k must be less than the 52 cards of num_decks=1, but got 52"),
+        (RepeatPreviousVectorEnv, {"episodes_per_trial": 2}, "supports_new_task is False.*: leave episodes_per_trial"),
+        (CartPoleNoVelVectorEnv, {"max_steps": 0}, "max_steps must be an integer >= 1, but got 0"),
+        (CartPoleNoVelVectorEnv, {"episodes_per_trial": 2}, "supports_new_task is False.*: leave episodes_per_trial"),
+    ],
+)
+def test_impossible_constructor_arguments_are_named(shell: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shell(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": [1, 2]}, "Got 2 seeds for 3 environments"),
+        ({"seed": [1, -2, 3]}, "seed must be an integer >= 0, but got -2"),
+        ({"options": {"new_task": "no"}}, "options new_task must be True or False, but got 'no'"),
+        ({"options": {"reset_mask": np.ones(3, dtype=bool)}}, "reset_mask isn't supported"),
+        ({"options": {"new_task": False}}, "contradicts episodes_per_trial"),
+    ],
+)
+def test_impossible_resets_are_refused(arguments: dict[str, Any], message: str) -> None:
+    env = TMazeVectorEnv(3, episodes_per_trial=2)
+    with pytest.raises(ValueError, match=message):
+        env.reset(**arguments)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
+    env = TMazeVectorEnv(3)
+    env.reset(seed=0)
+    before = env.get_state()
+    missing = {name: array for name, array in before.items() if name != "positions"}
+    other_dtype = {**before, "positions": before["positions"].astype(float)}
+    more_lanes = TMazeVectorEnv(4)
+    more_lanes.reset(seed=0)
+    for state, message in (
+        (missing, r"lacks \['positions'\]"),
+        ({**before, "speed": np.zeros(3)}, r"unknown \['speed'\]"),
+        (other_dtype, r"'positions' is float64\(3,\), but this environment needs int64\(3,\)"),
+        (more_lanes.get_state(), r"needs .*\(3,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            env.set_state(state)
+    single = TMazeEnv()
+    with pytest.raises(ValueError, match="episode_over"):
+        single.set_state(before)
+    assert all(np.array_equal(array, before[name]) for name, array in env.get_state().items())
+
+
+def test_rendering_without_a_mode_says_what_to_pass() -> None:
+    env = TMazeEnv()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="render_mode one of"):
+        env.render()
+
+
+def test_a_reference_without_value_must_be_unknown() -> None:
+    with pytest.raises(ValueError, match="'exact' can't have the value None"):
+        ReturnReference(None, "exact", "")

@@ -1,0 +1,116 @@
+"""The import rules between the layers, read off the syntax trees (the layer picture stands in CONTRIBUTING.md)."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("rlstm", "agents", "envs", "scripts", "tests")
+ONLY_IN = {
+    "tyro": "rlstm/cli/",
+    "tensorboard": "rlstm/loggers.py",
+    "torch.utils.tensorboard": "rlstm/loggers.py",
+    "rich": "rlstm/progress.py",
+}
+
+
+def source_files() -> list[str]:
+    """Return the Python files as `folder/file.py`; real folders only, the links in `rlstm/` are not followed."""
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
+    paths = [file.relative_to(ROOT).as_posix() for file in files]
+    return sorted(path for path in paths if not path.startswith(("rlstm/agents/", "rlstm/envs/")))
+
+
+def imports(node: ast.AST, lazy: bool = False) -> Iterator[tuple[str, bool]]:
+    """Yield every imported dotted name, and whether it is imported lazily: in a function or for type checkers only."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, lazy) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        module = "." * node.level + (node.module or "")
+        yield from ((f"{module}.{alias.name}", lazy) for alias in node.names)
+    lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    lazy = lazy or (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"))
+    for child in ast.iter_child_nodes(node):
+        yield from imports(child, lazy)
+
+
+def within(name: str, *modules: str) -> bool:
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def broken_rules(path: str, source: str) -> list[str]:
+    """Return a sentence for every import in the file that breaks a rule."""
+    broken = []
+    folder = path.split("/")[0]
+    for name, lazy in imports(ast.parse(source)):
+        rules = {"imports are absolute": not name.startswith(".")}
+        rules["agents and envs are imported as rlstm.agents and rlstm.envs"] = not within(name, "agents", "envs")
+        if folder in ("rlstm", "agents", "envs"):
+            for module, home in ONLY_IN.items():
+                rules[f"{module} only in {home}"] = not within(name, module) or path.startswith(home)
+        if folder == "rlstm":
+            root = path == "rlstm/api.py" or path.startswith("rlstm/cli/")
+            upward = within(name, "rlstm.agents", "rlstm.envs")
+            rules["only rlstm/cli and rlstm/api.py import agents and envs, and lazily"] = not upward or (root and lazy)
+        if folder == "envs":
+            allowed = name.split(".")[0] in {"numpy", "gymnasium", *sys.stdlib_module_names}
+            rules["envs import numpy and gymnasium only"] = allowed or within(name, "rlstm.envs")
+        if folder == "agents":
+            above = within(name, "rlstm.envs", "rlstm.cli", "rlstm.api", "rlstm.train", "rlstm.load")
+            rules["agents import neither envs, cli nor api"] = not above
+            table = path == "agents/__init__.py" and lazy
+            rules["agents don't import each other; the table does, lazily"] = table or not within(name, "rlstm.agents")
+        broken += [f"{path}: {name}: {rule}" for rule, kept in rules.items() if not kept]
+    return broken
+
+
+@pytest.mark.parametrize("path", source_files())
+def test_imports_keep_to_the_layers(path: str) -> None:
+    assert broken_rules(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("rlstm/losses.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/losses.py", "import rlstm.envs"),
+        ("rlstm/losses.py", "from rlstm import agents"),
+        ("rlstm/api.py", "from rlstm import agents"),
+        ("rlstm/cli/train.py", "import rlstm.envs.registration"),
+        ("rlstm/cells/lstm.py", "from . import base"),
+        ("rlstm/cli/train.py", "def f():\n    import agents.ppo"),
+        ("scripts/demo.py", "from envs import registration"),
+        ("rlstm/training.py", "import tyro"),
+        ("agents/ppo.py", "from rich.live import Live"),
+        ("rlstm/training.py", "from torch.utils.tensorboard import SummaryWriter"),
+        ("rlstm/training.py", "from torch.utils import tensorboard"),
+        ("envs/tmaze.py", "import torch"),
+        ("envs/tmaze.py", "from rlstm.seeding import spawn"),
+        ("agents/ppo.py", "from rlstm.envs.tmaze import TMaze"),
+        ("agents/ppo.py", "def f():\n    import rlstm.cli"),
+        ("agents/ppo.py", "from rlstm import load"),
+        ("agents/ppo.py", "def f():\n    from rlstm.agents.reinforce import Reinforce"),
+        ("agents/__init__.py", "from rlstm.agents.ppo import PPO"),
+    ],
+)
+def test_a_forbidden_import_is_seen(path: str, source: str) -> None:
+    assert len(broken_rules(path, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("rlstm/api.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/cli/train.py", "if TYPE_CHECKING:\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/cli/train.py", "import tyro"),
+        ("rlstm/loggers.py", "from torch.utils.tensorboard import SummaryWriter"),
+        ("envs/tmaze.py", "import math\nimport numpy as np\nfrom rlstm.envs.batched import BatchedEnv"),
+        ("agents/ppo.py", "import torch\nfrom rlstm.losses import ppo_loss"),
+        ("agents/__init__.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+    ],
+)
+def test_an_allowed_import_passes(path: str, source: str) -> None:
+    assert broken_rules(path, source) == []
