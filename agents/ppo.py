@@ -232,7 +232,8 @@ class PPO:
 
     def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor) -> dict[str, Tensor]:
         """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
-        config, scale, valid = self.config, self.policy.return_scale, batch.valid
+        config, scale = self.config, self.policy.return_scale
+        valid = None if batch.all_valid else batch.valid
         if config.norm_adv:
             advantages = masked_normalise(advantages, valid)
         evaluation = self.policy.evaluate(batch)
@@ -248,9 +249,11 @@ class PPO:
             raise NonFiniteError(f"Not finite in update {self.num_updates}: {', '.join(bad) or 'loss'}.")
         self._optimizer.zero_grad()
         loss.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.max_grad_norm)
-        if not bool(torch.isfinite(grad_norm)):
+        parameters = list(self.policy.parameters())
+        grad_norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+        if not bool(torch.isfinite(grad_norm)):  # Before clipping, which spreads a NaN to all gradients.
             raise NonFiniteError(f"Not finite in update {self.num_updates}: the gradient of {self._bad_gradient()}.")
+        torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, grad_norm)
         self._optimizer.step()
         return {
             **{name: value.detach() for name, value in losses.items()},

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.checkpoints import check_meta, load_checkpoint
-from rlstm.config import ConfigError, ExperimentConfig, build_config
+from rlstm.checkpoints import CheckpointError, check_meta, load_checkpoint
+from rlstm.config import ConfigError, ExperimentConfig, build_config, layer
 from rlstm.devices import choose_device, prepare_process
-from rlstm.errors import EnvironmentFailure, UnknownNameError, unknown_name
+from rlstm.errors import EnvironmentFailure, NonFiniteError, UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
 from rlstm.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
 from rlstm.memory import BoolArray
@@ -32,12 +33,25 @@ from rlstm.policies import RecurrentPolicy
 from rlstm.policy_view import PolicyView
 from rlstm.presets import find_preset
 from rlstm.progress import UI, make_progress
-from rlstm.run_directory import RunDirectory, default_run_directory
+from rlstm.run_directory import RunDirectory, RunDirectoryError, default_run_directory, write_json
 from rlstm.training import Training, TrainResult, load_weights, make_policy, run, summary
 from rlstm.trees import tree_map
 from rlstm.vector_envs import EnvStep, resolve_spec
 
-__all__ = ["LoadedAgent", "evaluate_run", "load", "make_config", "resume", "resume_run", "train", "train_config"]
+__all__ = [
+    "LoadedAgent",
+    "config_from_layers",
+    "evaluate_run",
+    "failure_kinds",
+    "load",
+    "make_config",
+    "read_config",
+    "read_spec",
+    "resume",
+    "resume_run",
+    "train",
+    "train_config",
+]
 
 Which = Literal["latest", "best"] | int
 
@@ -54,17 +68,33 @@ def make_config(agent: str, preset: str | None = None, **settings: Any) -> Exper
         UnknownNameError: If the agent or the preset is unknown.
         ConfigError: If a setting is unknown or has a wrong value, or the preset is another agent's.
     """
+    return config_from_layers(agent, preset, settings)
+
+
+def config_from_layers(
+    agent: str, preset: str | None, *layers: Mapping[str, Any], complete: bool = True
+) -> ExperimentConfig[Any]:
+    """Build an experiment from layers of settings over a preset, the later layers winning; see ``make_config``.
+
+    Args:
+        agent: Name of the agent.
+        preset: Name of a preset, or None.
+        *layers: Settings by the names of the flags.
+        complete: See ``build_config``.
+    """
     from rlstm.agents import AGENTS, load_agent
 
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
-    base: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if preset is not None:
         found = find_preset(preset)
         if found.agent != agent:
             raise ConfigError(f"Preset '{preset}' is for agent '{found.agent}', not '{agent}'.")
-        base = dict(found.settings)
-    return build_config(agent, load_agent(agent)[1], {**base, **settings})
+        settings = dict(found.settings)
+    for one in layers:
+        settings = layer(settings, one)
+    return build_config(agent, load_agent(agent)[1], settings, complete=complete)
 
 
 def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **settings: Any) -> TrainResult:
@@ -103,8 +133,8 @@ def train_config(
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         directory = RunDirectory.create(
             path,
-            config={"agent": config.agent, "settings": config.settings()},
-            env_spec=spec.to_json(),
+            config=_stored_form(config),
+            env_spec=_written_spec(spec),
             command=command,
             device=str(training.device),
         )
@@ -113,13 +143,20 @@ def train_config(
         training.close()
 
 
-def resume(run_dir: str | os.PathLike[str], *, total_steps: int | None = None, ui: UI = "auto") -> TrainResult:
+def resume(
+    run_dir: str | os.PathLike[str],
+    *,
+    total_steps: int | None = None,
+    ui: UI = "auto",
+    command: Sequence[str] | None = None,
+) -> TrainResult:
     """Go on with a run from its latest checkpoint, as if it had never stopped.
 
     Args:
         run_dir: The run's folder.
         total_steps: The new total, not extra; the old total by default.
         ui: The display.
+        command: The command line, for the run's ``command.txt``.
 
     Raises:
         ConfigError: If the total is not larger than what is done.
@@ -129,10 +166,12 @@ def resume(run_dir: str | os.PathLike[str], *, total_steps: int | None = None, u
     directory = RunDirectory.open(run_dir)
     overrides = {} if total_steps is None else {"total_steps": total_steps}
     config = read_config(directory, **overrides)
-    return resume_run(directory, config, ui=ui)
+    return resume_run(directory, config, ui=ui, command=command)
 
 
-def resume_run(directory: RunDirectory, config: ExperimentConfig[Any], *, ui: UI = "auto") -> TrainResult:
+def resume_run(
+    directory: RunDirectory, config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None
+) -> TrainResult:
     """Go on with the run in ``directory``; see ``resume``."""
     prepare_process(config.run.num_threads)
     checkpoint = load_checkpoint(directory, "latest")
@@ -142,11 +181,15 @@ def resume_run(directory: RunDirectory, config: ExperimentConfig[Any], *, ui: UI
             f"The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left to do. "
             "Give a larger total with --total-steps."
         )
-    training, _ = _make_training(config, _read_spec(directory, config))
+    training, _ = _make_training(config, read_spec(directory, config))
     try:
         note = training.load(checkpoint)
         directory.cut_evaluations(checkpoint.step)
         cut_csv(directory.progress_path, checkpoint.step)
+        if command is not None:
+            directory.append_command(command)
+        # A new total is kept, so that a run stopped once more goes on to the same end.
+        write_json(directory.config_path, _stored_form(config))
         return _run(training, directory, ui, purge_step=checkpoint.step + 1, note=note)
     finally:
         training.close()
@@ -156,7 +199,33 @@ def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -
     from rlstm.agents import load_agent
 
     spec = _resolve(config) if spec is None else spec
-    return Training(config, load_agent(config.agent)[0], spec), spec
+    with _refusals_name_settings():
+        return Training(config, load_agent(config.agent)[0], spec), spec
+
+
+@contextmanager
+def _refusals_name_settings() -> Iterator[None]:
+    """Raise a part's refusal of its arguments as ConfigError: they came from settings."""
+    try:
+        yield
+    except (ConfigError, UnknownNameError, UnsupportedSpaceError):
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _written_spec(spec: EnvSpec) -> str:
+    try:
+        return spec.to_json()
+    except ValueError as error:
+        raise ConfigError(
+            f"Env '{spec.id}' can't be written into the run directory: {error} Register it, and its wrappers, with "
+            "an entry_point like 'module:Class'."
+        ) from error
+
+
+def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
+    return {"agent": config.agent, "settings": config.settings()}
 
 
 def _resolve(config: ExperimentConfig[Any]) -> EnvSpec:
@@ -186,16 +255,21 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     """Return the experiment of a run directory, with some settings replaced.
 
     Raises:
-        ConfigError: If ``config.json`` holds what this version doesn't know.
+        RunDirectoryError: If ``config.json`` holds what this version doesn't know.
+        ConfigError: If a replaced setting has a wrong value.
     """
     stored = directory.read_config()
     try:
-        return make_config(stored["agent"], **{**stored["settings"], **overrides})
-    except (KeyError, TypeError, UnknownNameError) as error:
-        raise ConfigError(f"{directory.config_path} is not the config of a run of this version: {error}") from error
+        config = make_config(stored["agent"], **stored["settings"])
+    except (ConfigError, UnknownNameError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise RunDirectoryError(
+            f"{directory.config_path} is not the config of a run of this version: {reason}"
+        ) from error
+    return make_config(config.agent, **{**config.settings(), **overrides}) if overrides else config
 
 
-def _read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
+def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
     """Return the env of a run: its modules are imported, and its spec must be the one the run began with."""
     spec = _resolve(config)
     stored = EnvSpec.from_json(json.dumps(directory.read_env_spec()))
@@ -209,12 +283,13 @@ def _load_policy(
 ) -> tuple[RecurrentPolicy, EnvSpec]:
     loaded = load_checkpoint(directory, checkpoint)
     check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
-    spec = _read_spec(directory, config)
-    envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
-    try:
-        policy = make_policy(config, envs.observation_space, envs.action_space, device)
-    finally:
-        envs.close()
+    spec = read_spec(directory, config)
+    with _refusals_name_settings():
+        envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
+        try:
+            policy = make_policy(config, envs.observation_space, envs.action_space, device)
+        finally:
+            envs.close()
     load_weights(policy, loaded)
     return policy.eval(), spec
 
@@ -240,16 +315,21 @@ def evaluate_run(
         ablate_memory: Erase the state before every step.
         env_kwargs: Arguments of the env to change, e.g. a longer corridor.
 
-    Returns:
-        The episodes.
+    Raises:
+        ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
+        CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
+    if episodes < 1 or seed < 0:
+        raise ConfigError(f"episodes is {episodes}, seed is {seed}; they must be at least 1 and 0.")
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
+    # The policy is built for the env as it is evaluated, so that weights of another shape are found out.
+    config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
     prepare_process(config.run.num_threads)
-    policy, spec = _load_policy(directory, config, checkpoint, choose_device(config.run.device)[0])
-    overrides = {"env_kwargs": {**config.env.env_kwargs, **(env_kwargs or {})}}
-    env_config = read_config(directory, **overrides).env
-    envs = evaluation_envs(spec, env_config, config.memory, episodes)
+    with _refusals_name_settings():
+        device, _ = choose_device(config.run.device)
+    policy, spec = _load_policy(directory, config, checkpoint, device)
+    envs = evaluation_envs(spec, config.env, config.memory, episodes)
     try:
         return evaluate(policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
     finally:
@@ -307,6 +387,7 @@ class LoadedAgent:
         self._view: PolicyView | None = None
         self._actions: torch.Tensor | None = None
 
+    @torch.inference_mode()
     def act(
         self,
         observation: Any,
@@ -332,7 +413,7 @@ class LoadedAgent:
             ValueError: If the observation is not of the observation space.
         """
         space = self.policy.observation_space
-        if not space.contains(observation):
+        if isinstance(observation, list) or not space.contains(observation):
             observation = _fitted(space, observation)
         step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], _plain(observation)), reward, action_mask)
         if self._view is None or self._actions is None:
@@ -372,8 +453,5 @@ def _one_step(observations: Any, reward: float, action_mask: Any) -> EnvStep:
 
 def failure_kinds() -> tuple[type[Exception], ...]:
     """Return the errors that are the user's to mend, which a command line prints without a traceback."""
-    from rlstm.checkpoints import CheckpointError
-    from rlstm.errors import NonFiniteError
-    from rlstm.run_directory import RunDirectoryError
-
-    return (ConfigError, UnknownNameError, EnvironmentFailure, NonFiniteError, CheckpointError, RunDirectoryError)
+    usage = (ConfigError, UnknownNameError, UnsupportedSpaceError)
+    return (*usage, EnvironmentFailure, NonFiniteError, CheckpointError, RunDirectoryError)

@@ -8,7 +8,8 @@ env, the policy and the algorithm stand side by side; those of memory and inputs
     memory.lifetime = "trial"
     memory.episodes_per_trial = 2
 
-Layers win in this order: flags, config file, preset, defaults.
+Layers win in this order: flags, config file, preset, defaults. The env's arguments are layered one by one, as long as
+the layers name the same env (``layer``).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if typing.TYPE_CHECKING:
     from rlstm.policies import PolicyConfig
     from rlstm.vector_envs import EnvConfig
 
-__all__ = ["ConfigError", "ExperimentConfig", "RunConfig", "build_config", "read_config_file"]
+__all__ = ["ConfigError", "ExperimentConfig", "RunConfig", "build_config", "layer", "read_config_file"]
 
 AlgorithmT = TypeVar("AlgorithmT")
 _PREFIXED = ("memory", "inputs")
@@ -128,28 +129,24 @@ class ExperimentConfig(Generic[AlgorithmT]):
         return flat
 
 
-def build_config(agent: str, algorithm_type: type[Any], settings: Mapping[str, Any]) -> ExperimentConfig[Any]:
+def build_config(
+    agent: str, algorithm_type: type[Any], settings: Mapping[str, Any], *, complete: bool = True
+) -> ExperimentConfig[Any]:
     """Build an experiment from flat settings; what is not set has its default.
 
     Args:
         agent: Name of the agent.
         algorithm_type: Its config class.
         settings: As returned by ``ExperimentConfig.settings``; tables for memory and inputs may be nested.
+        complete: Whether a further layer may no longer follow. If it may, names and types are checked, but not ranges
+            and combinations, which that layer may still put right.
 
     Raises:
         ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
     """
-    from rlstm.policies import PolicyConfig
-    from rlstm.vector_envs import EnvConfig
-
-    types_by_part: dict[str, type[Any]] = {
-        "run": RunConfig,
-        "env": EnvConfig,
-        "policy": PolicyConfig,
-        "algorithm": algorithm_type,
-        "memory": MemoryConfig,
-        "inputs": InputsConfig,
-    }
+    types_by_part = _types_by_part(algorithm_type)
+    if not complete:
+        types_by_part = {part: _unchecked(part_type) for part, part_type in types_by_part.items()}
     places = {
         (f"{part}.{f.name}" if part in _PREFIXED else f.name): (part, f.name)
         for part, part_type in types_by_part.items()
@@ -167,6 +164,45 @@ def build_config(agent: str, algorithm_type: type[Any], settings: Mapping[str, A
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return ExperimentConfig(agent=agent, **parts)
+
+
+def _types_by_part(algorithm_type: type[Any]) -> dict[str, type[Any]]:
+    """Return the config classes of an experiment by the names of its parts."""
+    from rlstm.policies import PolicyConfig
+    from rlstm.vector_envs import EnvConfig
+
+    return {
+        "run": RunConfig,
+        "env": EnvConfig,
+        "policy": PolicyConfig,
+        "algorithm": algorithm_type,
+        "memory": MemoryConfig,
+        "inputs": InputsConfig,
+    }
+
+
+def _unchecked(part_type: type[Any]) -> type[Any]:
+    """Return the config class without its validation."""
+    namespace = {
+        "__post_init__": lambda self: None,
+        "__doc__": part_type.__doc__,
+        "__module__": part_type.__module__,
+    }
+    return type(part_type.__name__, (part_type,), namespace)
+
+
+def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings ``base`` with those of ``over`` on top.
+
+    The arguments of an env are replaced one by one; another env takes over none of them.
+    """
+    low, high = _unnest(base), _unnest(over)
+    result = {**low, **high}
+    if high.get("env", low.get("env")) != low.get("env"):
+        result["env_kwargs"] = high.get("env_kwargs", {})
+    elif isinstance(high.get("env_kwargs"), Mapping) and "env_kwargs" in low:
+        result["env_kwargs"] = {**low["env_kwargs"], **high["env_kwargs"]}
+    return result
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

@@ -7,17 +7,24 @@ from difflib import get_close_matches
 
 __all__ = ["EnvironmentFailure", "NonFiniteError", "UnknownNameError", "UnsupportedSpaceError", "unknown_name"]
 
+_MAX_LISTED = 20  # A longer list of valid names hides the nearest one.
+
 
 class UnknownNameError(ValueError):
     """A name that is in no table."""
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
-    """Return the error for an unknown ``name`` of a ``kind`` ("cell", "preset", ...), ready to be raised."""
+    """Return the error for an unknown ``name`` of a ``kind`` ("cell", "preset", ...), ready to be raised.
+
+    It names the nearest valid name, and all of them unless they are many.
+    """
     names = sorted(valid)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean '{near[0]}'? " if near else ""
-    return UnknownNameError(f"Unknown {kind} '{name}'. {hint}Valid: {', '.join(names)}.")
+    hints = [f"Did you mean '{near[0]}'?"] if near else []
+    if not near or len(names) <= _MAX_LISTED:
+        hints.append(f"Valid: {', '.join(names)}.")
+    return UnknownNameError(f"Unknown {kind} '{name}'. {' '.join(hints)}")
 
 
 class UnsupportedSpaceError(ValueError):

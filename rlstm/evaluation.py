@@ -108,10 +108,11 @@ def evaluate(
     training_generator = policy.generator
     policy.generator = generator(seed, "evaluation_actions", policy.device)
     try:
-        while (player.played < quotas).any():
-            player.step(deterministic=deterministic, ablate_memory=ablate_memory)
-            if on_step is not None:
-                on_step()
+        with torch.inference_mode():
+            while (player.played < quotas).any():
+                player.step(deterministic=deterministic, ablate_memory=ablate_memory)
+                if on_step is not None:
+                    on_step()
     finally:
         policy.generator = training_generator
     return player.result(quotas)

@@ -16,13 +16,18 @@ __all__ = ["LaneEnv", "TrialEnv", "supports_new_task"]
 _KNOWN_WRAPPERS: dict[type, tuple[str, ...]] = {
     gym.wrappers.TimeLimit: ("_elapsed_steps",),
     gym.wrappers.OrderEnforcing: ("_has_reset",),
-    gym.wrappers.PassiveEnvChecker: ("checked_reset", "checked_step", "checked_render", "close_called"),
+    gym.wrappers.PassiveEnvChecker: (),  # It only warns, and what it has seen is an env's own.
 }
 
 
 def supports_new_task(env: gym.Env[Any, Any]) -> bool:
     """Whether the env declares that it keeps its task when reset with ``options={"new_task": False}``."""
     return bool(env.unwrapped.metadata.get("supports_new_task", False))
+
+
+def _has_state(env: gym.Env[Any, Any]) -> bool:
+    """Whether the env or wrapper itself can give its state and take it back."""
+    return all(callable(getattr(env, name, None)) for name in ("get_state", "set_state"))
 
 
 class TrialEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -132,14 +137,14 @@ class LaneEnv(gym.Wrapper[Any, Any, Any, Any]):
             attributes = _KNOWN_WRAPPERS.get(type(env))
             if attributes is not None:
                 states[str(depth)] = {name: getattr(env, name) for name in attributes if hasattr(env, name)}
-            elif "get_state" in vars(type(env)):
+            elif _has_state(env):
                 states[str(depth)] = env.get_state()  # type: ignore[attr-defined]
             else:
                 return None
             env, depth = env.env, depth + 1
-        if not hasattr(env, "get_state"):
+        if not _has_state(env):
             return None
-        states["env"] = env.get_state()
+        states["env"] = env.get_state()  # type: ignore[attr-defined]
         return states
 
     def set_lane_state(self, states: list[dict[str, Any]]) -> None:

@@ -1,4 +1,8 @@
-"""Losses of policy gradients. Arguments are ``(T, B)``; means are over the steps where ``valid`` holds."""
+"""Losses of policy gradients.
+
+Arguments are ``(T, B)``; means are over the steps where ``valid`` holds, or over all if it is None. What stands
+elsewhere is replaced before anything is computed from it: masking the result alone would leave 0 · NaN in the gradient.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +23,32 @@ class PolicyLoss(NamedTuple):
     ratio_error: Tensor
 
 
-def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
+def _valid_part(values: Tensor, valid: Tensor | None) -> Tensor:
+    return values if valid is None else torch.where(valid, values, 0.0)
+
+
+def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     """Return the mean of ``values`` over the steps where ``valid`` holds, whatever stands elsewhere."""
-    return torch.where(valid, values, 0.0).sum() / valid.sum()
+    if valid is None:
+        return values.mean()
+    return _valid_part(values, valid).sum() / valid.sum()
 
 
-def masked_normalise(values: Tensor, valid: Tensor) -> Tensor:
+def masked_normalise(values: Tensor, valid: Tensor | None) -> Tensor:
     """Return ``values`` with mean 0 and deviation 1 over the valid steps."""
     centred = values - masked_mean(values, valid)
     return centred / (masked_mean(centred.square(), valid) + 1e-8).sqrt()
 
 
 def clipped_policy_loss(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor, clip_coef: float
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor | None, clip_coef: float
 ) -> PolicyLoss:
     """Return PPO's clipped surrogate, -E[min(ρA, clip(ρ, 1 - ε, 1 + ε)A)] (Schulman et al. 2017, equation 7).
 
     The KL estimate is E[(ρ - 1) - log ρ] (Schulman, *Approximating KL divergence*, 2020).
     """
-    log_ratio = log_probs - old_log_probs
+    log_ratio = _valid_part(log_probs - old_log_probs, valid)
+    advantages = _valid_part(advantages, valid)
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
     loss = -masked_mean(torch.minimum(ratio * advantages, clipped * advantages), valid)
@@ -45,16 +56,17 @@ def clipped_policy_loss(
         error = ratio - 1
         approx_kl = masked_mean(error - log_ratio, valid)
         clip_fraction = masked_mean((error.abs() > clip_coef).to(error.dtype), valid)
-        return PolicyLoss(loss, approx_kl, clip_fraction, torch.where(valid, error.abs(), 0.0).max())
+        return PolicyLoss(loss, approx_kl, clip_fraction, error.abs().max())
 
 
 def clipped_value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, valid: Tensor, clip_range: float | None
+    values: Tensor, old_values: Tensor, returns: Tensor, valid: Tensor | None, clip_range: float | None
 ) -> Tensor:
     """Return ½E[(v - R)²], each error at least that of v clipped to within ``clip_range`` of the old value.
 
     Arguments are in the critic's units. Without a range it is the plain squared error.
     """
+    values, old_values, returns = (_valid_part(part, valid) for part in (values, old_values, returns))
     errors = (values - returns).square()
     if clip_range is not None:
         clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)

@@ -41,14 +41,17 @@ class RunningMoments(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def _apply(self, fn: Any, recurse: bool = True) -> RunningMoments:
-        """Move to a device like any module, but stay in float64 when the weights change their type."""
+        """Move to a device like any module, but stay as exact as before when the weights change their type."""
+        exact = {name: getattr(self, name) for name in ("mean", "variance", "count")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name in ("mean", "variance", "count"):
-            setattr(self, name, getattr(self, name).double())
+        for name, before in exact.items():
+            after = getattr(self, name)
+            if after.dtype != torch.float64:  # Rounded: take the exact values instead.
+                setattr(self, name, before.to(after.device))
         return self
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; unchanged before the first update."""
+        """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; before the first update mean 0 and σ 1."""
         mean, scale = self.mean.to(features.dtype), (self.variance + 1e-8).rsqrt().to(features.dtype)
         return ((features - mean) * scale).clamp(-_CLIP, _CLIP)
 
@@ -149,7 +152,8 @@ class _Image(_Leaf):
         if min(height, width) >= 36:  # The network of Mnih et al. 2015 needs at least this much.
             kernels = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
         else:
-            kernels = [(32, min(3, height, width), 1), (64, min(2, height, width), 1)]
+            first = min(3, height, width)
+            kernels = [(32, first, 1), (64, min(2, height - first + 1, width - first + 1), 1)]
         channels = image_channels
         layers: list[nn.Module] = []
         for size, kernel, stride in kernels:

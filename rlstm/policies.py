@@ -144,6 +144,8 @@ class RecurrentPolicy(nn.Module):
         ValueError: If the configuration makes no sense.
     """
 
+    _unit: Tensor
+
     def __init__(
         self,
         observation_space: spaces.Space[Any],
@@ -167,6 +169,7 @@ class RecurrentPolicy(nn.Module):
         self.policy_head = _make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
         self.value_head = _make_head(self.actor.cell.output_size, config, 1, gain=1.0)
         self.return_moments = RunningMoments(1) if config.scale_rewards else None
+        self.register_buffer("_unit", torch.ones(()), persistent=False)  # Knows the type and the device of the weights.
 
     def _make_trunk(self) -> _Trunk:
         config, seen = self.config, self.inputs
@@ -182,18 +185,18 @@ class RecurrentPolicy(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the weights."""
-        return next(self.parameters()).dtype
+        return self._unit.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.parameters()).device
+        return self._unit.device
 
     @property
     def return_scale(self) -> Tensor:
         """What a value in the critic's units is worth in raw reward units, a scalar."""
         if self.return_moments is None:
-            return torch.ones((), dtype=self.dtype, device=self.device)
+            return self._unit
         return (self.return_moments.variance[0] + 1e-8).sqrt().to(self.dtype)
 
     def trunks(self) -> Iterator[_Trunk]:
@@ -216,10 +219,12 @@ class RecurrentPolicy(nn.Module):
         """Return a snapshot of the weights for acting, in the fastest layout; valid until they change."""
         return PolicyStepper(self)
 
+    @torch.inference_mode()
     def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
         """Sample one step; leaves ``(B, ...)``. For many steps with the same weights take a ``stepper`` once."""
         return self.stepper().step(inputs, state, is_first)
 
+    @torch.inference_mode()
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
         """Choose actions ``(B, *action_shape)`` and return them with the next state."""
         return self.stepper().act(inputs, state, is_first, deterministic=deterministic)
@@ -294,7 +299,10 @@ class RecurrentPolicy(nn.Module):
 
 
 class PolicyStepper:
-    """A policy's weights laid out for acting, without gradient.
+    """A policy's weights laid out for acting.
+
+    Its methods are for use inside ``torch.inference_mode``, which is entered once for many steps: entering it costs as
+    much as a matrix product.
 
     Args:
         policy: The policy; the snapshot is valid until its weights change.
@@ -306,7 +314,6 @@ class PolicyStepper:
         self._scale = policy.return_scale
         self._heads = _join_heads(policy)
 
-    @torch.inference_mode()
     def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
         """Sample actions; leaves ``(B, ...)``."""
         parameters, values, state = self._forward(inputs, state, is_first)
@@ -314,7 +321,6 @@ class PolicyStepper:
         actions, log_probs = distribution.sample(parameters, inputs.action_masks, generator)
         return PolicyStep(actions, log_probs, values, state)
 
-    @torch.inference_mode()
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
         """Choose the likeliest actions, or sample them."""
         parameters, _, state = self._forward(inputs, state, is_first)
@@ -323,7 +329,6 @@ class PolicyStepper:
             return distribution.mode(parameters, masks), state
         return distribution.sample(parameters, masks, self._policy.generator)[0], state
 
-    @torch.inference_mode()
     def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
         """Return the values ``(B,)`` of observations, without acting on them."""
         return self._forward(inputs, state, is_first)[1]

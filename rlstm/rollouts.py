@@ -24,7 +24,8 @@ Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,25 +98,33 @@ class Rollout:
         """B."""
         return self.rewards.shape[1]
 
+    @cached_property
+    def all_valid(self) -> bool:
+        """Whether no step is idle, so that nothing need be masked."""
+        return bool(self.valid.all())
+
     def select(self, lanes: Tensor) -> Rollout:
         """Return the whole sequences of some lanes, ``lanes`` an index ``(N,)``, in that order."""
         rows = {
-            name: tree_map(lambda leaf: leaf.index_select(1, lanes), value)
-            for name, value in vars(self).items()
-            if name != "initial_state"
+            field.name: tree_map(lambda leaf: leaf.index_select(1, lanes), getattr(self, field.name))
+            for field in fields(self)
+            if field.name != "initial_state"
         }
         selected: Rollout = object.__new__(Rollout)  # The whole was checked; checking every part again costs time.
         for name, value in rows.items():
             object.__setattr__(selected, name, value)
         state = tree_map(lambda leaf: leaf.index_select(0, lanes), self.initial_state)
         object.__setattr__(selected, "initial_state", state)
+        selected.__dict__["all_valid"] = self.all_valid or bool(selected.valid.all())
         return selected
 
     def to(self, device: torch.device) -> Rollout:
         """Return the rollout on another device."""
         if self.rewards.device == device:
             return self
-        return replace(self, **{n: tree_map(lambda leaf: leaf.to(device), v) for n, v in vars(self).items()})
+        return replace(
+            self, **{f.name: tree_map(lambda leaf: leaf.to(device), getattr(self, f.name)) for f in fields(self)}
+        )
 
 
 @dataclass
@@ -207,14 +216,14 @@ def collect(policy: RecurrentPolicy, envs: LaneEnvs, carry: Carry, num_steps: in
     Returns:
         The rollout, next values included, in ordinary tensors.
     """
-    stepper, view, memory = policy.stepper(), carry.view, policy.memory
+    stepper, view, memory, device = policy.stepper(), carry.view, policy.memory, policy.device
     buffers = _Buffers(policy, view, num_steps)
     initial_state = tree_map(Tensor.clone, carry.state)
     pending: list[_Pending] = []
     with torch.inference_mode():
         for t in range(num_steps):
             inputs = view.inputs()
-            step = stepper.step(inputs, carry.state, torch.as_tensor(view.is_first, device=policy.device))
+            step = stepper.step(inputs, carry.state, torch.as_tensor(view.is_first, device=device))
             buffers.write(t, view.is_first, inputs, step)
             outcome = envs.step(policy.distribution.to_env(step.actions))
             episode_ends = outcome.terminated | outcome.truncated

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -103,15 +103,18 @@ class Training:
         seed, num_envs = config.run.seed, config.env.num_envs
         self._seeds = integer_seeds(seed, "envs", num_envs)
         self.envs = make(spec, config.env, config.memory)
-        self.policy = make_policy(config, self.envs.observation_space, self.envs.action_space, self.device)
-        self.agent: OnPolicyAgent = agent_type(
-            self.policy,
-            config.algorithm,
-            num_envs=num_envs,
-            total_steps=config.run.total_steps,
-            generator=generator(seed, "minibatches"),
-        )
-        self.carry = start(self.policy, self.envs, self._seeds)
+        with ExitStack() as on_failure:
+            on_failure.callback(self.envs.close)
+            self.policy = make_policy(config, self.envs.observation_space, self.envs.action_space, self.device)
+            self.agent: OnPolicyAgent = agent_type(
+                self.policy,
+                config.algorithm,
+                num_envs=num_envs,
+                total_steps=config.run.total_steps,
+                generator=generator(seed, "minibatches"),
+            )
+            self.carry = start(self.policy, self.envs, self._seeds)
+            on_failure.pop_all()
         self.step = 0
         self.num_updates = 0
         self.best_return = -math.inf
@@ -279,18 +282,17 @@ def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progre
             training.save(directory)
         while training.step < config.total_steps and not interrupt.requested():
             before = training.step
-            try:
+            with _saving_what_is_learnt(training, directory, with_lives=False):
                 metrics, seconds = training.update()
-            except EnvironmentFailure:
-                if training.step not in list_checkpoints(directory):
-                    training.save(directory, with_lives=False)
-                raise
             finished = training.step >= config.total_steps
             values: dict[str, float | None] = dict(metrics)
             best = False
-            if not interrupt.requested() and (finished or _due(evaluate_every, before, training.step)):
+            if interrupt.requested():
+                training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
+            if finished or _due(evaluate_every, before, training.step):
                 began = time.perf_counter()
-                best = _evaluate(training, directory, values)
+                with _saving_what_is_learnt(training, directory, with_lives=True):
+                    best = _evaluate(training, directory, values)
                 phases["evaluate"] += time.perf_counter() - began
             logger.log(values, training.step)
             if best or finished or interrupt.requested() or _due(save_every, before, training.step):
@@ -302,6 +304,17 @@ def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progre
         if interrupt.requested():
             progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
     return training.result(interrupted=interrupt.requested())
+
+
+@contextmanager
+def _saving_what_is_learnt(training: Training, directory: RunDirectory, *, with_lives: bool) -> Iterator[None]:
+    """Save the weights of the last update if an env breaks."""
+    try:
+        yield
+    except EnvironmentFailure:
+        if training.step not in list_checkpoints(directory):
+            training.save(directory, with_lives=with_lives)
+        raise
 
 
 def _due(every: int, before: int, now: int) -> bool:

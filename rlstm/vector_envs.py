@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -98,7 +100,8 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
         if isinstance(error, gym.error.DeprecatedEnv):
             raise EnvironmentFailure(str(error)) from error
         hint = unknown_name("env", env_id, gym.registry)
-        hint.args = (f"{str(hint).split('Valid:')[0]}Import its module with --env-import; see 'rlstm envs'.",)
+        nearest = str(hint).split("Valid:")[0].rstrip()
+        hint.args = (f"{nearest} If it is of another package, import that with --env-import; see 'rlstm envs'.",)
         raise hint from error
 
 
@@ -133,8 +136,9 @@ def make(
     functions = [functools.partial(_make_lane, spec, config.env_kwargs, memory, lane) for lane in range(count)]
     _check_single(functions[0], spec)
     if config.vectorization == "async":
+        workers = [functools.partial(_make_lane_in_worker, os.getpid(), function) for function in functions]
         envs: gym.vector.VectorEnv[Any, Any, Any] = gym.vector.AsyncVectorEnv(
-            functions, context=context, autoreset_mode=AutoresetMode.SAME_STEP
+            workers, context=context, autoreset_mode=AutoresetMode.SAME_STEP
         )
         return LaneEnvs(envs, "async", f"{count} lanes in worker processes")
     envs = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
@@ -152,14 +156,11 @@ def _make_native(
         kwargs["episodes_per_trial"] = memory.episodes_per_trial
     try:
         envs = gym.make_vec(spec, count, vectorization_mode="vector_entry_point", **kwargs)
-    except TypeError as error:
-        if "episodes_per_trial" not in str(error):
-            raise EnvironmentFailure(f"Could not make '{spec.id}' with {config.env_kwargs}: {error}") from error
-        return None, "its batched form has no trials"
     except Exception as error:
-        raise EnvironmentFailure(
-            f"Could not make '{spec.id}' with {config.env_kwargs}: {type(error).__name__}: {error}"
-        ) from error
+        return None, f"its batched form could not be made: {type(error).__name__}: {error}"
+    if memory.episodes_per_trial is not None and not envs.metadata.get("supports_new_task", False):
+        envs.close()
+        return None, "its batched form does not declare metadata['supports_new_task'], which trials need"
     mode = envs.metadata.get("autoreset_mode")
     if mode != AutoresetMode.SAME_STEP:
         envs.close()
@@ -174,6 +175,14 @@ def _make_lane(spec: EnvSpec, kwargs: dict[str, Any], memory: MemoryConfig, lane
     if memory.episodes_per_trial is not None:
         env = TrialEnv(env, memory.episodes_per_trial, insist=memory.insist_on_trials)
     return LaneEnv(env, lane)
+
+
+def _make_lane_in_worker(parent: int, make_lane: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+    """Make a lane; a worker leaves Ctrl-C, which a terminal sends to it too, to the main process."""
+    if os.getpid() != parent:  # Gymnasium makes one env in the main process, to see its spaces.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return make_lane()
 
 
 def _check_single(function: Any, spec: EnvSpec) -> None:
@@ -203,6 +212,7 @@ class LaneEnvs:
         self.observation_space = envs.single_observation_space
         self.action_space = envs.single_action_space
         self._steps = 0
+        self._gives_masks = False  # Known after the reset.
 
     def reset(self, seeds: Sequence[int]) -> EnvStep:
         """Reset every lane with a seed of its own."""
@@ -245,10 +255,12 @@ class LaneEnvs:
     ) -> EnvStep:
         finished = np.flatnonzero(terminated | truncated)
         self._check(observations, rewards)
-        final_observations = None
+        final_observations, at_reset = None, starts is not None
         if starts is None:
             starts = terminated | truncated
         if len(finished):
+            if "final_obs" not in infos:
+                raise EnvironmentFailure("An episode ended, but the env's infos have no 'final_obs' (SAME_STEP mode).")
             final_observations = _final_rows(infos["final_obs"], finished)
             self._check(final_observations, rewards[finished], finished)
         trial_starts = infos.get("trial_start")
@@ -258,7 +270,7 @@ class LaneEnvs:
             np.asarray(terminated, dtype=bool),
             np.asarray(truncated, dtype=bool),
             starts if trial_starts is None else starts & np.asarray(trial_starts, dtype=bool),
-            self._masks(observations, infos),
+            self._masks(observations, infos, at_reset=at_reset),
             finished,
             final_observations,
             _successes(infos, finished),
@@ -275,21 +287,32 @@ class LaneEnvs:
                 f"Env {lane} returned a {name} that is not finite at its step {self._steps}: {values[row]}."
             )
 
-    def _masks(self, observations: Tree, infos: dict[str, Any]) -> BoolArray | None:
+    def _masks(self, observations: Tree, infos: dict[str, Any], *, at_reset: bool) -> BoolArray | None:
+        """Return the masks for the observations; lanes that give none may do anything.
+
+        Raises:
+            EnvironmentFailure: If a mask has a wrong size, allows nothing, or comes where the reset gave none: a rollout
+                has masks at every step or at none.
+        """
+        space = self.action_space
+        sizes = space.nvec.reshape(-1) if isinstance(space, gym.spaces.MultiDiscrete) else [getattr(space, "n", 0)]
+        shape = (self.num_envs, int(sum(sizes)))
         if isinstance(observations, dict) and ACTION_MASK_KEY in observations:
-            masks = np.asarray(observations[ACTION_MASK_KEY], dtype=bool).reshape(self.num_envs, -1)
+            masks, given = np.asarray(observations[ACTION_MASK_KEY]), np.ones(self.num_envs, dtype=bool)
         elif ACTION_MASK_KEY in infos:
-            masks = np.asarray(infos[ACTION_MASK_KEY], dtype=bool).reshape(self.num_envs, -1)
-            given = np.asarray(infos.get("_" + ACTION_MASK_KEY, True), dtype=bool)
-            masks = masks | ~np.broadcast_to(given, self.num_envs)[:, None]
+            masks = np.asarray(infos[ACTION_MASK_KEY])
+            given = np.broadcast_to(np.asarray(infos.get("_" + ACTION_MASK_KEY, True), dtype=bool), self.num_envs)
         else:
-            return None
-        if isinstance(self.action_space, gym.spaces.MultiDiscrete):
-            ends = np.cumsum(self.action_space.nvec.reshape(-1))[:-1]
-            groups = np.split(masks, ends, axis=1)
-        else:
-            groups = [masks]
-        for group in groups:
+            self._gives_masks &= not at_reset
+            return np.ones(shape, dtype=bool) if self._gives_masks else None
+        place = f"{ACTION_MASK_KEY} at step {self._steps} of the lanes"
+        if masks.dtype == object or masks.size != shape[0] * shape[1]:
+            raise EnvironmentFailure(f"The {place} must be an array of {shape[1]} booleans a lane, for {space}.")
+        self._gives_masks |= at_reset
+        if not self._gives_masks:
+            raise EnvironmentFailure(f"There is an {place}, but none was in the info of reset: give one there too.")
+        masks = masks.astype(bool).reshape(shape) | ~given[:, None]
+        for group in np.split(masks, np.cumsum(sizes)[:-1], axis=1):
             if not group.any(axis=1).all():
                 lane = int(np.flatnonzero(~group.any(axis=1))[0])
                 raise EnvironmentFailure(f"The action mask of env {lane} at its step {self._steps} allows no action.")
@@ -299,13 +322,14 @@ class LaneEnvs:
         """Return the state of every lane, to go on from exactly here, or None where an env can't give it."""
         if self.kind == "native":
             state = getattr(self.envs, "get_state", None)
-            return {"native": state()} if state is not None else None
+            return {"native": state(), "steps": self._steps} if state is not None else None
         states = self.envs.call("get_lane_state")  # type: ignore[attr-defined]
-        return None if any(state is None for state in states) else {"lanes": list(states)}
+        return None if any(state is None for state in states) else {"lanes": list(states), "steps": self._steps}
 
     def set_state(self, state: Tree, seeds: Sequence[int]) -> None:
         """Go on from a state of ``get_state``. Lanes are reset first, as Gymnasium demands before a step."""
         self.envs.reset(seed=list(seeds))  # type: ignore[arg-type]
+        self._steps = state["steps"]
         if self.kind == "native":
             self.envs.set_state(state["native"])  # type: ignore[attr-defined]
         else:
@@ -333,5 +357,6 @@ def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp]) -> FloatAr
     final = infos.get("final_info", infos)
     if not len(finished) or "is_success" not in final:
         return unknown
-    given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), len(infos["_final_obs"]))[finished]
-    return np.where(given, np.asarray(final["is_success"], dtype=np.float64)[finished], unknown)
+    successes = np.asarray(final["is_success"], dtype=np.float64)
+    given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), successes.shape)
+    return np.where(given[finished], successes[finished], unknown)

@@ -1,10 +1,65 @@
-"""The command line. Each verb is one module of this folder."""
+"""The command line. Each verb is one module of this folder, with a function ``run(words) -> Answer``.
+
+This module is light: asking for help imports neither torch nor tyro. A verb is imported when it is called.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
 
 from __future__ import annotations
 
-__all__ = ["main"]
+import sys
+from collections.abc import Sequence
+
+__all__ = ["VERBS", "main"]
+
+VERBS: dict[str, tuple[str, str]] = {
+    # verb: its module in this folder, what it does.
+    "train": ("train", "train an agent into a new run directory"),
+    "evaluate": ("evaluate", "play episodes with a trained agent: return, success, worth of its memory"),
+    "resume": ("resume", "go on with a run that was stopped"),
+    "envs": ("envs", "list the environments that come with this package"),
+    "cells": ("cells", "list the memory cells: parameters, state, speed path"),
+    "presets": ("presets", "list the settings found for a task"),
+    "check-env": ("check_env", "is this env fit for training, and if not, why"),
+}
+
+_FIRST_STEPS = """\
+First steps:
+  rlstm train ppo --preset tmaze
+  rlstm evaluate RUN_DIR --ablate-memory
+"""
 
 
-def main() -> int:
-    """Placeholder until the verbs are written."""
-    return 0
+def usage() -> str:
+    """Return the help of the whole command."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    head = "usage: rlstm VERB ...\n\nAgents that remember: train, evaluate and compare recurrent RL agents.\n\nVerbs:\n"
+    foot = f"\n{_FIRST_STEPS}\nHelp on a verb: rlstm VERB --help. Every verb takes --json."
+    return head + "\n".join(lines) + "\n" + foot
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The words after ``rlstm``; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(usage(), file=sys.stderr)
+        return 2
+    if words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        from rlstm import __version__
+
+        print(f"rlstm {__version__}")
+        return 0
+    from rlstm.cli.answers import answer
+
+    return answer(words[0], words[1:])

@@ -1,0 +1,64 @@
+"""``rlstm cells``: the memory cells, their size, and how they run over a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlstm.cli.answers import Answer
+from rlstm.cli.parsing import Json, parse
+from rlstm.cli.tables import number, table
+
+__all__ = ["run"]
+
+_INPUT_SIZE, _HIDDEN_SIZE = 64, 128
+
+
+@dataclass(frozen=True)
+class CellsFlags:
+    """List the memory cells."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout."""
+
+
+def run(words: list[str]) -> Answer:
+    """Describe every cell at one size."""
+    parse(CellsFlags, words, prog="rlstm cells", description="List the memory cells for --cell.")
+    import torch
+
+    from rlstm.cells import CELLS
+
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    cells = [_describe(name, devices) for name in CELLS]
+    rows = [
+        (
+            cell["name"],
+            number(cell["parameters"]),
+            number(cell["state_size"]),
+            *(cell["sequence_path"][device] for device in devices),
+            cell["source"],
+        )
+        for cell in cells
+    ]
+    paths = [f"sequence on {device}" for device in devices]
+    text = table(("cell", "parameters", "state", *paths, "source"), rows, wrapped=(*paths, "source"))
+    foot = f"Parameters and numbers of state a lane are those of {_INPUT_SIZE} inputs and --hidden-size {_HIDDEN_SIZE}."
+    values = {"input_size": _INPUT_SIZE, "hidden_size": _HIDDEN_SIZE, "cells": cells}
+    return Answer(f"{text}\n\n{foot}", values)
+
+
+def _describe(name: str, devices: list[str]) -> dict[str, Any]:
+    import torch
+
+    from rlstm.cells import make_cell
+    from rlstm.trees import tree_leaves
+
+    cell = make_cell(name, _INPUT_SIZE, _HIDDEN_SIZE)
+    return {
+        "name": name,
+        "parameters": sum(parameter.numel() for parameter in cell.parameters()),
+        "state_size": sum(leaf.numel() for leaf in tree_leaves(cell.init_state(1))),
+        "sequence_path": {device: cell.sequence_path(torch.device(device)) for device in devices},
+        "source": cell.source,
+    }

@@ -1,0 +1,62 @@
+"""``rlstm check-env ID``: is this env fit for training, and if not, why. The checks are in ``env_checks``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rlstm.cli.answers import Answer
+from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.tables import table
+
+if TYPE_CHECKING:
+    from rlstm.cli.env_checks import Finding
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class CheckEnvFlags:
+    """Check whether an env is fit for training."""
+
+    env: Annotated[Positional[str], named("ID")]
+    """Env id: 'rlstm/TMaze-v0', or 'module:ns/Name-v0' to import a module first."""
+
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the env; values are read as JSON."""
+
+    env_import: tuple[str, ...] = ()
+    """Modules to import first, so that they can register their envs."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout."""
+
+
+def run(words: list[str]) -> Answer:
+    """Check the env; exit code 0 if it is fit, 1 if not."""
+    flags = parse(
+        CheckEnvFlags,
+        words,
+        prog="rlstm check-env",
+        description="Check whether an env is fit for training: exit code 0 if it is, 1 if not.",
+    )
+    import rlstm.envs  # noqa: F401 - registers our envs.
+    from rlstm.cli.env_checks import examine
+    from rlstm.vector_envs import EnvConfig, resolve_spec
+
+    config = EnvConfig(env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import)
+    findings, measured = examine(resolve_spec(config), config)
+    fit, verdict = _verdict(findings)
+    rows = [(one.level, one.topic, f"{one.text.rstrip('.')}. {one.advice}".strip()) for one in findings]
+    text = table(("level", "check", "finding"), rows, wrapped=("finding",))
+    checks = [{"check": one.topic, "level": one.level, "finding": one.text, "advice": one.advice} for one in findings]
+    values = {"env": flags.env, "fit": fit, "verdict": verdict, **measured, "checks": checks}
+    return Answer(f"{text}\n\n{flags.env}: {verdict}", values, exit_code=0 if fit else 1)
+
+
+def _verdict(findings: list[Finding]) -> tuple[bool, str]:
+    unfit = [f"{one.text} {one.advice}".strip() for one in findings if one.level == "unfit"]
+    if unfit:
+        return False, f"not fit: {' '.join(unfit)}"
+    remarks = [one.advice or one.text for one in findings if one.level == "remark"]
+    return True, f"fit with remarks: {' '.join(remarks)}" if remarks else "fit"

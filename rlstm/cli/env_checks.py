@@ -1,0 +1,298 @@
+"""What ``rlstm check-env`` looks at, one function a check; each returns what it found.
+
+Levels: ``ok``; ``hint``, good to know; ``remark``, trainable but something deserves a look; ``unfit``, training would
+fail. Play is random, over the lanes that ``rlstm train`` would make.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import io
+import re
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+
+from rlstm.errors import EnvironmentFailure, UnsupportedSpaceError
+from rlstm.lane_env import supports_new_task
+from rlstm.memory import InputsConfig, MemoryConfig
+from rlstm.policies import PolicyConfig, RecurrentPolicy
+from rlstm.seeding import generator, integer_seeds
+from rlstm.trees import tree_leaves
+from rlstm.vector_envs import EnvConfig, EnvStep, LaneEnvs, make
+
+__all__ = ["Finding", "Level", "examine"]
+
+Level = Literal["ok", "hint", "remark", "unfit"]
+Measured = dict[str, Any]
+
+_PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # A lane; whichever comes first.
+_REPEATED_STEPS = 100
+_MEND = "Mend what check_env of Gymnasium complains about."
+_SLOW_STEP_SECONDS = 1e-3  # From here on, workers pay for the talk with them.
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    topic: str
+    level: Level
+    text: str
+    advice: str = ""
+    """What to do about it."""
+
+
+@dataclass
+class _Play:
+    """What random play has seen."""
+
+    lengths: list[int] = dataclasses.field(default_factory=list)
+    truncations: int = 0
+    successes_known: bool = False
+    steps: int = 0
+    seconds: float = 0.0
+    trace: list[EnvStep] = dataclasses.field(default_factory=list)  # Where it is recorded.
+
+
+def examine(spec: EnvSpec, config: EnvConfig) -> tuple[list[Finding], Measured]:
+    """Check an env.
+
+    Args:
+        spec: The env.
+        config: Its arguments and lanes.
+
+    Returns:
+        The findings in the order in which they were made, and what was measured, for programs.
+    """
+    measured: Measured = dict.fromkeys(
+        ("vectorization", "steps_per_second", "mean_episode_length", "max_episode_length", "exact_resume", "trials")
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # What matters of them, the first check collects.
+        try:
+            env = gym.make(spec, disable_env_checker=True, **config.env_kwargs)
+        except Exception as error:
+            return [_unfit("making", f"It can't be made: {_say(error)}")], measured
+        with contextlib.closing(env):
+            findings = [_gymnasium(env), _dtypes(env)]
+            measured["trials"] = supports_new_task(env)
+        findings.append(_trials(measured["trials"]))
+        try:
+            envs = make(spec, config, MemoryConfig())
+        except EnvironmentFailure as error:
+            return [*findings, _unfit("lanes", str(error))], measured
+        with contextlib.closing(envs):
+            measured["vectorization"] = envs.kind
+            text = f"auto takes {envs.kind}: {envs.description}"
+            findings.append(Finding("lanes", "ok" if envs.kind == "native" else "hint", text))
+            findings += _in_lanes(spec, config, envs, measured)
+    return findings, measured
+
+
+def _in_lanes(spec: EnvSpec, config: EnvConfig, envs: LaneEnvs, measured: Measured) -> list[Finding]:
+    """Make the checks that need a policy and play."""
+    try:
+        policy = RecurrentPolicy(
+            envs.observation_space, envs.action_space, PolicyConfig(), MemoryConfig(), InputsConfig()
+        )
+    except UnsupportedSpaceError as error:
+        return [_unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
+    findings = [Finding("spaces", "ok", f"observations {envs.observation_space}; actions {envs.action_space}")]
+    try:
+        play = _play(envs, policy, _reset(envs), _PLAY_STEPS)
+        findings += [_episodes(play, spec, measured), _speed(play, envs, measured)]
+        findings += [_determinism(spec, config, policy), _resume(envs, policy, measured)]
+    except EnvironmentFailure as error:
+        findings.append(_unfit("play", f"It breaks under random play: {error}"))
+    return findings
+
+
+def _gymnasium(env: gym.Env[Any, Any]) -> Finding:
+    """Run Gymnasium's own checker on the unwrapped env."""
+    failure = None
+    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("always")
+        try:
+            check_env(env.unwrapped, skip_render_check=True)
+        except Exception as error:
+            failure = _say(error)
+    complaints = list(dict.fromkeys(_clean(str(one.message)) for one in caught))
+    if failure is not None:
+        return Finding("gymnasium", "remark", f"check_env fails: {_clean(failure)}", _MEND)
+    if complaints:
+        return Finding("gymnasium", "hint", f"check_env warns: {' | '.join(complaints)}")
+    return Finding("gymnasium", "ok", "check_env has no complaints")
+
+
+def _dtypes(env: gym.Env[Any, Any]) -> Finding:
+    """Compare the types of the first observations with those of their space."""
+    try:
+        observation, _ = env.reset(seed=0)
+        differences = _differences(observation, env.observation_space, "the first observation")
+    except Exception as error:
+        return _unfit("dtypes", f"The first reset fails: {_say(error)}")
+    env.action_space.seed(0)
+    with contextlib.suppress(Exception):  # A step that fails is told of by the play in lanes, which knows masks.
+        observation = env.step(env.action_space.sample())[0]
+        differences += _differences(observation, env.observation_space, "the second observation")
+    if differences:
+        advice = "Return observations in the type of their space: they are converted at every step."
+        return Finding("dtypes", "remark", "; ".join(differences), advice)
+    return Finding("dtypes", "ok", "observations have the types of their space")
+
+
+def _differences(observation: Any, space: spaces.Space[Any], place: str) -> list[str]:
+    if isinstance(space, spaces.Dict):
+        parts = [(observation[key], part, f"{place}['{key}']") for key, part in space.spaces.items()]
+    elif isinstance(space, spaces.Tuple):
+        parts = [(observation[i], part, f"{place}[{i}]") for i, part in enumerate(space.spaces)]
+    else:
+        found = np.asarray(observation).dtype
+        # A plain integer is a fine value of a Discrete space of any integer type.
+        same = found == space.dtype or (found.kind in "iu" and space.shape == ())
+        return [] if same or found.kind not in "biuf" else [f"{place} is {found}, its space {space.dtype}"]
+    return [difference for part in parts for difference in _differences(*part)]
+
+
+def _trials(supported: bool) -> Finding:
+    if supported:
+        return Finding("trials", "ok", "supported: resets can keep the task (--memory.episodes-per-trial)")
+    return Finding("trials", "hint", "not supported: metadata['supports_new_task'] is not declared")
+
+
+def _reset(envs: LaneEnvs) -> EnvStep:
+    return envs.reset(integer_seeds(0, "check", envs.num_envs))
+
+
+def _play(envs: LaneEnvs, policy: RecurrentPolicy, outcome: EnvStep, steps: int, *, record: bool = False) -> _Play:
+    """Play on at random after ``outcome``, the same actions each time; the time is that of the env alone."""
+    play, began = _Play(), time.perf_counter()
+    source = generator(0, "check")
+    lengths = np.zeros(envs.num_envs, dtype=np.int64)
+    parameters = torch.zeros(envs.num_envs, policy.distribution.num_parameters)
+    while play.steps < steps and time.perf_counter() - began < _PLAY_SECONDS:
+        masks = None if outcome.action_masks is None else torch.from_numpy(outcome.action_masks)
+        with torch.inference_mode():
+            actions = policy.distribution.sample(parameters, masks, source)[0]
+        to_env = policy.distribution.to_env(actions)
+        before = time.perf_counter()
+        outcome = envs.step(to_env)
+        play.seconds += time.perf_counter() - before
+        play.steps += 1
+        lengths += 1
+        play.lengths += lengths[outcome.finished].tolist()
+        lengths[outcome.finished] = 0
+        play.truncations += int(outcome.truncated.sum())
+        play.successes_known |= bool((~np.isnan(outcome.successes)).any())
+        if record:
+            play.trace.append(outcome)
+    return play
+
+
+def _episodes(play: _Play, spec: EnvSpec, measured: Measured) -> Finding:
+    """Compare the lengths of episodes with how far gradients reach."""
+    if not play.lengths:
+        return Finding(
+            "episodes",
+            "remark",
+            f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is erased "
+            "there",
+            "Give the env an end, or register it with max_episode_steps.",
+        )
+    mean, longest = float(np.mean(play.lengths)), max(play.lengths)
+    measured["mean_episode_length"], measured["max_episode_length"] = mean, longest
+    reach = _default_reach()
+    limit = "" if spec.max_episode_steps is None else f" (max_episode_steps {spec.max_episode_steps})"
+    parts = [
+        f"{mean:.1f} steps on average, {longest} at most, under random play",
+        f"truncation {'seen' if play.truncations else 'not seen'}{limit}",
+        f"info['is_success'] {'given' if play.successes_known else 'not given'}",
+    ]
+    if longest > reach:
+        parts.append(f"gradients reach {reach} steps: raise --num-steps if something must be remembered for longer")
+    return Finding("episodes", "hint" if longest > reach else "ok", "; ".join(parts))
+
+
+def _default_reach() -> int:
+    from rlstm.agents import load_agent
+
+    return int(load_agent("ppo")[1]().num_steps)
+
+
+def _speed(play: _Play, envs: LaneEnvs, measured: Measured) -> Finding:
+    rate = play.steps * envs.num_envs / play.seconds
+    measured["steps_per_second"] = rate
+    text = f"{rate:,.0f} steps/s with {envs.num_envs} lanes, the env alone"
+    if envs.kind == "sync" and 1 / rate > _SLOW_STEP_SECONDS:
+        advice = f"A step takes {1000 / rate:.1f} ms: try --vectorization async."
+        return Finding("speed", "remark", text, advice)
+    return Finding("speed", "ok", text)
+
+
+def _resume(envs: LaneEnvs, policy: RecurrentPolicy, measured: Measured) -> Finding:
+    """Take the state, play on, go back, and play the same again."""
+    measured["exact_resume"] = False
+    start = _play(envs, policy, _reset(envs), _REPEATED_STEPS, record=True).trace[-1]
+    try:
+        state = copy.deepcopy(envs.get_state())  # A checkpoint holds a copy too.
+        if state is None:
+            text = "not exact: without get_state and set_state a resumed run begins new episodes"
+            return Finding("resume", "hint", text)
+        first = _play(envs, policy, start, _REPEATED_STEPS, record=True)
+        envs.set_state(state, integer_seeds(1, "check", envs.num_envs))
+        second = _play(envs, policy, start, _REPEATED_STEPS, record=True)
+    except Exception as error:
+        text = f"get_state and set_state fail: {_say(error)}"
+        return Finding("resume", "remark", text, "Don't rely on 'rlstm resume' with this env.")
+    step = _first_difference(first, second)
+    if step is not None:
+        text = f"not exact: after set_state, step {step} comes out differently"
+        return Finding("resume", "remark", text, "Let get_state return all that the env's future depends on.")
+    measured["exact_resume"] = True
+    return Finding("resume", "ok", "exact: get_state and set_state bring the env back to where it was")
+
+
+def _determinism(spec: EnvSpec, config: EnvConfig, policy: RecurrentPolicy) -> Finding:
+    """Play twice from the same seeds with the same actions."""
+    plays = []
+    for _ in range(2):
+        with contextlib.closing(make(spec, config, MemoryConfig(), num_envs=2)) as envs:
+            plays.append(_play(envs, policy, _reset(envs), _REPEATED_STEPS, record=True))
+    step = _first_difference(*plays)
+    if step is not None:
+        text = f"the same seed and actions give something else at step {step}: runs can't be repeated"
+        return Finding("determinism", "remark", text, "Draw random numbers from self.np_random only.")
+    return Finding("determinism", "ok", f"{plays[0].steps} steps come out the same under the same seed and actions")
+
+
+def _first_difference(one: _Play, other: _Play) -> int | None:
+    """Return the first step, counted from 1, at which two recorded plays differ."""
+    for step, (left, right) in enumerate(zip(one.trace, other.trace, strict=False), start=1):
+        pairs = zip(tree_leaves(tuple(left[:4])), tree_leaves(tuple(right[:4])), strict=True)
+        if not all(np.array_equal(*pair) for pair in pairs):
+            return step
+    return None
+
+
+def _unfit(topic: str, text: str, advice: str = "") -> Finding:
+    return Finding(topic, "unfit", text if text.endswith(".") else f"{text}.", advice)
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _clean(text: str) -> str:
+    """Return a message without terminal colours and on one line."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).removeprefix("WARN: ").split())

@@ -1,0 +1,128 @@
+"""``rlstm evaluate RUN_DIR``: how good a trained agent is, next to the best with and without memory."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rlstm.cli.answers import Answer, UsageError
+from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.tables import facts, number, percent
+
+if TYPE_CHECKING:
+    from rlstm.evaluation import EvaluationResult
+
+__all__ = ["run"]
+
+_REFERENCES = ("memoryless_return", "optimal_return")
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Play episodes with a trained agent."""
+
+    run_dir: Annotated[Positional[str], named("RUN_DIR")]
+    """Folder of the run."""
+
+    episodes: int = 100
+    """Complete episodes to play; rounded up to whole trials."""
+
+    seed: int = 0
+    """Decides the episodes. Training never uses the same ones."""
+
+    stochastic: Json = False
+    """Sample actions instead of taking the likeliest."""
+
+    checkpoint: Annotated[str, named("latest|best|STEP")] = "latest"
+    """Which checkpoint: latest, best, or the step of one."""
+
+    ablate_memory: Json = False
+    """Erase the state before every step: what the agent is worth without its memory."""
+
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the env to change; values are read as JSON."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout."""
+
+
+def run(words: list[str]) -> Answer:
+    """Evaluate the run."""
+    flags = parse(
+        EvaluateFlags,
+        words,
+        prog="rlstm evaluate",
+        description="Play complete episodes with a trained agent, on seeds that training never uses.",
+    )
+    checkpoint = _checkpoint(flags.checkpoint)
+    from rlstm.api import evaluate_run
+
+    result = evaluate_run(
+        flags.run_dir,
+        episodes=flags.episodes,
+        seed=flags.seed,
+        deterministic=not flags.stochastic,
+        checkpoint=checkpoint,
+        ablate_memory=flags.ablate_memory,
+        env_kwargs=flags.env_kwargs,
+    )
+    values = {**result.summary(), **_references(flags.run_dir, flags.env_kwargs)}
+    return Answer(_text(result, values, flags), values)
+
+
+def _checkpoint(word: str) -> Literal["latest", "best"] | int:
+    if word == "latest":
+        return "latest"
+    if word == "best":
+        return "best"
+    if not word.isdecimal():
+        raise UsageError(f"'{word}' is no checkpoint: --checkpoint takes latest, best, or the step of one.")
+    return int(word)
+
+
+def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | None]:
+    """Return what the env, as it was played, says of the best returns with and without memory."""
+    import gymnasium as gym
+
+    from rlstm.api import read_config, read_spec
+    from rlstm.run_directory import RunDirectory
+
+    directory = RunDirectory.open(run_dir)
+    config = read_config(directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The env was made before and has said what it has to say.
+        env = gym.make(
+            read_spec(directory, config), disable_env_checker=True, **{**config.env.env_kwargs, **env_kwargs}
+        )
+    try:
+        return {name: _reference(env.unwrapped, name) for name in _REFERENCES}
+    finally:
+        env.close()
+
+
+def _reference(env: Any, name: str) -> float | None:
+    reference = getattr(env, name, None)
+    value = getattr(reference, "value", reference)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags) -> str:
+    how = [
+        f"checkpoint {flags.checkpoint}",
+        "sampled actions" if flags.stochastic else "likeliest actions",
+        f"seed {flags.seed}",
+        *(["memory erased at every step"] if flags.ablate_memory else []),
+    ]
+    lines = {
+        "run": flags.run_dir,
+        "played": f"{number(values['episodes'])} episodes; {', '.join(how)}",
+        "return": f"{number(values['mean_return'])} ± {number(values['std_return'])}",
+        "length": f"{number(values['mean_length'])} ± {number(float(result.lengths.std()))} steps",
+        "success": percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']"),
+    }
+    if "mean_trial_return" in values:
+        lines["trial return"] = number(values["mean_trial_return"])
+    lines["best without memory"] = number(values["memoryless_return"])
+    lines["best possible"] = number(values["optimal_return"])
+    return facts(lines)

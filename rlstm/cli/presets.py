@@ -1,0 +1,37 @@
+"""``rlstm presets``: settings found for a task, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlstm.cli.answers import Answer
+from rlstm.cli.parsing import Json, parse
+from rlstm.cli.tables import number, table
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class PresetsFlags:
+    """List the presets."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout, with every setting."""
+
+
+def run(words: list[str]) -> Answer:
+    """List every preset."""
+    parse(PresetsFlags, words, prog="rlstm presets", description="List the presets for --preset.")
+    from rlstm.presets import PRESETS
+
+    rows = [
+        (name, one.agent, one.settings["env"], number(one.settings.get("total_steps"), "-"), one.description)
+        for name, one in PRESETS.items()
+    ]
+    text = table(("preset", "agent", "env", "steps", "what it is"), rows, wrapped=("what it is",))
+    foot = "Use: rlstm train AGENT --preset NAME [FLAGS]. Its settings: rlstm train AGENT --preset NAME --help."
+    values = {
+        name: {"agent": one.agent, "description": one.description, "settings": dict(one.settings)}
+        for name, one in PRESETS.items()
+    }
+    return Answer(f"{text}\n\n{foot}", {"presets": values})

@@ -1,0 +1,40 @@
+"""``rlstm resume RUN_DIR``: go on with a run from its latest checkpoint, as if it had never stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from rlstm.cli.answers import Answer
+from rlstm.cli.parsing import Json, Positional, named, parse
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class ResumeFlags:
+    """Go on with a run."""
+
+    run_dir: Annotated[Positional[str], named("RUN_DIR")]
+    """Folder of the run."""
+
+    total_steps: int | None = None
+    """The new total of environment steps, not extra. Default: the run's own."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout, as 'train' does."""
+
+    ui: Literal["auto", "rich", "plain", "none"] = "auto"
+    """The display: live on a terminal, lines elsewhere, or none. It goes to stderr."""
+
+
+def run(words: list[str]) -> Answer:
+    """Resume the run."""
+    flags = parse(
+        ResumeFlags, words, prog="rlstm resume", description="Go on with a run from its latest checkpoint, exactly."
+    )
+    from rlstm.api import resume
+    from rlstm.cli.train import training_answer
+
+    command = ["rlstm", "resume", *words]
+    return training_answer(resume(flags.run_dir, total_steps=flags.total_steps, ui=flags.ui, command=command))

@@ -1,0 +1,162 @@
+"""``rlstm train AGENT``: train an agent into a new run directory.
+
+The flags are the fields of the experiment's config dataclasses, the agent's own among them. Their defaults are what the
+preset and the config file leave, so flags win over the file, the file over the preset, the preset over the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from rlstm.cli.answers import Answer, UsageError
+from rlstm.cli.parsing import Flat, Json, given_value, is_given, parse
+from rlstm.cli.tables import facts, number, percent
+
+if TYPE_CHECKING:
+    from rlstm.config import ExperimentConfig
+    from rlstm.training import TrainResult
+
+__all__ = ["run", "training_answer"]
+
+_PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
+_PREFIXED = ("memory", "inputs")
+
+
+@dataclass(frozen=True)
+class CommandFlags:
+    """The command."""
+
+    preset: str | None = None
+    """Start from a preset, see 'rlstm presets'; its values become the defaults below."""
+
+    config: str | None = None
+    """Start from a TOML file of settings, by the names of the flags; it wins over the preset, flags over it."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout: run_dir, steps, mean_return, ..."""
+
+    ui: Literal["auto", "rich", "plain", "none"] = "auto"
+    """The display: live on a terminal, lines elsewhere, or none. It goes to stderr."""
+
+
+def run(words: list[str]) -> Answer:
+    """Train the agent named by the first word.
+
+    Raises:
+        UsageError: If the command line can't be understood.
+        UnknownNameError: If the agent, the preset, the env or the cell is unknown.
+        ConfigError: If settings make no sense.
+    """
+    agent = _agent(words)
+    config, flags = experiment(agent, words[1:])
+    from rlstm.api import train_config
+
+    result = train_config(config, ui=flags.ui, command=["rlstm", "train", *words])
+    return training_answer(result)
+
+
+def _agent(words: Sequence[str]) -> str:
+    from rlstm.agents import AGENTS
+    from rlstm.errors import unknown_name
+
+    if words and words[0] in ("-h", "--help"):
+        print(_agents_help())
+        raise SystemExit(0)
+    if not words or words[0].startswith("-"):
+        raise UsageError(f"Name an agent first: rlstm train {{{','.join(AGENTS)}}} --env ID ...")
+    if words[0] not in AGENTS:
+        raise unknown_name("agent", words[0], AGENTS)
+    return words[0]
+
+
+def _agents_help() -> str:
+    from rlstm.agents import AGENTS, load_agent
+
+    width = max(map(len, AGENTS))
+    lines = [f"  {name:{width}}  {(load_agent(name)[1].__doc__ or '').strip().splitlines()[0]}" for name in AGENTS]
+    return "\n".join(
+        [
+            "usage: rlstm train AGENT --env ID [FLAGS]",
+            "       rlstm train AGENT --preset NAME [FLAGS]",
+            "",
+            "Agents:",
+            *lines,
+            "",
+            "All flags of an agent: rlstm train AGENT --help.",
+            "What there is: rlstm envs, rlstm cells, rlstm presets.",
+        ]
+    )
+
+
+def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
+    """Return the experiment of a command line, and the flags that are no settings."""
+    from rlstm.api import config_from_layers
+    from rlstm.config import layer
+
+    preset = given_value(words, "--preset")
+    file_settings = _file_settings(agent, given_value(words, "--config"))
+    draft = config_from_layers(agent, preset, file_settings, complete=False)
+    flags_type, default = _flags_of(draft)
+    flags = parse(
+        flags_type,
+        words,
+        prog=f"rlstm train {agent}",
+        description=f"Train: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
+        default=default,
+    )
+    parts = {part: getattr(flags, part) for part in _PARTS}
+    settings = dataclasses.replace(draft, **parts).settings()
+    over = {"env": settings["env"]}
+    if is_given(words, "--env-kwargs"):
+        over["env_kwargs"] = settings["env_kwargs"]
+    # The flags' dict of env arguments is layered on what is below it; all other flags are whole values.
+    below = layer({**settings, "env": draft.env.env, "env_kwargs": draft.env.env_kwargs}, over)
+    return config_from_layers(agent, None, below), flags.command
+
+
+def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
+    from rlstm.config import ConfigError, read_config_file
+
+    if path is None:
+        return {}
+    settings = read_config_file(path)
+    named = settings.pop("agent", agent)
+    if named != agent:
+        raise ConfigError(f"The config file {path} is for agent '{named}', the command line names '{agent}'.")
+    return settings
+
+
+def _flags_of(draft: ExperimentConfig[Any]) -> tuple[type[Any], Any]:
+    """Return the dataclass of all flags and the instance that holds the draft's values."""
+    fields: list[tuple[str, Any]] = [("command", Annotated[CommandFlags, Flat])]
+    for part in _PARTS:
+        part_type: Any = type(getattr(draft, part))
+        fields.append((part, part_type if part in _PREFIXED else Annotated[part_type, Flat]))
+    flags_type = dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
+    return flags_type, flags_type(CommandFlags(), *(getattr(draft, part) for part in _PARTS))
+
+
+def training_answer(result: TrainResult) -> Answer:
+    """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it."""
+    values = {name: value for name, value in vars(result).items() if name != "interrupted"}
+    folder = shlex.quote(result.run_dir)
+    lines = {
+        "trained": f"{number(result.steps)} steps, {number(result.wall_seconds)} s of play and learning "
+        f"({number(result.steps_per_second)} steps/s)",
+        "return": f"{number(result.mean_return)}, mean of the last episodes",
+        "success": percent(result.success_rate),
+        "run": result.run_dir,
+        "evaluate": f"rlstm evaluate {folder}",
+        "curves": f"tensorboard --logdir {folder}",
+    }
+    if result.mean_return is None:
+        lines["return"] = "unknown: no episode has ended"
+    if result.success_rate is None:
+        del lines["success"]
+    if result.interrupted:
+        lines["go on"] = f"rlstm resume {folder}"
+    return Answer(facts(lines), values, exit_code=130 if result.interrupted else 0)

@@ -1,0 +1,47 @@
+"""What there is: envs, cells, presets, as tables that fit a terminal and as JSON."""
+
+import pytest
+
+from rlstm.cells import CELLS
+from rlstm.cli.tables import WIDTH, table
+from rlstm.envs import ENVS
+from rlstm.presets import PRESETS
+
+
+@pytest.mark.parametrize(("verb", "names"), [("envs", ENVS), ("cells", CELLS), ("presets", PRESETS)])
+def test_the_table_has_every_name_and_fits_the_width(rlstm, verb: str, names: dict) -> None:
+    result = rlstm(verb)
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
+
+
+def test_envs_are_described_by_their_references(rlstm) -> None:
+    described = {one["id"]: one for one in rlstm("envs --json").json["envs"]}
+    assert described.keys() == ENVS.keys()
+    maze = described["rlstm/TMaze-v0"]
+    assert (maze["memoryless_return"]["value"], maze["optimal_return"]["value"]) == (1.95, 4.0)
+    assert described["rlstm/CartPoleNoVel-v0"]["memoryless_return"]["value"] is None
+
+
+def test_cells_are_counted(rlstm) -> None:
+    found = rlstm("cells --json").json
+    cells = {one["name"]: one for one in found["cells"]}
+    assert cells.keys() == CELLS.keys()
+    inputs, hidden = found["input_size"], found["hidden_size"]
+    assert cells["lstm"]["parameters"] == 4 * hidden * (inputs + hidden + 2)
+    assert (cells["lstm"]["state_size"], cells["none"]["state_size"]) == (2 * hidden, 0)
+    assert all(one["sequence_path"]["cpu"] and one["source"] for one in cells.values())
+
+
+def test_presets_come_with_their_settings(rlstm) -> None:
+    presets = rlstm("presets --json").json["presets"]
+    assert presets.keys() == PRESETS.keys()
+    assert presets["tmaze"]["settings"]["env"] == "rlstm/TMaze-v0"
+
+
+def test_wrapped_columns_share_what_the_others_leave() -> None:
+    text = table(("id", "text", "more"), [("a", "word " * 30, "word " * 9)], wrapped=("text", "more"))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert text.count("word") == 39

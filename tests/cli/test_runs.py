@@ -1,0 +1,143 @@
+"""Working with a run that is there: evaluate, resume, Ctrl-C, damage."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ANSWER = {
+    "episodes",
+    "mean_return",
+    "std_return",
+    "mean_length",
+    "success_rate",
+    "memoryless_return",
+    "optimal_return",
+}
+
+
+@pytest.fixture
+def run(trained: Path) -> Path:
+    """A copy of the trained run that may be changed."""
+    return Path(shutil.copytree(trained, "run", symlinks=True))
+
+
+def test_an_evaluation_stands_next_to_the_references(rlstm, trained: Path) -> None:
+    answer = rlstm(f"evaluate {trained} --episodes 6 --json").json
+    assert answer.keys() == ANSWER
+    assert (answer["episodes"], answer["memoryless_return"], answer["optimal_return"]) == (6, 1.95, 4.0)
+
+
+def test_an_evaluation_is_readable(rlstm, trained: Path) -> None:
+    result = rlstm(f"evaluate {trained} --episodes 6 --stochastic --ablate-memory --checkpoint best --seed 3")
+    assert result.code == 0
+    text = " ".join(result.out.split())
+    assert "6 episodes; checkpoint best, sampled actions, seed 3, memory erased at every step" in text
+    assert "best without memory 1.95 best possible 4" in text
+    assert " ± " in text
+
+
+def test_an_evaluation_can_be_repeated(rlstm, trained: Path) -> None:
+    answers = [rlstm(f"evaluate {trained} --episodes 6 --stochastic --json").json for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+def test_the_env_may_be_changed_for_an_evaluation(rlstm, trained: Path) -> None:
+    words = f"evaluate {trained} --episodes 4 --json --env-kwargs"
+    short, long = (rlstm(f"{words} corridor_length={length} max_steps={length + 1}").json for length in (2, 7))
+    assert (short["mean_length"], long["mean_length"]) == (3.0, 8.0)
+
+
+def test_references_are_null_where_the_env_has_none(rlstm, train) -> None:
+    assert train("--env CartPole-v1 --run-dir pole").code == 0
+    answer = rlstm("evaluate pole --episodes 2 --json").json
+    assert (answer["memoryless_return"], answer["optimal_return"], answer["success_rate"]) == (None, None, None)
+    assert "best possible        unknown" in rlstm("evaluate pole --episodes 2").out
+
+
+def test_trials_have_a_mean_of_their_own(rlstm, train) -> None:
+    words = "--memory.lifetime trial --memory.episodes-per-trial 2 --env-kwargs corridor_length=2"
+    assert train(f"--env rlstm/TMaze-v0 --run-dir trials {words}").code == 0
+    answer = rlstm("evaluate trials --episodes 5 --json").json
+    assert answer.keys() == ANSWER | {"mean_trial_return"}
+    assert answer["episodes"] == 6
+    assert answer["mean_trial_return"] == pytest.approx(2 * answer["mean_return"])
+
+
+def test_a_checkpoint_is_chosen_by_its_step(rlstm, trained: Path) -> None:
+    assert rlstm(f"evaluate {trained} --episodes 1 --checkpoint 512 --json").code == 0
+    result = rlstm(f"evaluate {trained} --episodes 1 --checkpoint 7 --json")
+    assert result.code == 1
+    assert "512" in result.json["error"]
+
+
+def test_resume_goes_on_to_the_new_total(rlstm, run: Path) -> None:
+    result = rlstm("resume run --total-steps 1024 --ui none --json")
+    assert (result.code, result.json["steps"], result.json["run_dir"]) == (0, 1024, "run")
+    assert (run / "command.txt").read_text(encoding="utf-8").splitlines()[-1].startswith("rlstm resume run")
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["settings"]["total_steps"] == 1024
+
+
+def test_a_finished_run_asks_for_a_larger_total(rlstm, run: Path) -> None:
+    result = rlstm("resume run --ui none")
+    assert result.code == 2
+    assert "Give a larger total with --total-steps" in result.err
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.pt", "meta.json"])
+def test_a_truncated_checkpoint_is_told(rlstm, run: Path, name: str) -> None:
+    truncate(next(run.glob(f"checkpoints/step_512/{name}")))
+    result = rlstm("resume run --total-steps 1024 --ui none --json")
+    assert result.code == 1
+    assert name in result.json["error"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"agent": "ppo"}', '{"agent": "pp", "settings": {}}', '{"settings": {}}'])
+def test_a_damaged_config_is_told(rlstm, run: Path, text: str) -> None:
+    (run / "config.json").write_text(text, encoding="utf-8")
+    for words in ("evaluate run --json", "resume run --total-steps 1024 --ui none --json"):
+        result = rlstm(words)
+        assert result.code == 1
+        assert "config.json" in result.json["error"]
+
+
+def test_a_folder_that_is_no_run_is_told(rlstm, run: Path) -> None:
+    result = rlstm("evaluate .")
+    assert result.code == 1
+    assert "It holds the runs run: name one." in result.err
+
+
+def test_ctrl_c_saves_and_resume_goes_on(rlstm) -> None:
+    words = "train ppo --env rlstm/TMaze-v0 --num-envs 4 --num-steps 16 --total-steps 10000000 --hidden-size 8"
+    words += " --eval-every 0 --num-threads 1 --ui plain --json --run-dir run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlstm", *words.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    progress, deadline = Path("run/progress.csv"), time.monotonic() + 60
+    while not progress.exists() or progress.read_text(encoding="utf-8").count("\n") < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (line,) = out.splitlines()
+    steps = json.loads(line)["steps"]
+    assert f"Stopped at step {steps}; go on with: rlstm resume run" in err
+    result = rlstm(f"resume run --total-steps {steps + 64} --ui none --json")
+    assert (result.code, result.json["steps"]) == (0, steps + 64)

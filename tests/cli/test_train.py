@@ -1,0 +1,109 @@
+"""Training from the command line: a run directory, an answer, and a plain word when it fails."""
+
+from pathlib import Path
+
+import pytest
+
+ANSWER = {"run_dir", "steps", "wall_seconds", "steps_per_second", "mean_return", "success_rate"}
+
+
+def test_training_tells_where_the_run_is_and_what_to_do_next(rlstm) -> None:
+    words = "--num-threads 1 --ui none --num-envs 4 --num-steps 16 --total-steps 64 --eval-episodes 1"
+    result = rlstm(f"train random --env rlstm/TMaze-v0 --run-dir a/b {words}")
+    assert (result.code, result.err) == (0, "")
+    for line in ("run       a/b", "evaluate  rlstm evaluate a/b", "curves    tensorboard --logdir a/b"):
+        assert line in result.out
+    command = Path("a/b/command.txt").read_text(encoding="utf-8")
+    assert command == f"rlstm train random --env rlstm/TMaze-v0 --run-dir a/b {words}\n"
+
+
+def test_the_answer_is_one_object_with_the_agreed_names(train) -> None:
+    result = train("--env rlstm/TMaze-v0 --env-kwargs corridor_length=3")
+    answer = result.json
+    assert result.code == 0
+    assert answer.keys() == ANSWER
+    assert answer["steps"] == 512
+    assert 0 <= answer["success_rate"] <= 1
+    assert Path(answer["run_dir"]).parent == Path("runs/rlstm-TMaze-v0")
+
+
+def test_what_is_unknown_is_null(train) -> None:
+    answer = train("--env rlstm/TMaze-v0 --total-steps 256 --env-kwargs corridor_length=50").json
+    assert (answer["mean_return"], answer["success_rate"]) == (None, None)
+
+
+def test_the_display_goes_to_stderr(train) -> None:
+    result = train("--env rlstm/TMaze-v0 --ui plain")
+    assert result.json["steps"] == 512
+    assert "step 512/512" in result.err
+
+
+@pytest.mark.parametrize("words", ["--env my_env:My-v0", "--env My-v0 --env-import my_env"])
+def test_an_env_in_the_current_folder_is_found(train, my_env, words: str) -> None:
+    result = train(words)
+    assert result.code == 0
+    assert result.json["mean_return"] == 10.0
+    assert "hello from the env" in result.err
+
+
+def test_a_module_that_is_not_there_is_told(train) -> None:
+    result = train("--env My-v0 --env-import my_envv")
+    assert result.code == 1
+    assert "Could not import the env module 'my_envv'" in result.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("raise", "OSError: the simulator has gone"), ("nan", "not finite"), ("inf", "reward that is not finite")],
+)
+def test_an_env_that_breaks_leaves_a_checkpoint_and_a_plain_word(rlstm, train, my_env, fault: str, told: str) -> None:
+    result = train(f"--env my_env:My-v0 --env-kwargs fault={fault} --run-dir run")
+    assert result.code == 1
+    assert told in result.json["error"]
+    assert "Traceback" not in result.err
+    assert (Path("run/checkpoints/latest")).exists()
+    assert rlstm("evaluate run --episodes 2 --env-kwargs fault= --json").json["mean_return"] == 10.0
+
+
+def test_env_arguments_that_the_env_refuses_are_a_failure(train) -> None:
+    result = train("--env rlstm/TMaze-v0 --env-kwargs corridor_length=-1")
+    assert result.code == 1
+    assert "corridor_length must be an integer >= 1" in result.json["error"]
+
+
+def test_a_run_directory_that_exists_is_refused(train, trained: Path) -> None:
+    result = train(f"--env rlstm/TMaze-v0 --run-dir {trained}")
+    assert result.code == 1
+    assert f"`rlstm resume {trained}`" in result.json["error"]
+
+
+def test_a_run_directory_that_cannot_be_written_is_told(train) -> None:
+    Path("file").touch()
+    result = train("--env rlstm/TMaze-v0 --run-dir file/run")
+    assert result.code == 1
+    assert "can't write the run directory file/run" in result.json["error"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1 --env-kwargs is_slippery=false map_name=4x4"],
+)
+def test_envs_of_gymnasium_train(train, words: str) -> None:
+    result = train(f"--env {words}")
+    assert (result.code, result.json["success_rate"]) == (0, None)
+
+
+@pytest.mark.filterwarnings("ignore")  # Of the package.
+def test_envs_of_popgym_train(train) -> None:
+    pytest.importorskip("popgym")
+    result = train("--env popgym-RepeatPreviousEasy-v0 --env-import popgym")
+    assert result.code == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # Of the package.
+def test_an_unsupported_part_of_the_observation_is_named(train) -> None:
+    pytest.importorskip("minigrid")
+    result = train("--env MiniGrid-MemoryS7-v0 --env-import minigrid")
+    assert result.code == 2
+    assert "MissionSpace" in result.json["error"]
+    assert "mission is not supported. Supported: Box" in result.json["error"]

@@ -1,0 +1,143 @@
+"""Wrong usage is told in one line with the nearest valid name and exit code 2; asking for help is light."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rlstm.cli import VERBS, main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_names_every_verb(rlstm) -> None:
+    result = rlstm("--help")
+    assert result.code == 0
+    assert all(f"  {verb} " in result.out for verb in VERBS)
+
+
+def test_no_verb_shows_the_help_and_is_wrong_usage(rlstm) -> None:
+    result = rlstm("")
+    assert (result.code, result.out) == (2, "")
+    assert "usage: rlstm" in result.err
+
+
+def test_the_version_is_that_of_the_package(rlstm) -> None:
+    import rlstm as package
+
+    assert rlstm("--version").out == f"rlstm {package.__version__}\n"
+
+
+def test_the_entry_point_is_this_function() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"rlstm": f"{main.__module__}:{main.__name__}"}
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["--version"]])
+def test_help_and_no_verb_import_neither_torch_nor_tyro(words: list[str]) -> None:
+    heavy = "{'torch', 'numpy', 'gymnasium', 'tyro', 'rich'}"
+    code = f"import sys; from rlstm.cli import main; main({words}); print(sorted({heavy} & set(sys.modules)))"
+    assert run_python(code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(rlstm, verb: str) -> None:
+    result = rlstm(f"{verb} --help")
+    assert result.code == 0
+    assert f"usage: rlstm {verb}" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("trian", "Unknown verb 'trian'. Did you mean 'train'?"),
+        ("--json envs", "The verb comes first"),
+        ("train", "Name an agent first: rlstm train {ppo,"),
+        ("train --env rlstm/TMaze-v0 ppo", "Name an agent first"),
+        ("train pppo", "Unknown agent 'pppo'. Did you mean 'ppo'?"),
+        ("train ppo", "No env was given: name one with --env"),
+        ("train ppo --learnin-rate 3", "Unknown flag '--learnin-rate'. Did you mean '--learning-rate'?"),
+        ("train ppo --lifetime trial", "Unknown flag '--lifetime'. Did you mean '--memory.lifetime'?"),
+        ("train ppo --memory.gamma 1", "Unknown flag '--memory.gamma'. Did you mean '--gamma'?"),
+        ("train random --gamma 1", "Unknown flag '--gamma'."),
+        ("train ppo --env rlstm/TMase-v0", "Unknown env 'rlstm/TMase-v0'. Did you mean 'rlstm/TMaze-v0'?"),
+        ("train ppo --env rlstm/TMaze-v0 --cell lstn", "Unknown cell 'lstn'. Did you mean 'lstm'?"),
+        ("train ppo --preset tmase", "Unknown preset 'tmase'. Did you mean 'tmaze'?"),
+        ("train random --preset tmaze", "Preset 'tmaze' is for agent 'ppo', not 'random'."),
+        ("train ppo --num-envs x", "--num-envs: 'x' is not a whole number."),
+        ("train ppo --num-envs 1.5", "--num-envs: '1.5' is not a whole number."),
+        ("train ppo --gamma x", "--gamma: 'x' is not a number."),
+        ("train ppo --dtype float16", "'float32', 'float64'"),
+        ("train ppo --memory.credit trail", "'trail' is none of episode, trial, lifelong, none."),
+        ("train ppo --inputs.previous-action yes", "'yes' is none of true, false, none."),
+        ("train ppo --env-kwargs corridor_length", "'corridor_length' is not of the form KEY=VALUE"),
+        ("train ppo --num-steps", "Missing value for argument '--num-steps'"),
+        ("train ppo --num-envs 0", "num_envs is 0; it must be at least 1."),
+        ("train ppo --gamma 2", "gamma is 2.0; it must lie in [0, 1]."),
+        ("train ppo --memory.credit lifelong", "credit may not outlive memory"),
+        ("train ppo --memory.lifetime trial", "memory.episodes_per_trial is not set"),
+        ("train ppo --env rlstm/TMaze-v0 --num-minibatches 3", "Use one of 1, 2, 4, 8, 16, or another num_envs."),
+        ("train ppo --env rlstm/TMaze-v0 --device tpu", "device is 'tpu'; it must be auto, cpu, cuda or cuda:N."),
+        ("train ppo --env rlstm/TMaze-v0 --memory-length 2", "memory_length is 2"),
+        ("train ppo --config nowhere.toml", "Can't read the config file nowhere.toml"),
+        ("evaluate", "RUN_DIR is missing."),
+        ("evaluate run --episode 3", "Did you mean '--episodes'?"),
+        ("evaluate run --episodes 0", "episodes is 0"),
+        ("evaluate run --seed -1", "seed is -1"),
+        ("evaluate run --checkpoint lattest", "--checkpoint takes latest, best, or the step of one"),
+        ("evaluate run other", "Unrecognized options: other."),
+        ("check-env rlstm/TMase-v0", "Did you mean 'rlstm/TMaze-v0'?"),
+        ("cells --jsn", "Did you mean '--json'?"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(rlstm, words: str, told: str) -> None:
+    result = rlstm(words)
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+@pytest.mark.parametrize("words", ["trian --json", "train ppo --learnin-rate 1 --json", "evaluate nowhere --json"])
+def test_a_failure_is_one_json_object_too(rlstm, words: str) -> None:
+    result = rlstm(words)
+    assert result.code != 0
+    assert result.err == f"error: {result.json['error']}\n"
+
+
+def test_what_nobody_expected_keeps_its_traceback(rlstm, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    def fail(config: object, **options: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("rlstm.api.train_config", fail)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        rlstm("train ppo --env rlstm/TMaze-v0 --json")
+    assert capfd.readouterr().out == '{"error": "ZeroDivisionError: a defect"}\n'
+
+
+def test_ctrl_c_before_there_is_a_run_is_told(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(config: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlstm.api.train_config", stop)
+    result = rlstm("train ppo --env rlstm/TMaze-v0 --json")
+    assert (result.code, result.json) == (130, {"error": "Interrupted."})
+
+
+@pytest.mark.parametrize("words", ["envs", "cells --help"])
+def test_a_reader_who_has_gone_is_no_error(words: str) -> None:
+    command = f"{sys.executable} -m rlstm {words} | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
