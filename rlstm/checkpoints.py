@@ -19,27 +19,32 @@ import io
 import os
 import re
 import shutil
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from rlstm import __version__
+from rlstm.errors import CheckpointError
+from rlstm.plain_data import decode, encode, plain_tensor
 from rlstm.run_directory import RunDirectoryError, json_ready, read_json, write_atomically, write_json
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Checkpoint",
+    "CheckpointError",
+    "check_meta",
+    "list_checkpoints",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 FORMAT_VERSION = 1
 MODEL_FILE, TRAINER_FILE, META_FILE = "model.safetensors", "trainer.pt", "meta.json"
-_TAG = "__rlstm__"  # The key that marks a dict standing for something else: a numpy array, numpy scalar or huge int.
-
-
-class CheckpointError(Exception):
-    """A checkpoint can't be written, found, read or used; the message names the file, the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def save_checkpoint(
     if keep < 1 or step < 0:
         raise CheckpointError(f"keep must be at least 1 and step at least 0, not keep={keep} and step={step}.")
     meta, buffer = json_ready(meta), io.BytesIO()
-    torch.save(_encode(trainer, "trainer"), buffer)
+    torch.save(encode(trainer, "trainer"), buffer)
     folder = Path(run_dir) / "checkpoints"
     target = folder / f"step_{step}"
     try:
@@ -285,7 +290,7 @@ def _load_trainer(path: Path, data: bytes) -> Any:
     reason = "it is no torch archive"
     if data[:2] == b"PK":
         try:
-            return _decode(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+            return decode(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
         except Exception as error:  # Of many types; torch's text is left out: it advises to switch the protection off.
             found = re.search(r"GLOBAL ([\w.]+)", str(error))
             reason = f"it refers to {found[1]}" if found else f"{type(error).__name__} on reading"
@@ -300,55 +305,5 @@ def _model_bytes(model: Mapping[str, Tensor]) -> bytes:
     for name, tensor in model.items():
         if not isinstance(tensor, Tensor):
             raise CheckpointError(f"model[{name!r}] is {type(tensor).__name__}, not a tensor. Put it into the trainer.")
-        tensors[name] = _plain_tensor(tensor, f"model[{name!r}]").contiguous()
+        tensors[name] = plain_tensor(tensor, f"model[{name!r}]").contiguous()
     return safetensors.torch.save(tensors)
-
-
-def _plain_tensor(tensor: Tensor, where: str) -> Tensor:
-    """Copy to the CPU: without the rest of a storage that a view would drag along, and sharing memory with nothing."""
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-        raise CheckpointError(f"{where} is a sparse, quantized or meta tensor. Save a dense one.")
-    return tensor.detach().cpu().clone()
-
-
-def _encode(value: Any, where: str) -> Any:
-    """Turn a trainer tree into one that `torch.load(weights_only=True)` accepts; `where` names the place in errors."""
-    kind = type(value)
-    if kind is int and value.bit_length() > 2000:  # torch refuses the opcode of ints of 256 bytes and more.
-        return {_TAG: "int", "hex": hex(value)}
-    if value is None or kind in (bool, int, float, str):
-        return value
-    if isinstance(value, Tensor):
-        return _plain_tensor(value, where)
-    if (kind is np.ndarray or isinstance(value, np.generic)) and value.dtype.kind in "biufc":
-        data = torch.from_numpy(np.array(value, order="C").reshape(-1).view(np.uint8))
-        tag = "array" if kind is np.ndarray else "scalar"
-        return {_TAG: tag, "dtype": value.dtype.str, "shape": list(value.shape), "data": data}
-    if kind in (list, tuple):
-        return kind(_encode(item, f"{where}[{index}]") for index, item in enumerate(value))
-    if kind in (dict, OrderedDict) and _TAG not in value and all(type(key) in (str, int) for key in value):
-        return {key: _encode(item, f"{where}[{key!r}]") for key, item in value.items()}
-    what = f"{kind.__name__} of dtype {value.dtype}" if hasattr(value, "dtype") else kind.__name__
-    if isinstance(value, dict):
-        what += f" with the keys {list(value)[:5]}"
-    raise CheckpointError(
-        f"{where} is a {what}, which a checkpoint can't hold. Use dict (keys: str or int), list, tuple, str, int, "
-        "float, bool, None, tensors and numpy arrays of numbers; give a NamedTuple as tuple(value)."
-    )
-
-
-def _decode(value: Any) -> Any:
-    """Undo `_encode`."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(_decode(item) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if _TAG not in value:
-        return {key: _decode(item) for key, item in value.items()}
-    if value[_TAG] == "int":
-        return int(value["hex"], 16)
-    dtype = np.dtype(value["dtype"])
-    if dtype.kind not in "biufc":
-        raise ValueError(f"dtype {dtype}")
-    array = value["data"].numpy().view(dtype).reshape(value["shape"])
-    return array if value[_TAG] == "array" else array[()]

@@ -15,6 +15,7 @@ the layers name the same env (``layer``).
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -245,9 +246,11 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
             return tuple(_coerce(f"an item of {name}", item, item_type) for item in value)
         if origin is dict and isinstance(value, Mapping):
             return dict(value)
-        if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if option is float and isinstance(value, (int, float)) and not (isinstance(value, bool) or math.isnan(value)):
             return float(value)
-        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+        if option in (int, str) and isinstance(value, option) and not isinstance(value, bool):
+            return value
+        if option is bool and isinstance(value, bool):
             return value
     expected = " or ".join(_type_name(option) for option in options if option is not type(None))
     raise ConfigError(f"{name} is {value!r}; it must be {expected}.")

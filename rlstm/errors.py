@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["EnvironmentFailure", "NonFiniteError", "UnknownNameError", "UnsupportedSpaceError", "unknown_name"]
+__all__ = [
+    "CheckpointError",
+    "EnvironmentFailure",
+    "NonFiniteError",
+    "UnknownNameError",
+    "UnsupportedSpaceError",
+    "unknown_name",
+]
 
 _MAX_LISTED = 20  # A longer list of valid names hides the nearest one.
 
@@ -29,6 +36,10 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError
 
 class UnsupportedSpaceError(ValueError):
     """An observation or action space that no network here can read or write."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint can't be written, found, read or used; the message names the file, the reason and the remedy."""
 
 
 class EnvironmentFailure(RuntimeError):

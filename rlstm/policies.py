@@ -6,14 +6,15 @@ step t is consumed; ``is_first[t]`` erases it before the cell sees that observat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rlstm.acting import PolicyStep, PolicyStepper
 from rlstm.cells import RecurrentCell, State, make_cell
 from rlstm.distributions import ActionDistribution, make_distribution
 from rlstm.memory import InputsConfig, MemoryConfig
@@ -42,15 +43,6 @@ class PolicyInputs(NamedTuple):
     previous_rewards: Tensor | None = None  # (...) raw.
     episode_starts: Tensor | None = None  # (...) bool.
     action_masks: Tensor | None = None  # (..., M) bool, True where allowed.
-
-
-class PolicyStep(NamedTuple):
-    """One step of acting."""
-
-    actions: Tensor  # (B, *action_shape) as stored
-    log_probs: Tensor  # (B,)
-    values: Tensor  # (B,) raw units
-    state: State
 
 
 class PolicyEvaluation(NamedTuple):
@@ -117,6 +109,8 @@ class PolicyConfig:
         for name in ("encoder_sizes", "head_sizes"):
             if any(size < 1 for size in getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; every width must be at least 1.")
+        if self.memory_length is not None and self.memory_length < 3:
+            raise ValueError(f"memory_length is {self.memory_length}; chrono initialisation needs at least 3 steps.")
 
 
 class _Trunk(nn.Module):
@@ -298,74 +292,6 @@ class RecurrentPolicy(nn.Module):
             self.return_moments.update(discounted_returns[rollout.valid].unsqueeze(-1))
 
 
-class PolicyStepper:
-    """A policy's weights laid out for acting.
-
-    Its methods are for use inside ``torch.inference_mode``, which is entered once for many steps: entering it costs as
-    much as a matrix product.
-
-    Args:
-        policy: The policy; the snapshot is valid until its weights change.
-    """
-
-    def __init__(self, policy: RecurrentPolicy) -> None:
-        self._policy = policy
-        self._cells = [(trunk, trunk.cell.stepper()) for trunk in policy.trunks()]
-        self._scale = policy.return_scale
-        self._heads = _join_heads(policy)
-
-    def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
-        """Sample actions; leaves ``(B, ...)``."""
-        parameters, values, state = self._forward(inputs, state, is_first)
-        distribution, generator = self._policy.distribution, self._policy.generator
-        actions, log_probs = distribution.sample(parameters, inputs.action_masks, generator)
-        return PolicyStep(actions, log_probs, values, state)
-
-    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
-        """Choose the likeliest actions, or sample them."""
-        parameters, _, state = self._forward(inputs, state, is_first)
-        distribution, masks = self._policy.distribution, inputs.action_masks
-        if deterministic:
-            return distribution.mode(parameters, masks), state
-        return distribution.sample(parameters, masks, self._policy.generator)[0], state
-
-    def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
-        """Return the values ``(B,)`` of observations, without acting on them."""
-        return self._forward(inputs, state, is_first)[1]
-
-    def _forward(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, Tensor, State]:
-        erase = bool(is_first.any())
-        features, states = [], []
-        for (trunk, cell_step), trunk_state in zip(self._cells, state, strict=True):
-            encoded = self._policy.encode(trunk.encoder, inputs, is_first)
-            trunk_state = trunk.cell.erase(trunk_state, is_first) if erase else trunk_state
-            output, trunk_state = cell_step(encoded, trunk_state)
-            features.append(output)
-            states.append(trunk_state)
-        parameters, values = self._heads(features)
-        return parameters, values.squeeze(-1) * self._scale, tuple(states)
-
-
 def _make_head(num_inputs: int, config: PolicyConfig, num_outputs: int, gain: float) -> nn.Sequential:
     layers, width = mlp(num_inputs, config.head_sizes)
     return nn.Sequential(*layers, linear(width, num_outputs, gain))
-
-
-@torch.no_grad()
-def _join_heads(policy: RecurrentPolicy) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
-    """Return a function from the trunks' features to distribution parameters and values in the critic's units.
-
-    Two linear heads on one memory are one matrix product.
-    """
-    if policy.critic is not None or len(policy.policy_head) > 1:
-        return lambda features: (policy.policy_head(features[0]), policy.value_head(features[-1]))
-    last_policy, last_value = cast(nn.Linear, policy.policy_head[-1]), cast(nn.Linear, policy.value_head[-1])
-    weight = torch.cat([last_policy.weight, last_value.weight]).t().contiguous()
-    bias = torch.cat([last_policy.bias, last_value.bias])
-    size = policy.distribution.num_parameters
-
-    def heads(features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        both = torch.addmm(bias, features[0], weight)
-        return both[:, :size], both[:, size:]
-
-    return heads

@@ -100,8 +100,7 @@ def reset_patterns(num_steps: int, num_rows: int) -> Iterator[tuple[str, Tensor]
         return mask
 
     middle = num_steps // 2
-    one_row = at(middle, middle + 1)
-    one_row[:, 1:] = False
+    one_row = at(middle, middle + 1) & (torch.arange(num_rows) == 0)
     yield "none", at()
     yield "t = 0", at(0)
     yield "t = T - 1", at(num_steps - 1)
@@ -153,8 +152,7 @@ def _check_state(cell: RecurrentCell) -> None:
         _require(batch_first, f"init_state({_ROWS}): every leaf must be a tensor that begins with the batch axis.")
     _require(_identical(cell.init_state(1), cell.init_state(1)), "init_state: two calls differ.")
     output, state = cell.step(_inputs(1)[0], cell.init_state(_ROWS))
-    expected = (_ROWS, cell.output_size)
-    _require(tuple(output.shape) == expected, f"step: output {tuple(output.shape)}, expected {expected}.")
+    _require(output.shape == (_ROWS, cell.output_size), f"step: output {tuple(output.shape)}, not (B, output_size).")
     shapes = [[leaf.shape for leaf in tree_leaves(one)] for one in (state, cell.init_state(_ROWS))]
     _require(shapes[0] == shapes[1], "step: the next state has other leaves or shapes than init_state.")
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 import random
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +24,7 @@ from rlstm.config import ConfigError, ExperimentConfig
 from rlstm.devices import choose_device
 from rlstm.errors import EnvironmentFailure
 from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
+from rlstm.interrupts import interruptible
 from rlstm.loggers import LoggerGroup
 from rlstm.policies import RecurrentPolicy
 from rlstm.progress import Progress
@@ -118,7 +117,7 @@ class Training:
         self.step = 0
         self.num_updates = 0
         self.best_return = -math.inf
-        self.seconds = 0.0
+        self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
 
     @property
     def steps_per_update(self) -> int:
@@ -139,11 +138,10 @@ class Training:
         self.step += self.steps_per_update
         self.num_updates += 1
         updated = time.perf_counter()
-        self.seconds += updated - began
         metrics |= self.carry.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
         metrics["time/fps"] = self.steps_per_update / (updated - began)
         metrics["time/iterations"] = float(self.num_updates)
-        metrics["time/time_elapsed"] = self.seconds
+        metrics["time/time_elapsed"] = self.seconds + updated - began
         metrics["time/total_timesteps"] = float(self.step)
         metrics["recurrent/resets_per_step"] = float(rollout.is_first.float().mean())
         return metrics, {"collect": collected - began, "update": updated - collected}
@@ -235,38 +233,6 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
     policy.load_state_dict(checkpoint.model)
 
 
-class _Interrupt:
-    """Ctrl-C once asks the loop to stop after the update; twice stops at once."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count > 1:
-            raise KeyboardInterrupt
-
-    def requested(self) -> bool:
-        """Whether the loop shall stop."""
-        return self._count > 0
-
-
-@contextmanager
-def _interruptible() -> Iterator[_Interrupt]:
-    """Handle Ctrl-C and the request to terminate, in the main thread; elsewhere leave signals alone."""
-    interrupt = _Interrupt()
-    try:
-        previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # Not the main thread.
-        yield interrupt
-        return
-    try:
-        yield interrupt
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progress: Progress) -> TrainResult:
     """Train until the total of steps is reached or Ctrl-C asks to stop.
 
@@ -277,11 +243,11 @@ def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progre
     config = training.config.run
     evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
     phases: dict[str, float] = defaultdict(float)
-    with _interruptible() as interrupt:
+    with interruptible() as interrupt:
         if training.step == 0:
             training.save(directory)
         while training.step < config.total_steps and not interrupt.requested():
-            before = training.step
+            before, iteration_began = training.step, time.perf_counter()
             with _saving_what_is_learnt(training, directory, with_lives=False):
                 metrics, seconds = training.update()
             finished = training.step >= config.total_steps
@@ -295,6 +261,7 @@ def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progre
                     best = _evaluate(training, directory, values)
                 phases["evaluate"] += time.perf_counter() - began
             logger.log(values, training.step)
+            training.seconds += time.perf_counter() - iteration_began
             if best or finished or interrupt.requested() or _due(save_every, before, training.step):
                 logger.flush()
                 training.save(directory, best=best)

@@ -35,8 +35,11 @@ def train(cell: str, arguments: argparse.Namespace) -> str:
 
 
 def success(run_dir: str, *, ablate_memory: bool = False) -> float:
-    """Return the share of mazes in which the agent turned the right way."""
-    result = evaluate_run(run_dir, episodes=EPISODES, ablate_memory=ablate_memory)
+    """Return the share of mazes in which the agent turned the right way.
+
+    Actions are sampled: an agent that always believes to be at the start may greedily wait there for ever.
+    """
+    result = evaluate_run(run_dir, episodes=EPISODES, deterministic=False, ablate_memory=ablate_memory)
     rate = result.success_rate
     return float("nan") if rate is None else rate
 
@@ -57,13 +60,13 @@ def main() -> None:
         ("the same agent, its memory erased at every step", success(with_memory, ablate_memory=True)),
         ("PPO without memory", success(without_memory)),
     ]
-    print(f"\nT-maze, corridor of 20: right turns in {EPISODES} unseen mazes")
+    print(f"\nT-maze, corridor of 20: right turns in {EPISODES} unseen mazes, actions sampled")
     for name, rate in rows:
         print(f"  {name:48s} {rate:6.1%}  {'#' * round(30 * rate)}")
     print(f"\nTook {time.perf_counter() - began:.0f} s. The learning curves are in {arguments.root}; look at them with")
     print(f"  .venv/bin/tensorboard --logdir {arguments.root}")
     print("Evaluate an agent again, or take its memory away, with")
-    print(f"  .venv/bin/rlstm evaluate {with_memory} --ablate-memory")
+    print(f"  .venv/bin/rlstm evaluate {with_memory} --stochastic --ablate-memory")
 
 
 if __name__ == "__main__":

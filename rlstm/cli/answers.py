@@ -106,13 +106,20 @@ def _exit_code(error: Exception) -> int | None:
     """Return the exit code of an error that the user can mend, or None."""
     if isinstance(error, UsageError):
         return WRONG_USAGE
-    from rlstm.api import failure_kinds
     from rlstm.config import ConfigError
-    from rlstm.errors import UnknownNameError, UnsupportedSpaceError
+    from rlstm.errors import (
+        CheckpointError,
+        EnvironmentFailure,
+        NonFiniteError,
+        UnknownNameError,
+        UnsupportedSpaceError,
+    )
+    from rlstm.run_directory import RunDirectoryError
 
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
-    return FAILED if isinstance(error, failure_kinds()) else None
+    failures = (EnvironmentFailure, NonFiniteError, CheckpointError, RunDirectoryError)
+    return FAILED if isinstance(error, failures) else None
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:

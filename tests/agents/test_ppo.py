@@ -1,0 +1,412 @@
+"""PPO: the first ratio, the minibatches, what changes when, and what stops it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rlstm.agents.ppo import PPO, PPOConfig
+from rlstm.cells import CELLS
+from rlstm.envs.registration import ENVS
+from rlstm.errors import NonFiniteError
+from rlstm.memory import MemoryConfig
+from rlstm.returns import discounted_sums, gae
+from rlstm.rollouts import collect, start
+from rlstm.seeding import integer_seeds
+from rlstm.trees import tree_leaves, tree_map
+from rlstm.vector_envs import EnvConfig, make, resolve_spec
+
+SCRIPTS = ("..E..C..", "C.......", ".......E", "ECECECEC", "...B...C", "........")
+SHORT = {"rlstm/TMaze-v0": {"corridor_length": 3, "noise": True}, "rlstm/CartPoleNoVel-v0": {"max_episode_steps": 9}}
+MEMORIES = {
+    "episode": MemoryConfig(),
+    "trial": MemoryConfig("trial", episodes_per_trial=2, insist_on_trials=True),
+    "lifelong": MemoryConfig("lifelong", "episode"),
+}
+
+
+def make_agent(policy, num_envs, total_steps=10_000, **config):
+    settings = {"num_steps": 8, "num_minibatches": 2, "update_epochs": 2, **config}
+    return PPO(
+        policy,
+        PPOConfig(**settings),
+        num_envs=num_envs,
+        total_steps=total_steps,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def first_ratio_errors(kit, env_id, memory, num_updates, dtype=torch.float64, learning_rate=1e-3, **policy):
+    """The error of the first ratio of every update that trains."""
+    kwargs = dict(SHORT.get(env_id, {}))
+    config = EnvConfig(env=env_id, env_kwargs={k: v for k, v in kwargs.items() if k != "max_episode_steps"}, num_envs=4)
+    spec = resolve_spec(config)
+    spec = dataclasses.replace(spec, max_episode_steps=kwargs.get("max_episode_steps"))
+    envs = make(spec, config, memory)
+    policy = kit.make_policy(envs.observation_space, envs.action_space, memory, dtype=dtype, noise=0.0, **policy)
+    agent = make_agent(policy, 4, num_steps=16, learning_rate=learning_rate)
+    carry = start(policy, envs, integer_seeds(0, "envs", 4))
+    errors, ends = [], 0
+    for _ in range(num_updates):
+        rollout = collect(policy, envs, carry, 16)
+        metrics = agent.update(rollout)
+        metrics |= agent.refresh(rollout, carry)
+        ends += int((rollout.terminated | rollout.truncated).sum())
+        if "train/first_ratio_error" in metrics:
+            errors.append(metrics["train/first_ratio_error"])
+    assert ends > 0
+    return errors
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+@pytest.mark.parametrize("lifetime", MEMORIES)
+def test_the_first_ratio_is_one_in_every_env(kit, env_id, lifetime):
+    errors = first_ratio_errors(
+        kit, env_id, MEMORIES[lifetime], 5, normalize_observations=True, scale_rewards=True, critic_memory="separate"
+    )
+    assert len(errors) == 4
+    assert max(errors) <= 1e-9
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+def test_the_first_ratio_is_one_with_every_cell(kit, cell, critic_memory):
+    errors = first_ratio_errors(
+        kit, "rlstm/TMaze-v0", MEMORIES["episode"], 4, cell=cell, critic_memory=critic_memory, num_layers=2
+    )
+    assert len(errors) == 4
+    assert max(errors) <= 1e-9
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_in_float32_the_first_ratio_is_one_up_to_rounding(kit, cell):
+    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["trial"], 12, torch.float32, 1e-2, cell=cell)
+    assert errors[0] <= 1e-5
+    assert max(errors) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lifetime", MEMORIES)
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("env_id", ENVS)
+def test_the_first_ratio_is_one_in_the_full_product(kit, env_id, cell, critic_memory, normalise, lifetime):
+    options = {"normalize_observations": normalise, "scale_rewards": normalise, "critic_memory": critic_memory}
+    double = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 6, cell=cell, **options)
+    assert max(double) <= 1e-9
+    single = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 30, torch.float32, cell=cell, **options)
+    assert single[0] <= 1e-5
+    assert max(single) <= 1e-4
+
+
+@pytest.fixture
+def trained(kit):
+    """A function that makes a policy, an agent, lanes and a rollout of the scripted env."""
+
+    def make_all(memory=None, policy=None, num_steps=8, **config):
+        recurrent = kit.make_policy(memory=memory, **(policy or {}))
+        agent = make_agent(recurrent, len(SCRIPTS), num_steps=num_steps, **config)
+        envs = kit.scripted(*SCRIPTS, memory=memory)
+        carry = start(recurrent, envs, [0] * len(SCRIPTS))
+        return agent, collect(recurrent, envs, carry, num_steps), carry, envs
+
+    return make_all
+
+
+def weights(policy):
+    return {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+
+
+def same(left, right):
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def watch(agent, monkeypatch):
+    """Keep every batch that the policy evaluates, with the weights it is evaluated with."""
+    seen, evaluate = [], agent.policy.evaluate
+
+    def evaluate_and_keep(batch):
+        seen.append((batch, weights(agent.policy)))
+        return evaluate(batch)
+
+    monkeypatch.setattr(agent.policy, "evaluate", evaluate_and_keep)
+    return seen
+
+
+def test_a_ratio_with_a_state_or_a_reset_of_another_kind_is_not_one(trained):
+    """The control of the first ratio: what it would be after the mistakes it is there to find."""
+    agent, _, carry, envs = trained()
+    rollout = collect(agent.policy, envs, carry, 8)
+    zeroed = agent.policy.init_state(rollout.num_envs)
+    for wrong in ({"initial_state": zeroed}, {"is_first": rollout.is_first.roll(1, 0)}):
+        assert agent.update(dataclasses.replace(rollout, **wrong))["train/first_ratio_error"] > 1e-4
+
+
+# Minibatches.
+
+
+@pytest.mark.parametrize("num_minibatches", [1, 2, 3, 6])
+def test_minibatches_are_whole_lanes_each_once_an_epoch(trained, monkeypatch, num_minibatches):
+    agent, rollout, *_ = trained(num_minibatches=num_minibatches, update_epochs=5)
+    seen = watch(agent, monkeypatch)
+    agent.update(rollout)
+    assert len(seen) == 5 * num_minibatches
+    lanes = []
+    for batch, _ in seen:
+        observations = batch.inputs.observations
+        assert observations.shape == (8, 6 // num_minibatches, 4)
+        assert (observations[:, :, 1] == torch.arange(8).unsqueeze(1)).all()
+        assert (observations[:, :, 0] == observations[0, :, 0]).all()
+        lanes.append(observations[0, :, 0].long().tolist())
+    epochs = np.array(lanes).reshape(5, 6)
+    assert (np.sort(epochs) == np.arange(6)).all()
+    assert len(np.unique(epochs, axis=0)) > 1  # Shuffled anew.
+
+
+@pytest.mark.parametrize("num_minibatches", [4, 5, 7])
+def test_minibatches_that_do_not_divide_the_lanes_are_refused_with_those_that_do(kit, num_minibatches):
+    with pytest.raises(ValueError, match=rf"num_minibatches is {num_minibatches}.*num_envs 6.*one of 1, 2, 3, 6"):
+        make_agent(kit.make_policy(), 6, num_minibatches=num_minibatches)
+
+
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatch, memory):
+    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8)
+    met = []
+
+    def keep(name):
+        import rlstm.agents.ppo as module
+
+        original = getattr(module, name)
+
+        def function(*arguments):
+            met.append((name, arguments))
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, function)
+
+    keep("clipped_policy_loss")
+    keep("clipped_value_loss")
+    seen = watch(agent, monkeypatch)
+    agent.update(rollout)
+    advantages = gae(
+        rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts, gamma=0.9, gae_lambda=0.8
+    )
+    for index, (batch, _) in enumerate(seen):
+        lanes = batch.inputs.observations[0, :, 0].long()
+        (_, (_, old_log_probs, met_advantages, *_)), (_, (_, old_values, returns, *_)) = met[2 * index : 2 * index + 2]
+        assert torch.equal(old_log_probs, rollout.log_probs[:, lanes])
+        assert torch.equal(met_advantages, advantages[:, lanes])
+        assert torch.equal(old_values, rollout.values[:, lanes])
+        assert torch.equal(returns, (advantages + rollout.values)[:, lanes])
+
+
+def test_garbage_in_invalid_steps_changes_no_weight(trained, monkeypatch):
+    """Lanes whose tail is idle: whatever stands there, the update is the same."""
+    results = []
+    for filling in (0.0, 1e3):
+        agent, rollout, *_ = trained(policy={"normalize_observations": True})
+        agent.policy.update_normalisers(rollout, rollout.rewards)
+        valid = torch.ones_like(rollout.valid)
+        valid[5:, [0, 2]] = False
+        cuts = rollout.credit_cuts.clone()
+        cuts[4, [0, 2]] = True
+
+        def fill(tensor, valid=valid, filling=filling):
+            mask = valid.reshape(*valid.shape, *(1,) * (tensor.dim() - 2))
+            return torch.where(mask, tensor, filling) if tensor.is_floating_point() else tensor
+
+        numbers = ("log_probs", "values", "rewards", "next_values")
+        filled = dataclasses.replace(
+            rollout,
+            valid=valid,
+            credit_cuts=cuts,
+            inputs=tree_map(fill, rollout.inputs),
+            **{name: fill(getattr(rollout, name)) for name in numbers},
+        )
+        metrics = agent.update(filled)
+        results.append((weights(agent.policy), metrics))
+    assert same(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+
+
+# The carried state.
+
+
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+def test_the_carried_state_is_the_one_that_the_new_weights_give_the_same_past(trained, memory, critic_memory):
+    agent, rollout, carry, _ = trained(memory, {"critic_memory": critic_memory}, learning_rate=0.01)
+    old = tree_leaves(tree_map(torch.clone, carry.state))
+    agent.update(rollout)
+    metrics = agent.refresh(rollout, carry)
+    fresh = tree_leaves(agent.policy.evaluate(rollout).state)
+    for leaf, expected, stale in zip(tree_leaves(carry.state), fresh, old, strict=True):
+        torch.testing.assert_close(leaf, expected, rtol=0, atol=1e-12)
+        assert (leaf - stale).abs().max() > 1e-3
+        assert not leaf.requires_grad
+    assert metrics["recurrent/state_staleness_rms"] > 1e-3
+    assert metrics["recurrent/state_rms"] > 0
+
+
+def test_without_the_refresh_the_carried_state_is_stale(trained):
+    agent, rollout, carry, _ = trained(refresh_states=False)
+    old = tree_map(torch.clone, carry.state)
+    agent.update(rollout)
+    assert agent.refresh(rollout, carry) == {}
+    for leaf, expected in zip(tree_leaves(carry.state), tree_leaves(old), strict=True):
+        assert torch.equal(leaf, expected)
+
+
+def test_a_cell_without_memory_has_nothing_to_refresh(trained):
+    agent, rollout, carry, _ = trained(policy={"cell": "none"})
+    agent.update(rollout)
+    assert agent.refresh(rollout, carry) == {}
+
+
+# Normalisers.
+
+
+def test_normalisers_change_after_the_last_epoch_only(trained, monkeypatch):
+    agent, rollout, carry, envs = trained(policy={"normalize_observations": True, "scale_rewards": True}, gamma=0.9)
+    before = weights(agent.policy)
+    assert agent.update(rollout) == {}  # The first rollout fills them and trains nothing.
+    filled = weights(agent.policy)
+    moments = [name for name in before if name.rsplit(".", 1)[-1] in ("mean", "variance", "count")]
+    assert len(moments) == 6
+    assert same({name: before[name] for name in before if name not in moments}, filled)
+    observations = rollout.inputs.observations.reshape(-1, 4).double()
+    torch.testing.assert_close(filled["actor.encoder.moments.mean"], observations.mean(0))
+    torch.testing.assert_close(filled["actor.encoder.moments.variance"], observations.var(0, correction=0))
+    sums, carried = discounted_sums(rollout.rewards, rollout.credit_cuts, torch.zeros(6).double(), 0.9)
+    torch.testing.assert_close(filled["return_moments.variance"], sums.flatten().var(correction=0).reshape(1))
+
+    rollout = collect(agent.policy, envs, carry, 8)
+    seen = watch(agent, monkeypatch)
+    assert agent.update(rollout)["train/first_ratio_error"] <= 1e-9
+    assert len(seen) == 4
+    for _, at_the_time in seen:
+        assert same({name: filled[name] for name in moments}, at_the_time)
+    after = weights(agent.policy)
+    assert all(not torch.equal(after[name], filled[name]) for name in moments)
+    second, _ = discounted_sums(rollout.rewards, rollout.credit_cuts, carried, 0.9)
+    both = torch.cat([sums, second]).flatten()
+    torch.testing.assert_close(after["return_moments.variance"], both.var(correction=0).reshape(1))
+
+
+def test_without_normalisers_the_first_rollout_trains(trained):
+    agent, rollout, *_ = trained()
+    before = weights(agent.policy)
+    assert agent.update(rollout)["train/n_updates"] == 1
+    assert not same(before, weights(agent.policy))
+
+
+# What ends or slows the epochs.
+
+
+def test_epochs_end_once_the_kl_estimate_passes_its_target(trained, monkeypatch):
+    agent, rollout, *_ = trained(learning_rate=0.05, target_kl=1e-3, update_epochs=10)
+    seen = watch(agent, monkeypatch)
+    metrics = agent.update(rollout)
+    # The first minibatch has ratio 1 and KL 0; the second sees the first step.
+    assert len(seen) == 2
+    assert metrics["train/approx_kl"] > 0
+    assert metrics["train/n_updates"] == 1
+
+
+@pytest.mark.parametrize("target_kl", [None, 1e6])
+def test_epochs_run_to_their_end_below_the_target(trained, monkeypatch, target_kl):
+    agent, rollout, *_ = trained(learning_rate=0.05, target_kl=target_kl, update_epochs=3)
+    seen = watch(agent, monkeypatch)
+    agent.update(rollout)
+    assert len(seen) == 6
+
+
+def test_the_learning_rate_falls_linearly_and_reaches_zero(trained):
+    agent, rollout, *_ = trained(anneal_lr=True, learning_rate=0.1, total_steps=4 * 8 * 6)
+    rates = [agent.update(rollout)["train/learning_rate"] for _ in range(4)]
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    before = weights(agent.policy)
+    for _ in range(2):  # Beyond the end it stays there.
+        assert agent.update(rollout)["train/learning_rate"] == 0
+    assert same(before, weights(agent.policy))
+
+
+def test_the_learning_rate_stays_unless_told_to_fall(trained):
+    agent, rollout, *_ = trained(learning_rate=0.1, total_steps=2 * 8 * 6)
+    assert [agent.update(rollout)["train/learning_rate"] for _ in range(4)] == [0.1] * 4
+
+
+def test_gradients_are_clipped_by_their_global_norm(trained):
+    agent, rollout, *_ = trained(max_grad_norm=1e-3, num_minibatches=1, update_epochs=1)
+    norm = agent.update(rollout)["train/grad_norm"]
+    assert norm > 1e-2
+    clipped = torch.stack([parameter.grad.norm() for parameter in agent.policy.parameters()]).norm()
+    assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_normalised_advantages_do_not_depend_on_the_scale_of_rewards(trained):
+    """Adam's step neither does, so with a critic that counts for nothing the weights are the same."""
+    results = []
+    for scale in (1.0, 1000.0):
+        agent, rollout, *_ = trained(vf_coef=0.0, num_minibatches=1, update_epochs=1)
+        scaled = {name: getattr(rollout, name) * scale for name in ("rewards", "values", "next_values")}
+        agent.update(dataclasses.replace(rollout, **scaled))
+        results.append(weights(agent.policy))
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(tensor, results[1][name], rtol=0, atol=1e-6)
+
+
+# What is not finite.
+
+
+def test_a_loss_that_is_not_finite_stops_by_name_with_the_weights_before_it(trained):
+    agent, rollout, *_ = trained(policy={"dtype": torch.float32})
+    before = weights(agent.policy)
+    with pytest.raises(NonFiniteError, match="update 0: value_loss"):
+        agent.update(dataclasses.replace(rollout, rewards=torch.full_like(rollout.rewards, 1e30)))
+    assert same(before, weights(agent.policy))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_stops_by_name_with_the_weights_before_it(trained, monkeypatch, bad):
+    agent, rollout, *_ = trained(update_epochs=3)
+    seen = watch(agent, monkeypatch)
+    parameter = agent.policy.value_head[0].bias
+    calls = []
+
+    def spoil(gradient):
+        calls.append(1)
+        return gradient * (bad if len(calls) == 3 else 1)
+
+    parameter.register_hook(spoil)
+    with pytest.raises(NonFiniteError, match=r"update 0: the gradient of value_head\.0\.bias"):
+        agent.update(rollout)
+    assert len(seen) == 3
+    assert same(seen[2][1], weights(agent.policy))  # As they were when the third minibatch was evaluated.
+    assert not same(seen[1][1], weights(agent.policy))
+
+
+# Settings.
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_steps", 0),
+        ("num_minibatches", 0),
+        ("update_epochs", 0),
+        ("gamma", 1.1),
+        ("gamma", -0.1),
+        ("gae_lambda", 2.0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("clip_coef", 0.0),
+        ("max_grad_norm", -1.0),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        PPOConfig(**{name: value})
