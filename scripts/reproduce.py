@@ -132,9 +132,11 @@ def run_seed(name: str, seed: int, num_threads: int) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the checkout's commit, marked where files were changed."""
-    words = ["git", "-C", str(SCRIPTS), "describe", "--always", "--dirty", "--abbrev=10"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    """Return the checkout's commit, marked where code that a run depends on was changed since."""
+    git = ["git", "-C", str(README.parent)]
+    name = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
+    clean = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "rlstm", "agents", "envs"], check=False)
+    return name.stdout.strip() + ("-changed" if clean.returncode else "")
 
 
 def append_row(row: dict[str, Any]) -> None:
