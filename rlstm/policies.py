@@ -95,10 +95,10 @@ class PolicyConfig:
     initial_log_std: float = 0.0
     """Initial log standard deviation of continuous actions."""
 
-    normalize_observations: bool = False
-    """Normalise vectors of floats by running mean and deviation."""
+    normalize_observations: bool = True
+    """Normalise vectors of floats by running mean and deviation; the first rollout only fills them."""
 
-    scale_rewards: bool = False
+    scale_rewards: bool = True
     """Divide the critic's targets by the running deviation of discounted returns."""
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
@@ -172,6 +173,7 @@ class Training:
             "seconds": self.seconds,
             "torch_rng": torch.get_rng_state(),
             "python_rng": random.getstate(),
+            "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
         }
         meta = {"env": self.config.env.env, "agent": self.config.agent, "cell": self.config.policy.cell}
         keep = self.config.run.keep_checkpoints
@@ -184,8 +186,14 @@ class Training:
         self.agent.load_state_dict(trainer["agent"])
         self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
         self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
+        note = self._load_lives(trainer)
+        # Last of all, since the resets of a user's envs may draw from the global generators.
         torch.set_rng_state(trainer["torch_rng"])
         random.setstate(trainer["python_rng"])
+        np.random.set_state(trainer["numpy_rng"])  # noqa: NPY002
+        return note
+
+    def _load_lives(self, trainer: dict[str, Any]) -> str | None:
         if trainer["carry"] is None or trainer["envs"] is None:
             # Other seeds than at the start: the same episodes once more would count them twice.
             seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)

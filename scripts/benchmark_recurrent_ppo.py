@@ -9,9 +9,9 @@ sb3-contrib has no encoder before its LSTM; its two forms are
 * ``shared``: one LSTM on the two raw inputs, heads of 64 behind it (its cheaper form);
 * ``default``: one LSTM for the actor and one for the critic, heads of 64.
 
-Each is given what its users would use: single envs in this process for sb3-contrib, the batched env here. Both run in
-the same process with the same threads and flushed denormals. They take turns, and the median of the turns is printed,
-because the speed of a shared machine drifts.
+Neither normalises. Each is given what its users would use: single envs in this process for sb3-contrib, the batched env
+here. Both run in the same process with the same threads and flushed denormals. They take turns, and the median of the
+turns is printed, because the speed of a shared machine drifts.
 
 The floor of our update is the LSTM's training arithmetic, 24·T·B·H·(H + I) a pass, at the rate of a large matrix
 product measured in the same run; the share of it that the update reaches is printed with it.
@@ -64,6 +64,8 @@ def make_ours(num_envs: int) -> Training:
         num_minibatches=MINIBATCHES,
         encoder_sizes=(ENCODER,),
         hidden_size=HIDDEN,
+        normalize_observations=False,
+        scale_rewards=False,
         total_steps=10**7,
     )
     return Training(config, PPO, resolve_spec(config.env))

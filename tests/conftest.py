@@ -206,7 +206,8 @@ def make_policy(
 ) -> RecurrentPolicy:
     """A small real policy whose every weight matters: noise on top of the usual initialisation."""
     torch.manual_seed(seed)
-    settings = {"hidden_size": 5, "encoder_sizes": (6,), **config}
+    plain = {"normalize_observations": False, "scale_rewards": False}
+    settings = {"hidden_size": 5, "encoder_sizes": (6,), **plain, **config}
     policy = RecurrentPolicy(
         observation_space,
         gym.spaces.Discrete(3) if action_space is None else action_space,
@@ -274,8 +275,11 @@ def kit() -> SimpleNamespace:
 
 USER_MODULE = '''
 """Envs of a user, in a module of their own."""
+import random
+
 import gymnasium as gym
 import numpy as np
+import torch
 
 
 class Signal(gym.Env):
@@ -307,16 +311,34 @@ class Signal(gym.Env):
         return np.array([noise, 0], dtype=np.float32), reward, self.t == 4, False, {"is_success": bool(right)}
 
 
+class Dice(Signal):
+    """Draws its noise from the global generators, and can be resumed."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[0] = (random.random() + np.random.random() + float(torch.rand(()))) / 3
+        return observation, *rest
+
+    def get_state(self):
+        return {"t": self.t, "sign": self.sign, "lived": self.lived, "rng": self.np_random.bit_generator.state}
+
+    def set_state(self, state):
+        self.t, self.sign, self.lived = state["t"], state["sign"], state["lived"]
+        self.np_random.bit_generator.state = state["rng"]
+
+
 gym.register("user/Signal-v0", "rlstm_user_envs:Signal")
+gym.register("user/Dice-v0", "rlstm_user_envs:Dice")
 '''
 
 
 @pytest.fixture
 def user_module(tmp_path_factory, monkeypatch):
-    """The name of a module that registers ``user/Signal-v0`` when it is imported; forgotten after the test."""
+    """The name of a module that registers ``user/Signal-v0`` and ``user/Dice-v0``; forgotten after the test."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "rlstm_user_envs.py").write_text(USER_MODULE)
     monkeypatch.syspath_prepend(folder)
     yield "rlstm_user_envs"
     sys.modules.pop("rlstm_user_envs", None)
-    gym.registry.pop("user/Signal-v0", None)
+    for env_id in ("user/Signal-v0", "user/Dice-v0"):
+        gym.registry.pop(env_id, None)

@@ -347,16 +347,26 @@ def test_gradients_are_clipped_by_their_global_norm(trained):
     assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_normalised_advantages_do_not_depend_on_the_scale_of_rewards(trained):
-    """Adam's step neither does, so with a critic that counts for nothing the weights are the same."""
-    results = []
-    for scale in (1.0, 1000.0):
-        agent, rollout, *_ = trained(vf_coef=0.0, num_minibatches=1, update_epochs=1)
-        scaled = {name: getattr(rollout, name) * scale for name in ("rewards", "values", "next_values")}
-        agent.update(dataclasses.replace(rollout, **scaled))
-        results.append(weights(agent.policy))
-    for name, tensor in results[0].items():
-        torch.testing.assert_close(tensor, results[1][name], rtol=0, atol=1e-6)
+@pytest.mark.parametrize("norm_adv", [True, False])
+def test_advantages_are_normalised_in_each_minibatch_if_asked_for(trained, monkeypatch, norm_adv):
+    import rlstm.agents.ppo as module
+
+    agent, rollout, *_ = trained(num_minibatches=3, norm_adv=norm_adv)
+    met, loss = [], module.clipped_policy_loss
+    monkeypatch.setattr(module, "clipped_policy_loss", lambda *a: met.append(a[2]) or loss(*a))
+    agent.update(rollout)
+    assert len(met) == 6
+    for advantages in met:
+        normalised = abs(advantages.mean().item()) < 1e-9 and abs(advantages.std(correction=0).item() - 1) < 1e-6
+        assert normalised is norm_adv
+
+
+def test_the_entropy_bonus_raises_the_entropy(trained):
+    """Nothing is paid, so the bonus alone moves the policy."""
+    agent, rollout, *_ = trained(policy={"noise": 1.0}, ent_coef=1.0, vf_coef=0.0, norm_adv=False, learning_rate=0.01)
+    nothing = {name: torch.zeros_like(rollout.values) for name in ("rewards", "values", "next_values")}
+    losses = [agent.update(dataclasses.replace(rollout, **nothing))["train/entropy_loss"] for _ in range(10)]
+    assert losses[-1] < losses[0] - 0.1  # The loss is the negative entropy.
 
 
 # What is not finite.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import pickle
 from collections.abc import Callable
@@ -371,10 +372,11 @@ def test_a_stack_is_as_high_as_asked_and_reads_the_layer_below() -> None:
 
 
 def test_layers_of_a_stack_differ_and_all_get_the_memory_length() -> None:
-    cell = make_cell("lstm", 6, 6, num_layers=2, memory_length=50)
-    first, second = cell.layers
-    assert not torch.equal(first.weight_hh, second.weight_hh)
-    assert all(layer.bias_ih.chunk(4)[1].exp().max() > 2 for layer in (first, second))
+    layers = make_cell("lstm", 6, 6, num_layers=3, memory_length=50).layers
+    for lower, upper in itertools.combinations(layers, 2):
+        assert not torch.equal(lower.weight_hh, upper.weight_hh)
+    for layer in layers:
+        assert layer.bias_ih.chunk(4)[1].exp().max() > 5  # A plain forget bias of 1 gives e.
 
 
 def test_bad_arguments_are_refused_with_the_value() -> None:

@@ -172,6 +172,14 @@ def test_the_episodes_are_not_those_of_training(kit):
     assert not set(second_observations("envs")) & set(second_observations("evaluation"))
 
 
+def test_the_lanes_are_reset_with_the_seeds_of_the_evaluation(kit):
+    envs, seeds = kit.scripted("E", "E"), []
+    reset = envs.reset
+    envs.reset = lambda given: seeds.append(given) or reset(given)
+    evaluate(kit.make_policy(), envs, 2, seed=7)
+    assert seeds == [integer_seeds(7, "evaluation", 2)]
+
+
 @pytest.mark.parametrize(("episodes", "memory", "num_lanes"), [(50, None, 16), (3, None, 3), (7, TRIALS, 4)])
 def test_there_are_no_lanes_without_anything_to_play(episodes, memory, num_lanes):
     config = EnvConfig(env="rlstm/TMaze-v0")

@@ -51,7 +51,8 @@ def make(
 ) -> RecurrentPolicy:
     """Return a small policy whose weights are all away from their initial values."""
     torch.manual_seed(0)
-    settings = {"hidden_size": 6, "encoder_sizes": (5,), **config}
+    plain = {"normalize_observations": False, "scale_rewards": False}
+    settings = {"hidden_size": 6, "encoder_sizes": (5,), **plain, **config}
     generator = torch.Generator().manual_seed(7)
     policy = RecurrentPolicy(
         observation_space, action_space, PolicyConfig(**settings), memory or MemoryConfig("lifelong"), inputs, generator

@@ -270,6 +270,15 @@ def test_lanes_without_a_state_begin_new_episodes_and_the_user_is_told(tmp_path,
     assert len(finished) == 4 * 2 * 2 * 2  # Two episodes a rollout and lane; those before the stop are still known.
 
 
+def test_a_users_env_with_a_state_is_resumed_exactly_even_if_it_draws_from_global_generators(tmp_path, user_module):
+    # Evaluations would draw from them too: exactness then depends on both runs evaluating at the same steps.
+    settings = {"env": "user/Dice-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 4 * UPDATE}
+    train(tmp_path / "whole", **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", 2 * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
 def test_new_lives_after_a_resume_are_not_those_the_run_began_with(tmp_path, user_module):
     settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,)}
     train(tmp_path / "run", total_steps=2 * UPDATE, **settings)
@@ -320,7 +329,7 @@ def test_an_env_that_breaks_in_an_evaluation_leaves_the_weights_of_the_last_upda
     ("fault", "error", "complaint"),
     [
         ("nan_reward_at", EnvironmentFailure, "Env 0 returned a reward that is not finite at its step 20"),
-        ("huge_reward_at", NonFiniteError, "Not finite in update 2: .*value_loss"),
+        ("huge_reward_at", NonFiniteError, "Not finite in update 1: .*value_loss"),
     ],
 )
 def test_what_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, user_module, fault, error, complaint):
