@@ -710,7 +710,6 @@ def episode(env: gym.Env[Any, Any], choose: Any, seed: int | None = None) -> tup
     return seen, rewards
 
 
-@pytest.mark.filterwarnings("ignore:.*WARN.*environment without env spec")
 @pytest.mark.parametrize("probe", PROBES)
 def test_every_probe_is_a_proper_env_that_a_policy_can_read(probe: type[ProbeEnv]) -> None:
     check_env(probe(), skip_render_check=True)
