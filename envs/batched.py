@@ -142,6 +142,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
 
     - `infos["final_obs"]`: (B, ...) last observations, valid where `infos["_final_obs"]`;
     - `infos["final_info"]`: a dict of (B, ...) arrays, e.g. "is_success", valid where "_is_success" in the same dict;
+    - `infos[name]` for the task's `step_info`, e.g. "target": (B, ...), of the step and valid where `infos["_target"]`,
+      which is not where an episode ended: there it stands in `infos["final_info"]`;
     - `infos["trial_start"]`: (B,) where the reset began a new trial, valid where `infos["_trial_start"]`; also given by
       `reset`. Only with `episodes_per_trial`.
 
@@ -240,8 +242,10 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         observations = task.observe()
         finished = transition.terminated | truncated
         infos: dict[str, Any] = {}
+        for name in task.step_info:
+            infos[name], infos[f"_{name}"] = transition.info[name], ~finished
         if finished.any():
-            infos = self._final_infos(finished, observations, transition)
+            infos.update(self._final_infos(finished, observations, transition))
             self._reset_lanes(finished, infos)
             observations = task.observe()
         return observations, transition.rewards, transition.terminated, truncated, infos

@@ -58,7 +58,7 @@ class BatchedTask(ABC):
     Attributes:
         num_envs: B, the number of lanes.
         observation_space: Of one lane.
-        action_space: Of one lane, Discrete or Box.
+        action_space: Of one lane, Discrete, MultiDiscrete or Box.
         max_steps: The step limit that belongs to the task, after which the shells truncate; None if there is none. It
             lives here and not in the registration because it may depend on the task's arguments.
         random: The lanes' random streams, the only source of randomness.
@@ -77,6 +77,9 @@ class BatchedTask(ABC):
     state_arrays: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes of shape (B, ...) that, with the base class's own, are the whole state of the lanes."""
 
+    step_info: ClassVar[tuple[str, ...]] = ()
+    """Names in `Transition.info` that mean something at every step, not only at the last of an episode."""
+
     render_fps: ClassVar[int] = 10
     """Frames per second at which a recording looks natural."""
 
@@ -88,8 +91,8 @@ class BatchedTask(ABC):
         max_steps: int | None = None,
     ) -> None:
         check_integer("num_envs", num_envs, 1)
-        if not isinstance(action_space, gym.spaces.Discrete | gym.spaces.Box):
-            raise TypeError(f"The action space {action_space} isn't supported: make it Discrete or Box.")
+        if not isinstance(action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete | gym.spaces.Box):
+            raise TypeError(f"The action space {action_space} isn't supported: make it Discrete, MultiDiscrete or Box.")
         self.num_envs = num_envs
         self.observation_space = observation_space
         self.action_space = action_space
@@ -131,6 +134,14 @@ class BatchedTask(ABC):
     @abstractmethod
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
         """One lane as an image, (height, width, 3)."""
+
+    def hidden_state(self) -> npt.NDArray[np.float32]:
+        """All that a policy would need to see so that it needs no memory, (B, S): a fresh array.
+
+        Here the elapsed steps and all of `state_arrays`, flattened. A task may give less or another form.
+        """
+        parts = [self.elapsed_steps, *(getattr(self, name) for name in self.state_arrays)]
+        return np.concatenate([part.reshape(self.num_envs, -1).astype(np.float32) for part in parts], axis=1)
 
     def reset(self, rows: IntArray, new_task: BoolArray) -> None:
         """Begins an episode in the lanes `rows` (R,), with a newly drawn task where `new_task` (R,) is True."""

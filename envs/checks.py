@@ -23,6 +23,19 @@ def check_integer(name: str, value: object, low: int) -> None:
         raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}.")
 
 
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """Raises ValueError unless `value` is a number in [low, high]."""
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or not low <= float(value) <= high:  # type: ignore[arg-type]
+        raise ValueError(f"{name} must be a number in [{low}, {high}], but got {value!r}.")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, but got {value!r}.")
+
+
 def check_boolean(name: str, value: object) -> None:
     """Raises ValueError unless `value` is True or False."""
     if not isinstance(value, bool | np.bool_):
@@ -58,6 +71,8 @@ def check_actions(space: gym.Space[Any], actions: Any, num_envs: int) -> Array:
         )
     if isinstance(space, gym.spaces.Discrete):
         return _check_discrete(space, array)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return _check_multi_discrete(space, array)
     if not isinstance(space, gym.spaces.Box) or array.dtype.kind not in "fiu":
         raise ValueError(f"Actions are of dtype {array.dtype}, but {space} needs numbers.")
     # Not (low <= action <= high) instead of its reverse, so that NaN is outside.
@@ -76,6 +91,16 @@ def _check_discrete(space: gym.spaces.Discrete[Any], array: Array) -> Array:
     # Seen as unsigned, a negative number is huge: one comparison does for both ends.
     if offsets.view(np.uint64).max() >= space.n:
         raise _outside(space, array, int(np.argmax((offsets < 0) | (offsets >= space.n))))
+    return array.astype(np.int64, copy=False)
+
+
+def _check_multi_discrete(space: gym.spaces.MultiDiscrete, array: Array) -> Array:
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"Actions are of dtype {array.dtype}, but {space} needs integers.")
+    offsets = array.astype(np.int64, copy=False) - space.start
+    outside = (offsets < 0) | (offsets >= space.nvec)
+    if outside.any():
+        raise _outside(space, array, int(np.argmax(outside.reshape(len(array), -1).any(axis=1))))
     return array.astype(np.int64, copy=False)
 
 

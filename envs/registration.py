@@ -4,7 +4,8 @@ A new environment is one file with a task and its two shells, and one row here.
 """
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -42,12 +43,14 @@ class EnvRow:
     Attributes:
         id: For `gymnasium.make`.
         task: "module:Task"; beside it stand `TaskEnv` and `TaskVectorEnv`.
-        reward_threshold: The mean return from which on the task counts as solved.
+        reward_threshold: The mean return from which on the task counts as solved; None where nobody has said so.
+        arguments: Of the task, in place of its defaults; a user's own arguments win over them.
     """
 
     id: str
     task: str
-    reward_threshold: float
+    reward_threshold: float | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def entry_point(self) -> str:
@@ -67,7 +70,7 @@ class EnvRow:
 
     def describe(self, **task_arguments: Any) -> EnvDescription:
         """Describes the environment as it is with these arguments."""
-        task = self.load_task()(1, **task_arguments)
+        task = self.load_task()(1, **{**self.arguments, **task_arguments})
         return EnvDescription(
             id=self.id,
             memory=task.memory,
@@ -79,13 +82,23 @@ class EnvRow:
         )
 
 
+def _difficulties(name: str, task: str, **levels: Mapping[str, Any]) -> tuple[EnvRow, ...]:
+    """One row for each level of a task, such as easy={...}: rlstm/NameEasy-v0."""
+    return tuple(
+        EnvRow(f"rlstm/{name}{level.capitalize()}-v0", task, arguments=arguments) for level, arguments in levels.items()
+    )
+
+
 _ROWS = (
-    # 95 of 100 turns are right.
+    # Corridors and mazes. T-maze: 95 of 100 turns are right.
     EnvRow("rlstm/TMaze-v0", "rlstm.envs.tmaze:TMaze", reward_threshold=3.795),
-    # 19 of 20 answers are right.
+    # bsuite.
+    # POPGym's tasks. RepeatPrevious: 19 of 20 answers are right.
     EnvRow("rlstm/RepeatPrevious-v0", "rlstm.envs.repeat_previous:RepeatPrevious", reward_threshold=0.9),
-    # As for Gymnasium's CartPole-v1.
+    # Learning to learn.
+    # Control without velocities. CartPole: as for Gymnasium's CartPole-v1.
     EnvRow("rlstm/CartPoleNoVel-v0", "rlstm.envs.cartpole_no_vel:CartPoleNoVel", reward_threshold=475.0),
+    # Sequences with a teacher.
 )
 
 ENVS: dict[str, EnvRow] = {row.id: row for row in _ROWS}
@@ -104,4 +117,5 @@ def register_envs() -> None:
                 entry_point=row.entry_point,
                 vector_entry_point=row.vector_entry_point,
                 reward_threshold=row.reward_threshold,
+                kwargs=dict(row.arguments),
             )

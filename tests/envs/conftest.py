@@ -1,0 +1,70 @@
+"""Every test that takes ``env_id`` and ``arguments`` runs for every row of the table and the variants of its task.
+
+``plays/`` has a file for each task or family, with any of
+
+    VARIANTS     id -> arguments to test besides those of the row: short episodes, other branches
+    OPTIMAL      id -> a script that attains the task's exact optimal return
+    MEMORYLESS   id -> a script without memory that attains the exact memoryless return
+
+A script takes the observations of all steps so far, (B, ...) each, and the env, and returns actions (B, ...). It serves
+all ids of its task. Rows of a task after its first one are levels of difficulty: they run in the slow tier.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlstm.envs import ENVS
+
+
+def load_plays(name: str) -> dict[str, Any]:
+    """Merge one of the tables of all files of plays."""
+    merged: dict[str, Any] = {}
+    for path in sorted((Path(__file__).parent / "plays").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"plays_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        table = getattr(module, name, {})
+        assert table.keys() <= ENVS.keys(), f"{path.name} has {name} of ids that are not registered"
+        assert not table.keys() & merged.keys(), f"{path.name} repeats {name} of another file"
+        merged.update(table)
+    return merged
+
+
+def list_cases() -> list[Any]:
+    seen, cases = set(), []
+    for env_id, row in ENVS.items():
+        marks = [pytest.mark.slow] if row.task in seen else []
+        seen.add(row.task)
+        for arguments in ({}, *VARIANTS.get(env_id, [])):
+            words = ",".join(f"{key}={value}" for key, value in arguments.items())
+            cases.append(pytest.param(env_id, arguments, marks=marks, id=f"{env_id.partition('/')[2]}({words})"))
+    return cases
+
+
+VARIANTS = load_plays("VARIANTS")
+OPTIMAL = load_plays("OPTIMAL")
+MEMORYLESS = load_plays("MEMORYLESS")
+CASES = list_cases()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"env_id", "arguments"} <= set(metafunc.fixturenames):
+        metafunc.parametrize(("env_id", "arguments"), CASES)
+
+
+def play_of_the_task(plays: dict[str, Any], env_id: str) -> Any:
+    task = ENVS[env_id].task
+    return next((play for other, play in plays.items() if ENVS[other].task == task), None)
+
+
+@pytest.fixture
+def optimal_play(env_id: str) -> Any:
+    return play_of_the_task(OPTIMAL, env_id)
+
+
+@pytest.fixture
+def memoryless_play(env_id: str) -> Any:
+    return play_of_the_task(MEMORYLESS, env_id)
