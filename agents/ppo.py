@@ -24,16 +24,15 @@ Implementation details, each with its origin:
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlstm.errors import NonFiniteError
 from rlstm.losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
+from rlstm.optimisation import descend
 from rlstm.policies import RecurrentPolicy
 from rlstm.returns import discounted_sums, explained_variance, gae
 from rlstm.rollouts import Carry, Rollout
@@ -104,6 +103,19 @@ class PPOConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
 
 
+class _StepMetrics(NamedTuple):
+    """What a gradient step tells, scalars; logged under their names as means over an update."""
+
+    policy_gradient_loss: Tensor
+    value_loss: Tensor
+    entropy_loss: Tensor
+    loss: Tensor
+    approx_kl: Tensor
+    clip_fraction: Tensor
+    grad_norm: Tensor
+    ratio_error: Tensor  # Only the first one's is logged.
+
+
 class PPO:
     """The learner: owns a policy and an optimiser.
 
@@ -161,25 +173,17 @@ class PPO:
         )
         returns = advantages + rollout.values
         learning_rate = self._set_learning_rate()
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), dtype=self.policy.dtype))
-        steps, first_ratio_error, approx_kl = 0, 0.0, 0.0
+        steps: list[_StepMetrics] = []
         for lanes in self._minibatches(rollout.num_envs):
-            if config.target_kl is not None and approx_kl > 1.5 * config.target_kl:
+            if steps and config.target_kl is not None and float(steps[-1].approx_kl) > 1.5 * config.target_kl:
                 break
-            metrics = self._step(rollout.select(lanes), advantages[:, lanes], returns[:, lanes])
-            if steps == 0:
-                first_ratio_error = float(metrics["ratio_error"])
-            if config.target_kl is not None:
-                approx_kl = float(metrics["approx_kl"])
-            for name, value in metrics.items():
-                sums[name] = sums[name].to(value.device) + value
-            steps += 1
+            steps.append(self._step(rollout.select(lanes), advantages[:, lanes], returns[:, lanes]))
         self.num_updates += 1
         self._update_normalisers(rollout)
-        means = {f"train/{name}": float(total) / steps for name, total in sums.items() if name != "ratio_error"}
+        means = torch.stack([torch.stack(step[:-1]) for step in steps]).mean(0).tolist()
         return {
-            **means,
-            "train/first_ratio_error": first_ratio_error,
+            **{f"train/{name}": mean for name, mean in zip(_StepMetrics._fields, means, strict=False)},
+            "train/first_ratio_error": float(steps[0].ratio_error),
             "train/explained_variance": explained_variance(rollout.values[rollout.valid], returns[rollout.valid]),
             "train/learning_rate": learning_rate,
             "train/clip_range": config.clip_coef,
@@ -230,7 +234,7 @@ class PPO:
             lanes = torch.randperm(num_envs, generator=self.generator).to(self.policy.device)
             yield from lanes.chunk(self.config.num_minibatches)
 
-    def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor) -> dict[str, Tensor]:
+    def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor) -> _StepMetrics:
         """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
         config, scale = self.config, self.policy.return_scale
         valid = None if batch.all_valid else batch.valid
@@ -244,31 +248,22 @@ class PPO:
         entropy_loss = -masked_mean(evaluation.entropies, valid)
         loss = surrogate.loss + config.ent_coef * entropy_loss + config.vf_coef * value_loss
         losses = {"policy_gradient_loss": surrogate.loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
-        if not bool(torch.isfinite(loss)):
-            bad = [name for name, value in losses.items() if not bool(torch.isfinite(value))]
-            raise NonFiniteError(f"Not finite in update {self.num_updates}: {', '.join(bad) or 'loss'}.")
-        self._optimizer.zero_grad()
-        loss.backward()
-        parameters = list(self.policy.parameters())
-        grad_norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
-        if not bool(torch.isfinite(grad_norm)):  # Before clipping, which spreads a NaN to all gradients.
-            raise NonFiniteError(f"Not finite in update {self.num_updates}: the gradient of {self._bad_gradient()}.")
-        torch.nn.utils.clip_grads_with_norm_(parameters, config.max_grad_norm, grad_norm)
-        self._optimizer.step()
-        return {
+        grad_norm = descend(
+            self._optimizer,
+            self.policy.named_parameters(),
+            loss,
+            losses,
+            max_grad_norm=config.max_grad_norm,
+            place=f"update {self.num_updates}",
+        )
+        return _StepMetrics(
             **{name: value.detach() for name, value in losses.items()},
-            "loss": loss.detach(),
-            "approx_kl": surrogate.approx_kl,
-            "clip_fraction": surrogate.clip_fraction,
-            "ratio_error": surrogate.ratio_error,
-            "grad_norm": grad_norm,
-        }
-
-    def _bad_gradient(self) -> str:
-        for name, parameter in self.policy.named_parameters():
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                return name
-        return "the sum of all parameters"
+            loss=loss.detach(),
+            approx_kl=surrogate.approx_kl,
+            clip_fraction=surrogate.clip_fraction,
+            ratio_error=surrogate.ratio_error,
+            grad_norm=grad_norm,
+        )
 
     def _update_normalisers(self, rollout: Rollout) -> None:
         sums, self._return_sums = discounted_sums(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells import State
+from rlstm.cells.base import erase_rows
 
 if TYPE_CHECKING:
     from rlstm.policies import PolicyInputs, RecurrentPolicy
@@ -37,40 +38,47 @@ class PolicyStepper:
 
     def __init__(self, policy: RecurrentPolicy) -> None:
         self._policy = policy
-        self._cells = [(trunk, trunk.cell.stepper()) for trunk in policy.trunks()]
+        self._trunks = [(trunk.encoder.stepper(policy.dtype), trunk.cell.stepper()) for trunk in policy.trunks()]
+        self._fresh: State = policy.init_state(1)
+        self._fresh_size = 1
         self._scale = policy.return_scale
+        self._distribution, self._generator = policy.distribution, policy.generator
         self._heads = _join_heads(policy)
 
     def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
         """Sample actions; leaves ``(B, ...)``."""
         parameters, values, state = self._forward(inputs, state, is_first)
-        distribution, generator = self._policy.distribution, self._policy.generator
-        actions, log_probs = distribution.sample(parameters, inputs.action_masks, generator)
+        actions, log_probs = self._distribution.sample(parameters, inputs.action_masks, self._generator)
         return PolicyStep(actions, log_probs, values, state)
 
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
         """Choose the likeliest actions, or sample them."""
         parameters, _, state = self._forward(inputs, state, is_first)
-        distribution, masks = self._policy.distribution, inputs.action_masks
         if deterministic:
-            return distribution.mode(parameters, masks), state
-        return distribution.sample(parameters, masks, self._policy.generator)[0], state
+            return self._distribution.mode(parameters, inputs.action_masks), state
+        return self._distribution.sample(parameters, inputs.action_masks, self._generator)[0], state
 
     def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
         """Return the values ``(B,)`` of observations, without acting on them."""
         return self._forward(inputs, state, is_first)[1]
 
     def _forward(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, Tensor, State]:
-        erase = bool(is_first.any())
+        if bool(is_first.any()):
+            state = self._erase(state, is_first)
         features, states = [], []
-        for (trunk, cell_step), trunk_state in zip(self._cells, state, strict=True):
-            encoded = self._policy.encode(trunk.encoder, inputs, is_first)
-            trunk_state = trunk.cell.erase(trunk_state, is_first) if erase else trunk_state
+        for (encoder, cell_step), trunk_state in zip(self._trunks, state, strict=True):
+            encoded = self._policy.encode(encoder, inputs, is_first, self._scale)
             output, trunk_state = cell_step(encoded, trunk_state)
             features.append(output)
             states.append(trunk_state)
         parameters, values = self._heads(features)
         return parameters, values.squeeze(-1) * self._scale, tuple(states)
+
+    def _erase(self, state: State, is_first: Tensor) -> State:
+        """Do what ``RecurrentCell.erase`` does, with initial states that are made once."""
+        if len(is_first) != self._fresh_size:
+            self._fresh, self._fresh_size = self._policy.init_state(len(is_first)), len(is_first)
+        return erase_rows(state, self._fresh, is_first)
 
 
 @torch.no_grad()

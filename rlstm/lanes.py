@@ -18,6 +18,8 @@ __all__ = ["EnvStep", "LaneEnvs"]
 
 FloatArray = npt.NDArray[np.float64]
 
+_NOBODY: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+
 
 class EnvStep(NamedTuple):
     """What all lanes return from a reset or a step. Rows of arrays are lanes."""
@@ -49,6 +51,7 @@ class LaneEnvs:
         self.num_envs = envs.num_envs
         self.observation_space = envs.single_observation_space
         self.action_space = envs.single_action_space
+        self._mask_sizes = _mask_sizes(self.action_space)
         self._steps = 0
         self._gives_masks = False  # Known after the reset.
 
@@ -89,11 +92,12 @@ class LaneEnvs:
         infos: dict[str, Any],
         starts: BoolArray | None,
     ) -> EnvStep:
-        finished = np.flatnonzero(terminated | truncated)
+        ends = terminated | truncated
+        finished = np.flatnonzero(ends) if ends.any() else _NOBODY
         self._check(observations, rewards)
         final_observations, at_reset = None, starts is not None
         if starts is None:
-            starts = terminated | truncated
+            starts = ends
         if len(finished):
             if "final_obs" not in infos:
                 raise EnvironmentFailure("An episode ended, but the env's infos have no 'final_obs' (SAME_STEP mode).")
@@ -130,9 +134,6 @@ class LaneEnvs:
             EnvironmentFailure: If a mask has a wrong size, allows nothing, or comes where the reset gave none: a
                 rollout has masks at every step or at none.
         """
-        space = self.action_space
-        sizes = space.nvec.reshape(-1) if isinstance(space, gym.spaces.MultiDiscrete) else [getattr(space, "n", 0)]
-        shape = (self.num_envs, int(sum(sizes)))
         if isinstance(observations, dict) and ACTION_MASK_KEY in observations:
             masks, given = np.asarray(observations[ACTION_MASK_KEY]), np.ones(self.num_envs, dtype=bool)
         elif ACTION_MASK_KEY in infos:
@@ -140,15 +141,18 @@ class LaneEnvs:
             given = np.broadcast_to(np.asarray(infos.get("_" + ACTION_MASK_KEY, True), dtype=bool), self.num_envs)
         else:
             self._gives_masks &= not at_reset
-            return np.ones(shape, dtype=bool) if self._gives_masks else None
+            return np.ones((self.num_envs, sum(self._mask_sizes)), dtype=bool) if self._gives_masks else None
+        shape = (self.num_envs, sum(self._mask_sizes))
         place = f"{ACTION_MASK_KEY} at step {self._steps} of the lanes"
         if masks.dtype == object or masks.size != shape[0] * shape[1]:
-            raise EnvironmentFailure(f"The {place} must be an array of {shape[1]} booleans a lane, for {space}.")
+            raise EnvironmentFailure(
+                f"The {place} must be an array of {shape[1]} booleans a lane, for {self.action_space}."
+            )
         self._gives_masks |= at_reset
         if not self._gives_masks:
             raise EnvironmentFailure(f"There is an {place}, but none was in the info of reset: give one there too.")
         masks = masks.astype(bool).reshape(shape) | ~given[:, None]
-        for group in np.split(masks, np.cumsum(sizes)[:-1], axis=1):
+        for group in np.split(masks, np.cumsum(self._mask_sizes)[:-1], axis=1):
             if not group.any(axis=1).all():
                 lane = int(np.flatnonzero(~group.any(axis=1))[0])
                 raise EnvironmentFailure(f"The action mask of env {lane} at its step {self._steps} allows no action.")
@@ -176,6 +180,13 @@ class LaneEnvs:
         self.envs.close()
 
 
+def _mask_sizes(space: gym.Space[Any]) -> list[int]:
+    """Return the number of choices of every discrete action, in the order of a mask; [0] where none is discrete."""
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return [int(size) for size in space.nvec.reshape(-1)]
+    return [int(getattr(space, "n", 0))]
+
+
 def _final_rows(final: Any, finished: npt.NDArray[np.intp]) -> Tree:
     """Return the last observations of the finished lanes as arrays ``(N, ...)``.
 
@@ -189,9 +200,11 @@ def _final_rows(final: Any, finished: npt.NDArray[np.intp]) -> Tree:
 
 def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp]) -> FloatArray:
     """Return ``is_success`` of the finished lanes from the last step's info, NaN where it is not given."""
+    if not len(finished):
+        return np.zeros(0)
     unknown = np.full(len(finished), np.nan)
     final = infos.get("final_info", infos)
-    if not len(finished) or "is_success" not in final:
+    if "is_success" not in final:
         return unknown
     successes = np.asarray(final["is_success"], dtype=np.float64)
     given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), successes.shape)

@@ -36,6 +36,9 @@ def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
 
 def masked_normalise(values: Tensor, valid: Tensor | None) -> Tensor:
     """Return ``values`` with mean 0 and deviation 1 over the valid steps."""
+    if valid is None:
+        variance, mean = torch.var_mean(values, correction=0)
+        return (values - mean) * (variance + 1e-8).rsqrt()
     centred = values - masked_mean(values, valid)
     return centred / (masked_mean(centred.square(), valid) + 1e-8).sqrt()
 
@@ -55,8 +58,9 @@ def clipped_policy_loss(
     with torch.no_grad():
         error = ratio - 1
         approx_kl = masked_mean(error - log_ratio, valid)
-        clip_fraction = masked_mean((error.abs() > clip_coef).to(error.dtype), valid)
-        return PolicyLoss(loss, approx_kl, clip_fraction, error.abs().max())
+        size = error.abs()
+        clip_fraction = masked_mean((size > clip_coef).to(size.dtype), valid)
+        return PolicyLoss(loss, approx_kl, clip_fraction, size.max())
 
 
 def clipped_value_loss(

@@ -6,7 +6,7 @@ An encoder turns a tree of observations with any leading axes into one feature v
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -52,8 +52,12 @@ class RunningMoments(nn.Module):
 
     def normalise(self, features: Tensor) -> Tensor:
         """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; before the first update mean 0 and σ 1."""
-        mean, scale = self.mean.to(features.dtype), (self.variance + 1e-8).rsqrt().to(features.dtype)
-        return ((features - mean) * scale).clamp(-_CLIP, _CLIP)
+        return self.snapshot(features.dtype)(features)
+
+    def snapshot(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """Return ``normalise`` with the present statistics."""
+        mean, scale = self.mean.to(dtype), (self.variance + 1e-8).rsqrt().to(dtype)
+        return lambda features: ((features - mean) * scale).clamp_(-_CLIP, _CLIP)
 
     @torch.no_grad()
     def update(self, samples: Tensor) -> None:
@@ -216,10 +220,29 @@ class ObservationEncoder(nn.Module):
 
     def vectors(self, observations: Tree, dtype: torch.dtype) -> Tensor:
         """Return the raw vectors of floats that the normaliser covers, ``(..., V)``."""
-        return torch.cat([leaf(leaf.pick(observations), dtype) for leaf in self._read() if leaf.is_vector], -1)
+        return _join([leaf(leaf.pick(observations), dtype) for leaf in self._read() if leaf.is_vector])
 
     def _read(self) -> list[_Leaf]:
         return [leaf for leaf in self.leaves if isinstance(leaf, _Leaf)]
+
+    @torch.no_grad()
+    def stepper(self, dtype: torch.dtype) -> Callable[[Tree, Sequence[Tensor], torch.dtype], Tensor]:
+        """Return ``forward`` over a snapshot of the weights and statistics, for acting; valid until they change."""
+        leaves, moments = self._read(), self.moments
+        num_vectors = sum(leaf.is_vector for leaf in leaves)
+        normalise = moments.snapshot(dtype) if moments is not None else None
+        layers = [(layer.weight.t().contiguous(), layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
+
+        def encode(observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+            parts = [leaf(leaf.pick(observations), dtype) for leaf in leaves]
+            if normalise is not None:
+                parts[:num_vectors] = [normalise(_join(parts[:num_vectors]))]
+            features = _join(parts + [extra.to(dtype) for extra in extras])
+            for weight, bias in layers:
+                features = torch.addmm(bias, features, weight).tanh_()
+            return features
+
+        return encode
 
     def forward(self, observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Encode observations and extras with the same leading axes: ``(..., output_size)``."""
@@ -229,8 +252,12 @@ class ObservationEncoder(nn.Module):
             parts = [leaf(leaf.pick(observations), dtype) for leaf in self._read() if not leaf.is_vector]
             parts.insert(0, self.moments.normalise(self.vectors(observations, dtype)))
         parts += [extra.to(dtype) for extra in extras]
-        features: Tensor = self.layers(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
+        features: Tensor = self.layers(_join(parts))
         return features
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def observation_dtypes(space: spaces.Space[Any], dtype: torch.dtype) -> Tree:

@@ -6,7 +6,7 @@ step t is consumed; ``is_first[t]`` erases it before the cell sees that observat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -246,7 +246,7 @@ class RecurrentPolicy(nn.Module):
         """Run every trunk over the rollout: features ``(T, B, H)`` a trunk, and the final state."""
         all_features, states = [], []
         for trunk, state in zip(self.trunks(), rollout.initial_state, strict=True):
-            encoded = self.encode(trunk.encoder, rollout.inputs, rollout.is_first)
+            encoded = self.encode(trunk.encoder, rollout.inputs, rollout.is_first, self.return_scale)
             features, state = self._sequence(trunk.cell, encoded, state, rollout.is_first)
             all_features.append(features)
             states.append(state)
@@ -263,19 +263,27 @@ class RecurrentPolicy(nn.Module):
             pieces.append(features)
         return torch.cat(pieces), state
 
-    def encode(self, encoder: ObservationEncoder, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
-        """Encode what the policy sees, ``(..., F)``; the action before the first of a memory is no action."""
+    def encode(
+        self, encoder: Callable[..., Tensor], inputs: PolicyInputs, is_first: Tensor, return_scale: Tensor
+    ) -> Tensor:
+        """Encode what the policy sees, ``(..., F)``; the action before the first of a memory is no action.
+
+        Args:
+            encoder: An ``ObservationEncoder`` of this policy, or its stepper.
+            inputs: What is seen.
+            is_first: ``(...)``.
+            return_scale: The present ``return_scale``.
+        """
         extras = []
         if inputs.previous_actions is not None:
             features = self.distribution.features(inputs.previous_actions)
             extras.append(features.masked_fill(is_first.unsqueeze(-1), 0))
         if inputs.previous_rewards is not None:
-            rewards = inputs.previous_rewards.masked_fill(is_first, 0) / self.return_scale
+            rewards = inputs.previous_rewards.masked_fill(is_first, 0) / return_scale
             extras.append(rewards.unsqueeze(-1))
         if inputs.episode_starts is not None:
             extras.append(inputs.episode_starts.unsqueeze(-1))
-        encoded: Tensor = encoder(inputs.observations, extras, self.dtype)
-        return encoded
+        return encoder(inputs.observations, extras, self.dtype)
 
     def update_normalisers(self, rollout: Rollout, discounted_returns: Tensor) -> None:
         """Take a rollout into the running statistics: once per update, after the last epoch.

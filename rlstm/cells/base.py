@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rlstm.trees import tree_map
 
-__all__ = ["RecurrentCell", "State", "Stepper", "chrono_bias", "orthogonal_blocks"]
+__all__ = ["RecurrentCell", "State", "Stepper", "chrono_bias", "erase_rows", "orthogonal_blocks"]
 
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
 Stepper = Callable[[Tensor, State], tuple[Tensor, State]]
@@ -82,13 +82,7 @@ class RecurrentCell(nn.Module, ABC):
 
         The erased values are replaced, not multiplied by 0, so a row that has become NaN does not survive.
         """
-        initial = self.init_state(is_first.shape[0])
-
-        def select(leaf: Tensor, fresh: Tensor) -> Tensor:
-            mask = is_first.reshape(-1, *(1 for _ in range(leaf.dim() - 1)))
-            return torch.where(mask, fresh, leaf)
-
-        return tree_map(select, state, initial)
+        return erase_rows(state, self.init_state(is_first.shape[0]), is_first)
 
     def stepper(self) -> Stepper:
         """Return a function equal to ``step`` that may hold a snapshot of the weights in a faster layout.
@@ -100,6 +94,15 @@ class RecurrentCell(nn.Module, ABC):
     def sequence_path(self, device: torch.device) -> str:
         """Name the implementation that ``sequence`` uses on ``device``."""
         return "loop of steps"
+
+
+def erase_rows(state: State, initial: State, is_first: Tensor) -> State:
+    """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by those of ``initial``."""
+
+    def select(leaf: Tensor, fresh: Tensor) -> Tensor:
+        return torch.where(is_first.view(-1, *(1,) * (leaf.dim() - 1)), fresh, leaf)
+
+    return tree_map(select, state, initial)
 
 
 def orthogonal_blocks(weight: Tensor, num_blocks: int) -> None:

@@ -87,19 +87,23 @@ class LSTMCell(RecurrentCell):
 
     @torch.no_grad()
     def stepper(self) -> Stepper:
-        """Return a step with one matrix product on [x | h] and one logistic call over the three gates."""
+        """Return a step with one matrix product on [x | h] and one logistic call over everything.
+
+        tanh(x) = 2 σ(2x) - 1, and 2x comes from weights that are twice as large, which is exact. So all four parts pass
+        one contiguous logistic, several times faster than a tanh on a strided quarter of them.
+        """
         hidden = self.hidden_size
-        order = [0, 1, 3, 2]  # [i, f, g, o] -> [i, f, o, g]: the three gates lie side by side.
-        rows = torch.cat([torch.arange(k * hidden, (k + 1) * hidden) for k in order]).to(self.weight_hh.device)
-        weight = torch.cat([self.weight_ih, self.weight_hh], dim=1)[rows].t().contiguous()  # (I + H, 4H)
-        bias = (self.bias_ih + self.bias_hh)[rows]
+        doubled = torch.ones_like(self.bias_ih)
+        doubled[2 * hidden : 3 * hidden] = 2.0
+        both = torch.cat([self.weight_ih, self.weight_hh], dim=1)
+        weight = (both * doubled.unsqueeze(1)).t().contiguous()  # (I + H, 4H)
+        bias = (self.bias_ih + self.bias_hh) * doubled
 
         def step(inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-            gates = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight)
-            opened = gates[:, : 3 * hidden].sigmoid_()
-            c = opened[:, hidden : 2 * hidden] * state.c
-            c.addcmul_(opened[:, :hidden], gates[:, 3 * hidden :].tanh_())
-            h = opened[:, 2 * hidden :] * c.tanh()
+            gates = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight).sigmoid_()
+            input_gate, forget_gate, half_cell_input, output_gate = gates.chunk(4, dim=1)
+            c = (forget_gate * state.c).addcmul_(input_gate, half_cell_input.sub_(0.5), value=2.0)
+            h = output_gate * c.tanh()
             return h, LSTMState(h, c)
 
         return step

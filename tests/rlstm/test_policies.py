@@ -383,7 +383,7 @@ def test_previous_action_and_reward_are_zero_where_memory_begins_and_nowhere_els
         previous_rewards=torch.tensor([7.0, 8.0, 9.0]).double(),
         episode_starts=torch.tensor([True, True, False]),
     )
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True, False, False]))
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True, False, False]), policy.return_scale)
     expected = [
         [1, 0, 0, 0, 0, 1],  # Memory begins, and with it an episode.
         [2, 0, 0, 1, 8, 1],  # An inner episode start: the last action and reward are still known.
@@ -397,7 +397,7 @@ def test_nothing_that_stands_in_the_place_of_an_unknown_reward_is_seen() -> None
     inputs = PolicyInputs(
         torch.zeros(1, 1).double(), torch.tensor([2]), torch.tensor([torch.nan]).double(), torch.tensor([True])
     )
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True]))
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True]), policy.return_scale)
     assert encoded.tolist() == [[0, 0, 0, 0, 0, 1]]
 
 
@@ -407,7 +407,7 @@ def test_previous_rewards_are_seen_in_the_units_of_the_critic() -> None:
     inputs = PolicyInputs(
         torch.zeros(1, 1).double(), torch.tensor([0]), torch.tensor([8.0]).double(), torch.tensor([False])
     )
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]))
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]), policy.return_scale)
     torch.testing.assert_close(encoded[0, 4], torch.tensor(2.0).double(), rtol=0, atol=1e-7)
 
 
@@ -426,7 +426,7 @@ def test_numbers_as_previous_actions_are_seen_as_the_env_saw_them() -> None:
     space = spaces.Box(-1, 1, (2,))
     policy = make(spaces.Box(-9, 9, (1,)), space, encoder_sizes=(), inputs=InputsConfig(True, False, False))
     inputs = PolicyInputs(torch.zeros(1, 1).double(), torch.tensor([[5.0, -0.5]]).double())
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]))
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]), policy.return_scale)
     assert encoded.tolist() == [[0, 1, -0.5]]
 
 

@@ -207,7 +207,7 @@ def reference(kit, policy, scripts, rollout, num_steps):
             )
             outputs, after = [], []
             for trunk, state in zip(policy.trunks(), states, strict=True):
-                encoded = policy.encode(trunk.encoder, inputs, torch.tensor([nothing]))
+                encoded = policy.encode(trunk.encoder, inputs, torch.tensor([nothing]), policy.return_scale)
                 output, state = trunk.cell.step(encoded, trunk.cell.init_state(1) if first else state)
                 outputs.append(output)
                 after.append(state)
