@@ -82,3 +82,10 @@ def test_a_saved_state_does_not_change_with_what_comes_after():
     add(statistics, [5], finished=[0])
     add(statistics, [5])
     assert repr(saved) == repr(EpisodeStatistics(1).state_dict())
+
+
+def test_a_trial_counts_its_own_episodes_only():
+    statistics = EpisodeStatistics(1)
+    for reward, trial_ends in ((1, []), (2, [0]), (4, []), (8, [0])):
+        add(statistics, [reward], finished=[0], trial_ends=trial_ends)
+    assert list(statistics.finished["trial_returns"]) == [3, 12]

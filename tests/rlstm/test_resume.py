@@ -246,10 +246,11 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(tmp_path
 
     monkeypatch.setattr(Training, "update", interrupted)
     monkeypatch.setattr(Training, "evaluate", impatient)
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", eval_every=3 * UPDATE, checkpoint_every=0)
     assert list_checkpoints(tmp_path / "run") == [0, 3 * UPDATE]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 # What can't be resumed exactly, and what breaks.

@@ -181,3 +181,15 @@ def test_the_lanes_are_closed_when_the_network_can_not_be_built(monkeypatch):
     with pytest.raises(ValueError, match="num_minibatches is 3"):
         training_of(num_minibatches=3)
     assert [envs.num_envs for envs in closed] == [4]
+
+
+def test_an_update_leaves_the_state_that_the_new_weights_give_to_be_carried_on():
+    training = training_of()
+    metrics = [training.update()[0] for _ in range(3)]
+    assert all(one["recurrent/state_staleness_rms"] > 0 for one in metrics[1:])  # The first fills the normalisers.
+    stale = training_of(refresh_states=False)
+    for _ in range(3):
+        stale.update()
+    assert not torch.equal(stale.carry.state[0].h, training.carry.state[0].h)
+    training.close()
+    stale.close()
