@@ -30,6 +30,7 @@ from rlstm.envs.checks import (
     check_state,
     check_trials,
     checked_render_mode,
+    has_value,
     lane_seeds,
     read_new_task,
     require_reset,
@@ -47,7 +48,8 @@ class SingleEnv(gym.Env[Any, Any]):
 
     `reset(options={"new_task": False})` keeps the task drawn before, if `metadata["supports_new_task"]`; the first
     reset always draws one. `info["is_success"]` is in every step's info, not only the last, so that it is also there
-    when a wrapper from outside, such as TimeLimit, ends the episode.
+    when a wrapper from outside, such as TimeLimit, ends the episode. What is NaN, because it means nothing at a step,
+    is not in that step's info.
 
     Args:
         render_mode: None, "ansi" (text) or "rgb_array".
@@ -101,7 +103,11 @@ class SingleEnv(gym.Env[Any, Any]):
         terminated = bool(transition.terminated[0])
         truncated = self.task.max_steps is not None and int(self.task.elapsed_steps[0]) >= self.task.max_steps
         self._episode_over = terminated or truncated
-        info = {name: values[0].item() if values.ndim == 1 else values[0] for name, values in transition.info.items()}
+        info = {
+            name: values[0].item() if values.ndim == 1 else values[0]
+            for name, values in transition.info.items()
+            if has_value(values)[0]
+        }
         return self.task.observe()[0], float(transition.rewards[0]), terminated, truncated, info
 
     def render(self) -> Any:
@@ -143,7 +149,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     - `infos["final_obs"]`: (B, ...) last observations, valid where `infos["_final_obs"]`;
     - `infos["final_info"]`: a dict of (B, ...) arrays, e.g. "is_success", valid where "_is_success" in the same dict;
     - `infos[name]` for the task's `step_info`, e.g. "target": (B, ...), of the step and valid where `infos["_target"]`,
-      which is not where an episode ended: there it stands in `infos["final_info"]`;
+      which is neither where it is NaN nor where an episode ended: there it stands in `infos["final_info"]`;
     - `infos["trial_start"]`: (B,) where the reset began a new trial, valid where `infos["_trial_start"]`; also given by
       `reset`. Only with `episodes_per_trial`.
 
@@ -243,7 +249,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         finished = transition.terminated | truncated
         infos: dict[str, Any] = {}
         for name in task.step_info:
-            infos[name], infos[f"_{name}"] = transition.info[name], ~finished
+            infos[name], infos[f"_{name}"] = transition.info[name], ~finished & has_value(transition.info[name])
         if finished.any():
             infos.update(self._final_infos(finished, observations, transition))
             self._reset_lanes(finished, infos)
@@ -253,7 +259,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     def _final_infos(self, finished: BoolArray, observations: Array, transition: Transition) -> dict[str, Any]:
         final_info: dict[str, Array] = {}
         for name, values in transition.info.items():
-            final_info[name], final_info[f"_{name}"] = values, finished.copy()
+            final_info[name], final_info[f"_{name}"] = values, finished & has_value(values)
         return {
             "final_obs": observations,
             "_final_obs": finished,

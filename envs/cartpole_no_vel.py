@@ -1,12 +1,9 @@
 """CartPole without velocities: balance a pole seeing only where the cart is and how the pole leans.
 
-Source: A. Barto, R. Sutton, C. Anderson, "Neuronlike adaptive elements that can solve difficult learning control
-problems", IEEE Trans. SMC 13, 1983, with the constants and the integration of Gymnasium's CartPole-v1; a test steps
-both side by side. Hiding the velocities follows Wierstra, Foerster, Peters, Schmidhuber, "Recurrent Policy
-Gradients", 2010.
+Source: Gymnasium's CartPole-v1, with its physics from `envs/cartpole_physics.py`. Hiding the velocities follows
+Wierstra, Foerster, Peters, Schmidhuber, "Recurrent Policy Gradients", 2010.
 """
 
-import math
 from typing import ClassVar
 
 import gymnasium as gym
@@ -14,25 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.envs.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.cartpole_physics import (
+    LARGEST_ANGLE,
+    LARGEST_POSITION,
+    TIME_STEP,
+    cartpole_pixels,
+    cartpole_text,
+    draw_cartpole_starts,
+    has_fallen,
+    step_cartpole,
+)
 from rlstm.envs.checks import Array, check_integer
 from rlstm.envs.lane_random import BoolArray, FloatArray, IntArray
-
-GRAVITY = 9.8  # metres / second^2
-CART_MASS, POLE_MASS = 1.0, 0.1  # kilograms
-TOTAL_MASS = CART_MASS + POLE_MASS
-HALF_POLE_LENGTH = 0.5  # metres
-POLE_MOMENT = POLE_MASS * HALF_POLE_LENGTH  # kilogram metres
-PUSH_FORCE = 10.0  # newtons
-TIME_STEP = 0.02  # seconds
-LARGEST_POSITION = 2.4  # metres
-LARGEST_ANGLE = math.radians(12.0)
-START_RANGE = 0.05  # metres, metres / second, radians, radians / second
-PUSH_RIGHT = 1
-
-IMAGE_HEIGHT, IMAGE_WIDTH = 120, 240  # pixels
-PIXELS_PER_METRE = 40
-CART_ROW, CART_HALF_WIDTH, CART_HALF_HEIGHT = 90, 12, 5  # pixels
-COLOUR_SKY, COLOUR_CART, COLOUR_POLE = (245, 245, 245), (50, 60, 80), (200, 120, 50)
 
 
 class CartPoleNoVel(BatchedTask):
@@ -110,28 +100,16 @@ class CartPoleNoVel(BatchedTask):
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Nearly upright and nearly at rest; `new_task` means nothing here."""
-        start = (2.0 * self.random.uniform(rows, (4,)) - 1.0) * START_RANGE
+        start = draw_cartpole_starts(self.random, rows)
         self.positions[rows], self.velocities[rows] = start[:, 0], start[:, 1]
         self.angles[rows], self.angular_velocities[rows] = start[:, 2], start[:, 3]
 
     def advance(self, actions: Array) -> Transition:
-        """One explicit Euler step of the equations of motion.
-
-        The order of operations is that of Gymnasium, so that rounding is the same: an unstable pole would soon make a
-        difference in the last digit visible.
-        """
-        forces = np.where(actions == PUSH_RIGHT, PUSH_FORCE, -PUSH_FORCE)
-        cosines, sines = np.cos(self.angles), np.sin(self.angles)
-        pushes = (forces + POLE_MOMENT * np.square(self.angular_velocities) * sines) / TOTAL_MASS
-        angular_accelerations = (GRAVITY * sines - cosines * pushes) / (
-            HALF_POLE_LENGTH * (4.0 / 3.0 - POLE_MASS * np.square(cosines) / TOTAL_MASS)
+        """One step of the equations of motion."""
+        self.positions, self.velocities, self.angles, self.angular_velocities = step_cartpole(
+            self.positions, self.velocities, self.angles, self.angular_velocities, actions
         )
-        accelerations = pushes - POLE_MOMENT * angular_accelerations * cosines / TOTAL_MASS
-        self.positions += TIME_STEP * self.velocities
-        self.velocities += TIME_STEP * accelerations
-        self.angles += TIME_STEP * self.angular_velocities
-        self.angular_velocities += TIME_STEP * angular_accelerations
-        fallen = (np.abs(self.positions) > LARGEST_POSITION) | (np.abs(self.angles) > LARGEST_ANGLE)
+        fallen = has_fallen(self.positions, self.angles)
         stood = (self.elapsed_steps >= self.step_limit) & ~fallen
         return Transition(np.ones(self.num_envs), fallen, {"is_success": stood})
 
@@ -144,24 +122,12 @@ class CartPoleNoVel(BatchedTask):
 
     def render_text(self, lane: int) -> str:
         """Position, angle and the hidden velocities."""
-        return (
-            f"step {self.elapsed_steps[lane]}: "
-            f"position {self.positions[lane]:+.3f} m ({self.velocities[lane]:+.3f} m/s), "
-            f"angle {self.angles[lane]:+.3f} rad ({self.angular_velocities[lane]:+.3f} rad/s)"
-        )
+        state = (self.positions[lane], self.velocities[lane], self.angles[lane], self.angular_velocities[lane])
+        return f"step {self.elapsed_steps[lane]}: {cartpole_text(*state)}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cart, and the pole drawn dot by dot."""
-        image = np.full((IMAGE_HEIGHT, IMAGE_WIDTH, 3), COLOUR_SKY, dtype=np.uint8)
-        middle = IMAGE_WIDTH / 2 + PIXELS_PER_METRE * self.positions[lane]
-        left, right = (int(np.clip(middle + side, 0, IMAGE_WIDTH)) for side in (-CART_HALF_WIDTH, CART_HALF_WIDTH))
-        image[CART_ROW - CART_HALF_HEIGHT : CART_ROW + CART_HALF_HEIGHT, left:right] = COLOUR_CART
-        along = np.linspace(0.0, 2.0 * HALF_POLE_LENGTH * PIXELS_PER_METRE, 100)
-        rows = (CART_ROW - CART_HALF_HEIGHT - along * np.cos(self.angles[lane])).astype(int)
-        for thickness in (-1, 0, 1):
-            columns = (middle + along * np.sin(self.angles[lane])).astype(int) + thickness
-            image[rows, np.clip(columns, 0, IMAGE_WIDTH - 1)] = COLOUR_POLE
-        return image
+        """The cart and the pole."""
+        return cartpole_pixels(self.positions[lane], self.angles[lane])
 
 
 class CartPoleNoVelEnv(SingleEnv):

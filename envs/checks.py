@@ -150,3 +150,11 @@ def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequen
             f"Got {len(seed)} seeds for {num_envs} environments: pass one for each, or one integer for all."
         )
     return seed
+
+
+def has_value(values: Array) -> npt.NDArray[np.bool_]:
+    """Returns (B,) where an info (B, ...) means something: everywhere but where a float is NaN."""
+    if values.dtype.kind != "f":
+        return np.ones(len(values), dtype=np.bool_)
+    is_missing = np.isnan(values).reshape(len(values), -1).any(axis=1)
+    return np.asarray(~is_missing, dtype=np.bool_)

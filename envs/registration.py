@@ -89,20 +89,179 @@ def _difficulties(name: str, task: str, **levels: Mapping[str, Any]) -> tuple[En
     )
 
 
-_ROWS = (
-    # Corridors and mazes. T-maze: 95 of 100 turns are right.
-    EnvRow("rlstm/TMaze-v0", "rlstm.envs.tmaze:TMaze", reward_threshold=3.795),
-    # bsuite.
-    # POPGym's tasks. RepeatPrevious: 19 of 20 answers are right.
-    EnvRow("rlstm/RepeatPrevious-v0", "rlstm.envs.repeat_previous:RepeatPrevious", reward_threshold=0.9),
-    # Learning to learn.
-    # Control without velocities. CartPole: as for Gymnasium's CartPole-v1.
-    EnvRow("rlstm/CartPoleNoVel-v0", "rlstm.envs.cartpole_no_vel:CartPoleNoVel", reward_threshold=475.0),
-    # Sequences with a teacher.
-)
+_SECTIONS: dict[str, tuple[EnvRow, ...]] = {
+    "Corridors and mazes": (
+        # T-maze: 95 of 100 turns are right.
+        EnvRow("rlstm/TMaze-v0", "rlstm.envs.tmaze:TMaze", reward_threshold=3.795),
+        # Passive and active T-maze: no detour, and 95 of 100 turns are right.
+        EnvRow("rlstm/PassiveTMaze-v0", "rlstm.envs.ni_tmaze:NiTMaze", reward_threshold=0.95),
+        EnvRow(
+            "rlstm/ActiveTMaze-v0",
+            "rlstm.envs.ni_tmaze:NiTMaze",
+            reward_threshold=0.95,
+            arguments={"corridor_length": 20, "active": True},
+        ),
+        EnvRow("rlstm/Maze89-v0", "rlstm.envs.maze89:Maze89"),
+    ),
+    "bsuite": (
+        # Memory chain: 19 of 20 answers are right.
+        EnvRow("rlstm/MemoryLength-v0", "rlstm.envs.memory_chain:MemoryChain", reward_threshold=0.9),
+        EnvRow(
+            "rlstm/MemorySize-v0",
+            "rlstm.envs.memory_chain:MemoryChain",
+            reward_threshold=0.9,
+            arguments={"memory_length": 2, "num_bits": 10},
+        ),
+    ),
+    "POPGym's tasks": (
+        *_difficulties(
+            "MultiarmedBandit",
+            "rlstm.envs.multiarmed_bandit:MultiarmedBandit",
+            easy={},
+            medium={"num_arms": 20, "max_steps": 400},
+            hard={"num_arms": 30, "max_steps": 600},
+        ),
+        *_difficulties(
+            "Battleship",
+            "rlstm.envs.battleship:Battleship",
+            easy={},
+            medium={"board_size": 10},
+            hard={"board_size": 12},
+        ),
+        *_difficulties(
+            "Minesweeper",
+            "rlstm.envs.minesweeper:Minesweeper",
+            easy={},
+            medium={"board_size": 6, "num_mines": 6},
+            hard={"board_size": 8, "num_mines": 10},
+        ),
+        *_difficulties(
+            "PositionOnlyCartPole",
+            "rlstm.envs.popgym_cartpole:PopgymCartPole",
+            easy={},
+            medium={"max_steps": 400},
+            hard={"max_steps": 600},
+        ),
+        *_difficulties(
+            "NoisyPositionOnlyCartPole",
+            "rlstm.envs.popgym_cartpole:PopgymCartPole",
+            easy={"noise": 0.1},
+            medium={"noise": 0.2},
+            hard={"noise": 0.3},
+        ),
+        *_difficulties(
+            "VelocityOnlyCartPole",
+            "rlstm.envs.popgym_cartpole:PopgymCartPole",
+            easy={"observed": "velocities"},
+            medium={"observed": "velocities", "max_steps": 400},
+            hard={"observed": "velocities", "max_steps": 600},
+        ),
+        *_difficulties(
+            "PositionOnlyPendulum",
+            "rlstm.envs.popgym_pendulum:PopgymPendulum",
+            easy={},
+            medium={"max_steps": 150},
+            hard={"max_steps": 100},
+        ),
+        *_difficulties(
+            "NoisyPositionOnlyPendulum",
+            "rlstm.envs.popgym_pendulum:PopgymPendulum",
+            easy={"noise": 0.1},
+            medium={"noise": 0.2},
+            hard={"noise": 0.3},
+        ),
+        # RepeatPrevious: 19 of 20 answers are right.
+        EnvRow("rlstm/RepeatPrevious-v0", "rlstm.envs.repeat_previous:RepeatPrevious", reward_threshold=0.9),
+        *_difficulties(
+            "RepeatPrevious",
+            "rlstm.envs.repeat_previous:RepeatPrevious",
+            easy={"num_decks": 1, "k": 4},
+            medium={"num_decks": 2, "k": 32},
+            hard={"num_decks": 3, "k": 64},
+        ),
+        *_difficulties(
+            "RepeatFirst",
+            "rlstm.envs.repeat_first:RepeatFirst",
+            easy={"num_decks": 1},
+            medium={"num_decks": 8},
+            hard={"num_decks": 16},
+        ),
+        *_difficulties(
+            "Autoencode",
+            "rlstm.envs.autoencode:Autoencode",
+            easy={"num_decks": 1},
+            medium={"num_decks": 2},
+            hard={"num_decks": 3},
+        ),
+        *_difficulties(
+            "CountRecall",
+            "rlstm.envs.count_recall:CountRecall",
+            easy={"num_decks": 1, "deck_type": "colors"},
+            medium={"num_decks": 2, "deck_type": "suits"},
+            hard={"num_decks": 4, "deck_type": "ranks"},
+        ),
+        *_difficulties(
+            "HigherLower",
+            "rlstm.envs.higher_lower:HigherLower",
+            easy={"num_decks": 1},
+            medium={"num_decks": 2},
+            hard={"num_decks": 3},
+        ),
+        *_difficulties(
+            "Concentration",
+            "rlstm.envs.concentration:Concentration",
+            easy={"num_decks": 1, "deck_type": "colors"},
+            medium={"num_decks": 2, "deck_type": "colors"},
+            hard={"num_decks": 1, "deck_type": "ranks"},
+        ),
+    ),
+    "Learning to learn": (
+        EnvRow("rlstm/BernoulliBandit-v0", "rlstm.envs.bernoulli_bandit:BernoulliBandit"),
+        EnvRow("rlstm/TabularMDP-v0", "rlstm.envs.tabular_mdp:TabularMDP"),
+        EnvRow("rlstm/TwoStep-v0", "rlstm.envs.two_step:TwoStep"),
+    ),
+    "Control without velocities": (
+        # CartPole: as for Gymnasium's CartPole-v1.
+        EnvRow("rlstm/CartPoleNoVel-v0", "rlstm.envs.cartpole_no_vel:CartPoleNoVel", reward_threshold=475.0),
+        # Pole balancing: nobody has named a mean return. Mountain car: as for Gymnasium's MountainCarContinuous-v0.
+        EnvRow("rlstm/DoublePoleNoVel-v0", "rlstm.envs.pole_balancing:PoleBalancing"),
+        EnvRow("rlstm/SinglePoleNoVel-v0", "rlstm.envs.pole_balancing:PoleBalancing", arguments={"num_poles": 1}),
+        EnvRow("rlstm/PendulumNoVel-v0", "rlstm.envs.pendulum_no_vel:PendulumNoVel"),
+        EnvRow(
+            "rlstm/MountainCarContinuousNoVel-v0",
+            "rlstm.envs.mountain_car_no_vel:MountainCarContinuousNoVel",
+            reward_threshold=90.0,
+        ),
+    ),
+    "Sequences with a teacher": (
+        EnvRow("rlstm/SuperimposedSines-v0", "rlstm.envs.sines:SuperimposedSines"),
+        EnvRow("rlstm/MackeyGlass-v0", "rlstm.envs.mackey_glass:MackeyGlass"),
+        # Adding and multiplication: with all errors below .04, the mean squared error is below .0016.
+        EnvRow("rlstm/Adding-v0", "rlstm.envs.adding:Adding", reward_threshold=-0.0016),
+        EnvRow(
+            "rlstm/Multiplication-v0",
+            "rlstm.envs.adding:Adding",
+            reward_threshold=-0.0016,
+            arguments={"operation": "product"},
+        ),
+        # Temporal order: 95 of 100 orders are right.
+        EnvRow("rlstm/TemporalOrder-v0", "rlstm.envs.temporal_order:TemporalOrder", reward_threshold=0.95),
+        # Measuring spikes: with all 10 answers nearest to the right delay, their squared errors are below 10 * .05^2.
+        EnvRow("rlstm/MeasureSpikes-v0", "rlstm.envs.timed_spikes:MeasureSpikes", reward_threshold=-0.025),
+        EnvRow("rlstm/GenerateSpikes-v0", "rlstm.envs.timed_spikes:GenerateSpikes"),
+        EnvRow("rlstm/AnBn-v0", "rlstm.envs.counting_languages:CountingLanguage"),
+        EnvRow("rlstm/AnBnCn-v0", "rlstm.envs.counting_languages:CountingLanguage", arguments={"num_letters": 3}),
+        EnvRow("rlstm/EmbeddedReber-v0", "rlstm.envs.reber:EmbeddedReber"),
+        # LongLag: 95 of 100 last symbols are foretold.
+        EnvRow("rlstm/LongLag-v0", "rlstm.envs.long_lag:LongLag", reward_threshold=0.95),
+    ),
+}
 
-ENVS: dict[str, EnvRow] = {row.id: row for row in _ROWS}
+ENVS: dict[str, EnvRow] = {row.id: row for rows in _SECTIONS.values() for row in rows}
 """Every environment of ours, by its id."""
+
+SECTIONS: dict[str, tuple[str, ...]] = {title: tuple(row.id for row in rows) for title, rows in _SECTIONS.items()}
+"""The ids by kind of task, for listings."""
 
 
 def register_envs() -> None:

@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.envs.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.cards import (
+    CARDS_PER_DECK,
+    COLOUR_UNKNOWN,
+    NUM_SUITS,
+    PALETTES,
+    POPGYM,
+    SYMBOLS,
+    enlarge,
+    shuffled_decks,
+)
 from rlstm.envs.checks import Array, check_integer
 from rlstm.envs.lane_random import BoolArray, IntArray
-
-NUM_SUITS = 4
-CARDS_PER_DECK = 52
-SUIT_LETTERS = "SDCH"
-SUIT_COLOURS = np.array([(40, 40, 60), (220, 120, 40), (50, 130, 60), (190, 40, 50)], dtype=np.uint8)
-COLOUR_NOT_YET_DEALT = (200, 200, 200)
-PIXELS_PER_CARD = 16
 
 
 class RepeatPrevious(BatchedTask):
@@ -59,12 +62,13 @@ class RepeatPrevious(BatchedTask):
     """
 
     memory: ClassVar[str] = "the suits of the last cards, in order"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
+    source: ClassVar[str] = POPGYM
     state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, k: int = 4) -> None:
         check_integer("num_decks", num_decks, 1)
         check_integer("k", k, 1)
+        self.num_decks = num_decks
         self.num_cards = CARDS_PER_DECK * num_decks
         if k >= self.num_cards:
             raise ValueError(f"k must be less than the {self.num_cards} cards of num_decks={num_decks}, but got {k!r}.")
@@ -102,7 +106,7 @@ class RepeatPrevious(BatchedTask):
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the decks; `new_task` means nothing here."""
-        self.suits[rows] = self.random.permutation(rows, self.num_cards) % NUM_SUITS
+        self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
@@ -125,7 +129,7 @@ class RepeatPrevious(BatchedTask):
         """The last cards, oldest first; the one asked for, if any, in brackets."""
         newest = int(self.elapsed_steps[lane])
         oldest = newest - self.k + 1
-        letters = [SUIT_LETTERS[suit] for suit in self.suits[lane, max(oldest, 0) : newest + 1]]
+        letters = [SYMBOLS["suits"][suit] for suit in self.suits[lane, max(oldest, 0) : newest + 1]]
         if oldest >= 0:
             letters[0] = f"[{letters[0]}]"
         return f"card {newest + 1} of {self.num_cards}: {' '.join(letters)}"
@@ -133,10 +137,10 @@ class RepeatPrevious(BatchedTask):
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
         """The last k cards as coloured squares, the newest on the right; the leftmost is the one asked for."""
         newest = int(self.elapsed_steps[lane])
-        dealt = SUIT_COLOURS[self.suits[lane, max(newest - self.k + 1, 0) : newest + 1]]
-        cells = np.full((1, self.k, 3), COLOUR_NOT_YET_DEALT, dtype=np.uint8)
+        dealt = PALETTES["suits"][self.suits[lane, max(newest - self.k + 1, 0) : newest + 1]]
+        cells = np.full((1, self.k, 3), COLOUR_UNKNOWN, dtype=np.uint8)
         cells[0, self.k - len(dealt) :] = dealt
-        return cells.repeat(PIXELS_PER_CARD, axis=0).repeat(PIXELS_PER_CARD, axis=1)
+        return enlarge(cells)
 
 
 class RepeatPreviousEnv(SingleEnv):

@@ -4,8 +4,8 @@
 of an observation. So a sequence to learn from is an environment like any other: with a reward for how near the answer
 comes, evaluation and logging are those of reinforcement learning, and a trainer that fits targets finds them in `info`.
 
-In generative tasks the true value and a flag 1 are observed for the first `washout` steps, afterwards zeros: a policy
-goes on by its own previous action.
+In generative tasks (`envs/generative.py`) the true value and a flag 1 are observed for the first `washout` steps,
+afterwards zeros: a policy goes on by its own previous action.
 
 Letters in shapes: T = steps of the longest sequence, N = sequences, B = num_envs lanes.
 """
@@ -30,7 +30,8 @@ class Sequences(NamedTuple):
 class TeacherTask(BatchedTask):
     """A `BatchedTask` whose observations don't depend on actions and whose every transition has an info "target".
 
-    A target that means nothing at a step, because nothing is asked there, is NaN (floats) or -1 (classes).
+    A target has the shape of an action, (B, ...). One that means nothing at a step, because nothing is asked there, is
+    NaN (floats) or -1 (classes).
     """
 
     step_info: ClassVar[tuple[str, ...]] = ("target",)
@@ -67,9 +68,9 @@ class TeacherTask(BatchedTask):
             over = transition.terminated
             if task.max_steps is not None:
                 over = over | (task.elapsed_steps >= task.max_steps)
-            if over.any():  # An episode that is over can't be stepped; what comes after it isn't used.
-                task.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
             running = running & ~over
+            if over.any() and running.any():  # An episode that is over can't be stepped; what follows isn't used.
+                task.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
         return Sequences(np.stack(inputs), np.stack(targets), np.stack(valid))
 
 

@@ -1,4 +1,4 @@
-"""Plain text for people: aligned tables that fit 100 columns, and lists of facts."""
+"""Plain text for people: aligned tables that fit 120 columns, and lists of facts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["WIDTH", "facts", "number", "percent", "table"]
 
-WIDTH = 100
+WIDTH = 120
 _GAP = "  "
 
 
