@@ -42,13 +42,13 @@ class PolicyStepper:
         self._fresh: State = policy.init_state(1)
         self._fresh_size = 1
         self._scale = policy.return_scale
-        self._distribution, self._generator = policy.distribution, policy.generator
+        self._distribution = policy.distribution
         self._heads = _join_heads(policy)
 
     def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
         """Sample actions; leaves ``(B, ...)``."""
         parameters, values, state = self._forward(inputs, state, is_first)
-        actions, log_probs = self._distribution.sample(parameters, inputs.action_masks, self._generator)
+        actions, log_probs = self._distribution.sample(parameters, inputs.action_masks, self._policy.generator)
         return PolicyStep(actions, log_probs, values, state)
 
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
@@ -56,7 +56,7 @@ class PolicyStepper:
         parameters, _, state = self._forward(inputs, state, is_first)
         if deterministic:
             return self._distribution.mode(parameters, inputs.action_masks), state
-        return self._distribution.sample(parameters, inputs.action_masks, self._generator)[0], state
+        return self._distribution.sample(parameters, inputs.action_masks, self._policy.generator)[0], state
 
     def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
         """Return the values ``(B,)`` of observations, without acting on them."""

@@ -333,7 +333,10 @@ def test_previous_action_and_reward_are_those_of_the_step_before_and_nothing_whe
     first, second = (collect(policy, envs, carry, 8) for _ in range(2))
     actions = torch.cat([first.actions, second.actions])
     encoded = torch.cat(
-        [policy.encode(_PassThrough(), rollout.inputs, rollout.is_first) for rollout in (first, second)]
+        [
+            policy.encode(_PassThrough(), rollout.inputs, rollout.is_first, policy.return_scale)
+            for rollout in (first, second)
+        ]
     )
     one_hot = torch.nn.functional.one_hot(actions, 3).double()
     inner_starts = 0
