@@ -37,7 +37,7 @@ from rlstm.presets import find_preset
 from rlstm.progress import UI, make_progress
 from rlstm.run_directory import RunDirectory, RunDirectoryError, default_run_directory, write_json
 from rlstm.training import Training, TrainResult, load_weights, make_policy, run, summary
-from rlstm.vector_envs import resolve_spec
+from rlstm.vector_envs import EnvConfig, resolve_spec, with_wrappers
 
 __all__ = [
     "LoadedAgent",
@@ -47,6 +47,7 @@ __all__ = [
     "make_config",
     "read_config",
     "read_spec",
+    "resolve_env",
     "resume",
     "train",
     "train_config",
@@ -221,12 +222,24 @@ def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
 
 
 def _resolve(config: ExperimentConfig[Any]) -> EnvSpec:
-    """Return the spec of the experiment's env, ours or another's."""
-    import rlstm.envs  # noqa: F401 - registers our envs.
-
+    """Return the spec of the experiment's env, ours or another's, with its wrappers."""
     if not config.env.env:
         raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
-    return resolve_spec(config.env)
+    return resolve_env(config.env)
+
+
+def resolve_env(config: EnvConfig) -> EnvSpec:
+    """Return the spec of an env, ours or another's, with its wrappers.
+
+    Raises:
+        EnvironmentFailure: If a module fails to import.
+        UnknownNameError: If there is no such env or wrapper.
+        ConfigError: If a wrapper can't be given this value.
+    """
+    from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.
+
+    with _refusals_name_settings():
+        return with_wrappers(resolve_spec(config), config.env_wrappers, WRAPPERS)
 
 
 def _run(

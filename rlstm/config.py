@@ -9,7 +9,7 @@ env, the policy and the algorithm stand side by side; those of memory and inputs
     memory.episodes_per_trial = 2
 
 Layers win in this order: flags, config file, preset, defaults. The env's arguments are layered one by one, as long as
-the layers name the same env (``layer``).
+the layers name the same env (``layer``). Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"``.
 """
 
 from __future__ import annotations
@@ -195,12 +195,13 @@ def _unchecked(part_type: type[Any]) -> type[Any]:
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings ``base`` with those of ``over`` on top.
 
-    The arguments of an env are replaced one by one; another env takes over none of them.
+    The arguments of an env are replaced one by one; another env takes over none of them, and none of the wrappers.
     """
     low, high = _unnest(base), _unnest(over)
     result = {**low, **high}
-    if high.get("env", low.get("env")) != low.get("env"):
+    if low.get("env") and high.get("env", low["env"]) != low["env"]:
         result["env_kwargs"] = high.get("env_kwargs", {})
+        result["env_wrappers"] = high.get("env_wrappers", ())
     elif isinstance(high.get("env_kwargs"), Mapping) and "env_kwargs" in low:
         result["env_kwargs"] = {**low["env_kwargs"], **high["env_kwargs"]}
     return result
@@ -221,7 +222,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
 
 
 def _unnest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the tables of memory and inputs with dots, and dashes as underscores."""
+    """Write the tables of memory and inputs with dots, dashes as underscores, and an id's wrappers as a setting."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         name = key.replace("-", "_")
@@ -229,6 +230,10 @@ def _unnest(settings: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {f"{name}.{inner.replace('-', '_')}": item for inner, item in value.items()}
         else:
             flat[name] = value
+    if isinstance(flat.get("env"), str) and "+" in flat["env"]:
+        flat["env"], *innermost = flat["env"].split("+")
+        others = flat.get("env_wrappers", ())
+        flat["env_wrappers"] = (*innermost, *others) if isinstance(others, (list, tuple)) else others
     return flat
 
 

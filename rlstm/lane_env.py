@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlstm.errors import EnvironmentFailure
+from rlstm.text_leaves import drop_text, text_places, without_text
 
 __all__ = ["LaneEnv", "TrialEnv", "supports_new_task"]
 
@@ -76,6 +77,8 @@ class TrialEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
 class LaneEnv(gym.Wrapper[Any, Any, Any, Any]):
     """One lane of a vector env: names itself when its env breaks, and gives the whole stack's state.
 
+    Text in a Dict is left out of observations and their space alike, as no network reads it.
+
     Args:
         env: The env with its other wrappers.
         lane: Its index.
@@ -84,6 +87,8 @@ class LaneEnv(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], lane: int) -> None:
         super().__init__(env)
         self.lane = lane
+        self.observation_space = without_text(env.observation_space)
+        self._has_text = bool(text_places(env.observation_space))
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -92,6 +97,7 @@ class LaneEnv(gym.Wrapper[Any, Any, Any, Any]):
             observation, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
             raise self._failure("reset raised", error) from error
+        observation = drop_text(self.env.observation_space, observation) if self._has_text else observation
         self._check(observation, self.observation_space)
         return observation, info
 
@@ -102,6 +108,7 @@ class LaneEnv(gym.Wrapper[Any, Any, Any, Any]):
             observation, reward, terminated, truncated, info = self.env.step(action)
         except Exception as error:
             raise self._failure("step raised", error) from error
+        observation = drop_text(self.env.observation_space, observation) if self._has_text else observation
         self._check(observation, self.observation_space)
         return observation, reward, terminated, truncated, info
 

@@ -161,8 +161,9 @@ class LaneEnvs:
     def get_state(self) -> Tree | None:
         """Return the state of every lane, to go on from exactly here, or None where an env can't give it."""
         if self.kind == "native":
-            state = getattr(self.envs, "get_state", None)
-            return {"native": state(), "steps": self._steps} if state is not None else None
+            get_state = getattr(self.envs, "get_state", None)
+            state = None if get_state is None else get_state()
+            return None if state is None else {"native": state, "steps": self._steps}
         states = self.envs.call("get_lane_state")  # type: ignore[attr-defined]
         return None if any(state is None for state in states) else {"lanes": list(states), "steps": self._steps}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from rlstm.cli.answers import Answer
+from rlstm.cli.answers import Answer, UsageError
 from rlstm.cli.parsing import Json, Positional, named, parse
 from rlstm.cli.tables import table
 
@@ -20,13 +20,19 @@ class CheckEnvFlags:
     """Check whether an env is fit for training."""
 
     env: Annotated[Positional[str], named("ID")]
-    """Env id: 'rlstm/TMaze-v0', or 'module:ns/Name-v0' to import a module first."""
+    """Env id: 'rlstm/TMaze-v0', 'module:ns/Name-v0' to import a module first, with wrappers 'Name-v0+flicker=0.3'."""
 
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the env; values are read as JSON."""
 
     env_import: tuple[str, ...] = ()
     """Modules to import first, so that they can register their envs."""
+
+    env_wrappers: tuple[str, ...] = ()
+    """Wrappers, innermost first: mask=0,2 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
+
+    train_steps: int = 20_000
+    """Steps of a short training without memory, 10 seconds at most; 0 leaves it out."""
 
     json: Json = False
     """Print one JSON object on the last line of stdout."""
@@ -40,12 +46,16 @@ def run(words: list[str]) -> Answer:
         prog="rlstm check-env",
         description="Check whether an env is fit for training: exit code 0 if it is, 1 if not.",
     )
-    import rlstm.envs  # noqa: F401 - registers our envs.
+    if flags.train_steps < 0:
+        raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
+    from rlstm.api import resolve_env
     from rlstm.cli.env_checks import examine
-    from rlstm.vector_envs import EnvConfig, resolve_spec
+    from rlstm.vector_envs import EnvConfig
 
-    config = EnvConfig(env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import)
-    findings, measured = examine(resolve_spec(config), config)
+    config = EnvConfig(
+        env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers
+    )
+    findings, measured = examine(resolve_env(config), config, flags.train_steps)
     fit, verdict = _verdict(findings)
     rows = [(one.level, one.topic, f"{one.text.rstrip('.')}. {one.advice}".strip()) for one in findings]
     text = table(("level", "check", "finding"), rows, wrapped=("finding",))

@@ -1,7 +1,8 @@
 """What ``rlstm check-env`` looks at, one function a check; each returns what it found.
 
 Levels: ``ok``; ``hint``, good to know; ``remark``, trainable but something deserves a look; ``unfit``, training would
-fail. Play is random, over the lanes that ``rlstm train`` would make.
+fail. Play is random, over the lanes that ``rlstm train`` would make; a short training shows what can be had without
+memory.
 """
 
 from __future__ import annotations
@@ -11,25 +12,24 @@ import copy
 import dataclasses
 import io
 import re
-import time
 import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
-from rlstm.errors import EnvironmentFailure, UnsupportedSpaceError
+from rlstm.cli.env_learning import REFERENCES, references, train_without_memory
+from rlstm.cli.env_play import Play, first_difference, outside, play_on, reset
+from rlstm.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
 from rlstm.lane_env import supports_new_task
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyConfig, RecurrentPolicy
-from rlstm.seeding import generator, integer_seeds
-from rlstm.trees import tree_leaves
-from rlstm.vector_envs import EnvConfig, EnvStep, LaneEnvs, make
+from rlstm.seeding import integer_seeds
+from rlstm.vector_envs import EnvConfig, LaneEnvs, make, make_single
 
 __all__ = ["Finding", "Level", "examine"]
 
@@ -38,6 +38,10 @@ Measured = dict[str, Any]
 
 _PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # A lane; whichever comes first.
 _REPEATED_STEPS = 100
+_MEASURED = (
+    *("vectorization", "steps_per_second", "mean_episode_length", "max_episode_length", "exact_resume", "trials"),
+    *("random_return", "memoryless_estimate", *REFERENCES),
+)
 _MEND = "Mend what check_env of Gymnasium complains about."
 _SLOW_STEP_SECONDS = 1e-3  # From here on, workers pay for the talk with them.
 
@@ -53,40 +57,29 @@ class Finding:
     """What to do about it."""
 
 
-@dataclass
-class _Play:
-    """What random play has seen."""
-
-    lengths: list[int] = dataclasses.field(default_factory=list)
-    truncations: int = 0
-    successes_known: bool = False
-    steps: int = 0
-    seconds: float = 0.0
-    trace: list[EnvStep] = dataclasses.field(default_factory=list)  # Where it is recorded.
-
-
-def examine(spec: EnvSpec, config: EnvConfig) -> tuple[list[Finding], Measured]:
+def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[list[Finding], Measured]:
     """Check an env.
 
     Args:
-        spec: The env.
+        spec: The env with its wrappers.
         config: Its arguments and lanes.
+        train_steps: Environment steps of the short training without memory; 0 leaves it out.
 
     Returns:
         The findings in the order in which they were made, and what was measured, for programs.
     """
-    measured: Measured = dict.fromkeys(
-        ("vectorization", "steps_per_second", "mean_episode_length", "max_episode_length", "exact_resume", "trials")
-    )
+    measured: Measured = dict.fromkeys(_MEASURED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # What matters of them, the first check collects.
         try:
-            env = gym.make(spec, disable_env_checker=True, **config.env_kwargs)
+            env = make_single(spec, config, disable_env_checker=True)
         except Exception as error:
             return [_unfit("making", f"It can't be made: {_say(error)}")], measured
         with contextlib.closing(env):
             findings = [_gymnasium(env), _dtypes(env)]
             measured["trials"] = supports_new_task(env)
+            if not config.env_wrappers:  # Of what they leave of the task, nobody has said what is best.
+                measured |= references(env.unwrapped)
         findings.append(_trials(measured["trials"]))
         try:
             envs = make(spec, config, MemoryConfig())
@@ -97,6 +90,8 @@ def examine(spec: EnvSpec, config: EnvConfig) -> tuple[list[Finding], Measured]:
             text = f"auto takes {envs.kind}: {envs.description}"
             findings.append(Finding("lanes", "ok" if envs.kind == "native" else "hint", text))
             findings += _in_lanes(spec, config, envs, measured)
+        if train_steps and all(one.level != "unfit" for one in findings):
+            findings.append(_without_memory(spec, config, train_steps, measured))
     return findings, measured
 
 
@@ -110,9 +105,11 @@ def _in_lanes(spec: EnvSpec, config: EnvConfig, envs: LaneEnvs, measured: Measur
         return [_unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
     findings = [Finding("spaces", "ok", f"observations {envs.observation_space}; actions {envs.action_space}")]
     try:
-        play = _play(envs, policy, _reset(envs), _PLAY_STEPS)
+        play = play_on(envs, policy, reset(envs), _PLAY_STEPS, seconds=_PLAY_SECONDS)
+        measured["random_return"] = float(np.mean(play.returns)) if play.returns else None
         findings += [_episodes(play, spec, measured), _speed(play, envs, measured)]
-        findings += [_determinism(spec, config, policy), _resume(envs, policy, measured)]
+        findings += _repeated(spec, config, envs.kind, policy)
+        findings.append(_resume(envs, policy, measured))
     except EnvironmentFailure as error:
         findings.append(_unfit("play", f"It breaks under random play: {error}"))
     return findings
@@ -171,36 +168,7 @@ def _trials(supported: bool) -> Finding:
     return Finding("trials", "hint", "not supported: metadata['supports_new_task'] is not declared")
 
 
-def _reset(envs: LaneEnvs) -> EnvStep:
-    return envs.reset(integer_seeds(0, "check", envs.num_envs))
-
-
-def _play(envs: LaneEnvs, policy: RecurrentPolicy, outcome: EnvStep, steps: int, *, record: bool = False) -> _Play:
-    """Play on at random after ``outcome``, the same actions each time; the time is that of the env alone."""
-    play, began = _Play(), time.perf_counter()
-    source = generator(0, "check")
-    lengths = np.zeros(envs.num_envs, dtype=np.int64)
-    parameters = torch.zeros(envs.num_envs, policy.distribution.num_parameters)
-    while play.steps < steps and time.perf_counter() - began < _PLAY_SECONDS:
-        masks = None if outcome.action_masks is None else torch.from_numpy(outcome.action_masks)
-        with torch.inference_mode():
-            actions = policy.distribution.sample(parameters, masks, source)[0]
-        to_env = policy.distribution.to_env(actions)
-        before = time.perf_counter()
-        outcome = envs.step(to_env)
-        play.seconds += time.perf_counter() - before
-        play.steps += 1
-        lengths += 1
-        play.lengths += lengths[outcome.finished].tolist()
-        lengths[outcome.finished] = 0
-        play.truncations += int(outcome.truncated.sum())
-        play.successes_known |= bool((~np.isnan(outcome.successes)).any())
-        if record:
-            play.trace.append(outcome)
-    return play
-
-
-def _episodes(play: _Play, spec: EnvSpec, measured: Measured) -> Finding:
+def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
     """Compare the lengths of episodes with how far gradients reach."""
     if not play.lengths:
         return Finding(
@@ -230,32 +198,30 @@ def _default_reach() -> int:
     return int(load_agent("ppo")[1]().num_steps)
 
 
-def _speed(play: _Play, envs: LaneEnvs, measured: Measured) -> Finding:
+def _speed(play: Play, envs: LaneEnvs, measured: Measured) -> Finding:
     rate = play.steps * envs.num_envs / play.seconds
     measured["steps_per_second"] = rate
     text = f"{rate:,.0f} steps/s with {envs.num_envs} lanes, the env alone"
     if envs.kind == "sync" and 1 / rate > _SLOW_STEP_SECONDS:
-        advice = f"A step takes {1000 / rate:.1f} ms: try --vectorization async."
-        return Finding("speed", "remark", text, advice)
+        return Finding("speed", "remark", text, f"A step takes {1000 / rate:.1f} ms: try --vectorization async.")
     return Finding("speed", "ok", text)
 
 
 def _resume(envs: LaneEnvs, policy: RecurrentPolicy, measured: Measured) -> Finding:
     """Take the state, play on, go back, and play the same again."""
     measured["exact_resume"] = False
-    start = _play(envs, policy, _reset(envs), _REPEATED_STEPS, record=True).trace[-1]
+    start = play_on(envs, policy, reset(envs), _REPEATED_STEPS, seconds=_PLAY_SECONDS, record=True).trace[-1]
     try:
         state = copy.deepcopy(envs.get_state())  # A checkpoint holds a copy too.
         if state is None:
-            text = "not exact: without get_state and set_state a resumed run begins new episodes"
-            return Finding("resume", "hint", text)
-        first = _play(envs, policy, start, _REPEATED_STEPS, record=True)
+            return Finding("resume", "hint", "not exact: without get_state and set_state a resume begins new episodes")
+        first = play_on(envs, policy, start, _REPEATED_STEPS, seconds=_PLAY_SECONDS, record=True)
         envs.set_state(state, integer_seeds(1, "check", envs.num_envs))
-        second = _play(envs, policy, start, _REPEATED_STEPS, record=True)
+        second = play_on(envs, policy, start, _REPEATED_STEPS, seconds=_PLAY_SECONDS, record=True)
     except Exception as error:
-        text = f"get_state and set_state fail: {_say(error)}"
-        return Finding("resume", "remark", text, "Don't rely on 'rlstm resume' with this env.")
-    step = _first_difference(first, second)
+        advice = "Don't rely on 'rlstm resume' with this env."
+        return Finding("resume", "remark", f"get_state and set_state fail: {_say(error)}", advice)
+    step = first_difference(first, second)
     if step is not None:
         text = f"not exact: after set_state, step {step} comes out differently"
         return Finding("resume", "remark", text, "Let get_state return all that the env's future depends on.")
@@ -263,26 +229,59 @@ def _resume(envs: LaneEnvs, policy: RecurrentPolicy, measured: Measured) -> Find
     return Finding("resume", "ok", "exact: get_state and set_state bring the env back to where it was")
 
 
-def _determinism(spec: EnvSpec, config: EnvConfig, policy: RecurrentPolicy) -> Finding:
-    """Play twice from the same seeds with the same actions."""
-    plays = []
-    for _ in range(2):
-        with contextlib.closing(make(spec, config, MemoryConfig(), num_envs=2)) as envs:
-            plays.append(_play(envs, policy, _reset(envs), _REPEATED_STEPS, record=True))
-    step = _first_difference(*plays)
+def _repeated(spec: EnvSpec, config: EnvConfig, kind: str, policy: RecurrentPolicy) -> list[Finding]:
+    """Play twice from the same seeds with the same actions, and once more over single envs if there is another form."""
+    one, two = (_recorded(spec, config, policy) for _ in range(2))
+    return [_bounds(one, policy), _determinism(one, two), _autoreset(one, spec, config, kind, policy)]
+
+
+def _recorded(spec: EnvSpec, config: EnvConfig, policy: RecurrentPolicy) -> Play:
+    with contextlib.closing(make(spec, config, MemoryConfig(), num_envs=2)) as envs:
+        return play_on(envs, policy, reset(envs), _REPEATED_STEPS, seconds=_PLAY_SECONDS, record=True)
+
+
+def _bounds(play: Play, policy: RecurrentPolicy) -> Finding:
+    """Compare observations, the last ones of episodes too, with the bounds of their space."""
+    seen = [tree for step in play.trace for tree in (step.observations, step.final_observations)]
+    wrong = list(dict.fromkeys(one for tree in seen for one in outside(policy.observation_space, tree)))
+    if wrong:
+        text = f"{wrong[0]}{f', and {len(wrong) - 1} more like it' if wrong[1:] else ''}"
+        return Finding("bounds", "remark", text, "Widen the observation space to all that the env can return.")
+    return Finding("bounds", "ok", f"the observations of {play.steps} steps lie in their space")
+
+
+def _determinism(one: Play, two: Play) -> Finding:
+    step = first_difference(one, two)
     if step is not None:
         text = f"the same seed and actions give something else at step {step}: runs can't be repeated"
         return Finding("determinism", "remark", text, "Draw random numbers from self.np_random only.")
-    return Finding("determinism", "ok", f"{plays[0].steps} steps come out the same under the same seed and actions")
+    return Finding("determinism", "ok", f"{one.steps} steps come out the same under the same seed and actions")
 
 
-def _first_difference(one: _Play, other: _Play) -> int | None:
-    """Return the first step, counted from 1, at which two recorded plays differ."""
-    for step, (left, right) in enumerate(zip(one.trace, other.trace, strict=False), start=1):
-        pairs = zip(tree_leaves(tuple(left[:4])), tree_leaves(tuple(right[:4])), strict=True)
-        if not all(np.array_equal(*pair) for pair in pairs):
-            return step
-    return None
+def _autoreset(play: Play, spec: EnvSpec, config: EnvConfig, kind: str, policy: RecurrentPolicy) -> Finding:
+    """Say who resets finished lanes, and compare a batched form with single envs that Gymnasium resets."""
+    ends = f"{len(play.lengths)} episodes ended within {play.steps} steps of 2 lanes"
+    if kind != "native":
+        return Finding("autoreset", "ok", f"by Gymnasium, in the step in which an episode ends; {ends}")
+    single = _recorded(spec, dataclasses.replace(config, vectorization="sync"), policy)
+    step = first_difference(play, single)
+    if step is not None:
+        text = f"by the batched form, which differs from single envs, first at step {step}; {ends}"
+        advice = (
+            "If the two draw their random numbers alike, one of them is wrong: --vectorization sync takes single envs."
+        )
+        return Finding("autoreset", "hint", text, advice)
+    return Finding("autoreset", "ok", f"by the batched form, which lives through the same as single envs; {ends}")
+
+
+def _without_memory(spec: EnvSpec, config: EnvConfig, steps: int, measured: Measured) -> Finding:
+    """Train without memory for a moment, and put the return beside what else is known."""
+    try:
+        run = train_without_memory(spec, config, steps)
+    except (EnvironmentFailure, NonFiniteError, ValueError) as error:
+        return _unfit("learning", f"A short training fails: {error}")
+    measured["memoryless_estimate"] = run.mean_return
+    return Finding("learning", "hint" if run.mean_return is None else "ok", run.beside(measured))
 
 
 def _unfit(topic: str, text: str, advice: str = "") -> Finding:

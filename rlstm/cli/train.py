@@ -113,6 +113,8 @@ def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any],
     over = {"env": settings["env"]}
     if is_given(words, "--env-kwargs"):
         over["env_kwargs"] = settings["env_kwargs"]
+    if is_given(words, "--env-wrappers"):
+        over["env_wrappers"] = settings["env_wrappers"]
     # The flags' dict of env arguments is layered on what is below it; all other flags are whole values.
     below = layer({**settings, "env": draft.env.env, "env_kwargs": draft.env.env_kwargs}, over)
     return config_from_layers(agent, None, below), flags.command

@@ -20,9 +20,7 @@ from rlstm.vector_envs import EnvConfig, make, resolve_spec
 SCRIPTS = ("..E..C..", "C.......", ".......E", "ECECECEC", "...B...C", "........")
 SHORT = {"rlstm/TMaze-v0": {"corridor_length": 3, "noise": True}}  # Others get a time limit.
 FIRST_OF_EACH_TASK = {row.task: row.id for row in reversed(ENVS.values())}.values()
-EVERY_ENV = [
-    pytest.param(env_id, marks=[] if env_id in FIRST_OF_EACH_TASK else [pytest.mark.slow]) for env_id in ENVS
-]
+EVERY_ENV = [pytest.param(env_id, marks=[] if env_id in FIRST_OF_EACH_TASK else [pytest.mark.slow]) for env_id in ENVS]
 MEMORIES = {
     "episode": MemoryConfig(),
     "trial": MemoryConfig("trial", episodes_per_trial=2, insist_on_trials=True),

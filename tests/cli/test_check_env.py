@@ -1,37 +1,73 @@
 """``rlstm check-env`` tells what is fit, what deserves a look, and what can't be trained."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlstm.cli import env_checks
+from rlstm.cli import env_checks, env_learning
+from rlstm.cli.tables import WIDTH
+from rlstm.errors import NonFiniteError
+
+# Faults that only show in the checks.
+FAULTS = """
+import numpy as np
+
+class More(gym.Env):
+    def __init_subclass__(cls):
+        make, step = cls.__init__, cls.step
+
+        def new_make(self, fault="", length=10):
+            make(self, fault, length)
+            if fault == "words":
+                self.observation_space = gym.spaces.Text(4)
+
+        def new_step(self, action):
+            observation, *rest = step(self, action)
+            return observation + (1 if self.fault == "bounds" and self.t == 3 else 0), *rest
+
+        cls.__init__, cls.step = new_make, new_step
+"""
 
 
 @pytest.fixture(autouse=True)
 def _short_play(monkeypatch: pytest.MonkeyPatch, my_env: None) -> None:
     monkeypatch.setattr(env_checks, "_PLAY_STEPS", 300)
+    source = Path("my_env.py").read_text(encoding="utf-8").replace("import numpy as np", FAULTS)
+    Path("my_env.py").write_text(source.replace("MyEnv(gym.Env)", "MyEnv(More)"), encoding="utf-8")
 
 
 def levels(answer: dict[str, Any]) -> dict[str, str]:
     return {one["check"]: one["level"] for one in answer["checks"]}
 
 
+def finding(answer: dict[str, Any], check: str) -> str:
+    (found,) = [one["finding"] for one in answer["checks"] if one["check"] == check]
+    return found
+
+
 def test_our_envs_are_fit(rlstm) -> None:
-    result = rlstm("check-env rlstm/TMaze-v0 --env-kwargs corridor_length=3 --json")
+    result = rlstm("check-env rlstm/TMaze-v0 --env-kwargs corridor_length=3 --train-steps 2048 --json")
     answer = result.json
     assert (result.code, answer["fit"], answer["verdict"]) == (0, True, "fit")
     assert set(levels(answer).values()) == {"ok"}
     assert (answer["vectorization"], answer["exact_resume"], answer["trials"]) == ("native", True, True)
     assert answer["max_episode_length"] <= 40
     assert answer["steps_per_second"] > 1000
+    assert (answer["memoryless_return"], answer["optimal_return"]) == (1.95, 4.0)
+    assert -4 < answer["random_return"] < 1.95
+    assert -4 < answer["memoryless_estimate"] < 4
+    for told in ("in 2,048 steps", "random play: ", "best without memory: 1.95", "best of all: 4"):
+        assert told in finding(answer, "learning")
+    assert "the same as single envs" in finding(answer, "autoreset")
 
 
 def test_the_report_ends_with_a_verdict_and_fits_the_width(rlstm) -> None:
-    result = rlstm("check-env CartPole-v1")
+    result = rlstm("check-env CartPole-v1 --train-steps 0")
     assert result.code == 0
     lines = result.out.splitlines()
     assert lines[-1] == "CartPole-v1: fit"
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= WIDTH
     assert "NEXT_STEP" in result.out
     assert "WARN" not in result.err
 
@@ -42,10 +78,11 @@ def test_the_report_ends_with_a_verdict_and_fits_the_width(rlstm) -> None:
         ("chance", "determinism", "self.np_random"),
         ("float64", "dtypes", "in the type of their space"),
         ("endless", "episodes", "max_episode_steps"),
+        ("bounds", "bounds", "Widen the observation space"),
     ],
 )
 def test_what_deserves_a_look_is_a_remark(rlstm, fault: str, check: str, told: str) -> None:
-    result = rlstm(f"check-env my_env:My-v0 --env-kwargs fault={fault} --json")
+    result = rlstm(f"check-env my_env:My-v0 --env-kwargs fault={fault} --train-steps 0 --json")
     answer = result.json
     assert (result.code, answer["fit"]) == (0, True)
     assert answer["verdict"].startswith("fit with remarks: ")
@@ -57,7 +94,7 @@ def test_what_deserves_a_look_is_a_remark(rlstm, fault: str, check: str, told: s
     ("fault", "told"), [("raise", "OSError: the simulator has gone"), ("nan", "not finite"), ("inf", "not finite")]
 )
 def test_an_env_that_breaks_is_not_fit(rlstm, fault: str, told: str) -> None:
-    result = rlstm(f"check-env my_env:My-v0 --env-kwargs fault={fault} --json")
+    result = rlstm(f"check-env my_env:My-v0 --env-kwargs fault={fault} --train-steps 0 --json")
     assert (result.code, result.json["fit"]) == (1, False)
     assert result.json["verdict"].startswith("not fit: ")
     assert told in result.json["verdict"]
@@ -69,16 +106,77 @@ def test_an_env_that_cannot_be_made_is_not_fit(rlstm) -> None:
     assert result.out.splitlines()[-1].startswith("rlstm/TMaze-v0: not fit: It can't be made: ValueError")
 
 
-@pytest.mark.filterwarnings("ignore")  # Of the package.
 def test_an_unsupported_space_is_named_with_what_is_supported(rlstm) -> None:
-    pytest.importorskip("minigrid")
-    result = rlstm("check-env MiniGrid-MemoryS7-v0 --env-import minigrid --json")
+    result = rlstm("check-env my_env:My-v0 --env-kwargs fault=words --json")
     assert result.code == 1
-    assert "mission is not supported. Supported: Box" in result.json["verdict"]
+    assert "Text" in result.json["verdict"]
+    assert "is not supported. Supported: Box" in result.json["verdict"]
+
+
+@pytest.mark.filterwarnings("ignore")  # Of the package.
+def test_text_beside_other_observations_is_left_out(rlstm) -> None:
+    pytest.importorskip("minigrid", reason="minigrid is not installed")
+    result = rlstm("check-env MiniGrid-MemoryS7-v0 --env-import minigrid --train-steps 0 --json")
+    assert result.code == 0
+    assert "the text in 'mission' is left out" in finding(result.json, "lanes")
 
 
 @pytest.mark.filterwarnings("ignore")  # Of the package.
 def test_a_state_that_cannot_be_taken_back_is_no_exact_resume(rlstm) -> None:
     pytest.importorskip("popgym")
-    result = rlstm("check-env popgym-RepeatPreviousEasy-v0 --env-import popgym --json")
+    result = rlstm("check-env popgym-RepeatPreviousEasy-v0 --env-import popgym --train-steps 0 --json")
     assert (result.code, result.json["exact_resume"]) == (0, False)
+
+
+def test_wrappers_are_checked_with_the_env(rlstm) -> None:
+    words = "--env-kwargs corridor_length=3 --env-wrappers flicker=0.5 delay=1 --train-steps 0 --json"
+    result = rlstm(f"check-env rlstm/TMaze-v0+mask=0 {words}")
+    answer = result.json
+    assert (result.code, answer["vectorization"], answer["exact_resume"]) == (0, "native", True)
+    assert "observations Box(0.0, 1.0, (1,), float32)" in finding(answer, "spaces")
+    assert "the same as single envs" in finding(answer, "autoreset")
+    # Nobody has said what is best without seeing all of it.
+    assert (answer["memoryless_return"], answer["optimal_return"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("rlstm/TMaze-v0+flikker", "Unknown wrapper 'flikker'. Did you mean 'flicker'?"),
+        ("rlstm/TMaze-v0 --env-wrappers flicker=7", "flicker needs a number in [0, 1]"),
+        ("rlstm/TMaze-v0 --train-steps -1", "--train-steps is -1"),
+    ],
+)
+def test_wrong_usage(rlstm, words: str, told: str) -> None:
+    result = rlstm(f"check-env {words}")
+    assert result.code == 2
+    assert told in result.err
+
+
+def test_a_wrapper_that_does_not_fit_makes_it_unfit(rlstm) -> None:
+    result = rlstm("check-env CartPole-v1+markovian")
+    assert result.code == 1
+    assert "hidden_state" in result.out.replace("\n", " ")
+
+
+def test_a_training_that_fails_makes_it_unfit(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise NonFiniteError("the loss is not finite")
+
+    monkeypatch.setattr(env_checks, "train_without_memory", fail)
+    result = rlstm("check-env my_env:My-v0 --json")
+    assert result.code == 1
+    assert "A short training fails: the loss is not finite" in result.json["verdict"]
+
+
+def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlstm.api import resolve_env
+    from rlstm.vector_envs import EnvConfig
+
+    config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 2})
+    run = env_learning.train_without_memory(resolve_env(config), config, 10)
+    assert run.steps == 2048  # A whole rollout.
+    monkeypatch.setattr(env_learning, "_SECONDS", 0.0)
+    run = env_learning.train_without_memory(resolve_env(config), config, 10**9)
+    assert run == (0, None)
+    assert run.beside({}).startswith("trains, but no episode ended")

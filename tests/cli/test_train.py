@@ -100,10 +100,11 @@ def test_envs_of_popgym_train(train) -> None:
     assert result.code == 0
 
 
-@pytest.mark.filterwarnings("ignore")  # Of the package.
-def test_an_unsupported_part_of_the_observation_is_named(train) -> None:
-    pytest.importorskip("minigrid")
-    result = train("--env MiniGrid-MemoryS7-v0 --env-import minigrid")
+def test_an_unsupported_part_of_the_observation_is_named(train, my_env: None) -> None:
+    source = Path("my_env.py").read_text(encoding="utf-8")
+    unsupported = "gym.spaces.Dict(seen=gym.spaces.Discrete(2), heard=gym.spaces.Sequence(gym.spaces.Discrete(2)))"
+    source = source.replace("gym.spaces.Box(-1.0, 1.0, (2,), np.float32)", unsupported)
+    Path("my_env.py").write_text(source, encoding="utf-8")
+    result = train("--env my_env:My-v0")
     assert result.code == 2
-    assert "MissionSpace" in result.json["error"]
-    assert "mission is not supported. Supported: Box" in result.json["error"]
+    assert "heard is not supported. Supported: Box" in result.json["error"]

@@ -1,0 +1,161 @@
+"""Wrappers from the command line: by id or flag, in config files and presets, evaluated, resumed and loaded."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import rlstm as package
+from rlstm.api import make_config, resolve_env
+from rlstm.cli.train import experiment
+from rlstm.config import ConfigError, layer
+from rlstm.envs.wrappers import WRAPPERS
+from rlstm.vector_envs import EnvConfig
+
+
+def env_of(words: str) -> tuple[str, tuple[str, ...], dict[str, object]]:
+    env = experiment("ppo", words.split())[0].env
+    return env.env, env.env_wrappers, env.env_kwargs
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--env CartPole-v1+mask=0,2+flicker=0.3",
+        "--env CartPole-v1 --env-wrappers mask=0,2 flicker=0.3",
+        "--env CartPole-v1+mask=0,2 --env-wrappers flicker=0.3",
+        "--env-wrappers flicker=0.3 --env=CartPole-v1+mask=0,2",
+    ],
+)
+def test_the_id_and_the_flag_say_the_same_and_the_id_is_innermost(words: str) -> None:
+    assert env_of(words) == ("CartPole-v1", ("mask=0,2", "flicker=0.3"), {})
+    names = [one.name for one in resolve_env(experiment("ppo", words.split())[0].env).additional_wrappers]
+    assert names == ["mask", "flicker"]
+
+
+def test_a_module_may_be_named_before_the_id() -> None:
+    assert env_of("--env my_env:My-v0+delay=2")[:2] == ("my_env:My-v0", ("delay=2",))
+
+
+def test_wrappers_keep_the_arguments_of_the_presets_env() -> None:
+    env, wrappers, kwargs = env_of("--preset tmaze --env rlstm/TMaze-v0+flicker=0.1")
+    assert (env, wrappers, kwargs["corridor_length"]) == ("rlstm/TMaze-v0", ("flicker=0.1",), 20)
+    env, wrappers, kwargs = env_of("--preset tmaze --env-wrappers delay=1")
+    assert (env, wrappers, kwargs["corridor_length"]) == ("rlstm/TMaze-v0", ("delay=1",), 20)
+
+
+@pytest.mark.parametrize("text", ['env = "CartPole-v1+mask=0"', 'env = "CartPole-v1"\nenv_wrappers = ["mask=0"]'])
+def test_a_config_file_may_name_them_too_and_flags_win(text: str) -> None:
+    Path("run.toml").write_text(text, encoding="utf-8")
+    assert env_of("--config run.toml")[1] == ("mask=0",)
+    assert env_of("--config run.toml --seed 3")[1] == ("mask=0",)
+    assert env_of("--config run.toml --env-wrappers delay=1")[1] == ("delay=1",)
+    assert env_of("--config run.toml --env CartPole-v1")[1] == ("mask=0",)
+    assert env_of("--config run.toml --env CartPole-v1+delay=1")[1] == ("delay=1",)
+    assert env_of("--config run.toml --env Acrobot-v1")[1] == ()
+    assert env_of("--config run.toml --env Acrobot-v1+delay=3")[1] == ("delay=3",)
+
+
+def test_a_file_that_names_no_env_keeps_its_wrappers() -> None:
+    Path("run.toml").write_text('env_wrappers = ["delay=1"]', encoding="utf-8")
+    assert env_of("--config run.toml --env CartPole-v1")[1] == ("delay=1",)
+
+
+def test_layers_and_configs_in_python_read_the_same_form() -> None:
+    merged = layer({"env": "A+x=1", "env_kwargs": {"k": 1}}, {"env": "A", "env_kwargs": {"l": 2}})
+    assert merged == {"env": "A", "env_wrappers": ("x=1",), "env_kwargs": {"k": 1, "l": 2}}
+    config = EnvConfig(env="A+x=1+y", env_wrappers=("z",))
+    assert (config.env, config.env_wrappers) == ("A", ("x=1", "y", "z"))
+    again = make_config("ppo", **make_config("ppo", env="A+x=1", env_wrappers=["z"]).settings())
+    assert again.env.env_wrappers == ("x=1", "z")
+    with pytest.raises(ConfigError, match="env_wrappers is 'mask'; it must be a list of str"):
+        make_config("ppo", env="A+x=1", env_wrappers="mask")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("flikker=1", "Unknown wrapper 'flikker'. Did you mean 'flicker'?"),
+        ("=1", "Unknown wrapper ''."),
+        ("flicker=1.5", "Wrapper 'flicker=1.5': flicker needs a number in [0, 1]"),
+        ("flicker=", "Wrapper 'flicker=': flicker needs a number in [0, 1]"),
+        ("flicker=nan", "flicker needs a number in [0, 1]"),
+        ("sticky=-0.1", "sticky needs a number in [0, 1]"),
+        ("noise", "noise needs a number >= 0"),
+        ("noise=inf", "noise needs a number >= 0"),
+        ("delay=0", "delay needs a whole number of steps >= 1"),
+        ("delay=1.5", "delay needs a whole number of steps >= 1"),
+        ("mask", "mask needs different indices"),
+        ("mask=0,,1", "mask needs different indices"),
+        ("mask=1,1", "mask needs different indices"),
+        ("mask=-1", "mask needs different indices"),
+        ("previous=1", "previous takes no value"),
+        ("markovian=", "markovian takes no value"),
+    ],
+)
+@pytest.mark.parametrize("form", ["rlstm/TMaze-v0 --env-wrappers {}", "rlstm/TMaze-v0+{}"])
+def test_wrong_wrappers_are_wrong_usage(rlstm, form: str, words: str, told: str) -> None:
+    result = rlstm(f"train ppo --env {form.format(words)}")
+    assert (result.code, result.out) == (2, "")
+    assert told in result.err
+    assert not Path("runs").exists()
+
+
+def test_an_index_that_the_env_lacks_is_named(train) -> None:
+    result = train("--env CartPole-v1+mask=0,7")
+    assert result.code == 1
+    assert "mask keeps [0, 7]; it must list one or more different indices from 0 to 3" in result.json["error"]
+
+
+def test_the_help_shows_every_wrapper(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for verb in ("train ppo", "check-env"):
+        text = " ".join(rlstm(f"{verb} --help").out.replace("│", " ").split())
+        assert all(row.usage in text for row in WRAPPERS.values())
+
+
+STACK = "sticky=0.3+noise=0.1+previous+delay=2+flicker=0.2"
+
+
+@pytest.mark.parametrize("env", [f"rlstm/TMaze-v0+{STACK}", "rlstm/TMaze-v0+markovian"])
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_a_run_resumed_under_wrappers_equals_one_that_never_stopped(rlstm, train, env: str, kind: str) -> None:
+    words = f"--env {env} --env-kwargs corridor_length=3 --vectorization {kind}"
+    assert train(f"{words} --run-dir whole --total-steps 1024").code == 0
+    assert train(f"{words} --run-dir halves --total-steps 512").code == 0
+    assert rlstm("resume halves --total-steps 1024 --ui none --json").code == 0
+    one, other = (load_file(f"{run}/checkpoints/step_1024/model.safetensors") for run in ("whole", "halves"))
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_wrapped_run_is_evaluated_and_loaded_with_its_wrappers(rlstm, train) -> None:
+    assert train("--env CartPole-v1+mask=0,2 --env-wrappers flicker=0.3 --run-dir run").code == 0
+    spec = json.loads(Path("run/env_spec.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in spec["additional_wrappers"]] == ["mask", "flicker"]
+    settings = json.loads(Path("run/config.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["env"], settings["env_wrappers"]) == ("CartPole-v1", ["mask=0,2", "flicker=0.3"])
+    result = rlstm("evaluate run --episodes 3 --json")
+    assert (result.code, result.json["episodes"]) == (0, 3)
+    agent = package.load("run")
+    assert agent.policy.observation_space.shape == (2,)
+    assert agent.act(np.zeros(2, dtype=np.float32)) in (0, 1)
+
+
+def test_python_takes_them_too() -> None:
+    result = package.train(
+        "random",
+        env="rlstm/TMaze-v0+delay=1",
+        env_wrappers=["flicker=0.5"],
+        total_steps=64,
+        num_envs=4,
+        num_steps=16,
+        eval_episodes=1,
+        ui="none",
+        num_threads=1,
+    )
+    spec = json.loads((Path(result.run_dir) / "env_spec.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in spec["additional_wrappers"]] == ["delay", "flicker"]

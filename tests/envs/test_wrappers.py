@@ -1,0 +1,617 @@
+"""Wrappers: tables worked out by hand, one life for single and vector envs, and exact state."""
+
+import copy
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rlstm.envs import wrappers as w
+from rlstm.envs.registration import ENVS
+from rlstm.envs.vector_wrappers import VectorDelay, VectorFlicker, VectorMaskBox
+from rlstm.errors import EnvironmentFailure
+from rlstm.memory import MemoryConfig
+from rlstm.trees import tree_leaves, tree_map
+from rlstm.vector_envs import EnvConfig, LaneEnvs, make, resolve_spec, with_wrappers
+
+STACKS = [
+    "mask=0",
+    "flicker=0.4",
+    "noise=0.2",
+    "delay=1",
+    "delay=3",
+    "sticky=0.5",
+    "previous",
+    "markovian",
+    "flicker flicker",
+    "sticky previous noise=0.1 delay=2 flicker",
+    "delay=2 sticky markovian",
+]
+
+
+class Counting(gym.Env):
+    """Shows [step, 10 + step, episode]; pays the step; the episode ends after ``length`` steps."""
+
+    observation_space = spaces.Box(0, 100, (3,), np.float32)
+
+    def __init__(self, length=4, action_space=None):
+        self.length, self.episode, self.actions = length, -1, []
+        self.action_space = action_space or spaces.Discrete(3, start=5)
+
+    def _observe(self):
+        return np.array([self.t, 10 + self.t, self.episode], dtype=np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.episode = 0, self.episode + 1
+        return self._observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        self.actions.append(np.asarray(action).tolist())
+        return self._observe(), float(self.t), self.t == self.length, False, {}
+
+
+class Composed(gym.Env):
+    """A dict of images, vectors, choices and text, with a mask; a new draw at every step."""
+
+    observation_space = spaces.Dict(
+        {
+            "image": spaces.Box(3, 200, (2, 2, 3), np.uint8),
+            "pair": spaces.Tuple((spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(5, start=2))),
+            "many": spaces.MultiDiscrete([3, 4], start=[1, 0]),
+            "text": spaces.Text(9),
+            "action_mask": spaces.MultiBinary(2),
+        }
+    )
+    action_space = spaces.Discrete(2)
+
+    def _observe(self):
+        draw = {name: space.sample() for name, space in self.observation_space.spaces.items()}
+        given = {"action_mask": np.ones(2, dtype=np.int8), "text": f"step{self.t}"}
+        return draw | {name: value for name, value in given.items() if name in draw}
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            super().reset(seed=seed)
+            self.observation_space = copy.deepcopy(type(self).observation_space)
+            self.observation_space.seed(seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._observe(), 0.5 * self.t, self.t == 5, False, {}
+
+
+def same_step(*functions):
+    return SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def lanes(env_id, words, kind="auto", memory=None, num_envs=3, **env_kwargs):
+    config = EnvConfig(
+        env=env_id,
+        env_kwargs=env_kwargs,
+        env_wrappers=tuple(words.split()),
+        num_envs=num_envs,
+        vectorization=kind,
+    )
+    spec = with_wrappers(resolve_spec(config), config.env_wrappers, w.WRAPPERS)
+    return make(spec, config, memory or MemoryConfig())
+
+
+def random_actions(envs, num_steps, seed=0):
+    envs.action_space.seed(seed)
+    return [np.array([envs.action_space.sample() for _ in range(envs.num_envs)]) for _ in range(num_steps)]
+
+
+def life(envs, num_steps=60, seeds=(3, 4, 5)):
+    steps = [envs.reset(list(seeds))]
+    return steps + [envs.step(actions) for actions in random_actions(envs, num_steps)]
+
+
+def assert_same(left, right):
+    for index, (one, other) in enumerate(zip(left, right, strict=True)):
+        for name, a, b in zip(one._fields, one, other, strict=True):
+            for left_leaf, right_leaf in zip(tree_leaves(a), tree_leaves(b), strict=True):
+                np.testing.assert_array_equal(left_leaf, right_leaf, err_msg=f"{name} of step {index}")
+
+
+def column(env, num_steps, action=5):
+    """The first entries of the observations over episodes that are reset at their end."""
+    seen = [env.reset(seed=0)[0]]
+    for _ in range(num_steps):
+        observation, _, terminated, _, _ = env.step(action)
+        seen.append(observation)
+        if terminated:
+            seen.append(env.reset()[0])
+    return seen
+
+
+# What each does, by hand.
+
+
+def test_a_mask_keeps_the_named_entries_in_their_order_with_their_bounds():
+    env = w.MaskBox(gym.make("CartPole-v1"), keep=[2, 0])
+    full, seen = gym.make("CartPole-v1").reset(seed=1)[0], env.reset(seed=1)[0]
+    assert seen.tolist() == [full[2], full[0]]
+    assert env.observation_space.high.tolist() == gym.make("CartPole-v1").observation_space.high[[2, 0]].tolist()
+    assert env.observation_space.contains(env.step(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (1, [0, 0, 1, 2, 3, 0, 0, 1, 2, 3]),
+        (2, [0, 0, 0, 1, 2, 0, 0, 0, 1, 2]),
+        (3, [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]),
+        (9, [0] * 10),
+    ],
+)
+def test_a_delay_shows_the_observation_of_so_many_steps_ago_and_the_first_of_the_same_episode_before(steps, expected):
+    seen = column(w.Delay(Counting(), steps=steps), 8)[:10]
+    assert [one[0] for one in seen] == expected
+    assert [one[2] for one in seen] == [0] * 5 + [1] * 5
+
+
+def test_flicker_blanks_the_whole_observation_as_often_as_it_says():
+    env = w.Flicker(Counting(length=10_000), probability=0.3)
+    seen = np.array(column(env, 4000))
+    blank = seen[:, 1] == 0
+    assert abs(blank.mean() - 0.3) < 0.03
+    assert (seen[blank] == 0).all()
+    assert (seen[~blank, 1] == 10 + np.arange(4001)[~blank]).all()
+    firsts = [env.reset()[0][1] == 0 for _ in range(1000)]
+    assert abs(np.mean(firsts) - 0.3) < 0.05
+
+
+def test_flicker_always_and_never():
+    assert (np.array(column(w.Flicker(Counting(), probability=1.0), 8)) == 0).all()
+    assert (np.array(column(w.Flicker(Counting(), probability=0.0), 8))[:, 1] >= 10).all()
+
+
+def test_noise_has_its_spread_is_fresh_for_every_number_and_stays_inside():
+    env = w.Noise(Counting(length=10_000), std=2.0)
+    noise = np.array(column(env, 3000)) - np.array(column(Counting(length=10_000), 3000))
+    inside = noise[10:80, :2].ravel()  # Away from the bounds 0 and 100.
+    assert abs(inside.std() - 2.0) < 0.4
+    assert abs(inside.mean()) < 0.5
+    assert abs(np.corrcoef(noise[10:80, 0], noise[10:80, 1])[0, 1]) < 0.4
+    seen = np.array(column(env, 3000))
+    assert (seen.min(), seen.max()) == (0, 100)
+    assert seen.dtype == np.float32
+
+
+def test_sticky_repeats_what_was_carried_out_but_never_into_a_new_episode():
+    env = Counting(length=3)
+    sticky = w.StickyAction(env, probability=1.0)
+    sticky.reset(seed=0)
+    for action in (6, 7, 5):
+        sticky.step(action)
+    sticky.reset()
+    for action in (7, 5, 5):
+        sticky.step(action)
+    assert env.actions == [6, 6, 6, 7, 7, 7]
+
+
+def test_sticky_repeats_as_often_as_it_says_and_the_repeated_action_too():
+    env = Counting(length=10_000, action_space=spaces.Discrete(5001))
+    sticky = w.StickyAction(env, probability=0.25)
+    sticky.reset(seed=0)
+    for action in range(5000):
+        sticky.step(action)
+    repeated = np.diff(env.actions) == 0
+    assert abs(repeated.mean() - 0.25) < 0.03
+    assert abs((repeated[1:] & repeated[:-1]).mean() - 0.0625) < 0.02
+    carried_out = np.array(env.actions)
+    own = carried_out == np.arange(5000)
+    assert (carried_out[1:][~own[1:]] == carried_out[:-1][~own[1:]]).all()
+
+
+def test_the_previous_action_and_reward_are_appended_and_zero_at_first():
+    seen = column(w.PreviousActionReward(Counting(length=2)), 3, action=6)
+    assert [one.tolist() for one in seen] == [
+        [0, 10, 0, 0, 0, 0, 0],
+        [1, 11, 0, 0, 1, 0, 1],
+        [2, 12, 0, 0, 1, 0, 2],
+        [0, 10, 1, 0, 0, 0, 0],
+        [1, 11, 1, 0, 1, 0, 1],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "flat"),
+    [
+        (spaces.Discrete(3), 2, [0, 0, 1]),
+        (spaces.MultiDiscrete([2, 3]), [1, 0], [0, 1, 1, 0, 0]),
+        (spaces.MultiDiscrete([2, 3], start=[1, 1]), [1, 3], [1, 0, 0, 0, 1]),
+        (spaces.Box(-2, 2, (2,), np.float32), [0.5, -1.5], [0.5, -1.5]),
+        (spaces.MultiBinary(3), [1, 0, 1], [1, 0, 1]),
+    ],
+)
+def test_every_kind_of_action_is_shown(space, action, flat):
+    env = w.PreviousActionReward(Counting(action_space=space))
+    env.reset(seed=0)
+    observation = env.step(np.array(action))[0]
+    assert observation[3:].tolist() == [*flat, 1.0]
+    assert env.observation_space.contains(observation)
+
+
+def test_previous_makes_a_dict_of_what_is_no_vector_and_joins_one_that_is_there():
+    env = w.PreviousActionReward(gym.make("FrozenLake-v1"))
+    observation = env.reset(seed=0)[0]
+    assert env.observation_space.contains(observation)
+    assert list(observation) == ["observation", "previous_action", "previous_reward"]
+    composed = w.PreviousActionReward(Composed())
+    observation = composed.reset(seed=0)[0]
+    assert composed.observation_space.contains(observation)
+    assert observation.keys() == {*Composed.observation_space.spaces, "previous_action", "previous_reward"}
+    with pytest.raises(ValueError, match=r"previous adds \['previous_action'"):
+        w.PreviousActionReward(composed)
+
+
+def test_the_markovian_view_is_the_hidden_state_also_at_the_end():
+    env = w.MarkovianView(gym.make("rlstm/TMaze-v0", corridor_length=2, max_steps=3))
+    task = env.unwrapped.task
+    seen = [env.reset(seed=0)[0]]
+    np.testing.assert_array_equal(seen[0], task.hidden_state()[0])
+    for _ in range(3):
+        seen.append(env.step(1)[0])
+        np.testing.assert_array_equal(seen[-1], task.hidden_state()[0])
+        assert env.observation_space.contains(seen[-1])
+    assert len({tuple(one) for one in seen}) == 4
+
+
+def test_the_order_of_wrappers_counts():
+    delayed = w.PreviousActionReward(w.Delay(Counting(), steps=1))
+    late = w.Delay(w.PreviousActionReward(Counting()), steps=1)
+    for env in (delayed, late):
+        env.reset(seed=0)
+        env.step(5)
+    assert delayed.step(6)[0].tolist() == [1, 11, 0, 0, 1, 0, 2]
+    assert late.step(6)[0].tolist() == [1, 11, 0, 1, 0, 0, 1]
+
+
+# Nested observations.
+
+
+@pytest.mark.parametrize("wrapper", [w.Flicker, w.Noise, w.Delay])
+def test_of_a_dict_all_numbers_are_changed_but_neither_text_nor_the_action_mask(wrapper):
+    arguments = {w.Flicker: {"probability": 1.0}, w.Noise: {"std": 30.0}, w.Delay: {"steps": 2}}[wrapper]
+    env, bare = wrapper(Composed(), **arguments), Composed()
+    bare.reset(seed=3)
+    env.reset(seed=3)
+    seen, full = env.step(0)[0], bare.step(0)[0]
+    assert env.observation_space.contains(seen)
+    assert seen["text"] == full["text"] == "step1"
+    assert seen["action_mask"].tolist() == [1, 1]
+    assert (seen["image"] != full["image"]).any()
+    assert (seen["pair"][0] != full["pair"][0]).all()
+    if wrapper is w.Flicker:  # What is nearest to zero.
+        assert (seen["image"] == 3).all()
+        assert (seen["pair"][0] == 0).all()
+        assert (seen["pair"][1], seen["many"].tolist()) == (2, [1, 0])
+
+
+@pytest.mark.parametrize(
+    "words", ["flicker=0.5", "noise=20", "delay=2", "previous", "noise=9 delay=1 flicker previous"]
+)
+def test_vector_wrappers_of_nested_observations_live_through_what_single_ones_do(words):
+    """Gymnasium's own vector env gives final observations one by one, ours as full arrays: both are read."""
+    rows = [(w.WRAPPERS[word.partition("=")[0]], word.partition("=")[2] or None) for word in words.split()]
+    creator = {row.entry_point: getattr(w, row.entry_point.partition(":")[2]) for row, _ in rows}
+
+    def wrapped(env, vector):
+        for row, text in rows:
+            wrapper = creator[row.entry_point]
+            wrapper = gym.envs.registration.load_env_creator(wrapper.vector_entry_point) if vector else wrapper
+            env = wrapper(env, **row.read(text))
+        return env
+
+    class Textless(Composed):
+        observation_space = spaces.Dict({k: v for k, v in Composed.observation_space.items() if k != "text"})
+
+    outside = wrapped(same_step(Textless, Textless), vector=True)
+    inside = same_step(*[lambda: wrapped(Textless(), vector=False)] * 2)
+    assert outside.single_observation_space == inside.single_observation_space
+    left, right = outside.reset(seed=[7, 8])[0], inside.reset(seed=[7, 8])[0]
+    for step in range(12):
+        tree_map(np.testing.assert_array_equal, left, right)
+        left, *_, infos = outside.step(np.array([step % 2, 1]))
+        right, *_, expected = inside.step(np.array([step % 2, 1]))
+        assert ("final_obs" in infos) == ("final_obs" in expected) == (step % 5 == 4)
+        if "final_obs" in infos:
+            for lane in range(2):
+                final = tree_map(lambda leaf, lane=lane: leaf[lane], infos["final_obs"])
+                tree_map(np.testing.assert_array_equal, final, expected["final_obs"][lane])
+
+
+# One life for all kinds of lanes.
+
+
+@pytest.mark.parametrize("words", STACKS)
+@pytest.mark.parametrize("env_id", ["rlstm/TMaze-v0", "rlstm/CartPoleNoVel-v0"])
+def test_native_and_sync_lanes_live_through_the_same(env_id, words):
+    kwargs = {"corridor_length": 2, "noise": True} if env_id == "rlstm/TMaze-v0" else {}
+    native, sync = (lanes(env_id, words, kind, **kwargs) for kind in ("native", "sync"))
+    assert native.kind == "native"
+    assert native.observation_space == sync.observation_space
+    left = life(native, 120)
+    assert sum(len(step.finished) for step in left) > 5
+    assert_same(left, life(sync, 120))
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_the_hidden_state_of_every_env_of_ours_can_be_seen_and_wrapped(env_id):
+    native, sync = (lanes(env_id, "sticky markovian noise=0.1", kind, num_envs=2) for kind in ("native", "sync"))
+    assert native.kind == "native"
+    assert_same(life(native, 40, (1, 2)), life(sync, 40, (1, 2)))
+
+
+def test_async_lanes_live_through_the_same():
+    words = "sticky previous noise=0.1 delay=2 flicker"
+    envs = [lanes("rlstm/TMaze-v0", words, kind, num_envs=2, corridor_length=2) for kind in ("native", "async")]
+    left, right = (life(one, seeds=(1, 2)) for one in envs)
+    assert_same(left, right)
+    envs[1].close()
+
+
+@pytest.mark.parametrize("words", ["delay=2 flicker", "previous markovian"])
+def test_trials_go_on_under_wrappers(words):
+    memory = MemoryConfig("trial", episodes_per_trial=2)
+    native, sync = (lanes("rlstm/TMaze-v0", words, kind, memory, corridor_length=2) for kind in ("native", "sync"))
+    left = life(native, 120)
+    assert_same(left, life(sync, 120))
+    starts, ends = (np.array([getattr(s, n) for s in left[1:]]) for n in ("trial_starts", "terminated"))
+    assert 0 < starts.sum() < ends.sum()
+
+
+def test_the_last_observations_are_those_that_the_wrapper_would_have_shown():
+    functions = [lambda: Counting(length=3)] * 2
+    env = VectorDelay(same_step(*functions), steps=2)
+    env.reset(seed=[0, 1])
+    for _ in range(3):
+        observations, *_, infos = env.step(np.array([5, 5]))
+    assert infos["final_obs"][:, 0].tolist() == [1, 1]
+    assert observations.tolist() == [[0, 10, 1], [0, 10, 1]]
+    assert [env.step(np.array([5, 5]))[0][:, 0].tolist() for _ in range(2)] == [[0, 0], [0, 0]]
+
+
+def test_lanes_that_end_apart_keep_apart():
+    functions = [lambda: Counting(length=2), lambda: Counting(length=3)]
+    env = VectorDelay(same_step(*functions), steps=1)
+    seen = [env.reset(seed=0)[0]] + [env.step(np.array([5, 5]))[0] for _ in range(6)]
+    assert [one[0, 0] for one in seen] == [0, 0, 0, 0, 0, 0, 0]
+    assert [one[1, 0] for one in seen] == [0, 0, 1, 0, 0, 1, 0]
+    assert [one[0, 2] for one in seen] == [0, 0, 1, 1, 2, 2, 3]
+
+
+def test_the_arrays_of_an_env_are_not_written_into():
+    class Keeping(SyncVectorEnv):
+        def step(self, actions):
+            self.given = super().step(actions)
+            self.kept = self.given[0].copy()
+            return self.given
+
+    inner = Keeping([lambda: Counting(length=2)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = VectorFlicker(VectorDelay(inner, steps=1), probability=1.0)
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.array([5, 5]))
+        assert (inner.given[0] == inner.kept).all()
+
+
+# Random streams.
+
+
+def blanks(env, seed, num_steps=64):
+    first = env.reset(seed=seed)[0]
+    return [bool((one == 0).all()) for one in (first, *(env.step(5)[0] for _ in range(num_steps)))]
+
+
+def test_a_seed_repeats_the_stream_another_gives_another_and_none_goes_on():
+    env = w.Flicker(Counting(length=10_000))
+    first = blanks(env, 1)
+    assert blanks(env, 1) == first
+    assert blanks(env, 2) != first
+    assert blanks(env, None) != blanks(env, None)
+    other = w.Flicker(Counting(length=10_000))
+    assert blanks(other, None) != blanks(w.Flicker(Counting(length=10_000)), None)
+    assert blanks(other, 1) == first
+
+
+def test_every_lane_has_a_stream_of_its_own():
+    functions = [lambda: Counting(length=10_000)] * 3
+    env = VectorFlicker(same_step(*functions))
+    for seed in (5, [5, 6, 7], [9, 1, None]):
+        env.reset(seed=seed)
+        seen = np.array([(env.step(np.full(3, 5))[0] == 0).all(axis=1) for _ in range(64)])
+        assert len({tuple(lane) for lane in seen.T}) == 3
+
+
+def test_no_two_wrappers_share_a_stream_nor_one_with_its_env():
+    """Else a flickering step would be told by the noise, or twice the same flicker be no more than one."""
+    inner = w.Flicker(gym.make("rlstm/TMaze-v0"))
+    outer = w.Flicker(w.Noise(w.Delay(inner, steps=1), std=1.0))
+    vector = lanes("rlstm/TMaze-v0", "flicker delay=1 noise=1 flicker", num_envs=1)
+    outer.reset(seed=4)
+    vector.reset([4])
+    shells, env = [], vector.envs
+    while hasattr(env, "change"):
+        shells.append(env.change.random.keys[0])
+        env = env.env
+    keys = [env.change.random.keys[0] for env in (outer, outer.env, outer.env.env, inner)]
+    assert shells == keys
+    assert len({*keys, inner.unwrapped.task.random.keys[0]}) == 5
+
+
+def test_wrappers_leave_the_env_its_own_stream():
+    bare = life(lanes("rlstm/TMaze-v0", "", corridor_length=2))
+    wrapped = life(lanes("rlstm/TMaze-v0", "noise=0.3 flicker=0.5 delay=2", corridor_length=2))
+    for one, other in zip(bare, wrapped, strict=True):
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+        np.testing.assert_array_equal(one.terminated, other.terminated)
+
+
+# Exact state.
+
+
+@pytest.mark.parametrize("words", STACKS)
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_lanes_go_on_from_their_state_bit_for_bit(kind, words):
+    envs, other = (lanes("rlstm/TMaze-v0", words, kind, corridor_length=2, noise=True) for _ in range(2))
+    life(envs, 25)
+    state = envs.get_state()
+    life(other, 7, seeds=(8, 9, 10))
+    other.set_state(state, [1, 2, 3])
+    actions = random_actions(envs, 60, seed=1)
+    expected = [envs.step(one) for one in actions]
+    assert_same(expected, [other.step(one) for one in actions])
+    other.set_state(state, [1, 2, 3])  # The state was not written into.
+    assert_same(expected, [other.step(one) for one in actions])
+
+
+def test_a_state_may_be_taken_over_before_any_reset():
+    env = w.Delay(w.StickyAction(gym.make("rlstm/TMaze-v0").unwrapped, probability=0.5), steps=2)
+    env.reset(seed=0)
+    env.step(1)
+    other = w.Delay(w.StickyAction(gym.make("rlstm/TMaze-v0").unwrapped, probability=0.5), steps=2)
+    for one, two in ((env, other), (env.env, other.env), (env.unwrapped, other.unwrapped)):
+        two.set_state(one.get_state())
+    for action in (1, 2, 3, 1, 0, 1):
+        np.testing.assert_array_equal(env.step(action)[0], other.step(action)[0])
+
+
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_a_state_of_other_wrappers_is_refused(kind):
+    envs, other = lanes("rlstm/TMaze-v0", "delay=2", kind), lanes("rlstm/TMaze-v0", "delay=3", kind)
+    envs.reset([1, 2, 3])
+    with pytest.raises(ValueError, match="The state's 'ring_0'"):
+        other.set_state(envs.get_state(), [1, 2, 3])
+    bare = lanes("rlstm/TMaze-v0", "", "native")
+    bare.reset([1, 2, 3])
+    if kind == "native":
+        with pytest.raises(ValueError, match="no place for that of a wrapper"):
+            other.set_state(bare.get_state(), [1, 2, 3])
+
+
+def test_where_the_env_has_no_state_there_is_none():
+    sync = lanes("CartPole-v1", "delay=2")
+    sync.reset([1, 2, 3])
+    assert sync.get_state() is None
+    inner = same_step(Counting)
+    stack = VectorDelay(VectorDelay(inner, steps=1), steps=1)
+    assert stack.get_state() is None
+    assert LaneEnvs(stack, "native", "").get_state() is None
+
+
+# Specs.
+
+
+def spec_of(words, env_id="rlstm/TMaze-v0"):
+    return with_wrappers(resolve_spec(EnvConfig(env=env_id)), tuple(words.split()), w.WRAPPERS)
+
+
+@pytest.mark.parametrize("words", STACKS)
+def test_a_spec_with_wrappers_is_written_and_read_and_makes_the_same(words):
+    spec = spec_of(words)
+    read = EnvSpec.from_json(json.dumps(json.loads(spec.to_json())))
+    assert read.additional_wrappers == spec.additional_wrappers
+    config = EnvConfig(env="rlstm/TMaze-v0", env_wrappers=tuple(words.split()), num_envs=3)
+    assert_same(life(make(spec, config, MemoryConfig())), life(make(read, config, MemoryConfig())))
+    assert gym.make(read).spec.to_json() == gym.make(spec).spec.to_json()
+
+
+def test_the_registered_spec_stays_as_it_is():
+    spec_of("flicker")
+    assert gym.spec("rlstm/TMaze-v0").additional_wrappers == ()
+
+
+def test_a_spec_without_the_wrappers_of_the_config_is_refused():
+    config = EnvConfig(env="rlstm/TMaze-v0", env_wrappers=("flicker",))
+    with pytest.raises(EnvironmentFailure, match=r"wrappers \[\], its config \['flicker'\]"):
+        make(resolve_spec(config), config, MemoryConfig())
+
+
+def test_a_wrapper_without_a_twin_takes_single_envs_and_the_user_is_told(monkeypatch):
+    monkeypatch.setitem(w.WRAPPERS, "mine", w.WrapperRow("gymnasium.wrappers:FlattenObservation", lambda _: {}, "", ""))
+    envs = lanes("rlstm/TMaze-v0", "flicker mine")
+    assert envs.kind == "sync"
+    assert "the wrapper 'mine' has no batched form" in envs.description
+    with pytest.raises(EnvironmentFailure, match="'mine' has no batched form"):
+        lanes("rlstm/TMaze-v0", "flicker mine", "native")
+
+
+def prewrapped(**kwargs):
+    return gym.wrappers.FlattenObservation(w.Delay(gym.make("CartPole-v1"), steps=1))
+
+
+@pytest.fixture
+def prewrapped_env():
+    gym.register("rlstm-test/Prewrapped-v0", prewrapped)
+    yield "rlstm-test/Prewrapped-v0"
+    gym.registry.pop("rlstm-test/Prewrapped-v0")
+
+
+@pytest.mark.parametrize("words", ["mask=0,2", "mask=0,2 flicker", "mask=0,2 flicker previous"])
+def test_an_entry_point_that_wraps_by_itself_gets_the_wrappers_too(prewrapped_env, words):
+    """gymnasium.make would skip as many of the spec's as the entry point has put on."""
+    envs = lanes(prewrapped_env, words)
+    assert envs.observation_space.shape == ((5,) if "previous" in words else (2,))
+
+
+@pytest.mark.filterwarnings("ignore:.*(different from the unwrapped version|A Box observation space):UserWarning")
+@pytest.mark.parametrize("name", ["Flicker", "Delay", "StickyAction", "PreviousActionReward"])
+def test_wrapped_envs_pass_gymnasiums_checker(name):
+    arguments = {"Delay": {"steps": 2}}.get(name, {})
+    check_env(getattr(w, name)(gym.make("rlstm/TMaze-v0").unwrapped, **arguments), skip_render_check=True)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("make_env", "told"),
+    [
+        (lambda: w.MaskBox(gym.make("CartPole-v1"), keep=[4]), r"\[4\]; it must list .* from 0 to 3"),
+        (lambda: w.MaskBox(gym.make("CartPole-v1"), keep=[]), "one or more different indices"),
+        (lambda: w.MaskBox(gym.make("CartPole-v1"), keep=[1, 1]), "one or more different indices"),
+        (lambda: w.MaskBox(gym.make("CartPole-v1"), keep=[-1]), "an index of mask must be an integer >= 0"),
+        (lambda: w.MaskBox(gym.make("FrozenLake-v1"), keep=[0]), r"entries of a vector, but .*Discrete\(16\)"),
+        (lambda: w.Flicker(Counting(), probability=1.5), r"flicker must be a number in \[0.0, 1.0\], but got 1.5"),
+        (lambda: w.StickyAction(Counting(), probability=-1), "sticky must be a number"),
+        (lambda: w.StickyAction(Composed()), "action mask forbids"),
+        (lambda: w.StickyAction(gym.make("Taxi-v4")).reset(seed=0), "action mask forbids"),
+        (lambda: w.Noise(Counting(), std=float("nan")), "noise must be a number"),
+        (lambda: w.Noise(gym.make("FrozenLake-v1"), std=1.0), "noise is added to a Box"),
+        (lambda: w.Delay(Counting(), steps=0), "delay must be an integer >= 1"),
+        (lambda: w.MarkovianView(gym.make("CartPole-v1")), "hidden_state.*CartPoleEnv doesn't have"),
+        (lambda: VectorMaskBox(SyncVectorEnv([Counting]), keep=[0]), "needs SAME_STEP"),
+        (lambda: VectorFlicker(same_step(Composed)), "have text"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_reason(make_env, told):
+    with pytest.raises(ValueError, match=told):
+        make_env()
+
+
+def test_a_space_that_nobody_can_change_is_named():
+    class Sequences(Counting):
+        observation_space = spaces.Sequence(spaces.Discrete(3))
+
+    with pytest.raises(ValueError, match=r"Sequence.* can't be changed"):
+        w.Delay(Sequences(), steps=1)
+
+
+def test_every_wrapper_of_the_table_names_a_twin_and_reads_its_usage():
+    for name, row in w.WRAPPERS.items():
+        wrapper = gym.envs.registration.load_env_creator(row.entry_point)
+        twin = gym.envs.registration.load_env_creator(wrapper.vector_entry_point)
+        assert twin.__name__ == f"Vector{wrapper.__name__}"
+        assert row.usage.partition("=")[0] == name
+        row.read(row.usage.partition("=")[2] or None)
