@@ -45,12 +45,14 @@ class EnvRow:
         task: "module:Task"; beside it stand `TaskEnv` and `TaskVectorEnv`.
         reward_threshold: The mean return from which on the task counts as solved; None where nobody has said so.
         arguments: Of the task, in place of its defaults; a user's own arguments win over them.
+        level: Easy, Medium or Hard, where the task comes at such levels.
     """
 
     id: str
     task: str
     reward_threshold: float | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    level: str = ""
 
     @property
     def entry_point(self) -> str:
@@ -85,7 +87,8 @@ class EnvRow:
 def _difficulties(name: str, task: str, **levels: Mapping[str, Any]) -> tuple[EnvRow, ...]:
     """One row for each level of a task, such as easy={...}: rlstm/NameEasy-v0."""
     return tuple(
-        EnvRow(f"rlstm/{name}{level.capitalize()}-v0", task, arguments=arguments) for level, arguments in levels.items()
+        EnvRow(f"rlstm/{name}{level}-v0", task, arguments=arguments, level=level)
+        for level, arguments in ((level.capitalize(), arguments) for level, arguments in levels.items())
     )
 
 

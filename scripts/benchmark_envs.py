@@ -73,8 +73,9 @@ def measure(env_id: str, seconds: float) -> dict[str, Any]:
     """One row of the table; a peer that doesn't exist stays empty."""
     row: dict[str, Any] = dict.fromkeys(HEADER, "")
     row["env"], row["rlstm steps/s"] = env_id, round(steps_per_second(make_native(env_id, NUM_ENVS), seconds))
-    popgym_id = f"popgym-{env_id.partition('/')[2]}"
-    if popgym_id in gym.registry:
+    # popgym writes MineSweeper and Cartpole.
+    popgym_id = next((one for one in gym.registry if one.lower() == f"popgym-{env_id.partition('/')[2]}".lower()), None)
+    if popgym_id is not None:
         row["popgym steps/s"] = round(steps_per_second(make_sync(popgym_id), seconds))
     if env_id in GYMNASIUM_TWINS:
         row["Gymnasium sync steps/s"] = round(steps_per_second(make_sync(GYMNASIUM_TWINS[env_id]), seconds))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import Json, parse
 from rlstm.cli.tables import number, table
 
+if TYPE_CHECKING:
+    from rlstm.envs.batched import ReturnReference
+
 __all__ = ["run"]
 
 _FOOT = """\
-Returns are those of an episode: the best of any policy without memory, and the best of all.
+Returns are those of an episode: the best of any policy without memory, and the best of all; ≤ where only a bound is
+known. Tasks at the level Easy come at Medium and Hard too.
 Any other Gymnasium env works too: --env CartPole-v1, or --env my_module:My-v0 from this folder.
 Try it with 'rlstm check-env ID'."""
 
@@ -30,19 +35,24 @@ def run(words: list[str]) -> Answer:
     parse(EnvsFlags, words, prog="rlstm envs", description="List the environments that come with this package.")
     from rlstm.envs import ENVS
 
-    descriptions = [row.describe() for row in ENVS.values()]
+    descriptions = {env_id: row.describe() for env_id, row in ENVS.items()}
+    shown = [descriptions[env_id] for env_id, row in ENVS.items() if row.level in ("", "Easy")]
     rows = [
         (
             one.id,
             one.memory,
             number(one.memory_length, "varies"),
-            number(one.memoryless_return.value),
-            number(one.optimal_return.value),
+            _value(one.memoryless_return),
+            _value(one.optimal_return),
             "yes" if one.supports_new_task else "no",
             one.source,
         )
-        for one in descriptions
+        for one in shown
     ]
     header = ("id", "what to remember", "steps", "memoryless", "optimal", "trials", "source")
     text = table(header, rows, wrapped=("what to remember", "source"))
-    return Answer(f"{text}\n\n{_FOOT}", {"envs": [dataclasses.asdict(one) for one in descriptions]})
+    return Answer(f"{text}\n\n{_FOOT}", {"envs": [dataclasses.asdict(one) for one in descriptions.values()]})
+
+
+def _value(reference: ReturnReference) -> str:
+    return f"≤ {number(reference.value)}" if reference.kind == "bound" else number(reference.value)

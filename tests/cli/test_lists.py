@@ -7,14 +7,27 @@ from rlstm.cli.tables import WIDTH, table
 from rlstm.envs import ENVS
 from rlstm.presets import PRESETS
 
+SHOWN_ENVS = {env_id: row for env_id, row in ENVS.items() if row.level in ("", "Easy")}
 
-@pytest.mark.parametrize(("verb", "names"), [("envs", ENVS), ("cells", CELLS), ("presets", PRESETS)])
+
+@pytest.mark.parametrize(("verb", "names"), [("envs", SHOWN_ENVS), ("cells", CELLS), ("presets", PRESETS)])
 def test_the_table_has_every_name_and_fits_the_width(rlstm, verb: str, names: dict) -> None:
     result = rlstm(verb)
     assert result.code == 0
     lines = result.out.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
+
+
+def test_a_level_that_is_not_shown_has_an_easy_one_that_is() -> None:
+    assert all(env_id.replace(row.level, "Easy") in SHOWN_ENVS for env_id, row in ENVS.items() if row.level)
+    assert {row.level for row in ENVS.values()} == {"", "Easy", "Medium", "Hard"}
+
+
+def test_bounds_are_marked(rlstm) -> None:
+    lines = rlstm("envs").out.splitlines()
+    (line,) = [line for line in lines if line.startswith("rlstm/MultiarmedBanditEasy-v0 ")]
+    assert "≤ 0.8182" in line
 
 
 def test_envs_are_described_by_their_references(rlstm) -> None:
