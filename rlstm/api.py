@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.checkpoints import check_meta, load_checkpoint
-from rlstm.config import ConfigError, ExperimentConfig, build_config, layer
+from rlstm.config import ConfigError, ExperimentConfig, build_config, layer, refusals_name_settings
 from rlstm.devices import choose_device, prepare_process
-from rlstm.errors import (
-    UnknownNameError,
-    UnsupportedSpaceError,
-    unknown_name,
-)
+from rlstm.errors import UnknownNameError, unknown_name
 from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
 from rlstm.loaded_agent import LoadedAgent
 from rlstm.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
@@ -192,19 +187,8 @@ def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -
     from rlstm.agents import load_agent
 
     spec = _resolve(config) if spec is None else spec
-    with _refusals_name_settings():
+    with refusals_name_settings():
         return Training(config, load_agent(config.agent)[0], spec), spec
-
-
-@contextmanager
-def _refusals_name_settings() -> Iterator[None]:
-    """Raise a part's refusal of its arguments as ConfigError: they came from settings."""
-    try:
-        yield
-    except (ConfigError, UnknownNameError, UnsupportedSpaceError):
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _written_spec(spec: EnvSpec) -> str:
@@ -238,7 +222,7 @@ def resolve_env(config: EnvConfig) -> EnvSpec:
     """
     from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.
 
-    with _refusals_name_settings():
+    with refusals_name_settings():
         return with_wrappers(resolve_spec(config), config.env_wrappers, WRAPPERS)
 
 
@@ -289,7 +273,7 @@ def _load_policy(
     loaded = load_checkpoint(directory, checkpoint)
     check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
     spec = read_spec(directory, config)
-    with _refusals_name_settings():
+    with refusals_name_settings():
         envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
         try:
             policy = make_policy(config, envs.observation_space, envs.action_space, device)
@@ -331,7 +315,7 @@ def evaluate_run(
     # The policy is built for the env as it is evaluated, so that weights of another shape are found out.
     config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
     prepare_process(config.run.num_threads)
-    with _refusals_name_settings():
+    with refusals_name_settings():
         device, _ = choose_device(config.run.device)
     policy, spec = _load_policy(directory, config, checkpoint, device)
     envs = evaluation_envs(spec, config.env, config.memory, episodes)

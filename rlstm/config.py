@@ -19,19 +19,28 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from rlstm.errors import unknown_name
+from rlstm.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.memory import InputsConfig, MemoryConfig
 
 if typing.TYPE_CHECKING:
     from rlstm.policies import PolicyConfig
     from rlstm.vector_envs import EnvConfig
 
-__all__ = ["ConfigError", "ExperimentConfig", "RunConfig", "build_config", "layer", "read_config_file"]
+__all__ = [
+    "ConfigError",
+    "ExperimentConfig",
+    "RunConfig",
+    "build_config",
+    "layer",
+    "read_config_file",
+    "refusals_name_settings",
+]
 
 AlgorithmT = TypeVar("AlgorithmT")
 _PREFIXED = ("memory", "inputs")
@@ -40,6 +49,17 @@ _FLAT = ("run", "env", "policy", "algorithm")
 
 class ConfigError(ValueError):
     """A setting that can't be used; the message names it, its value and what would be right."""
+
+
+@contextmanager
+def refusals_name_settings() -> Iterator[None]:
+    """Raise a part's refusal of its arguments as ConfigError: they came from settings."""
+    try:
+        yield
+    except (ConfigError, UnknownNameError, UnsupportedSpaceError):
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from rlstm.vector_envs import EnvConfig, LaneEnvs, make
 __all__ = ["EvaluationResult", "evaluate", "evaluation_envs"]
 
 _MAX_LANES = 64
+_MAX_LENGTH = 100_000  # Steps after which an episode counts as it stands: in some envs a policy can go on for ever.
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,14 @@ class _Player:
         view.advance(outcome, actions, crosses(self.policy.memory.lifetime, episode_ends, trial_ends))
         self.returns += outcome.rewards
         self.lengths += 1
-        for lane, success in zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True):
+        successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
+        done = np.flatnonzero(episode_ends | (self.lengths >= _MAX_LENGTH))
+        for lane in done.tolist():
+            success = successes.get(lane, float("nan"))
             self.episodes[lane].append((float(self.returns[lane]), int(self.lengths[lane]), success))
-        self.returns[outcome.finished] = 0.0
-        self.lengths[outcome.finished] = 0
-        self.played[outcome.finished] += 1
+        self.returns[done] = 0.0
+        self.lengths[done] = 0
+        self.played[done] += 1
 
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
         rows = [row for lane, quota in enumerate(quotas) for row in self.episodes[lane][:quota]]

@@ -74,6 +74,7 @@ class LoadedAgent:
             ValueError: If the observation is not of the observation space.
         """
         space = self.policy.observation_space
+        observation = _without_words(observation)
         if isinstance(observation, list) or not space.contains(observation):
             observation = _fitted(space, observation)
         step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], _plain(observation)), reward, action_mask)
@@ -88,6 +89,13 @@ class LoadedAgent:
         )
         action = self.policy.distribution.to_env(self._actions)[0]
         return action.item() if np.ndim(action) == 0 else action
+
+
+def _without_words(observation: Any) -> Any:
+    """Return an observation without the text in its dicts, which lanes leave out too (``text_leaves``)."""
+    if not isinstance(observation, dict):
+        return observation
+    return {key: _without_words(part) for key, part in observation.items() if not isinstance(part, str)}
 
 
 def _plain(observation: Any) -> Any:

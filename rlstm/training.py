@@ -313,7 +313,7 @@ def summary(training: Training, directory: RunDirectory) -> Mapping[str, str]:
     height = f" x {policy.num_layers}" if policy.num_layers > 1 else ""
     return {
         "agent": config.agent,
-        "env": config.env.env,
+        "env": "+".join((config.env.env, *config.env.env_wrappers)),
         "envs": training.envs.description,
         "cell": f"{policy.cell} {policy.hidden_size}{height}",
         "sequence": training.policy.actor.cell.sequence_path(training.device),

@@ -176,7 +176,7 @@ def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
             "remark",
             f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is erased "
             "there",
-            "Give the env an end, or register it with max_episode_steps.",
+            "Give the env an end: --env-kwargs max_episode_steps=1000, or register it with one.",
         )
     mean, longest = float(np.mean(play.lengths)), max(play.lengths)
     measured["mean_episode_length"], measured["max_episode_length"] = mean, longest

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_REFERENCES = ("memoryless_return", "optimal_return")
-
 
 @dataclass(frozen=True)
 class EvaluateFlags:
@@ -86,25 +84,22 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
     import gymnasium as gym
 
     from rlstm.api import read_config, read_spec
+    from rlstm.cli.env_learning import REFERENCES, references
     from rlstm.run_directory import RunDirectory
 
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
+    if config.env.env_wrappers:  # Of what they leave of the task, nobody has said what is best.
+        return dict.fromkeys(REFERENCES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The env was made before and has said what it has to say.
         env = gym.make(
             read_spec(directory, config), disable_env_checker=True, **{**config.env.env_kwargs, **env_kwargs}
         )
     try:
-        return {name: _reference(env.unwrapped, name) for name in _REFERENCES}
+        return references(env.unwrapped)
     finally:
         env.close()
-
-
-def _reference(env: Any, name: str) -> float | None:
-    reference = getattr(env, name, None)
-    value = getattr(reference, "value", reference)
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags) -> str:

@@ -35,7 +35,7 @@ def named(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
 
 
-_REPEATABLE = ("--env-import", "--env-kwargs")
+_REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers")
 
 
 def parse(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rlstm.envs  # noqa: F401 - registers our envs.
+from rlstm import evaluation
 from rlstm.evaluation import _quotas, evaluate, evaluation_envs
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyInputs
@@ -228,3 +229,11 @@ def test_a_policy_on_masked_actions_evaluates_within_the_mask(kit):
         assert evaluate(policy, envs, 10, seed=0, deterministic=False).mean_return == 1.0
     finally:
         gym.registry.pop("rlstm-test/OnlyTwo-v0")
+
+
+def test_an_episode_that_never_ends_counts_as_it_stands(kit, monkeypatch):
+    monkeypatch.setattr(evaluation, "_MAX_LENGTH", 7)
+    envs = kit.scripted(".........." * 3, "..E......." * 3)
+    policy = kit.make_policy(envs.observation_space, envs.action_space)
+    result = evaluate(policy, envs, 4, seed=0)
+    assert result.lengths.tolist() == [7, 7, 3, 7]
