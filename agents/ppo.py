@@ -35,8 +35,7 @@ from rlstm.losses import clipped_policy_loss, clipped_value_loss, masked_mean, m
 from rlstm.optimisation import descend
 from rlstm.policies import RecurrentPolicy
 from rlstm.returns import discounted_sums, explained_variance, gae
-from rlstm.rollouts import Carry, Rollout
-from rlstm.trees import tree_leaves
+from rlstm.rollouts import Carry, Rollout, refresh_carry
 
 __all__ = ["PPO", "PPOConfig"]
 
@@ -194,14 +193,7 @@ class PPO:
         """Replace the carried state by the one that the present weights give the same past."""
         if not self.config.refresh_states:
             return {}
-        refreshed = self.policy.replay_state(rollout)
-        pairs = list(zip(tree_leaves(refreshed), tree_leaves(carry.state), strict=True))
-        carry.state = refreshed
-        if not pairs:
-            return {}
-        drift = sum(float((new - old).square().mean()) for new, old in pairs) / len(pairs)
-        size = sum(float(new.square().mean()) for new, _ in pairs) / len(pairs)
-        return {"recurrent/state_rms": math.sqrt(size), "recurrent/state_staleness_rms": math.sqrt(drift)}
+        return refresh_carry(self.policy, rollout, carry)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""

@@ -24,6 +24,7 @@ Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -41,7 +42,7 @@ from rlstm.policy_view import PolicyView
 from rlstm.trees import Tree, tree_leaves, tree_map
 from rlstm.vector_envs import EnvStep, LaneEnvs
 
-__all__ = ["Carry", "Rollout", "collect", "start"]
+__all__ = ["Carry", "Rollout", "collect", "refresh_carry", "start"]
 
 
 @dataclass(frozen=True)
@@ -240,6 +241,22 @@ def collect(policy: RecurrentPolicy, envs: LaneEnvs, carry: Carry, num_steps: in
     carry.state = tree_map(Tensor.clone, carry.state)
     view.previous_actions = view.previous_actions.clone()
     return buffers.finish(initial_state)
+
+
+def refresh_carry(policy: RecurrentPolicy, rollout: Rollout, carry: Carry) -> dict[str, float]:
+    """Replace the carried state by the one that the present weights give the same past.
+
+    Returns:
+        How large the state is and how far the old one was from it, by their tags; nothing where there is no memory.
+    """
+    refreshed = policy.replay_state(rollout)
+    pairs = list(zip(tree_leaves(refreshed), tree_leaves(carry.state), strict=True))
+    carry.state = refreshed
+    if not pairs:
+        return {}
+    drift = sum(float((new - old).square().mean()) for new, old in pairs) / len(pairs)
+    size = sum(float(new.square().mean()) for new, _ in pairs) / len(pairs)
+    return {"recurrent/state_rms": math.sqrt(size), "recurrent/state_staleness_rms": math.sqrt(drift)}
 
 
 @dataclass(frozen=True)
