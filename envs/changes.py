@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlstm.envs.checks import Array, State, check_integer, check_number, check_state
+from rlstm.envs.checks import Array, State, check_actions, check_integer, check_number, check_state
 from rlstm.envs.lane_change import MASK_KEY, NUMBERS, LaneChange, Observations, choose, empty, map_numbers
 from rlstm.envs.lane_random import BoolArray, FloatArray, IntArray
 
@@ -182,6 +182,9 @@ class StickyActionChange(LaneChange):
 
     def act(self, actions: Array) -> Array:
         """Puts the last action in place of the present one where that is drawn."""
+        # Before choosing, which would broadcast and truncate what the environment itself refuses.
+        if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Box):
+            actions = check_actions(self.action_space, actions, len(self.every_lane))
         again = (self.random.uniform(self.every_lane) < self.probability) & self.has_last
         self.last = choose(again, self.last, actions).astype(self.last.dtype)
         self.has_last[:] = True

@@ -49,6 +49,8 @@ class TeacherTask(BatchedTask):
             ValueError: `num` or an argument is impossible.
         """
         check_integer("num", num, 1)
+        if not isinstance(rng, np.random.Generator):
+            raise ValueError(f"rng must be a numpy.random.Generator, but got {rng!r}: np.random.default_rng(0) is one.")
         task = cls(num, **task_arguments)
         everyone = np.arange(num)
         task.random.seed(everyone, [int(seed) for seed in rng.integers(2**63, size=num)])

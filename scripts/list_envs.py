@@ -36,7 +36,8 @@ An environment's rules, spaces, rewards and arguments stand in the docstring of 
 default arguments; `rlstm.envs.ENVS[id].describe(**arguments)` gives them for others.
 
 - **for steps**: how many steps pass from seeing something to needing it; "varies" where there is no fixed number.
-- **optimal return**: the best expected return of an episode that any policy can have.
+- **optimal return**: the best expected return of an episode, with a newly drawn task, that any policy can have; in
+  trials that keep the task, later episodes of some can earn more.
 - **memoryless return**: the best of any policy that sees the present observation only, and no clock. An agent that
   earns more remembers.
 - A plain number is attained, ≤ is a bound that nothing exceeds, and – is not known, for the reason below the table.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from gymnasium.envs.registration import EnvSpec
 
+from rlstm.cli.tables import Bound, number
 from rlstm.vector_envs import EnvConfig
 
 __all__ = ["REFERENCES", "ShortRun", "references", "train_without_memory"]
@@ -19,10 +20,17 @@ _BESIDE = {"random_return": "random play", "memoryless_return": "best without me
 
 
 def references(env: Any) -> dict[str, float | None]:
-    """Return what an env, unwrapped, declares as the best returns with and without memory; None where it doesn't."""
-    declared = {name: getattr(env, name, None) for name in REFERENCES}
-    values = {name: getattr(reference, "value", reference) for name, reference in declared.items()}
-    return {name: float(value) if isinstance(value, (int, float)) else None for name, value in values.items()}
+    """Return what an env, unwrapped, declares as the best returns with and without memory; None where it doesn't.
+
+    They hold for episodes with a newly drawn task: with one that is kept, as in trials, more may be possible.
+    """
+    values: dict[str, float | None] = dict.fromkeys(REFERENCES)
+    for name in REFERENCES:
+        reference = getattr(env, name, None)
+        value = getattr(reference, "value", reference)
+        if isinstance(value, (int, float)):
+            values[name] = Bound(value) if getattr(reference, "kind", "exact") == "bound" else float(value)
+    return values
 
 
 class ShortRun(NamedTuple):
@@ -35,7 +43,7 @@ class ShortRun(NamedTuple):
         """Return a phrase with the return beside what else is known of the env."""
         if self.mean_return is None:
             return f"trains, but no episode ended within {self.steps:,} steps, so no return is known"
-        known = [f"{what}: {measured[name]:.4g}" for name, what in _BESIDE.items() if measured[name] is not None]
+        known = [f"{what}: {number(measured[name])}" for name, what in _BESIDE.items() if measured[name] is not None]
         reached = f"PPO without memory reaches a return of {self.mean_return:.4g} in {self.steps:,} steps"
         return f"{reached} ({', '.join(known)})" if known else reached
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import Json, parse
-from rlstm.cli.tables import number, table
+from rlstm.cli.tables import Bound, number, table
 
 if TYPE_CHECKING:
     from rlstm.envs.batched import ReturnReference
@@ -55,4 +55,4 @@ def run(words: list[str]) -> Answer:
 
 
 def _value(reference: ReturnReference) -> str:
-    return f"≤ {number(reference.value)}" if reference.kind == "bound" else number(reference.value)
+    return number(reference.value if reference.value is None or reference.kind == "exact" else Bound(reference.value))

@@ -89,7 +89,8 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
 
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
-    if config.env.env_wrappers:  # Of what they leave of the task, nobody has said what is best.
+    # Of what wrappers leave of a task, nobody has said what is best, nor of tasks that are kept in a trial.
+    if config.env.env_wrappers or (config.memory.episodes_per_trial or 1) > 1:
         return dict.fromkeys(REFERENCES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The env was made before and has said what it has to say.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-__all__ = ["WIDTH", "facts", "number", "percent", "table"]
+__all__ = ["WIDTH", "Bound", "facts", "number", "percent", "table"]
 
 WIDTH = 120
 _GAP = "  "
@@ -48,11 +48,16 @@ def facts(values: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
+class Bound(float):
+    """A value that nothing exceeds, and that may not be attained."""
+
+
 def number(value: float | int | None, unknown: str = "unknown") -> str:
     """Return a number in few digits."""
     if value is None:
         return unknown
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+    text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+    return f"≤ {text}" if isinstance(value, Bound) else text
 
 
 def percent(value: float | None, unknown: str = "unknown") -> str:

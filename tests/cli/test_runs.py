@@ -62,6 +62,16 @@ def test_references_are_null_where_the_env_has_none(rlstm, train) -> None:
     assert "best possible        unknown" in rlstm("evaluate pole --episodes 2").out
 
 
+def test_a_bound_is_marked_and_trials_have_no_references(rlstm, train) -> None:
+    assert train("--env rlstm/PendulumNoVel-v0 --env-kwargs max_steps=5 --run-dir rod").code == 0
+    assert "best possible        ≤ 0" in rlstm("evaluate rod --episodes 2").out
+    assert rlstm("evaluate rod --episodes 2 --json").json["optimal_return"] == 0.0
+    words = "--memory.lifetime trial --memory.episodes-per-trial 2"
+    assert train(f"--env rlstm/TwoStep-v0 {words} --run-dir trials").code == 0
+    answer = rlstm("evaluate trials --episodes 2 --json").json  # A kept task is known in the second episode.
+    assert (answer["memoryless_return"], answer["optimal_return"]) == (None, None)
+
+
 def test_trials_have_a_mean_of_their_own(rlstm, train) -> None:
     words = "--memory.lifetime trial --memory.episodes-per-trial 2 --env-kwargs corridor_length=2"
     assert train(f"--env rlstm/TMaze-v0 --run-dir trials {words}").code == 0

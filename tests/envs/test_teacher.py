@@ -257,3 +257,8 @@ def test_gymnasiums_vector_envs_pass_targets_on(
         assert num_ended >= 4
     finally:
         theirs.close()
+
+
+def test_what_is_no_generator_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"rng must be a numpy.random.Generator, but got 0"):
+        Countdown.sample_sequences(3, 0)

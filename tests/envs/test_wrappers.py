@@ -615,3 +615,13 @@ def test_every_wrapper_of_the_table_names_a_twin_and_reads_its_usage():
         assert twin.__name__ == f"Vector{wrapper.__name__}"
         assert row.usage.partition("=")[0] == name
         row.read(row.usage.partition("=")[2] or None)
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(1.5, "needs integers"), (7, "outside Discrete"), ([0, 1], "shape")])
+def test_sticky_refuses_what_the_env_refuses_whatever_is_repeated(wrong, told):
+    for probability in (0.0, 1.0):
+        env = w.StickyAction(gym.make("rlstm/TMaze-v0"), probability=probability)
+        env.reset(seed=0)
+        env.step(1)
+        with pytest.raises(ValueError, match=told):
+            env.step(wrong)
