@@ -51,8 +51,8 @@ class TemporalOrder(TeacherTask):
     and for other T they begin at the same fractions of T, rounded down, and have T // 10 + 1 places.
 
     ## Action Space
-    Discrete(4) or Discrete(8), for the markers in order: 0 XX, 1 XY, 2 YX, 3 YY, or 0 XXX, 1 XXY, 2 XYX, 3 XYY, 4 YXX,
-    5 YXY, 6 YYX, 7 YYY. The answer counts at the last step only.
+    Discrete(4) or Discrete(8), the markers in order read as a binary number with X = 0 and Y = 1, the first one leading:
+    0 is X and X, 1 is X and Y, 2 is Y and X, 3 is Y and Y. The answer counts at the last step only.
 
     ## Observation Space
     Discrete(8): 0 E, 1 B, 2 a, 3 b, 4 c, 5 d, 6 X, 7 Y.

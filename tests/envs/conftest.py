@@ -50,14 +50,38 @@ MEMORYLESS = load_plays("MEMORYLESS")
 CASES = list_cases()
 
 
+def is_meant(fixtures: list[str], env_id: str, arguments: dict[str, Any]) -> bool:
+    """Whether a test with these fixtures has something to say of the case."""
+    task = ENVS[env_id].load_task()
+    if "episodes_per_trial" in fixtures:
+        return task.supports_new_task
+    references = ENVS[env_id].describe(**arguments)
+    optimal, memoryless = references.optimal_return, references.memoryless_return
+    if "optimal_play" in fixtures:
+        return optimal.kind == "exact"
+    if "memoryless_play" in fixtures:
+        return memoryless.kind == "exact"
+    if "known_returns" in fixtures:
+        return None not in (optimal.value, memoryless.value)
+    return True
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"env_id", "arguments"} <= set(metafunc.fixturenames):
-        metafunc.parametrize(("env_id", "arguments"), CASES)
+        cases = [case for case in CASES if is_meant(metafunc.fixturenames, *case.values)]
+        metafunc.parametrize(("env_id", "arguments"), cases)
 
 
 def play_of_the_task(plays: dict[str, Any], env_id: str) -> Any:
     task = ENVS[env_id].task
     return next((play for other, play in plays.items() if ENVS[other].task == task), None)
+
+
+@pytest.fixture
+def known_returns(env_id: str, arguments: dict[str, Any]) -> tuple[float, float]:
+    """The optimal and the memoryless return, where both are known."""
+    references = ENVS[env_id].describe(**arguments)
+    return references.optimal_return.value, references.memoryless_return.value
 
 
 @pytest.fixture
