@@ -51,7 +51,7 @@ class TemporalOrder(TeacherTask):
     and for other T they begin at the same fractions of T, rounded down, and have T // 10 + 1 places.
 
     ## Action Space
-    Discrete(4) or Discrete(8), the markers in order read as a binary number with X = 0 and Y = 1, the first one leading:
+    Discrete(4) or Discrete(8), the markers in order read as a binary number with X = 0 and Y = 1, first one leading:
     0 is X and X, 1 is X and Y, 2 is Y and X, 3 is Y and Y. The answer counts at the last step only.
 
     ## Observation Space
