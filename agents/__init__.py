@@ -10,6 +10,7 @@ __all__ = ["AGENTS", "load_agent"]
 AGENTS: dict[str, tuple[str, str, str]] = {
     # name: module, agent class, config class. Modules are imported when an agent is used.
     "ppo": ("rlstm.agents.ppo", "PPO", "PPOConfig"),
+    "reinforce": ("rlstm.agents.reinforce", "REINFORCE", "REINFORCEConfig"),
     "random": ("rlstm.agents.random_agent", "RandomAgent", "RandomConfig"),
 }
 

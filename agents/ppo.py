@@ -16,8 +16,8 @@ Implementation details, each with its origin:
 6.  Normaliser statistics change after the last epoch only, so the first ratio is exactly 1 up to rounding:
     ``train/first_ratio_error``.
 7.  The first rollout only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
-8.  Adam with ε = 1e-5 and optional linear annealing of the learning rate; gradients clipped by their global norm
-    (OpenAI baselines).
+8.  Adam with ε = 1e-5 and optional linear annealing of the learning rate and of the entropy's weight; gradients clipped
+    by their global norm (OpenAI baselines).
 9.  Epochs end early once the KL estimate passes 1.5 ``target_kl`` (Spinning Up, Stable-Baselines3).
 """
 
@@ -31,11 +31,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlstm.lanes import LaneEnvs
 from rlstm.losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
-from rlstm.optimisation import descend
+from rlstm.optimisation import annealed, descend, set_learning_rate
 from rlstm.policies import RecurrentPolicy
 from rlstm.returns import discounted_sums, explained_variance, gae
-from rlstm.rollouts import Carry, Rollout, refresh_carry
+from rlstm.rollouts import Carry, Rollout, collect, refresh_carry
 
 __all__ = ["PPO", "PPOConfig"]
 
@@ -76,6 +77,9 @@ class PPOConfig:
 
     ent_coef: float = 0.01
     """Weight of the entropy bonus."""
+
+    final_ent_coef: float | None = None
+    """Its weight at the end of the run, reached linearly. Default: the same."""
 
     vf_coef: float = 0.5
     """Weight of the value loss."""
@@ -129,6 +133,8 @@ class PPO:
         ValueError: If the minibatches don't divide the environments.
     """
 
+    begins_anew = False
+
     def __init__(
         self,
         policy: RecurrentPolicy,
@@ -152,6 +158,10 @@ class PPO:
         self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
+    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+        """Play ``num_steps`` steps in every lane, wherever it stands."""
+        return collect(self.policy, envs, carry, self.config.num_steps)
+
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Train on one rollout and return the metrics by their tags.
 
@@ -171,12 +181,12 @@ class PPO:
             gae_lambda=config.gae_lambda,
         )
         returns = advantages + rollout.values
-        learning_rate = self._set_learning_rate()
+        learning_rate, ent_coef = self._schedule()
         steps: list[_StepMetrics] = []
         for lanes in self._minibatches(rollout.num_envs):
             if steps and config.target_kl is not None and float(steps[-1].approx_kl) > 1.5 * config.target_kl:
                 break
-            steps.append(self._step(rollout.select(lanes), advantages[:, lanes], returns[:, lanes]))
+            steps.append(self._step(rollout.select(lanes), advantages[:, lanes], returns[:, lanes], ent_coef))
         self.num_updates += 1
         self._update_normalisers(rollout)
         means = torch.stack([torch.stack(step[:-1]) for step in steps]).mean(0).tolist()
@@ -185,6 +195,7 @@ class PPO:
             "train/first_ratio_error": float(steps[0].ratio_error),
             "train/explained_variance": explained_variance(rollout.values[rollout.valid], returns[rollout.valid]),
             "train/learning_rate": learning_rate,
+            "train/ent_coef": ent_coef,
             "train/clip_range": config.clip_coef,
             "train/n_updates": float(self.num_updates),
         }
@@ -213,12 +224,12 @@ class PPO:
         self.num_updates = values["num_updates"]
         self._return_sums = values["return_sums"].to(self._return_sums)
 
-    def _set_learning_rate(self) -> float:
-        remaining = max(0.0, 1 - self.num_updates / self._total_updates) if self.config.anneal_lr else 1.0
-        learning_rate = self.config.learning_rate * remaining
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        return learning_rate
+    def _schedule(self) -> tuple[float, float]:
+        """Set the learning rate of this update; returns it and the entropy's weight."""
+        config, progress = self.config, min(1.0, self.num_updates / self._total_updates)
+        learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
+        set_learning_rate(self._optimizer, learning_rate)
+        return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
 
     def _minibatches(self, num_envs: int) -> Iterator[Tensor]:
         """Yield the lanes of every minibatch of every epoch, shuffled anew each epoch."""
@@ -226,7 +237,7 @@ class PPO:
             lanes = torch.randperm(num_envs, generator=self.generator).to(self.policy.device)
             yield from lanes.chunk(self.config.num_minibatches)
 
-    def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor) -> _StepMetrics:
+    def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor, ent_coef: float) -> _StepMetrics:
         """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
         config, scale = self.config, self.policy.return_scale
         valid = None if batch.all_valid else batch.valid
@@ -238,7 +249,7 @@ class PPO:
             evaluation.values / scale, batch.values / scale, returns / scale, valid, config.clip_vloss
         )
         entropy_loss = -masked_mean(evaluation.entropies, valid)
-        loss = surrogate.loss + config.ent_coef * entropy_loss + config.vf_coef * value_loss
+        loss = surrogate.loss + ent_coef * entropy_loss + config.vf_coef * value_loss
         losses = {"policy_gradient_loss": surrogate.loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
         grad_norm = descend(
             self._optimizer,

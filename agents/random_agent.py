@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from rlstm.lanes import LaneEnvs
 from rlstm.policies import RecurrentPolicy
-from rlstm.rollouts import Carry, Rollout
+from rlstm.rollouts import Carry, Rollout, collect
 
 __all__ = ["RandomAgent", "RandomConfig"]
 
@@ -33,6 +34,8 @@ class RandomConfig:
 class RandomAgent:
     """Acts and never learns. Arguments as those of ``rlstm.agents.ppo.PPO``."""
 
+    begins_anew = False
+
     def __init__(
         self,
         policy: RecurrentPolicy,
@@ -47,6 +50,10 @@ class RandomAgent:
         with torch.no_grad():  # Equal logits, whatever the features.
             for parameter in cast(nn.Linear, policy.policy_head[-1]).parameters():
                 parameter.zero_()
+
+    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+        """Play ``num_steps`` steps in every lane."""
+        return collect(self.policy, envs, carry, self.config.num_steps)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn nothing."""

@@ -41,7 +41,7 @@ class PolicyStepper:
         self._trunks = [(trunk.encoder.stepper(policy.dtype), trunk.cell.stepper()) for trunk in policy.trunks()]
         self._fresh: State = policy.init_state(1)
         self._fresh_size = 1
-        self._scale = policy.return_scale
+        self._scale, self._reward_scale = policy.return_scale, policy.reward_scale
         self._distribution = policy.distribution
         self._heads = _join_heads(policy)
 
@@ -67,7 +67,7 @@ class PolicyStepper:
             state = self._erase(state, is_first)
         features, states = [], []
         for (encoder, cell_step), trunk_state in zip(self._trunks, state, strict=True):
-            encoded = self._policy.encode(encoder, inputs, is_first, self._scale)
+            encoded = self._policy.encode(encoder, inputs, is_first, self._reward_scale)
             output, trunk_state = cell_step(encoded, trunk_state)
             features.append(output)
             states.append(trunk_state)

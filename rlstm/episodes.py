@@ -28,9 +28,15 @@ class EpisodeStatistics:
         self.lengths = np.zeros(num_envs, dtype=np.int64)
         self.trial_returns = np.zeros(num_envs)
         self.num_episodes = 0
+        self.sum_of_returns = 0.0  # Of all finished episodes.
         self.finished: dict[str, deque[float]] = {
             name: deque(maxlen=window) for name in ("returns", "lengths", "successes", "trial_returns")
         }
+
+    def begin(self) -> None:
+        """Forget the running episodes: all lanes are reset."""
+        for sums in (self.returns, self.lengths, self.trial_returns):
+            sums[:] = 0
 
     def add(
         self,
@@ -53,6 +59,7 @@ class EpisodeStatistics:
         if not len(finished):
             return
         self.num_episodes += len(finished)
+        self.sum_of_returns += float(self.returns[finished].sum())
         self.finished["returns"].extend(self.returns[finished].tolist())
         self.finished["lengths"].extend(self.lengths[finished].tolist())
         self.finished["successes"].extend(successes[~np.isnan(successes)].tolist())
@@ -62,12 +69,16 @@ class EpisodeStatistics:
         self.trial_returns[trial_ends] = 0.0
 
     def metrics(self, *, trials: bool) -> dict[str, float]:
-        """Return the means over the window by their tags; nothing where nothing has finished."""
+        """Return by their tags the means over the window, and over all episodes so far; nothing before the first."""
         names = {"ep_rew_mean": "returns", "ep_len_mean": "lengths", "success_rate": "successes"}
         if trials:
             names["trial_rew_mean"] = "trial_returns"
         means = {tag: self.finished[name] for tag, name in names.items()}
-        return {f"rollout/{tag}": float(np.mean(values)) for tag, values in means.items() if values}
+        metrics = {f"rollout/{tag}": float(np.mean(values)) for tag, values in means.items() if values}
+        if self.num_episodes:
+            metrics["rollout/episodes"] = float(self.num_episodes)
+            metrics["rollout/ep_rew_mean_of_all"] = self.sum_of_returns / self.num_episodes
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, unfinished episodes included."""
@@ -76,6 +87,7 @@ class EpisodeStatistics:
             "lengths": self.lengths.copy(),
             "trial_returns": self.trial_returns.copy(),
             "num_episodes": self.num_episodes,
+            "sum_of_returns": self.sum_of_returns,
             "finished": {name: list(values) for name, values in self.finished.items()},
         }
 
@@ -83,6 +95,7 @@ class EpisodeStatistics:
         """Take everything back."""
         self.returns, self.lengths = values["returns"], values["lengths"]
         self.trial_returns, self.num_episodes = values["trial_returns"], values["num_episodes"]
+        self.sum_of_returns = values["sum_of_returns"]
         for name, finished in values["finished"].items():
             self.finished[name].clear()
             self.finished[name].extend(finished)

@@ -2,6 +2,8 @@
 
 Every lane plays a quota fixed beforehand, so short episodes are not over-represented, and a lane's later episodes count
 for nothing. The state is erased as ``memory.lifetime`` says, as in training.
+
+Under trials of K episodes a trial curve shows learning within a trial: a mean for each of its K episodes, over trials.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class EvaluationResult:
     lengths: npt.NDArray[np.int64]  # (N,)
     successes: npt.NDArray[np.float64]  # (N,) 1, 0, or NaN where the env doesn't say
     trial_returns: npt.NDArray[np.float64]  # (N / K,) or empty
+    regrets: npt.NDArray[np.float64]  # (N,) info["regret"] summed over the episode, NaN where the env doesn't say
 
     @property
     def mean_return(self) -> float:
@@ -46,6 +49,37 @@ class EvaluationResult:
         """Share of successes, or None where the env doesn't say."""
         known = self.successes[~np.isnan(self.successes)]
         return float(known.mean()) if len(known) else None
+
+    @property
+    def trial_curve(self) -> npt.NDArray[np.float64] | None:
+        """Mean return of the i-th episode of a trial, (K,); None where there are no trials."""
+        return self._by_place(self.returns).mean(axis=0) if len(self.trial_returns) else None
+
+    @property
+    def regret_curve(self) -> npt.NDArray[np.float64] | None:
+        """Mean regret of the i-th episode of a trial, (K,), over the trials in which every episode's is known.
+
+        None where there are no trials, or none whose regrets are known.
+        """
+        if not len(self.trial_returns):
+            return None
+        regrets = self._by_place(self.regrets)
+        known = ~np.isnan(regrets).any(axis=1)
+        return regrets[known].mean(axis=0) if known.any() else None
+
+    def _by_place(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return values of episodes as (trials, K)."""
+        return values.reshape(len(self.trial_returns), -1)
+
+    def trial_curves(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the curves over the episodes of a trial by their tags, (K,) each; nothing where K is not above 1."""
+        returns, regrets = self.trial_curve, self.regret_curve
+        if returns is None or len(returns) < 2:
+            return {}
+        curves = {"trial/return": returns}
+        if regrets is not None:
+            curves["trial/cumulative_regret"] = regrets.cumsum()
+        return curves
 
     def summary(self) -> dict[str, float | int | None]:
         """Return what the command line prints."""
@@ -134,8 +168,9 @@ class _Player:
         self.view = PolicyView(policy, envs.reset(seeds))
         self.state = policy.init_state(envs.num_envs)
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
+        self.regrets = np.zeros(envs.num_envs)
         self.played = np.zeros(envs.num_envs, dtype=np.int64)
-        self.episodes: list[list[tuple[float, int, float]]] = [[] for _ in range(envs.num_envs)]
+        self.episodes: list[list[tuple[float, int, float, float]]] = [[] for _ in range(envs.num_envs)]
 
     def step(self, *, deterministic: bool, ablate_memory: bool) -> None:
         view = self.view
@@ -150,20 +185,21 @@ class _Player:
         view.advance(outcome, actions, crosses(self.policy.memory.lifetime, episode_ends, trial_ends))
         self.returns += outcome.rewards
         self.lengths += 1
+        self.regrets += np.nan if outcome.regrets is None else outcome.regrets
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
         done = np.flatnonzero(episode_ends | (self.lengths >= _MAX_LENGTH))
         for lane in done.tolist():
             success = successes.get(lane, float("nan"))
-            self.episodes[lane].append((float(self.returns[lane]), int(self.lengths[lane]), success))
+            row = (float(self.returns[lane]), int(self.lengths[lane]), success, float(self.regrets[lane]))
+            self.episodes[lane].append(row)
         self.returns[done] = 0.0
+        self.regrets[done] = 0.0
         self.lengths[done] = 0
         self.played[done] += 1
 
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
         rows = [row for lane, quota in enumerate(quotas) for row in self.episodes[lane][:quota]]
-        returns = np.array([row[0] for row in rows])
+        returns, lengths, successes, regrets = (np.array(column) for column in zip(*rows, strict=True))
         per_trial = self.policy.memory.episodes_per_trial
         trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)
-        return EvaluationResult(
-            returns, np.array([row[1] for row in rows]), np.array([row[2] for row in rows]), trial_returns
-        )
+        return EvaluationResult(returns, lengths, successes, trial_returns, regrets)

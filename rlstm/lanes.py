@@ -33,6 +33,7 @@ class EnvStep(NamedTuple):
     finished: npt.NDArray[np.intp]  # (N,) lanes whose episode ended with this step
     final_observations: Tree  # (N, ...) their last observations, or None where N is 0
     successes: FloatArray  # (N,) 1 or 0, NaN where the env doesn't say
+    regrets: FloatArray | None = None  # (B,) info["regret"] of the step, NaN where not given; None: in no lane
 
 
 class LaneEnvs:
@@ -114,6 +115,7 @@ class LaneEnvs:
             finished,
             final_observations,
             _successes(infos, finished),
+            None if at_reset else _regrets(infos, finished, self.num_envs),
         )
 
     def _check(self, observations: Tree, rewards: FloatArray, lanes: npt.NDArray[np.intp] | None = None) -> None:
@@ -210,3 +212,28 @@ def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp]) -> FloatAr
     successes = np.asarray(final["is_success"], dtype=np.float64)
     given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), successes.shape)
     return np.where(given[finished], successes[finished], unknown)
+
+
+def _regrets(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray | None:
+    """Return ``info["regret"]`` of this step for all lanes, NaN where it is not given; None where no lane gives it.
+
+    What a finished lane's last step said stands in ``final_info``: beside it is already the info of the reset.
+    """
+    regrets = _numbers(infos, "regret", num_envs)
+    final = infos.get("final_info")
+    if len(finished) and isinstance(final, dict):
+        last = _numbers(final, "regret", num_envs)
+        if regrets is None and last is None:
+            return None
+        regrets = np.full(num_envs, np.nan) if regrets is None else regrets
+        regrets[finished] = np.nan if last is None else last[finished]
+    return None if regrets is None or np.isnan(regrets).all() else regrets
+
+
+def _numbers(infos: dict[str, Any], name: str, num_envs: int) -> FloatArray | None:
+    """Return one number a lane, NaN where its mask says that it is not given; None where these are not numbers."""
+    values = np.asarray(infos.get(name))
+    if values.shape != (num_envs,) or values.dtype.kind not in "fiub":
+        return None
+    given = np.broadcast_to(np.asarray(infos.get(f"_{name}", True), dtype=bool), num_envs)
+    return np.where(given, values.astype(np.float64), np.nan)

@@ -4,6 +4,9 @@ Conventions: a metric's name is its TensorBoard tag ("rollout/ep_rew_mean") and 
 always environment steps. One call of `log` is one row. A value that is None, NaN or infinite isn't known: it is an
 empty cell in the CSV and no point in TensorBoard. When a run is resumed from the checkpoint of step N, both forget what
 came later: `cut_csv(path, N)` before `CSVLogger(path)`, and `TensorBoardLogger(directory, purge_step=N + 1)`.
+
+The one exception are curves over the episodes of a trial: `write_curves` gives each evaluation an event file in a
+folder of its own, a run of TensorBoard's beside the run, where x is the place of an episode in its trial, from 1.
 """
 
 from __future__ import annotations
@@ -13,13 +16,18 @@ import io
 import math
 import numbers
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
+
 from rlstm.run_directory import write_atomically
 
 Metrics = dict[str, float]
+FloatArray = npt.NDArray[np.float64]
 
 LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
     "Return": {
@@ -182,6 +190,27 @@ class TensorBoardLogger:
     def close(self) -> None:
         """Flush and close the event file; a second call does nothing."""
         self._writer.close()
+
+
+def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequence[float] | FloatArray]) -> None:
+    """Write curves over the episodes of a trial into a folder of their own, replacing what it held.
+
+    Args:
+        directory: The folder, made here.
+        curves: By tag the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    if Path(directory).exists():
+        shutil.rmtree(directory)
+    writer = SummaryWriter(os.fspath(directory))
+    try:
+        for tag, values in curves.items():
+            for place, value in enumerate(values, start=1):
+                if _known(value):
+                    writer.add_scalar(tag, float(value), place)
+    finally:
+        writer.close()
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -45,6 +45,9 @@ class MemoryConfig:
     bptt_horizon: int | None = None
     """Detach the state every so many steps, counted from the rollout's start. Default: not within a rollout."""
 
+    recompute: bool = False
+    """Keep the state only every √T steps and compute the steps between again for the gradient: long rollouts fit."""
+
     episodes_per_trial: int | None = None
     """Number of episodes K that share one drawn task. Needed where lifetime or credit is 'trial'."""
 

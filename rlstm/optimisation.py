@@ -10,7 +10,18 @@ from torch import Tensor, nn
 
 from rlstm.errors import NonFiniteError
 
-__all__ = ["descend"]
+__all__ = ["annealed", "descend", "set_learning_rate"]
+
+
+def annealed(start: float, end: float | None, progress: float) -> float:
+    """Return what goes linearly from ``start`` to ``end`` while ``progress`` goes from 0 to 1; None stays at start."""
+    return start if end is None else start + (end - start) * progress
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
 
 
 def descend(

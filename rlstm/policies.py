@@ -15,11 +15,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlstm.acting import PolicyStep, PolicyStepper
-from rlstm.cells import RecurrentCell, State, make_cell
+from rlstm.cells import MemoryInit, RecurrentCell, State, make_cell
+from rlstm.cells.base import check_memory_length
 from rlstm.distributions import ActionDistribution, make_distribution
+from rlstm.kernels.unroll import unroll
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.networks import ObservationEncoder, RunningMoments, linear, mlp
-from rlstm.trees import Tree, tree_map
+from rlstm.trees import Tree
 
 if TYPE_CHECKING:
     from rlstm.rollouts import Rollout
@@ -33,6 +35,8 @@ __all__ = [
     "PolicyStepper",
     "RecurrentPolicy",
 ]
+
+_LARGEST_REWARD = 10.0  # Previous rewards are clipped to this, in deviations, as rewards are in OpenAI baselines.
 
 
 class PolicyInputs(NamedTuple):
@@ -83,11 +87,14 @@ class PolicyConfig:
     head_sizes: tuple[int, ...] = ()
     """Widths of the tanh layers between memory and each head."""
 
-    critic_memory: Literal["shared", "separate"] = "shared"
-    """Whether the critic reads the actor's memory or has an encoder and a memory of its own."""
+    critic_memory: Literal["shared", "separate"] | None = None
+    """Whether the critic reads the actor's memory or has an encoder and a memory of its own. Default: the agent's."""
 
     memory_length: int | None = None
-    """Longest lag in steps to bridge: chrono initialisation of the gates (Tallec & Ollivier 2018)."""
+    """Longest lag in steps to bridge: the gates begin with time scales up to it (Tallec & Ollivier 2018)."""
+
+    memory_init: MemoryInit = "chrono"
+    """How these are spread: drawn at random, most of them long, or the same number in every octave from 2 steps on."""
 
     squash_actions: bool = False
     """Pass continuous actions through tanh into the bounds, instead of clipping them."""
@@ -96,7 +103,7 @@ class PolicyConfig:
     """Initial log standard deviation of continuous actions."""
 
     normalize_observations: bool = True
-    """Normalise vectors of floats by running mean and deviation; the first rollout only fills them."""
+    """Normalise what is seen by running means and deviations: vectors of floats, previous rewards."""
 
     scale_rewards: bool = True
     """Divide the critic's targets by the running deviation of discounted returns."""
@@ -109,8 +116,7 @@ class PolicyConfig:
         for name in ("encoder_sizes", "head_sizes"):
             if any(size < 1 for size in getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; every width must be at least 1.")
-        if self.memory_length is not None and self.memory_length < 3:
-            raise ValueError(f"memory_length is {self.memory_length}; chrono initialisation needs at least 3 steps.")
+        check_memory_length(self.memory_length, self.memory_init)
 
 
 class _Trunk(nn.Module):
@@ -163,6 +169,8 @@ class RecurrentPolicy(nn.Module):
         self.policy_head = _make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
         self.value_head = _make_head(self.actor.cell.output_size, config, 1, gain=1.0)
         self.return_moments = RunningMoments(1) if config.scale_rewards else None
+        sees_rewards = self.inputs.previous_reward and config.normalize_observations
+        self.reward_moments = RunningMoments(1) if sees_rewards else None
         self.register_buffer("_unit", torch.ones(()), persistent=False)  # Knows the type and the device of the weights.
 
     def _make_trunk(self) -> _Trunk:
@@ -173,7 +181,13 @@ class RecurrentPolicy(nn.Module):
             self.observation_space, num_extras, config.encoder_sizes, normalise=config.normalize_observations
         )
         sizes = (encoder.output_size, config.hidden_size)
-        cell = make_cell(config.cell, *sizes, num_layers=config.num_layers, memory_length=config.memory_length)
+        cell = make_cell(
+            config.cell,
+            *sizes,
+            num_layers=config.num_layers,
+            memory_length=config.memory_length,
+            memory_init=config.memory_init,
+        )
         return _Trunk(encoder, cell)
 
     @property
@@ -189,9 +203,18 @@ class RecurrentPolicy(nn.Module):
     @property
     def return_scale(self) -> Tensor:
         """What a value in the critic's units is worth in raw reward units, a scalar."""
-        if self.return_moments is None:
+        return self._deviation(self.return_moments)
+
+    @property
+    def reward_scale(self) -> Tensor:
+        """By what previous rewards are divided where they are seen, a scalar."""
+        return self._deviation(self.reward_moments)
+
+    def _deviation(self, moments: RunningMoments | None) -> Tensor:
+        if moments is None:
             return self._unit
-        return (self.return_moments.variance[0] + 1e-8).sqrt().to(self.dtype)
+        variance = moments.variance[0]  # 0 as long as nothing varies: there is no scale to be seen yet.
+        return torch.where(variance > 0, (variance + 1e-8).sqrt(), 1.0).to(self.dtype)
 
     def trunks(self) -> Iterator[_Trunk]:
         """Yield the actor's encoder and memory, and the critic's where it has its own."""
@@ -202,7 +225,7 @@ class RecurrentPolicy(nn.Module):
     @property
     def lacks_statistics(self) -> bool:
         """Whether a normaliser has seen nothing yet."""
-        moments = [*(trunk.encoder.moments for trunk in self.trunks()), self.return_moments]
+        moments = [*(trunk.encoder.moments for trunk in self.trunks()), self.return_moments, self.reward_moments]
         return any(float(one.count) == 0 for one in moments if one is not None)
 
     def init_state(self, batch_size: int) -> State:
@@ -246,25 +269,26 @@ class RecurrentPolicy(nn.Module):
         """Run every trunk over the rollout: features ``(T, B, H)`` a trunk, and the final state."""
         all_features, states = [], []
         for trunk, state in zip(self.trunks(), rollout.initial_state, strict=True):
-            encoded = self.encode(trunk.encoder, rollout.inputs, rollout.is_first, self.return_scale)
-            features, state = self._sequence(trunk.cell, encoded, state, rollout.is_first)
+            features, state = self._sequence(trunk, rollout, state)
             all_features.append(features)
             states.append(state)
         return all_features, tuple(states)
 
-    def _sequence(self, cell: RecurrentCell, encoded: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run the cell, detaching the state every ``bptt_horizon`` steps counted from the rollout's start."""
-        horizon = self.memory.bptt_horizon
-        if horizon is None or horizon >= len(encoded):
-            return cell.sequence(encoded, state, is_first)
-        pieces = []
-        for piece, resets in zip(encoded.split(horizon), is_first.split(horizon), strict=True):
-            features, state = cell.sequence(piece, tree_map(Tensor.detach, state), resets)
-            pieces.append(features)
-        return torch.cat(pieces), state
+    def _sequence(self, trunk: _Trunk, rollout: Rollout, state: State) -> tuple[Tensor, State]:
+        """Run encoder and memory over the rollout, as far back and with as much kept as the config says."""
+        scale, horizon, is_first = self.reward_scale, self.memory.bptt_horizon, rollout.is_first
+
+        def run(inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+            return trunk.cell.sequence(self.encode(trunk.encoder, inputs, is_first, scale), state, is_first)
+
+        if self.memory.recompute and torch.is_grad_enabled():  # The encoder too: that of images keeps more than a cell.
+            parameters = tuple(trunk.parameters())
+            return unroll(run, rollout.inputs, state, is_first, horizon=horizon, recomputed=parameters)
+        encoded = self.encode(trunk.encoder, rollout.inputs, is_first, scale)
+        return unroll(trunk.cell.sequence, encoded, state, is_first, horizon=horizon)
 
     def encode(
-        self, encoder: Callable[..., Tensor], inputs: PolicyInputs, is_first: Tensor, return_scale: Tensor
+        self, encoder: Callable[..., Tensor], inputs: PolicyInputs, is_first: Tensor, reward_scale: Tensor
     ) -> Tensor:
         """Encode what the policy sees, ``(..., F)``; the action before the first of a memory is no action.
 
@@ -272,14 +296,16 @@ class RecurrentPolicy(nn.Module):
             encoder: An ``ObservationEncoder`` of this policy, or its stepper.
             inputs: What is seen.
             is_first: ``(...)``.
-            return_scale: The present ``return_scale``.
+            reward_scale: The present ``reward_scale``.
         """
         extras = []
         if inputs.previous_actions is not None:
             features = self.distribution.features(inputs.previous_actions)
             extras.append(features.masked_fill(is_first.unsqueeze(-1), 0))
         if inputs.previous_rewards is not None:
-            rewards = inputs.previous_rewards.masked_fill(is_first, 0) / return_scale
+            rewards = inputs.previous_rewards.masked_fill(is_first, 0) / reward_scale
+            if self.reward_moments is not None:
+                rewards = rewards.clamp(-_LARGEST_REWARD, _LARGEST_REWARD)
             extras.append(rewards.unsqueeze(-1))
         if inputs.episode_starts is not None:
             extras.append(inputs.episode_starts.unsqueeze(-1))
@@ -298,6 +324,8 @@ class RecurrentPolicy(nn.Module):
                 trunk.encoder.moments.update(vectors[rollout.valid])
         if self.return_moments is not None:
             self.return_moments.update(discounted_returns[rollout.valid].unsqueeze(-1))
+        if self.reward_moments is not None:
+            self.reward_moments.update(rollout.rewards[rollout.valid].unsqueeze(-1))
 
 
 def _make_head(num_inputs: int, config: PolicyConfig, num_outputs: int, gain: float) -> nn.Sequential:

@@ -20,6 +20,28 @@ class Preset:
     description: str
 
 
+# Long corridors: gradients over the whole way, a discount that leaves the start worth something, and an entropy bonus
+# that fades, so that first turns are tried and later none is missed.
+_LONG_CORRIDOR = {
+    "num_envs": 64,
+    "hidden_size": 64,
+    "encoder_sizes": (32,),
+    "anneal_lr": True,
+    "target_kl": 0.02,
+    "final_ent_coef": 0.001,
+}
+# Trials: whole ones in each rollout, and an entropy bonus that fades with the need to explore.
+_TRIALS = {
+    "memory.lifetime": "trial",
+    "encoder_sizes": (64,),
+    "learning_rate": 1.5e-3,
+    "anneal_lr": True,
+    "update_epochs": 3,
+    "ent_coef": 0.04,
+    "final_ent_coef": 0.0,
+    "eval_every": 0,
+}
+
 PRESETS: dict[str, Preset] = {
     "tmaze": Preset(
         "ppo",
@@ -39,6 +61,69 @@ PRESETS: dict[str, Preset] = {
         },
         "Bakker's T-maze, corridor 20: remember a sign over 20 steps.",
     ),
+    "tmaze-long": Preset(
+        "ppo",
+        {
+            **_LONG_CORRIDOR,
+            "env": "rlstm/TMaze-v0",
+            "env_kwargs": {"corridor_length": 250},
+            "total_steps": 8_000_000,
+            "num_steps": 512,
+            "learning_rate": 7e-4,
+            "gae_lambda": 0.98,
+            "ent_coef": 0.02,
+            "memory_length": 500,
+        },
+        "Bakker's T-maze, corridor 250.",
+    ),
+    "passive-tmaze": Preset(
+        "ppo",
+        {
+            **_LONG_CORRIDOR,
+            "env": "rlstm/PassiveTMaze-v0",
+            "env_kwargs": {"corridor_length": 100},
+            "total_steps": 3_000_000,
+            "num_steps": 101,
+            "learning_rate": 1e-3,
+            "gamma": 0.9995,
+            "gae_lambda": 0.99,
+            "ent_coef": 0.03,
+            "memory_length": 200,
+        },
+        "Ni's passive T-maze, corridor 100: one wrong step and the episode is lost.",
+    ),
+    "tmaze-reinforce": Preset(
+        "reinforce",
+        {
+            "env": "rlstm/TMaze-v0",
+            "env_kwargs": {"corridor_length": 20},
+            "total_steps": 1_000_000,
+            "num_envs": 64,
+            "num_episodes": 64,
+            "hidden_size": 64,
+            "encoder_sizes": (32,),
+            "learning_rate": 3e-3,
+            "gamma": 0.98,
+            "ent_coef": 0.03,
+            "final_ent_coef": 0.003,
+            "memory_length": 40,
+        },
+        "Bakker's T-maze, corridor 20, by recurrent policy gradients.",
+    ),
+    "pole-reinforce": Preset(
+        "reinforce",
+        {
+            "env": "rlstm/SinglePoleNoVel-v0",
+            "total_steps": 2_000_000,
+            "num_envs": 16,
+            "num_episodes": 16,
+            "hidden_size": 32,
+            "encoder_sizes": (32,),
+            "learning_rate": 3e-3,
+            "anneal_lr": True,
+        },
+        "Balance one pole without seeing velocities, by recurrent policy gradients.",
+    ),
     "cartpole-no-vel": Preset(
         "ppo",
         {
@@ -49,6 +134,75 @@ PRESETS: dict[str, Preset] = {
             "anneal_lr": True,
         },
         "Balance a pole without seeing velocities.",
+    ),
+    "bandit": Preset(
+        "ppo",
+        {
+            **_TRIALS,
+            "env": "rlstm/BernoulliBandit-v0",
+            "env_kwargs": {"num_arms": 5},
+            "memory.episodes_per_trial": 10,
+            "total_steps": 2_000_000,
+            "num_envs": 512,
+            "num_steps": 10,
+            "eval_episodes": 10_000,
+        },
+        "Learn to learn which of 5 arms pays best within 10 pulls (RL²).",
+    ),
+    "bandit-100": Preset(
+        "ppo",
+        {
+            **_TRIALS,
+            "env": "rlstm/BernoulliBandit-v0",
+            "env_kwargs": {"num_arms": 5},
+            "memory.episodes_per_trial": 100,
+            "total_steps": 24_000_000,
+            "num_envs": 256,
+            "num_steps": 100,
+            "eval_episodes": 20_000,
+        },
+        "The same within 100 pulls.",
+    ),
+    "tabular-mdp": Preset(
+        "ppo",
+        {
+            **_TRIALS,
+            "env": "rlstm/TabularMDP-v0",
+            "memory.episodes_per_trial": 10,
+            "total_steps": 20_000_000,
+            "num_envs": 256,
+            "num_steps": 100,
+            "eval_episodes": 10_000,
+        },
+        "Learn to learn a random MDP within 10 episodes of 10 steps (RL²).",
+    ),
+    "popgym": Preset(
+        "ppo",
+        {
+            "env": "rlstm/RepeatPreviousEasy-v0",
+            "total_steps": 3_000_000,
+            "num_envs": 64,
+            "learning_rate": 1e-3,
+            "anneal_lr": True,
+            "ent_coef": 0.02,
+            "final_ent_coef": 0.0,
+        },
+        "One of POPGym's tasks for 3 million steps; --env names another.",
+    ),
+    "memory-length": Preset(
+        "ppo",
+        {
+            "env": "rlstm/MemoryLength-v0",
+            "env_kwargs": {"memory_length": 10},
+            "total_steps": 110_000,
+            "num_envs": 16,
+            "num_steps": 11,
+            "hidden_size": 64,
+            "encoder_sizes": (32,),
+            "learning_rate": 1e-3,
+            "memory_length": 20,
+        },
+        "bsuite's memory chain of length 10: 10,000 episodes.",
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["discounted_sums", "explained_variance", "gae"]
+__all__ = ["discounted_sums", "explained_variance", "gae", "rewards_to_go", "steps_since_cut"]
 
 
 def gae(
@@ -38,6 +38,25 @@ def gae(
     for t in range(len(deltas) - 1, -1, -1):
         running = torch.addcmul(deltas[t], decay[t], running, out=advantages[t])
     return advantages
+
+
+def rewards_to_go(rewards: Tensor, credit_cuts: Tensor, *, gamma: float) -> Tensor:
+    """Return the discounted sums of all rewards from each step to the next cut, ``(T, B)``.
+
+    G_t = r_t + γ(1 - cut_t)·G_{t+1}, G_T = 0, for t in [0, T - 1]. Nothing is bootstrapped: a truncated episode counts
+    as it stands.
+    """
+    zeros = torch.zeros_like(rewards)
+    return gae(rewards, zeros, zeros, credit_cuts, gamma=gamma, gae_lambda=1.0)
+
+
+def steps_since_cut(credit_cuts: Tensor) -> Tensor:
+    """Return how many steps lie between each step and the last cut before it, ``(T, B)``: 0 for the first after one."""
+    num_steps = len(credit_cuts)
+    times = torch.arange(num_steps, device=credit_cuts.device).unsqueeze(1)
+    starts = torch.where(credit_cuts, times + 1, 0).roll(1, dims=0)
+    starts[0] = 0
+    return times - starts.cummax(0).values
 
 
 def discounted_sums(rewards: Tensor, credit_cuts: Tensor, start: Tensor, gamma: float) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no l
   ``episode``.
 * ``terminated[t]``, ``truncated[t]``: the outcome of step t, never merged in stored data.
 * Vector envs run in ``AutoresetMode.SAME_STEP``, so every row is a real transition.
-* ``valid[t]``: False only in the idle tails of batches of complete episodes: no loss, no statistics, state held.
+* ``valid[t]``: False only in the idle tails of batches of complete lives (``collect_lives``): no loss, no statistics.
+  ``is_first`` holds where a tail begins, and nothing is carried out of it: the next batch begins every life anew.
 * ``credit_cuts[t]``: returns are cut after step t. ``next_values[t]`` = V(observations[t+1] | state after any erase)
   where credit is not cut; where it is cut: 0 if ``terminated[t]``, else V(final observation | state **before** the
   erase). Then δ = r + γ·next_values - values and A_t = δ_t + γλ(1 - credit_cuts_t)·A_{t+1}, with no special case at the
@@ -25,24 +26,31 @@ Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from rlstm.cells import State
 from rlstm.episodes import EpisodeStatistics
-from rlstm.errors import NonFiniteError
+from rlstm.errors import EnvironmentFailure, NonFiniteError
 from rlstm.memory import BoolArray, crosses
-from rlstm.policies import PolicyInputs, PolicyStep, PolicyStepper, RecurrentPolicy
+from rlstm.next_values import FinalRows
+from rlstm.policies import PolicyInputs, RecurrentPolicy
 from rlstm.policy_view import PolicyView
-from rlstm.trees import Tree, tree_leaves, tree_map
+from rlstm.rollout_buffers import RolloutBuffers
+from rlstm.trees import tree_leaves, tree_map
 from rlstm.vector_envs import EnvStep, LaneEnvs
 
-__all__ = ["Carry", "Rollout", "collect", "refresh_carry", "start"]
+__all__ = ["Carry", "Rollout", "collect", "collect_lives", "refresh_carry", "start"]
+
+_ROOM_FOR_LIVES = 64  # Steps that buffers have room for at first, if it isn't known how many there will be.
+_LONGEST_LIFE = 100_000  # Steps.
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,12 @@ class Carry:
     state: State  # before that, not yet erased
     statistics: EpisodeStatistics
 
+    def begin(self, policy: RecurrentPolicy, step: EnvStep) -> None:
+        """Begin every lane's life after a reset of all lanes."""
+        self.view = PolicyView(policy, step)
+        self.state = policy.init_state(len(step.rewards))
+        self.statistics.begin()
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain containers, arrays and tensors."""
         return {
@@ -158,51 +172,62 @@ def start(policy: RecurrentPolicy, envs: LaneEnvs, seeds: list[int]) -> Carry:
     return Carry(view, policy.init_state(envs.num_envs), EpisodeStatistics(envs.num_envs))
 
 
-class _Buffers:
-    """Ordinary tensors ``(T, B, ...)`` that a rollout is written into."""
+class _Play:
+    """Play, step after step, written down as it goes; the steps are taken inside ``torch.inference_mode``."""
 
-    def __init__(self, policy: RecurrentPolicy, view: PolicyView, num_steps: int) -> None:
-        self.device = policy.device
-        self.inputs = tree_map(lambda leaf: self._like(leaf, num_steps), view.inputs())
-        self.actions = self._like(view.previous_actions, num_steps)
-        self.rewards, self.log_probs, self.values, self.next_values = (
-            self._like(view.previous_rewards, num_steps) for _ in range(4)
-        )
-        names = ("is_first", "terminated", "truncated", "credit_cuts")
-        # Flags are written on the host, where the env puts them, and moved once.
-        self.flags = {name: np.zeros((num_steps, len(view.is_first)), dtype=bool) for name in names}
+    def __init__(self, policy: RecurrentPolicy, envs: LaneEnvs, carry: Carry, capacity: int) -> None:
+        self.policy, self.envs, self.carry = policy, envs, carry
+        self.stepper = policy.stepper()
+        self.buffers = RolloutBuffers(policy, carry.view, capacity)
+        self.final_rows = FinalRows()
 
-    @staticmethod
-    def _like(leaf: Tensor, num_steps: int) -> Tensor:
-        return torch.empty(num_steps, *leaf.shape, dtype=leaf.dtype, device=leaf.device)
+    def step(self, playing: BoolArray | None = None) -> BoolArray:
+        """Step every lane; returns ``(B,)`` where memory is erased next.
 
-    def write(self, t: int, is_first: BoolArray, inputs: PolicyInputs, step: PolicyStep) -> None:
-        """Store what was seen before step t and what was chosen."""
-        tree_map(lambda buffer, leaf: buffer[t].copy_(leaf), self.inputs, inputs)
-        self.flags["is_first"][t] = is_first
-        self.actions[t], self.log_probs[t], self.values[t] = step.actions, step.log_probs, step.values
+        Args:
+            playing: ``(B,)`` lanes whose step counts; the others idle. None for all.
+        """
+        carry, view, memory = self.carry, self.carry.view, self.policy.memory
+        inputs = view.inputs()
+        step = self.stepper.step(inputs, carry.state, torch.as_tensor(view.is_first, device=self.policy.device))
+        self.buffers.write(view.is_first, inputs, step)
+        outcome = self.envs.step(self.policy.distribution.to_env(step.actions))
+        episode_ends = outcome.terminated | outcome.truncated
+        trial_ends = episode_ends & outcome.trial_starts
+        lives_end = crosses(memory.lifetime, episode_ends, trial_ends)
+        cuts = crosses(memory.credit_boundary, episode_ends, trial_ends)
+        carry.state = step.state
+        view.advance(outcome, step.actions, lives_end)
+        if playing is not None and not playing.all():
+            outcome, trial_ends, cuts = _only(playing, outcome), trial_ends & playing, cuts & playing
+        carry.statistics.add(outcome.rewards, outcome.finished, outcome.successes, trial_ends)
+        if len(outcome.finished):
+            self.final_rows.add(self.buffers.num_steps, cuts, step, outcome, view)
+        self.buffers.write_outcome(outcome, cuts, playing)
+        return lives_end
 
-    def write_outcome(self, t: int, outcome: EnvStep, rewards: Tensor, credit_cuts: BoolArray) -> None:
-        """Store what came of step t."""
-        self.rewards[t] = rewards
-        self.flags["terminated"][t] = outcome.terminated
-        self.flags["truncated"][t] = outcome.truncated
-        self.flags["credit_cuts"][t] = credit_cuts
+    def rollout(self, initial_state: State) -> Rollout:
+        """Return what was played, next values included, in ordinary tensors."""
+        carry, fields = self.carry, self.buffers.fields()
+        with torch.inference_mode():
+            self.final_rows.write_next_values(fields, self.stepper, carry.view, carry.state)
+        # Out of inference mode: usable wherever gradients flow.
+        carry.state = tree_map(Tensor.clone, carry.state)
+        carry.view.previous_actions = carry.view.previous_actions.clone()
+        return Rollout(**fields, initial_state=initial_state)
 
-    def finish(self, initial_state: State) -> Rollout:
-        """Return the rollout."""
-        flags = {name: torch.from_numpy(mask).to(self.device) for name, mask in self.flags.items()}
-        return Rollout(
-            inputs=self.inputs,
-            actions=self.actions,
-            log_probs=self.log_probs,
-            values=self.values,
-            rewards=self.rewards,
-            next_values=self.next_values,
-            valid=torch.ones_like(flags["is_first"]),
-            initial_state=initial_state,
-            **flags,
-        )
+
+def _only(playing: BoolArray, outcome: EnvStep) -> EnvStep:
+    """Return the outcome with nothing of the lanes that don't play."""
+    finished = playing[outcome.finished]
+    return outcome._replace(
+        rewards=np.where(playing, outcome.rewards, 0.0),
+        terminated=outcome.terminated & playing,
+        truncated=outcome.truncated & playing,
+        finished=outcome.finished[finished],
+        final_observations=tree_map(lambda leaf: leaf[finished], outcome.final_observations),
+        successes=outcome.successes[finished],
+    )
 
 
 def collect(policy: RecurrentPolicy, envs: LaneEnvs, carry: Carry, num_steps: int) -> Rollout:
@@ -217,30 +242,58 @@ def collect(policy: RecurrentPolicy, envs: LaneEnvs, carry: Carry, num_steps: in
     Returns:
         The rollout, next values included, in ordinary tensors.
     """
-    stepper, view, memory, device = policy.stepper(), carry.view, policy.memory, policy.device
-    buffers = _Buffers(policy, view, num_steps)
     initial_state = tree_map(Tensor.clone, carry.state)
-    pending: list[_Pending] = []
+    play = _Play(policy, envs, carry, num_steps)
     with torch.inference_mode():
-        for t in range(num_steps):
-            inputs = view.inputs()
-            step = stepper.step(inputs, carry.state, torch.as_tensor(view.is_first, device=device))
-            buffers.write(t, view.is_first, inputs, step)
-            outcome = envs.step(policy.distribution.to_env(step.actions))
-            episode_ends = outcome.terminated | outcome.truncated
-            trial_ends = episode_ends & outcome.trial_starts
-            cuts = crosses(memory.credit_boundary, episode_ends, trial_ends)
-            carry.state = step.state
-            carry.statistics.add(outcome.rewards, outcome.finished, outcome.successes, trial_ends)
-            view.advance(outcome, step.actions, crosses(memory.lifetime, episode_ends, trial_ends))
-            buffers.write_outcome(t, outcome, view.previous_rewards, cuts)
-            if len(outcome.finished):
-                pending += _truncated_rows(t, cuts, step, outcome, view)
-        _write_next_values(stepper, buffers, carry, pending)
-    # Out of inference mode: usable wherever gradients flow.
-    carry.state = tree_map(Tensor.clone, carry.state)
-    view.previous_actions = view.previous_actions.clone()
-    return buffers.finish(initial_state)
+        for _ in range(num_steps):
+            play.step()
+    return play.rollout(initial_state)
+
+
+def collect_lives(
+    policy: RecurrentPolicy, envs: LaneEnvs, carry: Carry, num_lives: int, seeds: Sequence[int]
+) -> Rollout:
+    """Let the policy live exactly ``num_lives`` complete lives: episodes, or trials where ``memory.lifetime`` is one.
+
+    Every lane is reset and begins with an empty memory. A lane whose life ends begins the next one until ``num_lives``
+    have begun; from then on it idles, ``valid`` False. So which lives are in the batch doesn't depend on their length.
+
+    Args:
+        policy: Samples the actions; its weights don't change meanwhile.
+        envs: The lanes.
+        carry: Begins anew; the means over finished episodes stay.
+        num_lives: N.
+        seeds: One for the reset of each lane.
+
+    Returns:
+        The rollout, as long as the last life in it, in ordinary tensors.
+
+    Raises:
+        EnvironmentFailure: If a life does not end.
+    """
+    carry.begin(policy, envs.reset(seeds))
+    initial_state = tree_map(Tensor.clone, carry.state)
+    play = _Play(policy, envs, carry, _ROOM_FOR_LIVES)
+    playing = np.arange(envs.num_envs) < num_lives
+    to_begin = max(0, num_lives - envs.num_envs)
+    ages = np.zeros(envs.num_envs, dtype=np.int64)
+    with torch.inference_mode():
+        while playing.any():
+            lives_end = play.step(playing)
+            ages = np.where(lives_end, 0, ages + 1)
+            _refuse_endless_lives(ages[playing])
+            ended = np.flatnonzero(lives_end & playing)
+            playing[ended[to_begin:]] = False
+            to_begin = max(0, to_begin - len(ended))
+    return play.rollout(initial_state)
+
+
+def _refuse_endless_lives(ages: npt.NDArray[np.int64]) -> None:
+    if len(ages) and ages.max() >= _LONGEST_LIFE:
+        raise EnvironmentFailure(
+            f"A life has not ended after {_LONGEST_LIFE:,} steps, and only complete ones are learnt from here. Give "
+            "the env a time limit (max_episode_steps when it is registered), or use ppo, which needs no ends."
+        )
 
 
 def refresh_carry(policy: RecurrentPolicy, rollout: Rollout, carry: Carry) -> dict[str, float]:
@@ -257,52 +310,3 @@ def refresh_carry(policy: RecurrentPolicy, rollout: Rollout, carry: Carry) -> di
     drift = sum(float((new - old).square().mean()) for new, old in pairs) / len(pairs)
     size = sum(float(new.square().mean()) for new, _ in pairs) / len(pairs)
     return {"recurrent/state_rms": math.sqrt(size), "recurrent/state_staleness_rms": math.sqrt(drift)}
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """Rows whose next value is that of a final observation, under the state before the erase."""
-
-    t: int
-    lanes: Tensor  # (N,)
-    observations: Tree  # numpy (N, ...)
-    state: State  # (N, ...)
-    previous_actions: Tensor  # (N, ...)
-    previous_rewards: Tensor  # (N,)
-
-
-def _truncated_rows(t: int, cuts: BoolArray, step: PolicyStep, outcome: EnvStep, view: PolicyView) -> list[_Pending]:
-    """Return the lanes where credit is cut by a truncation alone: one entry, or none."""
-    rows = np.flatnonzero((cuts & outcome.truncated & ~outcome.terminated)[outcome.finished])
-    if not len(rows):
-        return []
-    lanes = torch.as_tensor(outcome.finished[rows], device=step.values.device)
-
-    def pick(leaf: Tensor) -> Tensor:
-        return leaf.index_select(0, lanes)
-
-    observations = tree_map(lambda leaf: leaf[rows], outcome.final_observations)
-    state = tree_map(pick, step.state)
-    return [_Pending(t, lanes, observations, state, pick(view.previous_actions), pick(view.previous_rewards))]
-
-
-def _write_next_values(stepper: PolicyStepper, buffers: _Buffers, carry: Carry, pending: list[_Pending]) -> None:
-    """Fill in the next values: one value call for the end of the rollout and one for all truncated rows."""
-    view, device = carry.view, buffers.device
-    buffers.next_values[:-1] = buffers.values[1:]
-    buffers.next_values[-1] = stepper.values(view.inputs(), carry.state, torch.as_tensor(view.is_first, device=device))
-    buffers.next_values[torch.from_numpy(buffers.flags["credit_cuts"]).to(device)] = 0.0
-    if not pending:
-        return
-    observations = tree_map(lambda *leaves: np.concatenate(leaves), *(rows.observations for rows in pending))
-    state = tree_map(lambda *leaves: torch.cat(leaves), *(rows.state for rows in pending))
-    lanes = torch.cat([rows.lanes for rows in pending])
-    times = torch.tensor([rows.t for rows in pending for _ in rows.lanes], device=device)
-    inside = torch.zeros(len(lanes), dtype=torch.bool, device=device)
-    inputs = view.inputs_at_end(
-        observations,
-        torch.cat([rows.previous_actions for rows in pending]),
-        torch.cat([rows.previous_rewards for rows in pending]),
-        inside,
-    )
-    buffers.next_values[times, lanes] = stepper.values(inputs, state, inside)

@@ -1,6 +1,10 @@
 """The folder of one training run: where every file lies, and how the small ones are written and read.
 
-    config.json, env_spec.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/
+    config.json, env_spec.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/, trial_curves/
+
+`trial_curves/step_000300000/` is there only under trials of more than one episode: a TensorBoard event file of the
+evaluation after 300,000 environment steps, whose x-axis is the place of an episode in its trial, from 1. Each is a
+folder, and so a run of TensorBoard's, of its own, since the x-axis of the run's own event file is environment steps.
 
 Conventions: steps are environment steps. A file is replaced as a whole (temporary file, then `os.replace`), so a reader
 never sees half of one. JSON holds `null` where Python holds NaN or an infinity. `evaluations.npz` has the keys of
@@ -20,6 +24,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +57,7 @@ class RunDirectory:
         self.progress_path = self.path / "progress.csv"
         self.evaluations_path = self.path / "evaluations.npz"
         self.checkpoints_path = self.path / "checkpoints"
+        self.trial_curves_path = self.path / "trial_curves"
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -174,12 +180,23 @@ class RunDirectory:
             )
         self._write_evaluations({key: np.array([*earlier[key], row[key]]) for key in row})
 
+    def trial_curve_path(self, step: int) -> Path:
+        """Where the trial curves of the evaluation after `step` environment steps lie; names sort as steps do."""
+        return self.trial_curves_path / f"step_{step:09d}"
+
     def cut_evaluations(self, step: int) -> None:
-        """Removes the evaluations made later than `step`, the step of the checkpoint a run is resumed from."""
+        """Removes the evaluations made later than `step`, the step of the checkpoint a run is resumed from.
+
+        Their trial curves are removed too; other folders beside them stay.
+        """
         evaluations = self.read_evaluations()
         kept = evaluations["timesteps"] <= step
         if not kept.all():
             self._write_evaluations({key: values[kept] for key, values in evaluations.items()})
+        for path in self.trial_curves_path.glob("step_*"):
+            number = path.name.removeprefix("step_")
+            if number.isdecimal() and int(number) > step:
+                shutil.rmtree(path)
 
     def _write_evaluations(self, evaluations: Evaluations) -> None:
         buffer = io.BytesIO()

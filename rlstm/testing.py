@@ -22,24 +22,30 @@ from torch import Tensor
 from rlstm.cells.base import RecurrentCell, State
 from rlstm.probe_envs import (
     ActionEnv,
+    CarriedSignEnv,
     ConstantValueEnv,
     DiscountEnv,
     ForgetEnv,
+    KeyEnv,
     ObservationValueEnv,
     ProbeEnv,
     RecallEnv,
+    SecretEnv,
 )
 from rlstm.trees import tree_leaves, tree_map
 
 __all__ = [
     "ActionEnv",
+    "CarriedSignEnv",
     "ConstantValueEnv",
     "ContractError",
     "DiscountEnv",
     "ForgetEnv",
+    "KeyEnv",
     "ObservationValueEnv",
     "ProbeEnv",
     "RecallEnv",
+    "SecretEnv",
     "check_cell",
     "reset_patterns",
 ]

@@ -6,6 +6,7 @@ log, save when due.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import time
@@ -26,13 +27,13 @@ from rlstm.devices import choose_device
 from rlstm.errors import EnvironmentFailure
 from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
 from rlstm.interrupts import interruptible
-from rlstm.loggers import LoggerGroup
+from rlstm.loggers import LoggerGroup, write_curves
 from rlstm.policies import RecurrentPolicy
 from rlstm.progress import Progress
-from rlstm.rollouts import Carry, Rollout, collect, start
+from rlstm.rollouts import Carry, Rollout, start
 from rlstm.run_directory import RunDirectory
 from rlstm.seeding import generator, integer_seeds, seed_everything
-from rlstm.vector_envs import make
+from rlstm.vector_envs import LaneEnvs, make
 
 __all__ = ["OnPolicyAgent", "TrainResult", "Training", "make_policy", "run"]
 
@@ -42,6 +43,10 @@ class OnPolicyAgent(Protocol):
 
     policy: RecurrentPolicy
     config: Any
+    begins_anew: bool  # Whether every rollout begins all lives anew, so that nothing of the envs need be kept.
+
+    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+        """Play one rollout, from where the lanes stand to where they stand then."""
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Train on one rollout; returns metrics by their tags."""
@@ -78,9 +83,10 @@ def make_policy(
     """Build the policy of an experiment; weights are drawn on the CPU, so a seed gives the same ones everywhere."""
     seed_everything(config.run.seed)
     actions = generator(config.run.seed, "actions", device)
-    policy = RecurrentPolicy(
-        observation_space, action_space, config.policy, config.memory, config.inputs, generator=actions
-    )
+    network = config.policy
+    if network.critic_memory is None:
+        network = dataclasses.replace(network, critic_memory=getattr(config.algorithm, "critic_memory", "shared"))
+    policy = RecurrentPolicy(observation_space, action_space, network, config.memory, config.inputs, generator=actions)
     return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
 
 
@@ -120,11 +126,6 @@ class Training:
         self.best_return = -math.inf
         self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
 
-    @property
-    def steps_per_update(self) -> int:
-        """Environment steps of a rollout."""
-        return int(self.config.env.num_envs * self.config.algorithm.num_steps)
-
     def close(self) -> None:
         """Close the envs."""
         self.envs.close()
@@ -132,19 +133,20 @@ class Training:
     def update(self) -> tuple[dict[str, float], dict[str, float]]:
         """Collect one rollout and learn from it; returns metrics by tag and seconds by phase."""
         began = time.perf_counter()
-        rollout = collect(self.policy, self.envs, self.carry, self.config.algorithm.num_steps)
+        rollout = self.agent.collect(self.envs, self.carry)
+        num_steps = int(rollout.valid.sum())
         collected = time.perf_counter()
         metrics = self.agent.update(rollout)
         metrics |= self.agent.refresh(rollout, self.carry)
-        self.step += self.steps_per_update
+        self.step += num_steps
         self.num_updates += 1
         updated = time.perf_counter()
         metrics |= self.carry.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
-        metrics["time/fps"] = self.steps_per_update / (updated - began)
+        metrics["time/fps"] = num_steps / (updated - began)
         metrics["time/iterations"] = float(self.num_updates)
         metrics["time/time_elapsed"] = self.seconds + updated - began
         metrics["time/total_timesteps"] = float(self.step)
-        metrics["recurrent/resets_per_step"] = float(rollout.is_first.float().mean())
+        metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
         return metrics, {"collect": collected - began, "update": updated - collected}
 
     def evaluate(self) -> EvaluationResult:
@@ -194,21 +196,20 @@ class Training:
         return note
 
     def _load_lives(self, trainer: dict[str, Any]) -> str | None:
-        if trainer["carry"] is None or trainer["envs"] is None:
+        note = None
+        if trainer["carry"] is not None and trainer["envs"] is not None:
+            self.envs.set_state(trainer["envs"], self._seeds)
+            self.carry.load_state_dict(trainer["carry"])
+            return None
+        if not self.agent.begins_anew:
             # Other seeds than at the start: the same episodes once more would count them twice.
             seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
             self.carry = start(self.policy, self.envs, seeds)
-            if trainer["carry"] is not None:
-                self.carry.statistics.finished = self._finished(trainer["carry"])
-            return "The env's state is not in the checkpoint: every lane begins a new episode with an empty memory."
-        self.envs.set_state(trainer["envs"], self._seeds)
-        self.carry.load_state_dict(trainer["carry"])
-        return None
-
-    def _finished(self, carry: dict[str, Any]) -> Any:
-        statistics = self.carry.statistics
-        statistics.load_state_dict({**statistics.state_dict(), "finished": carry["statistics"]["finished"]})
-        return statistics.finished
+            note = "The env's state is not in the checkpoint: every lane begins a new episode with an empty memory."
+        if trainer["carry"] is not None:
+            self.carry.statistics.load_state_dict(trainer["carry"]["statistics"])
+            self.carry.statistics.begin()
+        return note
 
     def result(self, *, interrupted: bool) -> TrainResult:
         """Return how the run stands."""
@@ -301,6 +302,8 @@ def _evaluate(training: Training, directory: RunDirectory, metrics: dict[str, An
     """Evaluate, record, and return whether it was the best so far."""
     result = training.evaluate()
     directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
+    if curves := result.trial_curves():
+        write_curves(directory.trial_curve_path(training.step), curves)
     metrics |= result.metrics()
     best = result.mean_return > training.best_return
     training.best_return = max(result.mean_return, training.best_return)

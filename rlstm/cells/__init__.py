@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rlstm.cells.base import RecurrentCell, State, Stepper
+from typing import Any
+
+from rlstm.cells.base import MemoryInit, RecurrentCell, State, Stepper
 from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
@@ -10,7 +12,7 @@ from rlstm.cells.lstm import LSTMCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import unknown_name
 
-__all__ = ["CELLS", "RecurrentCell", "State", "Stepper", "make_cell"]
+__all__ = ["CELLS", "MemoryInit", "RecurrentCell", "State", "Stepper", "make_cell"]
 
 CELLS: dict[str, type[RecurrentCell]] = {
     "lstm": LSTMCell,
@@ -21,7 +23,13 @@ CELLS: dict[str, type[RecurrentCell]] = {
 
 
 def make_cell(
-    name: str, input_size: int, hidden_size: int, *, num_layers: int = 1, memory_length: int | None = None
+    name: str,
+    input_size: int,
+    hidden_size: int,
+    *,
+    num_layers: int = 1,
+    memory_length: int | None = None,
+    memory_init: MemoryInit = "chrono",
 ) -> RecurrentCell:
     """Build the cell called ``name``, stacked ``num_layers`` high.
 
@@ -30,7 +38,8 @@ def make_cell(
         input_size: Width I of the inputs.
         hidden_size: Width H of each layer.
         num_layers: Height of the stack.
-        memory_length: Longest lag in steps that chrono initialisation should bridge; ``None`` for the plain one.
+        memory_length: Longest lag in steps that every layer's initialisation should bridge; ``None`` for the plain one.
+        memory_init: How the time scales up to it are spread.
 
     Returns:
         The cell; a ``StackedCell`` where ``num_layers`` is more than 1.
@@ -42,7 +51,9 @@ def make_cell(
         raise unknown_name("cell", name, CELLS)
     if num_layers < 1:
         raise ValueError(f"num_layers is {num_layers}; it must be at least 1.")
-    options = {} if memory_length is None else {"memory_length": memory_length}
+    given = {"memory_length": (memory_length, None), "memory_init": (memory_init, "chrono")}
+    # Defaults are not passed on, so a cell without gates need not know of them.
+    options: dict[str, Any] = {key: value for key, (value, default) in given.items() if value != default}
     sizes = [input_size] + [hidden_size] * (num_layers - 1)
     layers = [CELLS[name](size, hidden_size, **options) for size in sizes]
     return layers[0] if num_layers == 1 else StackedCell(layers)

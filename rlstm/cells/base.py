@@ -7,19 +7,31 @@ step t, so ``is_first[0]`` overrides the state that is passed in.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rlstm.trees import tree_map
 
-__all__ = ["RecurrentCell", "State", "Stepper", "chrono_bias", "erase_rows", "orthogonal_blocks"]
+__all__ = [
+    "MemoryInit",
+    "RecurrentCell",
+    "State",
+    "Stepper",
+    "check_memory_length",
+    "erase_rows",
+    "memory_bias",
+    "orthogonal_blocks",
+    "refuse_memory_length",
+]
 
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
 Stepper = Callable[[Tensor, State], tuple[Tensor, State]]
+MemoryInit = Literal["chrono", "log_spaced"]
 
 
 class RecurrentCell(nn.Module, ABC):
@@ -111,21 +123,61 @@ def orthogonal_blocks(weight: Tensor, num_blocks: int) -> None:
         nn.init.orthogonal_(block)
 
 
-def chrono_bias(size: int, memory_length: int) -> Tensor:
-    """Draw the gate biases that spread the memory's time scales up to ``memory_length`` steps.
+def memory_bias(size: int, memory_length: int, memory_init: MemoryInit = "chrono") -> Tensor:
+    """Return gate biases that spread the memory's time scales up to ``memory_length`` steps.
 
-    b ~ log(U[1, memory_length - 1]), Tallec & Ollivier 2018 (arXiv 1804.11188), equation 16.
+    A gate with bias b alone keeps the old state for about τ = 1 + e^b steps.
+
+    * ``chrono``: b ~ log(U[1, memory_length - 1]), drawn at random; most τ are long (Tallec & Ollivier 2018, arXiv
+      1804.11188, equation 16).
+    * ``log_spaced``: b_k = log(τ_k - 1) with τ_k = 2 (memory_length / 2)^(k / (size - 1)), k = 0 .. size - 1; every
+      octave of τ has as many units. The shortest τ is 2 because its bias is 0, that of a plain gate. A single unit gets
+      the longest τ.
 
     Args:
         size: Number of biases.
         memory_length: Longest lag in steps that the memory should bridge.
+        memory_init: How the time scales are spread.
 
     Returns:
-        ``(size,)`` biases of the gate that keeps the old state.
+        ``(size,)`` biases of the gate that keeps the old state, at most log(memory_length - 1).
 
     Raises:
-        ValueError: If ``memory_length`` is smaller than 3, where the interval is empty.
+        ValueError: If ``memory_length`` is smaller than 3, or ``memory_init`` is unknown.
     """
-    if memory_length < 3:
-        raise ValueError(f"memory_length is {memory_length}; chrono initialisation needs at least 3 steps.")
-    return torch.empty(size).uniform_(1.0, float(memory_length - 1)).log()
+    check_memory_length(memory_length, memory_init)
+    if memory_init == "chrono":
+        return torch.empty(size).uniform_(1.0, float(memory_length - 1)).log()
+    longest = math.log(memory_length)
+    shortest = math.log(2.0) if size > 1 else longest
+    # In float64, where exp and log undo each other to the last digit of float32.
+    return torch.linspace(shortest, longest, size, dtype=torch.float64).exp().sub(1.0).log()
+
+
+def check_memory_length(memory_length: int | None, memory_init: str) -> None:
+    """Refuse a memory length out of range, and a way to spread time scales that are not asked for.
+
+    Raises:
+        ValueError: If ``memory_length`` is smaller than 3, where no time scale lies between the shortest and the
+            longest; if ``memory_init`` is unknown; or if it is not the default and there is no ``memory_length``.
+    """
+    if memory_init not in get_args(MemoryInit):
+        raise ValueError(f"memory_init is '{memory_init}'; it must be one of {', '.join(get_args(MemoryInit))}.")
+    if memory_length is None and memory_init != "chrono":
+        raise ValueError(
+            f"memory_init is '{memory_init}', but memory_length is not set: say how many steps the memory should "
+            "bridge, or leave memory_init away."
+        )
+    if memory_length is not None and memory_length < 3:
+        raise ValueError(f"memory_length is {memory_length}; it must be at least 3 steps.")
+
+
+def refuse_memory_length(memory_length: int | None, memory_init: str, reason: str) -> None:
+    """Refuse whatever sets a memory length, for cells where nothing could hold one.
+
+    Raises:
+        ValueError: If ``memory_length`` is given or ``memory_init`` is not the default, with the reason.
+    """
+    for name, value, default in (("memory_length", memory_length, None), ("memory_init", memory_init, "chrono")):
+        if value != default:
+            raise ValueError(f"{name} is {value!r}, but {reason}; use 'lstm' or 'gru'.")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, Stepper, orthogonal_blocks
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, orthogonal_blocks, refuse_memory_length
 
 __all__ = ["ElmanCell", "ElmanState"]
 
@@ -27,17 +27,19 @@ class ElmanCell(RecurrentCell):
         input_size: Width I of the inputs.
         hidden_size: Width H of the memory.
         memory_length: Must be ``None``: the cell has no gate whose bias could hold a time scale.
+        memory_init: Must be left as it is, for the same reason.
 
     Raises:
-        ValueError: If ``memory_length`` is given.
+        ValueError: If one of them is given.
     """
 
     source = "Elman 1990"
 
-    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
+    ) -> None:
         super().__init__(input_size, hidden_size)
-        if memory_length is not None:
-            raise ValueError(f"memory_length is {memory_length}, but cell 'elman' has no gates; use 'lstm' or 'gru'.")
+        refuse_memory_length(memory_length, memory_init, "cell 'elman' has no gates")
         self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
         self.bias_ih = nn.Parameter(torch.zeros(hidden_size))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell
+from rlstm.cells.base import MemoryInit, RecurrentCell, refuse_memory_length
 
 __all__ = ["FeedForwardCell", "NoState"]
 
@@ -23,17 +23,19 @@ class FeedForwardCell(RecurrentCell):
         input_size: Width I of the inputs.
         hidden_size: Width H of the outputs.
         memory_length: Must be ``None``: there is no memory to set a length for.
+        memory_init: Must be left as it is, for the same reason.
 
     Raises:
-        ValueError: If ``memory_length`` is given.
+        ValueError: If one of them is given.
     """
 
     source = "feed-forward control"
 
-    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
+    ) -> None:
         super().__init__(input_size, hidden_size)
-        if memory_length is not None:
-            raise ValueError(f"memory_length is {memory_length}, but cell 'none' has no memory; use 'lstm' or 'gru'.")
+        refuse_memory_length(memory_length, memory_init, "cell 'none' has no memory")
         self.weight = nn.Parameter(torch.empty(hidden_size, input_size))
         self.bias = nn.Parameter(torch.zeros(hidden_size))
         nn.init.orthogonal_(self.weight, gain=2**0.5)

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, Stepper, chrono_bias, orthogonal_blocks
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias, orthogonal_blocks
 from rlstm.kernels.gru_bptt import gru_bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence
 
@@ -36,28 +36,35 @@ class GRUCell(RecurrentCell):
     Args:
         input_size: Width I of the inputs.
         hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: chrono initialisation of the update gate,
-            b_z = log U[1, memory_length - 1] (Tallec & Ollivier 2018). ``None`` leaves it at 0.
+        memory_length: Longest lag in steps to bridge: b_z spreads time scales up to it (Tallec & Ollivier 2018).
+            ``None`` leaves it at 0.
+        memory_init: How: see ``memory_bias``.
+
+    Raises:
+        ValueError: If the memory length is out of range, or ``memory_init`` is given without it.
     """
 
     source = "Cho et al. 2014"
     state_type: ClassVar[type] = GRUState
 
-    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
+    ) -> None:
         super().__init__(input_size, hidden_size)
+        check_memory_length(memory_length, memory_init)
         self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.bias_ih = nn.Parameter(torch.zeros(3 * hidden_size))
         self.bias_hh = nn.Parameter(torch.zeros(3 * hidden_size))
-        self._initialise(memory_length)
+        self._initialise(memory_length, memory_init)
 
     @torch.no_grad()
-    def _initialise(self, memory_length: int | None) -> None:
+    def _initialise(self, memory_length: int | None, memory_init: MemoryInit) -> None:
         for block in self.weight_ih.chunk(3):
             nn.init.xavier_uniform_(block)
         orthogonal_blocks(self.weight_hh, 3)
         if memory_length is not None:
-            self.bias_ih.chunk(3)[1].copy_(chrono_bias(self.hidden_size, memory_length))
+            self.bias_ih.chunk(3)[1].copy_(memory_bias(self.hidden_size, memory_length, memory_init))
 
     def init_state(self, batch_size: int) -> GRUState:
         """Return zeros: h ``(batch_size, H)``."""

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, Stepper, chrono_bias, orthogonal_blocks
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias, orthogonal_blocks
 from rlstm.kernels.reset_steps import lstm_sequence
 
 __all__ = ["LSTMCell", "LSTMState"]
@@ -37,23 +37,30 @@ class LSTMCell(RecurrentCell):
     Args:
         input_size: Width I of the inputs.
         hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: chrono initialisation, b_f = log U[1, memory_length - 1] and
-            b_i = -b_f (Tallec & Ollivier 2018). ``None`` leaves the forget bias at 1.
+        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it, b_i = -b_f (Tallec & Ollivier
+            2018). ``None`` leaves the forget bias at 1.
+        memory_init: How: see ``memory_bias``.
+
+    Raises:
+        ValueError: If the memory length is out of range, or ``memory_init`` is given without it.
     """
 
     source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
     state_type: ClassVar[type] = LSTMState
 
-    def __init__(self, input_size: int, hidden_size: int, memory_length: int | None = None) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
+    ) -> None:
         super().__init__(input_size, hidden_size)
+        check_memory_length(memory_length, memory_init)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
         self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
         self.bias_hh = nn.Parameter(torch.zeros(4 * hidden_size))
-        self._initialise(memory_length)
+        self._initialise(memory_length, memory_init)
 
     @torch.no_grad()
-    def _initialise(self, memory_length: int | None) -> None:
+    def _initialise(self, memory_length: int | None, memory_init: MemoryInit) -> None:
         for block in self.weight_ih.chunk(4):
             nn.init.xavier_uniform_(block)
         orthogonal_blocks(self.weight_hh, 4)
@@ -62,7 +69,7 @@ class LSTMCell(RecurrentCell):
         if memory_length is None:
             forget_bias.fill_(1.0)
         else:
-            forget_bias.copy_(chrono_bias(self.hidden_size, memory_length))
+            forget_bias.copy_(memory_bias(self.hidden_size, memory_length, memory_init))
             input_bias.copy_(-forget_bias)
 
     def init_state(self, batch_size: int) -> LSTMState:

@@ -93,6 +93,45 @@ def test_envs_of_gymnasium_train(train, words: str) -> None:
     assert (result.code, result.json["success_rate"]) == (0, None)
 
 
+EPISODES = "--num-threads 1 --ui none --num-envs 4 --hidden-size 8 --num-episodes 6 --eval-episodes 4 --json"
+
+
+def test_reinforce_trains_on_complete_episodes_resumes_and_is_evaluated(rlstm) -> None:
+    words = f"--env rlstm/TMaze-v0 --env-kwargs corridor_length=3 --run-dir run --baseline mean {EPISODES}"
+    answer = rlstm(f"train reinforce {words} --total-steps 300").json
+    assert answer.keys() == ANSWER
+    assert answer["steps"] >= 300
+    assert rlstm("resume run --total-steps 900 --ui none --json").json["steps"] >= 900
+    assert rlstm("evaluate run --episodes 3 --json").json["episodes"] == 3
+    header, *rows = Path("run/progress.csv").read_text(encoding="utf-8").splitlines()
+    shares = [float(row.split(",")[header.split(",").index("rollout/fill_share")]) for row in rows]
+    assert all(0 < share <= 1 for share in shares)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--memory.lifetime lifelong", "memory.lifetime is 'lifelong'"),
+        ("--memory.lifetime trial --memory.episodes-per-trial 4", "no whole number of trials of 4 episodes; use 8"),
+        ("--num-episodes 0", "num_episodes is 0; it must be at least 1"),
+        ("--baseline median", "median"),
+        ("--num-steps 64", "--num-steps"),
+    ],
+)
+def test_what_reinforce_can_not_do_is_wrong_usage(rlstm, words: str, told: str) -> None:
+    result = rlstm(f"train reinforce --env rlstm/TMaze-v0 --run-dir run {EPISODES} {words}")
+    assert result.code == 2
+    assert told in result.json["error"]
+    assert not Path("run").exists()
+
+
+def test_an_env_whose_episodes_never_end_is_told_to_reinforce(rlstm, my_env, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlstm.rollouts._LONGEST_LIFE", 200)
+    result = rlstm(f"train reinforce --env my_env:My-v0 --env-kwargs fault=endless {EPISODES}")
+    assert result.code == 1
+    assert "A life has not ended after 200 steps" in result.json["error"]
+
+
 @pytest.mark.filterwarnings("ignore")  # Of the package.
 def test_envs_of_popgym_train(train) -> None:
     pytest.importorskip("popgym")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells import CELLS, RecurrentCell, State, make_cell
-from rlstm.cells.base import chrono_bias
+from rlstm.cells.base import memory_bias
 from rlstm.cells.gru import GRUCell, GRUState
 from rlstm.cells.lstm import LSTMCell, LSTMState
 from rlstm.cells.stacked import StackedCell
@@ -355,9 +355,49 @@ def test_a_chrono_lstm_remembers_longer_than_a_plain_one() -> None:
 
 
 def test_the_shortest_chrono_interval_is_one_step_long() -> None:
-    assert (chrono_bias(50, 3).exp() <= 2.0001).all()
+    assert (memory_bias(50, 3).exp() <= 2.0001).all()
     with pytest.raises(ValueError, match=r"memory_length is 2; .* at least 3"):
-        chrono_bias(50, 2)
+        memory_bias(50, 2)
+
+
+def test_log_spaced_initialisation_gives_every_octave_of_time_scales_as_many_units() -> None:
+    """τ = 2, 4, 8, 16, 32, so the bias is log 1, 3, 7, 15, 31 and the gate alone keeps 1 - 1/τ of the state."""
+    spans = torch.tensor([2.0, 4.0, 8.0, 16.0, 32.0])
+    lstm = LSTMCell(3, 5, memory_length=32, memory_init="log_spaced")
+    i, f, g, o = lstm.bias_ih.detach().chunk(4)
+    torch.testing.assert_close(f, (spans - 1).log(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.sigmoid(f), 1 - 1 / spans, rtol=0, atol=1e-6)
+    assert torch.equal(i, -f)
+    gru = GRUCell(3, 5, memory_length=32, memory_init="log_spaced")
+    r, z, n = gru.bias_ih.detach().chunk(3)
+    assert torch.equal(z, f)
+    assert not any(part.any() for part in (g, o, r, n, lstm.bias_hh, gru.bias_hh))
+
+
+@pytest.mark.parametrize("memory_length", [3, 100, 1_000_000])
+def test_log_spaced_biases_run_from_0_to_the_longest_of_chrono_and_none_is_drawn(memory_length: int) -> None:
+    biases = memory_bias(64, memory_length, "log_spaced")
+    assert torch.equal(biases, memory_bias(64, memory_length, "log_spaced"))
+    assert float(biases[0]) == pytest.approx(0, abs=1e-12)
+    assert float(biases[-1]) == pytest.approx(math.log(memory_length - 1), abs=1e-9)
+    spans = biases.exp() + 1
+    ratios = spans[1:] / spans[:-1]
+    torch.testing.assert_close(ratios, ratios[:1].expand(63), rtol=1e-9, atol=0)
+
+
+def test_a_single_unit_gets_the_longest_time_scale() -> None:
+    assert memory_bias(1, 50, "log_spaced").tolist() == pytest.approx([math.log(49)])
+    assert make_cell("gru", 3, 1, memory_length=50, memory_init="log_spaced").bias_ih[1] > 3.8
+
+
+def test_time_scales_are_spread_by_chrono_unless_told_otherwise() -> None:
+    def forget_biases(**options: Any) -> Tensor:
+        torch.manual_seed(0)
+        return make_cell("lstm", 3, 40, memory_length=99, **options).bias_ih.detach().chunk(4)[1]
+
+    assert torch.equal(forget_biases(), forget_biases(memory_init="chrono"))
+    assert (forget_biases().diff() < 0).any()  # Drawn, not in order.
+    assert (forget_biases(memory_init="log_spaced").diff() > 0).all()
 
 
 # Building
@@ -377,6 +417,25 @@ def test_layers_of_a_stack_differ_and_all_get_the_memory_length() -> None:
         assert not torch.equal(lower.weight_hh, upper.weight_hh)
     for layer in layers:
         assert layer.bias_ih.chunk(4)[1].exp().max() > 5  # A plain forget bias of 1 gives e.
+
+
+def test_all_layers_of_a_stack_get_the_same_log_spaced_time_scales() -> None:
+    layers = make_cell("lstm", 6, 6, num_layers=3, memory_length=50, memory_init="log_spaced").layers
+    for layer in layers:
+        assert torch.equal(layer.bias_ih, layers[0].bias_ih)
+        assert float(layer.bias_ih.detach().chunk(4)[1][-1]) == pytest.approx(math.log(49))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_a_spread_without_a_memory_length_or_an_unknown_one_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="memory_init is 'log_spaced', but memory_length is not set"):
+        make_cell(name, 3, 3, memory_init="log_spaced")
+    wrong: Any = "linear"
+    for memory_length in (None, 9):
+        with pytest.raises(ValueError, match="memory_init is 'linear'; it must be one of chrono, log_spaced"):
+            make_cell(name, 3, 3, memory_length=memory_length, memory_init=wrong)
+    with pytest.raises(ValueError, match="memory_length is 2; it must be at least 3 steps"):
+        make_cell(name, 3, 3, memory_length=2, memory_init="log_spaced")
 
 
 def test_bad_arguments_are_refused_with_the_value() -> None:
@@ -402,6 +461,8 @@ def test_sizes_below_1_are_refused_by_every_cell(name: str) -> None:
 def test_cells_without_gates_refuse_a_memory_length(name: str) -> None:
     with pytest.raises(ValueError, match=f"memory_length is 9, but cell '{name}'"):
         make_cell(name, 3, 3, memory_length=9)
+    with pytest.raises(ValueError, match=f"memory_init is 'log_spaced', but cell '{name}'"):
+        make_cell(name, 3, 3, memory_init="log_spaced")
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -36,6 +36,8 @@ def test_returns_lengths_successes_and_trials_are_those_added_up_by_hand():
         "rollout/ep_rew_mean": 85 / 3,
         "rollout/ep_len_mean": 7 / 3,
         "rollout/success_rate": 0.5,
+        "rollout/episodes": 3.0,
+        "rollout/ep_rew_mean_of_all": 85 / 3,
         "rollout/trial_rew_mean": 42.5,
     }
     assert "rollout/trial_rew_mean" not in statistics.metrics(trials=False)
@@ -89,3 +91,14 @@ def test_a_trial_counts_its_own_episodes_only():
     for reward, trial_ends in ((1, []), (2, [0]), (4, []), (8, [0])):
         add(statistics, [reward], finished=[0], trial_ends=trial_ends)
     assert list(statistics.finished["trial_returns"]) == [3, 12]
+
+
+def test_the_mean_of_all_episodes_forgets_none_and_survives_a_reset_of_the_lanes():
+    statistics = EpisodeStatistics(2, window=1)
+    story(statistics)
+    add(statistics, [1000, 0])
+    statistics.begin()
+    metrics = statistics.metrics(trials=False)
+    assert metrics["rollout/ep_rew_mean"] == 12
+    assert metrics["rollout/ep_rew_mean_of_all"] == 85 / 3
+    assert statistics.returns.tolist() == statistics.lengths.tolist() == statistics.trial_returns.tolist() == [0, 0]

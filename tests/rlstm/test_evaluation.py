@@ -1,15 +1,17 @@
 """Evaluation: complete episodes, fixed quotas, seeds of its own, and nothing of training disturbed."""
 
 import random
+import shutil
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlstm.envs  # noqa: F401 - registers our envs.
-from rlstm import evaluation
-from rlstm.evaluation import _quotas, evaluate, evaluation_envs
+from rlstm import api, evaluation
+from rlstm.evaluation import EvaluationResult, _quotas, evaluate, evaluation_envs
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyInputs
 from rlstm.rollouts import collect, start
@@ -237,3 +239,107 @@ def test_an_episode_that_never_ends_counts_as_it_stands(kit, monkeypatch):
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     result = evaluate(policy, envs, 4, seed=0)
     assert result.lengths.tolist() == [7, 7, 3, 7]
+
+
+# Trial curves.
+
+
+def first_arm(kit, envs, memory):
+    """A policy that always pulls the first arm."""
+    policy = kit.make_policy(envs.observation_space, envs.action_space, memory)
+    head = policy.policy_head[-1]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([50.0, 0.0]))
+    return policy
+
+
+def outcome_of_trials(returns, regrets, num_trials):
+    returns, regrets = np.array(returns, dtype=float), np.array(regrets, dtype=float)
+    trial_returns = returns.reshape(num_trials, -1).sum(axis=1) if num_trials else np.zeros(0)
+    return EvaluationResult(returns, np.ones(len(returns), dtype=int), np.zeros(len(returns)), trial_returns, regrets)
+
+
+def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial(kit):
+    """Lane 0 earns 1, 2, 3, 4 and lane 1 earns 101, 102, 103, 104: two trials of two episodes each."""
+    envs = kit.scripted("E", "E", memory=TRIALS)
+    result = evaluate(kit.make_policy(memory=TRIALS), envs, 8, seed=0)
+    assert result.trial_curve.tolist() == [(1 + 3 + 101 + 103) / 4, (2 + 4 + 102 + 104) / 4]
+    assert result.regret_curve is None
+    assert {tag: curve.tolist() for tag, curve in result.trial_curves().items()} == {"trial/return": [52.0, 53.0]}
+
+
+@pytest.mark.parametrize("kind", ["native", "sync", "async"])
+def test_the_regret_of_an_episode_is_that_of_all_its_steps_in_every_kind_of_lanes(kit, kind):
+    """The first arm of an easy bandit pays .9 or .1: pulled twice it loses 0 or twice .8."""
+    memory = MemoryConfig("trial", episodes_per_trial=3)
+    envs = lanes(kind, memory, 8, "rlstm/BernoulliBandit-v0", probabilities="easy", pulls=2)
+    result = evaluate(first_arm(kit, envs, memory), envs, 24, seed=0)
+    envs.close()
+    native = lanes("native", memory, 8, "rlstm/BernoulliBandit-v0", probabilities="easy", pulls=2)
+    native.reset(integer_seeds(0, "evaluation", 8))
+    is_worse = native.get_state()["native"]["probabilities"][:, 0] < 0.5
+    assert 0 < is_worse.sum() < 8
+    np.testing.assert_allclose(result.regrets, np.repeat(1.6 * is_worse, 3), atol=1e-12)
+    np.testing.assert_allclose(result.regret_curve, [1.6 * is_worse.mean()] * 3)
+    np.testing.assert_allclose(
+        result.trial_curves()["trial/cumulative_regret"], 1.6 * is_worse.mean() * np.array([1, 2, 3])
+    )
+
+
+def test_a_trial_with_an_unknown_regret_is_no_part_of_the_regret_curve():
+    nan = float("nan")
+    result = outcome_of_trials(range(6), [0.5, 0.25, nan, 0.0, 1.5, 0.75], 3)
+    assert result.regret_curve.tolist() == [1.0, 0.5]
+    assert result.trial_curves()["trial/cumulative_regret"].tolist() == [1.0, 1.5]
+    assert outcome_of_trials(range(4), [0.5, nan, nan, 0.0], 2).regret_curve is None
+
+
+@pytest.mark.parametrize("num_trials", [0, 4])
+def test_trials_of_one_episode_and_no_trials_have_no_curves(num_trials):
+    assert outcome_of_trials([1.0, 2.0, 3.0, 4.0], [0.0] * 4, num_trials).trial_curves() == {}
+
+
+def curve_points(folder):
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_a_run_has_a_curve_for_each_evaluation_and_a_resumed_one_no_later_ones(tmp_path):
+    settings = {
+        "env": "rlstm/BernoulliBandit-v0",
+        "memory": {"lifetime": "trial", "episodes_per_trial": 3},
+        "num_envs": 4,
+        "num_steps": 6,
+        "hidden_size": 4,
+        "encoder_sizes": (),
+        "num_threads": 1,
+        "total_steps": 4 * 24,
+        "eval_every": 24,
+        "eval_episodes": 30,
+        "checkpoint_every": 24,
+        "keep_checkpoints": 9,
+    }
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    api.train("ppo", ui="none", run_dir=str(whole), **settings)
+    curves = {path.name: curve_points(path) for path in (whole / "trial_curves").iterdir()}
+    assert sorted(curves) == ["step_000000024", "step_000000048", "step_000000072", "step_000000096"]
+    for tags in curves.values():
+        assert sorted(tags) == ["trial/cumulative_regret", "trial/return"]
+        assert all([place for place, _ in points] == [1, 2, 3] for points in tags.values())
+    with np.load(whole / "evaluations.npz") as evaluations:
+        expected = evaluations["results"][-1].reshape(-1, 3).mean(axis=0)
+    np.testing.assert_allclose([value for _, value in curves["step_000000096"]["trial/return"]], expected, rtol=1e-6)
+
+    shutil.copytree(whole, half)
+    (half / "checkpoints" / "latest").write_text("step_48\n")
+    (half / "trial_curves" / "step_000009999").mkdir()  # As of an evaluation that is not made again.
+    api.resume(half, ui="none")
+    assert {path.name: curve_points(path) for path in (half / "trial_curves").iterdir()} == curves
+
+
+def test_a_run_without_trials_has_no_folder_of_curves(tmp_path):
+    tiny = {"num_envs": 4, "num_steps": 6, "hidden_size": 4, "total_steps": 24, "eval_episodes": 2, "num_threads": 1}
+    api.train("ppo", ui="none", run_dir=str(tmp_path / "run"), env="rlstm/BernoulliBandit-v0", **tiny)
+    assert (tmp_path / "run" / "evaluations.npz").exists()
+    assert not (tmp_path / "run" / "trial_curves").exists()

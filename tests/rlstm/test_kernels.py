@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlstm.cells import RecurrentCell
+from rlstm.cells import CELLS, RecurrentCell, make_cell
 from rlstm.cells.gru import GRUCell, GRUState
 from rlstm.cells.lstm import LSTMCell, LSTMState
 from rlstm.kernels.gru_bptt import gru_bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence, lstm_sequence, plan_reset_steps
+from rlstm.kernels.unroll import recomputed_sequence, unroll
 from rlstm.testing import reset_patterns
-from rlstm.trees import tree_map
+from rlstm.trees import tree_leaves, tree_map
 
 Kernel = Callable[..., tuple[Tensor, ...]]
 
@@ -314,6 +317,246 @@ def test_a_hold_step_keeps_c_exactly_in_single_precision() -> None:
     torch.testing.assert_close(padded.h[1:], plain.h[1:], rtol=0, atol=1e-6)
 
 
+# The past computed again instead of kept
+
+
+def unrolled(cell: RecurrentCell, num_steps: int, is_first: Tensor, run: Callable[..., Any]) -> dict[str, Tensor]:
+    """Return outputs, final state and the gradients of a fixed projection of them, by name, in the cell's precision."""
+    draws = torch.Generator().manual_seed(2)
+    num_rows, like = is_first.shape[1], next(cell.parameters())
+    inputs = torch.randn(num_steps, num_rows, 4, generator=draws).to(like).requires_grad_()
+    state = tree_map(
+        lambda leaf: torch.randn(leaf.shape, generator=draws).to(like).requires_grad_(), cell.init_state(num_rows)
+    )
+    outputs, final = run(inputs, state, is_first)
+    results = [outputs, *tree_leaves(final)]
+    loss = torch.stack([(r * torch.randn(r.shape, generator=draws).to(r)).sum() for r in results]).sum()
+    sources = {"inputs": inputs, **{f"state {k}": leaf for k, leaf in enumerate(tree_leaves(state))}}
+    sources |= dict(cell.named_parameters())
+    grads = torch.autograd.grad(loss, list(sources.values()))
+    values = {f"result {k}": result.detach() for k, result in enumerate(results)}
+    return values | {f"d {name}": grad for name, grad in zip(sources, grads, strict=True)}
+
+
+def recomputing(cell: RecurrentCell, segment_length: int) -> Callable[..., Any]:
+    def run(inputs: Tensor, state: Any, is_first: Tensor) -> Any:
+        parameters = tuple(cell.parameters())
+        return recomputed_sequence(
+            cell.sequence, inputs, state, is_first, parameters=parameters, segment_length=segment_length
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("name", CELLS)
+def test_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str, num_layers: int) -> None:
+    """Segments that divide the sequence or not, of one step, and longer than it; resets at and between their ends."""
+    cell = make_cell(name, 4, 5, num_layers=num_layers).double()
+    for num_steps in (1, 2, 10):
+        for pattern, is_first in reset_patterns(num_steps, 3):
+            expected = unrolled(cell, num_steps, is_first, cell.sequence)
+            for segment_length in (1, 3, 5, 99):
+                got = unrolled(cell, num_steps, is_first, recomputing(cell, segment_length))
+                for key, value in got.items():
+                    where = f"{pattern}, T = {num_steps}, segments of {segment_length}, {key}"
+                    torch.testing.assert_close(
+                        value, expected[key], rtol=0, atol=1e-12, msg=lambda m, w=where: f"{w}: {m}"
+                    )
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_in_single_precision_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str) -> None:
+    """The dense kernel of training gives both biases one tensor as their gradient, and inference has its own."""
+    cell, is_first = make_cell(name, 4, 5), dict(reset_patterns(30, 3))["random"]
+    for mask in (is_first, torch.zeros_like(is_first)):
+        expected = unrolled(cell, 30, mask, cell.sequence)
+        for key, value in unrolled(cell, 30, mask, recomputing(cell, 6)).items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(CELLS) - {"none"}))
+@pytest.mark.parametrize("part", ["outputs", "final state", "first output"])
+def test_a_loss_may_reach_a_part_of_what_is_recomputed(name: str, part: str) -> None:
+    cell = make_cell(name, 4, 5).double()
+    inputs, is_first = torch.randn(7, 2, 4).double(), torch.zeros(7, 2, dtype=torch.bool)
+    grads = []
+    for run in (cell.sequence, recomputing(cell, 3)):
+        seen = inputs.clone().requires_grad_()
+        outputs, final = run(seen, cell.init_state(2), is_first)
+        losses = {"outputs": outputs, "final state": tree_leaves(final)[-1], "first output": outputs[0]}
+        cell.zero_grad()
+        losses[part].square().sum().backward()
+        grads.append([seen.grad, *(parameter.grad for parameter in cell.parameters())])
+    for got, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+def test_what_needs_no_gradient_gets_none_when_the_past_is_recomputed() -> None:
+    cell = make_cell("lstm", 4, 5).double()
+    cell.weight_ih.requires_grad_(False)  # type: ignore[union-attr, operator]
+    unused = torch.ones(2, requires_grad=True)
+    inputs, is_first = torch.randn(7, 2, 4).double(), torch.zeros(7, 2, dtype=torch.bool)
+    parameters = (*cell.parameters(), unused)
+    outputs, _ = recomputed_sequence(
+        cell.sequence, inputs, cell.init_state(2), is_first, parameters=parameters, segment_length=3
+    )
+    outputs.sum().backward()
+    reached = {name: parameter.grad is not None for name, parameter in cell.named_parameters()}
+    assert reached == {"weight_ih": False, "weight_hh": True, "bias_ih": True, "bias_hh": True}
+    assert unused.grad is None
+    assert inputs.grad is None
+
+
+class _Counted(NamedTuple):
+    total: Tensor  # (B,)
+    steps: Tensor  # (B,) int64
+
+
+def test_inputs_may_be_trees_and_states_may_hold_whole_numbers() -> None:
+    scale = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def run(inputs: dict[str, Any], state: _Counted, is_first: Tensor) -> tuple[Tensor, _Counted]:
+        outputs = []
+        for a, b in zip(inputs["a"], inputs["b"][0], strict=True):
+            state = _Counted((state.total + a * b * scale).sin(), state.steps + b)
+            outputs.append(state.total * state.steps)
+        return torch.stack(outputs), state
+
+    a = torch.randn(7, 2).double().requires_grad_()
+    inputs = {"a": a, "b": (torch.arange(14).view(7, 2), None)}
+    start = _Counted(torch.zeros(2).double(), torch.ones(2, dtype=torch.int64))
+    is_first = torch.zeros(7, 2, dtype=torch.bool)
+    found = []
+    for recomputed in (None, (scale,)):
+        outputs, final = unroll(run, inputs, start, is_first, recomputed=recomputed)
+        assert isinstance(final, _Counted)
+        assert final.steps.tolist() == [43, 50]
+        found.append(torch.autograd.grad(outputs.sum() + final.total.sum(), [a, scale]))
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+def test_parameters_that_share_one_gradient_tensor_get_a_sum_each_when_the_past_is_recomputed() -> None:
+    """The gradient of a sum is one tensor for all its terms; added up in place it would be counted for each of them."""
+    p, q = (torch.randn(2).double().requires_grad_() for _ in range(2))
+
+    def run(inputs: Tensor, state: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = []
+        for inputs_t in inputs:
+            state = state + p + q
+            outputs.append(state * inputs_t)
+        return torch.stack(outputs), state
+
+    inputs, is_first = torch.randn(5, 2).double(), torch.zeros(5, 2, dtype=torch.bool)
+    outputs, _ = recomputed_sequence(
+        run, inputs, torch.zeros(2).double(), is_first, parameters=(p, q), segment_length=1
+    )
+    expected = (inputs * torch.arange(1, 6).unsqueeze(1)).sum(0)  # The state of step t holds t + 1 times p and q.
+    for grad in torch.autograd.grad(outputs.sum(), [p, q]):
+        torch.testing.assert_close(grad, expected, rtol=0, atol=1e-12)
+
+
+def test_the_recomputed_past_refuses_to_be_differentiated_twice() -> None:
+    cell = make_cell("elman", 4, 5)
+    inputs = torch.randn(7, 2, 4, requires_grad=True)
+    outputs, _ = recomputing(cell, 3)(inputs, cell.init_state(2), torch.zeros(7, 2, dtype=torch.bool))
+    (grad,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "horizon", "lengths"), [(10, None, [4, 4, 2]), (10, 6, [4, 2, 4]), (9, 2, [2, 2, 2, 2, 1])]
+)
+def test_segments_have_the_root_of_the_steps_and_every_one_runs_twice(
+    num_steps: int, horizon: int | None, lengths: list[int]
+) -> None:
+    cell, ran = make_cell("gru", 4, 5), []
+
+    def run(inputs: Tensor, state: Any, is_first: Tensor) -> Any:
+        ran.append((len(inputs), torch.is_grad_enabled()))
+        return cell.sequence(inputs, state, is_first)
+
+    inputs, is_first = torch.randn(num_steps, 2, 4), torch.zeros(num_steps, 2, dtype=torch.bool)
+    recomputed = tuple(cell.parameters())
+    outputs, _ = unroll(run, inputs, cell.init_state(2), is_first, horizon=horizon, recomputed=recomputed)
+    assert ran == [(length, False) for length in lengths]
+    outputs.sum().backward()
+    assert ran[len(lengths) :] == [(length, True) for length in reversed(lengths)]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_a_gradient_nothing_is_cut_into_segments(mode: Callable[[], Any]) -> None:
+    cell, ran = make_cell("gru", 4, 5), []
+
+    def run(inputs: Tensor, state: Any, is_first: Tensor) -> Any:
+        ran.append(len(inputs))
+        return cell.sequence(inputs, state, is_first)
+
+    with mode():
+        is_first = torch.zeros(10, 2, dtype=torch.bool)
+        unroll(run, torch.randn(10, 2, 4), cell.init_state(2), is_first, recomputed=tuple(cell.parameters()))
+    assert ran == [10]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that were made inside and still live, whoever holds them."""
+
+    def __init__(self, *ignored: Tensor) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known = {tensor.untyped_storage()._cdata for tensor in ignored}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+def memory_used(name: str, num_steps: int, recompute: bool) -> tuple[float, float]:
+    """Return what is kept beside the outputs after the forward pass, and the peak of both passes.
+
+    In units of the outputs of one step.
+    """
+    cell = make_cell(name, 3, 32).double()
+    inputs, is_first = torch.randn(num_steps, 4, 3).double(), torch.zeros(num_steps, 4, dtype=torch.bool)
+    is_first[::10, :2] = True
+    parameters = tuple(cell.parameters())
+    with LiveBytes(inputs, is_first, *parameters) as memory:
+        state = cell.init_state(4)
+        outputs, final = unroll(cell.sequence, inputs, state, is_first, recomputed=parameters if recompute else None)
+        kept = memory.live - outputs.nbytes
+        (outputs.sum() + tree_leaves(final)[0].sum()).backward()
+    unit = 4 * 32 * 8
+    return kept / unit, memory.peak / unit
+
+
+@pytest.mark.parametrize("name", sorted(set(CELLS) - {"none"}))
+def test_what_is_kept_for_the_gradient_grows_with_the_root_of_the_steps(name: str) -> None:
+    """Four times the steps, twice as much; a cell that keeps its past keeps four times as much, many times over."""
+    kept, peak = zip(*(memory_used(name, num_steps, recompute=True) for num_steps in (100, 400)), strict=True)
+    assert kept[1] < 2.6 * kept[0]
+    assert kept[1] < 0.2 * 400  # The outputs, 400, come on top.
+    plainly_kept, plain_peak = memory_used(name, 400, recompute=False)
+    assert plainly_kept > 1.5 * 400
+    assert peak[1] < plain_peak - 0.5 * (plainly_kept - kept[1])
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("rate", [0.0, 0.05, 1.0])
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
@@ -330,3 +573,16 @@ def test_on_a_gpu_a_large_sequence_equals_the_exact_loop(kind: str, rate: float)
         values = index < 1 + len(state)
         tolerance = 2e-5 if values else 1e-4 * max(1.0, float(other.abs().max()))
         assert float((one.cpu().double() - other).abs().max()) <= tolerance
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("name", CELLS)
+def test_on_a_gpu_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str, num_layers: int) -> None:
+    cell = make_cell(name, 4, 32, num_layers=num_layers).cuda()
+    is_first = torch.rand(60, 3) < 0.1
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for mask in (is_first.cuda(), torch.zeros_like(is_first).cuda()):
+            expected = unrolled(cell, 60, mask, cell.sequence)
+            for key, value in unrolled(cell, 60, mask, recomputing(cell, 8)).items():
+                torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-4)

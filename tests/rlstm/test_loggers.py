@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from rlstm.loggers import HPARAM_METRICS, LAYOUT, CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
+from rlstm.loggers import HPARAM_METRICS, LAYOUT, CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv, write_curves
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -151,6 +151,21 @@ def test_the_default_layout_covers_return_success_losses_update_and_memory(tmp_p
         "rollout/ep_rew_mean", "rollout/success_rate", "train/policy_gradient_loss", "train/value_loss",
         "train/approx_kl", "train/first_ratio_error", "recurrent/.*",
     } <= tags  # fmt: skip
+
+
+def test_a_curve_is_drawn_over_its_places_from_1_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "trial_curves" / "step_000000064"
+    write_curves(folder, {"trial/return": np.array([0.5, 0.75, 1.0]), "trial/cumulative_regret": [2.0, float("nan")]})
+    assert points(folder, "trial/return") == [(1, 0.5), (2, 0.75), (3, 1.0)]
+    assert points(folder, "trial/cumulative_regret") == [(1, 2.0)], "what isn't known is no point"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_curve_replaces_the_one_before_in_its_folder(tmp_path: Path) -> None:
+    write_curves(tmp_path / "curves", {"a": [1.0, 2.0, 3.0], "b": [4.0]})
+    write_curves(tmp_path / "curves", {"a": [5.0, 6.0]})
+    assert events(tmp_path / "curves").Tags()["scalars"] == ["a"]
+    assert points(tmp_path / "curves", "a") == [(1, 5.0), (2, 6.0)]
 
 
 class Recorder:

@@ -56,6 +56,11 @@ def test_values_out_of_range_are_refused_by_name(options, complaint):
         MemoryConfig(**options)
 
 
+def test_the_past_is_kept_and_not_recomputed_unless_told_otherwise():
+    assert MemoryConfig().recompute is False
+    assert MemoryConfig("lifelong", recompute=True).recompute is True
+
+
 def test_each_boundary_is_crossed_where_it_lies():
     episode_ends = np.array([False, True, True, False])
     trial_ends = np.array([False, False, True, False])

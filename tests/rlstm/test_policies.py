@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
+from rlstm.agents.ppo import PPO, PPOConfig
 from rlstm.cells import CELLS
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.networks import observation_dtypes
@@ -167,6 +168,7 @@ def test_evaluating_gives_back_what_was_stored_while_acting(name: str, critic_me
         {"head_sizes": (4, 3), "encoder_sizes": (7, 5)},
         {"cell": "gru", "memory_length": 20},
         {"memory_length": 20},
+        {"memory_length": 20, "memory_init": "log_spaced", "num_layers": 2},
         {"normalize_observations": True, "scale_rewards": True},
         {"normalize_observations": True, "cell": "gru", "num_layers": 2, "head_sizes": (3,)},
     ],
@@ -383,7 +385,7 @@ def test_previous_action_and_reward_are_zero_where_memory_begins_and_nowhere_els
         previous_rewards=torch.tensor([7.0, 8.0, 9.0]).double(),
         episode_starts=torch.tensor([True, True, False]),
     )
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True, False, False]), policy.return_scale)
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True, False, False]), policy.reward_scale)
     expected = [
         [1, 0, 0, 0, 0, 1],  # Memory begins, and with it an episode.
         [2, 0, 0, 1, 8, 1],  # An inner episode start: the last action and reward are still known.
@@ -397,18 +399,37 @@ def test_nothing_that_stands_in_the_place_of_an_unknown_reward_is_seen() -> None
     inputs = PolicyInputs(
         torch.zeros(1, 1).double(), torch.tensor([2]), torch.tensor([torch.nan]).double(), torch.tensor([True])
     )
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True]), policy.return_scale)
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([True]), policy.reward_scale)
     assert encoded.tolist() == [[0, 0, 0, 0, 0, 1]]
 
 
-def test_previous_rewards_are_seen_in_the_units_of_the_critic() -> None:
-    policy = plain()
-    policy.return_moments.update(torch.tensor([[-4.0], [4.0]]))  # type: ignore[union-attr]
+@pytest.mark.parametrize(("reward", "seen"), [(8.0, 2.0), (-8.0, -2.0), (1000.0, 10.0), (-1000.0, -10.0)])
+def test_previous_rewards_are_seen_in_deviations_of_rewards_and_outliers_are_clipped(
+    reward: float, seen: float
+) -> None:
+    policy = make(spaces.Box(-9, 9, (1,)), encoder_sizes=(), noise=0.0, normalize_observations=True, scale_rewards=True)
+    policy.return_moments.update(torch.tensor([[-99.0], [99.0]]))  # type: ignore[union-attr]
+    policy.reward_moments.update(torch.tensor([[-4.0], [4.0]]))  # type: ignore[union-attr]
     inputs = PolicyInputs(
-        torch.zeros(1, 1).double(), torch.tensor([0]), torch.tensor([8.0]).double(), torch.tensor([False])
+        torch.zeros(1, 1).double(), torch.tensor([0]), torch.tensor([reward]).double(), torch.tensor([False])
     )
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]), policy.return_scale)
-    torch.testing.assert_close(encoded[0, 4], torch.tensor(2.0).double(), rtol=0, atol=1e-7)
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]), policy.reward_scale)
+    torch.testing.assert_close(encoded[0, 4], torch.tensor(seen).double(), rtol=0, atol=1e-7)
+
+
+def test_as_long_as_no_reward_has_come_rewards_and_returns_are_not_scaled() -> None:
+    policy = make(normalize_observations=True, scale_rewards=True)
+    rollout = play(policy)
+    nothing = torch.zeros_like(rollout.rewards)
+    policy.update_normalisers(replace(rollout, rewards=nothing), nothing)
+    assert not policy.lacks_statistics
+    assert (float(policy.reward_scale), float(policy.return_scale)) == (1.0, 1.0)
+    policy.update_normalisers(rollout, rollout.rewards)
+    assert (
+        float(policy.return_scale)
+        == float(policy.reward_scale)
+        == pytest.approx(float(torch.cat([nothing, rollout.rewards]).std(correction=0)), rel=1e-4)
+    )
 
 
 @pytest.mark.parametrize(("lifetime", "on"), [("episode", False), ("trial", True), ("lifelong", True)])
@@ -426,7 +447,7 @@ def test_numbers_as_previous_actions_are_seen_as_the_env_saw_them() -> None:
     space = spaces.Box(-1, 1, (2,))
     policy = make(spaces.Box(-9, 9, (1,)), space, encoder_sizes=(), inputs=InputsConfig(True, False, False))
     inputs = PolicyInputs(torch.zeros(1, 1).double(), torch.tensor([[5.0, -0.5]]).double())
-    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]), policy.return_scale)
+    encoded = policy.encode(policy.actor.encoder, inputs, torch.tensor([False]), policy.reward_scale)
     assert encoded.tolist() == [[0, 1, -0.5]]
 
 
@@ -469,6 +490,98 @@ def test_the_horizon_is_counted_from_the_rollouts_start_and_not_from_a_reset() -
     piece = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])
     steps = torch.arange(8)
     assert torch.equal(seen, (piece.unsqueeze(1) == piece) & (steps.unsqueeze(1) >= steps))
+
+
+# The past computed again instead of kept
+
+
+def evaluation_and_gradients(policy: RecurrentPolicy, rollout: Rollout) -> dict[str, Tensor]:
+    """Return log-probabilities, values, final state and the gradients of their sum by name."""
+    observations = rollout.inputs.observations.clone().requires_grad_()
+    state = tree_map(lambda leaf: leaf.clone().requires_grad_(), rollout.initial_state)
+    seen = replace(rollout, inputs=rollout.inputs._replace(observations=observations), initial_state=state)
+    evaluation = policy.evaluate(seen)
+    results = [evaluation.log_probs, evaluation.values, *tree_leaves(evaluation.state)]
+    sources = {"observations": observations, **{f"state {k}": leaf for k, leaf in enumerate(tree_leaves(state))}}
+    sources |= dict(policy.named_parameters())
+    loss = torch.stack([result.square().sum() for result in results]).sum()
+    grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True, materialize_grads=True)
+    values = {f"result {k}": result.detach() for k, result in enumerate(results)}
+    return values | {f"d {name}": grad for name, grad in zip(sources, grads, strict=True)}
+
+
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("name", CELLS)
+def test_recomputing_the_past_changes_no_value_and_no_gradient(name: str, num_layers: int, critic_memory: str) -> None:
+    """Alone, and with a horizon that is shorter, as long or longer than a segment of 4 steps."""
+    for horizon in (None, 1, 3, 4, 7):
+        policies = [
+            make(
+                cell=name,
+                num_layers=num_layers,
+                critic_memory=critic_memory,
+                normalize_observations=True,
+                scale_rewards=True,
+                memory=MemoryConfig("lifelong", bptt_horizon=horizon, recompute=recompute),
+            )
+            for recompute in (False, True)
+        ]
+        rollout = play(policies[0])
+        for policy in policies:
+            policy.update_normalisers(rollout, rollout.rewards)
+        expected, got = (evaluation_and_gradients(policy, rollout) for policy in policies)
+        for key, value in got.items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-12, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize("horizon", [None, 3])
+def test_recomputing_the_past_cuts_the_gradient_where_keeping_it_does(horizon: int | None) -> None:
+    rollout = play(make(), num_steps=7)
+    kept, recomputed = (
+        value_dependence(make(memory=MemoryConfig("lifelong", bptt_horizon=horizon, recompute=recompute)), rollout)
+        for recompute in (False, True)
+    )
+    assert torch.equal(kept, recomputed)
+
+
+@pytest.mark.parametrize(("horizon", "segments"), [(None, [4, 4, 4]), (6, [4, 2, 4, 2])])
+def test_the_encoder_is_recomputed_with_the_cell_and_only_where_there_is_a_gradient(
+    monkeypatch: pytest.MonkeyPatch, horizon: int | None, segments: list[int]
+) -> None:
+    policy = make(memory=MemoryConfig("lifelong", bptt_horizon=horizon, recompute=True))
+    rollout, encode = play(policy), policy.encode
+    lengths: list[int] = []
+
+    def counted(encoder: Any, inputs: PolicyInputs, *rest: Any) -> Tensor:
+        lengths.append(len(inputs.observations))
+        return encode(encoder, inputs, *rest)
+
+    monkeypatch.setattr(policy, "encode", counted)
+    policy.replay_state(rollout)
+    assert lengths == [12]
+    lengths.clear()
+    policy.evaluate(rollout).values.sum().backward()
+    assert lengths[: len(segments)] == segments
+    assert sorted(lengths[len(segments) :]) == sorted(segments)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_an_update_that_recomputes_the_past_gives_the_same_weights(name: str) -> None:
+    weights, metrics = [], []
+    for recompute in (False, True):
+        policy = make(cell=name, memory=MemoryConfig("lifelong", recompute=recompute))
+        rollout = play(policy)
+        config = PPOConfig(num_steps=12, num_minibatches=2, update_epochs=2, learning_rate=1e-2)
+        generator = torch.Generator().manual_seed(0)
+        agent = PPO(policy, config, num_envs=4, total_steps=1000, generator=generator)
+        before = [parameter.detach().clone() for parameter in policy.parameters()]
+        metrics.append(agent.update(rollout))
+        weights.append([parameter.detach() for parameter in policy.parameters()])
+        assert all((old - new).abs().max() > 1e-3 for old, new in zip(before, weights[-1], strict=True))
+    for kept, recomputed in zip(*weights, strict=True):
+        torch.testing.assert_close(recomputed, kept, rtol=0, atol=1e-8)
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-7, abs=1e-9)
 
 
 # Whole sequences
@@ -554,12 +667,13 @@ def test_values_are_in_raw_units_of_the_reward() -> None:
 
 
 def test_observations_are_normalised_by_their_statistics() -> None:
-    policy = make(normalize_observations=True)
+    unscaled = InputsConfig(True, False, True)  # Previous rewards have statistics of their own.
+    policy = make(normalize_observations=True, inputs=unscaled)
     rollout = play(policy)
     policy.update_normalisers(rollout, rollout.rewards)
     moments: Any = policy.actor.encoder.moments
     by_hand = (rollout.inputs.observations - moments.mean) / (moments.variance + 1e-8).sqrt()
-    bare = make()
+    bare = make(inputs=unscaled)
     given = replace(rollout, inputs=rollout.inputs._replace(observations=by_hand))
     torch.testing.assert_close(policy.evaluate(rollout).values, bare.evaluate(given).values, rtol=0, atol=1e-9)
 
@@ -589,6 +703,32 @@ def test_with_a_shared_memory_both_heads_reach_it() -> None:
     for loss in (evaluation.values, evaluation.log_probs):
         (grad,) = torch.autograd.grad(loss.sum(), [policy.actor.cell.weight_hh], retain_graph=True)  # type: ignore[list-item]
         assert grad.any()
+
+
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+def test_the_memories_of_a_policy_begin_with_the_time_scales_asked_for(critic_memory: str) -> None:
+    config = {"memory_length": 64, "memory_init": "log_spaced", "critic_memory": critic_memory}
+    expected = (2 ** torch.arange(1.0, 7.0) - 1).log().double()  # τ = 2, 4 .. 64
+    for trunk in make(noise=0.0, **config).trunks():
+        _, forget, *_ = trunk.cell.bias_ih.detach().chunk(4)  # type: ignore[union-attr, operator]
+        torch.testing.assert_close(forget, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"memory_init": "log_spaced"}, "memory_init is 'log_spaced', but memory_length is not set"),
+        (
+            {"memory_init": "linear", "memory_length": 9},
+            "memory_init is 'linear'; it must be one of chrono, log_spaced",
+        ),
+        ({"memory_length": 2}, "memory_length is 2; it must be at least 3 steps"),
+    ],
+    ids=str,
+)
+def test_time_scales_that_make_no_sense_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        PolicyConfig(**settings)
 
 
 def test_heads_start_small_for_the_policy_and_at_1_for_the_value() -> None:

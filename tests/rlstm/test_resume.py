@@ -22,22 +22,25 @@ from rlstm.run_directory import RunDirectory
 from rlstm.training import Training
 from rlstm.trees import tree_leaves
 
-UPDATE = 4 * 8  # Environment steps of an update.
+UPDATE = 4 * 8  # Environment steps of an update of PPO and the random agent; REINFORCE's are as long as its episodes.
 TINY = {
     "env": "rlstm/TMaze-v0",
     "env_kwargs": {"corridor_length": 3, "noise": True},
     "num_envs": 4,
-    "num_steps": 8,
     "hidden_size": 6,
     "encoder_sizes": (5,),
     "total_steps": 6 * UPDATE,
-    "eval_every": UPDATE,
+    "eval_every": 1,  # After every update.
     "eval_episodes": 3,
-    "checkpoint_every": UPDATE,
+    "checkpoint_every": 1,
     "keep_checkpoints": 99,
     "num_threads": 1,
 }
-PPO = {"num_minibatches": 2, "update_epochs": 2, "learning_rate": 0.01}
+ALGORITHMS = {
+    "ppo": {"num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "learning_rate": 0.01},
+    "reinforce": {"num_episodes": 6, "learning_rate": 0.01, "total_steps": 800},
+    "random": {"num_steps": 8},
+}
 MEMORIES = {
     "episode": {},
     "trial": {"lifetime": "trial", "episodes_per_trial": 2},
@@ -45,8 +48,7 @@ MEMORIES = {
 
 
 def train(path, agent="ppo", **settings):
-    algorithm = PPO if agent == "ppo" else {}
-    return api.train(agent, ui="none", run_dir=str(path), **{**TINY, **algorithm, **settings})
+    return api.train(agent, ui="none", run_dir=str(path), **{**TINY, **ALGORITHMS[agent], **settings})
 
 
 def everything(path):
@@ -80,13 +82,18 @@ def stopped_at(whole, path, step):
     for later in list_checkpoints(path):
         if later > step:
             shutil.rmtree(path / "checkpoints" / f"step_{later}")
-    best = max(
-        (float(np.mean(row)), -index)
-        for index, row in enumerate(np.load(path / "evaluations.npz")["results"])
-        if (index + 1) * UPDATE <= step
-    )
-    (path / "checkpoints" / "best").write_text(f"step_{(1 - best[1]) * UPDATE}\n")
+    evaluations = np.load(path / "evaluations.npz")
+    results = zip(evaluations["timesteps"].tolist(), evaluations["results"], strict=True)
+    best = max((float(np.mean(row)), -when) for when, row in results if when <= step)
+    (path / "checkpoints" / "best").write_text(f"step_{-best[1]}\n")
     return path
+
+
+def middle(path):
+    """The step of the checkpoint in the middle of a run of several updates."""
+    steps = list_checkpoints(path)
+    assert len(steps) >= 5
+    return steps[len(steps) // 2]
 
 
 @pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
@@ -95,7 +102,7 @@ def stopped_at(whole, path, step):
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, agent, kind, memory):
     train(tmp_path / "whole", agent, vectorization=kind, memory=memory)
     expected = everything(tmp_path / "whole")
-    path = stopped_at(tmp_path / "whole", tmp_path / "half", 3 * UPDATE)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", middle(tmp_path / "whole"))
     assert everything(path)["model"] != expected["model"] or agent == "random"
     api.resume(path, ui="none")
     assert_same_run(path, expected)
@@ -128,6 +135,21 @@ def test_it_does_with_normalisers_annealing_and_a_critic_of_its_own(tmp_path, dt
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "baseline", "place"),
+    [("float32", "mean", 1), ("float32", "history", 2), ("float64", "mean", 3), ("float64", "history", 1)],
+)
+def test_reinforce_does_with_normalisers_annealing_and_every_baseline(tmp_path, dtype, baseline, place):
+    """Stopped before, at and after the first update that trains; the first only fills normalisers and means."""
+    settings = {"anneal_lr": True, "final_ent_coef": 0.0, "baseline": baseline, "dtype": dtype, "total_steps": 500}
+    train(tmp_path / "whole", "reinforce", **settings, inputs={"previous_reward": True})
+    step = list_checkpoints(tmp_path / "whole")[place]
+    assert place + 1 < len(list_checkpoints(tmp_path / "whole"))
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", step)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("env", ["rlstm/RepeatPrevious-v0", "rlstm/CartPoleNoVel-v0"])
 @pytest.mark.parametrize("kind", ["native", "sync"])
 def test_it_does_in_our_other_envs(tmp_path, env, kind):
@@ -140,10 +162,11 @@ def test_it_does_in_our_other_envs(tmp_path, env, kind):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_run_that_was_at_its_end_goes_on_to_a_larger_total(tmp_path, agent):
-    train(tmp_path / "whole", agent)
-    train(tmp_path / "half", agent, total_steps=3 * UPDATE)
-    result = api.resume(tmp_path / "half", total_steps=6 * UPDATE, ui="none")
-    assert result.steps == 6 * UPDATE
+    whole = train(tmp_path / "whole", agent)
+    half = train(tmp_path / "half", agent, total_steps=middle(tmp_path / "whole"))
+    total = whole.steps if agent == "reinforce" else 6 * UPDATE
+    result = api.resume(tmp_path / "half", total_steps=total, ui="none")
+    assert half.steps < result.steps == whole.steps
     assert_same_run(tmp_path / "half", everything(tmp_path / "whole"))
 
 
@@ -170,17 +193,19 @@ def test_another_seed_is_another_run(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_in_the_middle_ends_in_a_checkpoint_from_which_the_run_goes_on(tmp_path):
-    settings = {**TINY, **PPO, "total_steps": 2000 * UPDATE, "eval_every": 0, "checkpoint_every": 0}
+@pytest.mark.parametrize("agent", ["ppo", "reinforce"])
+def test_ctrl_c_in_the_middle_ends_in_a_checkpoint_from_which_the_run_goes_on(tmp_path, agent):
+    many = {"total_steps": 100_000, "eval_every": 0, "checkpoint_every": 0}
+    settings = {**TINY, **ALGORITHMS[agent], **many}
     program = textwrap.dedent("""
         import dataclasses, json, sys
         from rlstm import api
-        result = api.train("ppo", ui="none", run_dir=sys.argv[1], **json.loads(sys.argv[2]))
+        result = api.train(sys.argv[1], ui="none", run_dir=sys.argv[2], **json.loads(sys.argv[3]))
         print(json.dumps(dataclasses.asdict(result)))
     """)
     path = tmp_path / "stopped"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(path), json.dumps(settings)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, agent, str(path), json.dumps(settings)], stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     progress = path / "progress.csv"
@@ -193,11 +218,11 @@ def test_ctrl_c_in_the_middle_ends_in_a_checkpoint_from_which_the_run_goes_on(tm
     result = json.loads(output)
     assert result["interrupted"]
     done = result["steps"]
-    assert 2 * UPDATE <= done < 2000 * UPDATE
+    assert 2 * UPDATE <= done < many["total_steps"]
     assert list_checkpoints(path) == [0, done]
     total = done + 2 * UPDATE
     api.resume(path, total_steps=total, ui="none")
-    train(tmp_path / "whole", total_steps=total, eval_every=0, checkpoint_every=0)
+    train(tmp_path / "whole", agent, **{**many, "total_steps": total})
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
@@ -228,6 +253,20 @@ def test_ctrl_c_loses_no_evaluation_that_was_due(tmp_path, ctrl_c_in_update, num
     restore()
     assert not api.resume(tmp_path / "stopped", ui="none").interrupted
     train(tmp_path / "whole", eval_every=3 * UPDATE)
+    assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+def test_ctrl_c_in_the_middle_of_reinforce_s_episodes_waits_for_their_end(tmp_path, ctrl_c_in_update, memory):
+    restore = ctrl_c_in_update(3)
+    settings = {"memory": memory, "eval_every": 300, "baseline": "mean"}
+    result = train(tmp_path / "stopped", "reinforce", **settings)
+    trainer = load_checkpoint(tmp_path / "stopped", "latest").trainer
+    assert (result.interrupted, trainer["num_updates"]) == (True, 3)
+    assert trainer["carry"]["statistics"]["num_episodes"] == 3 * 6
+    restore()
+    assert not api.resume(tmp_path / "stopped", ui="none").interrupted
+    train(tmp_path / "whole", "reinforce", **settings)
     assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
 
 
@@ -269,6 +308,29 @@ def test_lanes_without_a_state_begin_new_episodes_and_the_user_is_told(tmp_path,
     finished = checkpoint.trainer["carry"]["statistics"]["finished"]["lengths"]
     assert set(finished) == {4.0}
     assert len(finished) == 4 * 2 * 2 * 2  # Two episodes a rollout and lane; those before the stop are still known.
+
+
+@pytest.mark.parametrize("memory", [{}, {**MEMORIES["trial"], "insist_on_trials": True}], ids=MEMORIES)
+def test_reinforce_needs_no_state_of_an_env_that_draws_from_its_own_seed(tmp_path, capsys, user_module, memory):
+    """Every batch begins with seeded resets, so there is nothing to tell the user."""
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 150}
+    train(tmp_path / "whole", "reinforce", memory=memory, **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", middle(tmp_path / "whole"))
+    assert load_checkpoint(path, "latest").trainer["envs"] is None
+    capsys.readouterr()
+    api.resume(path, ui="plain")
+    assert "empty memory" not in capsys.readouterr().err
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+def test_reinforce_goes_on_with_what_an_env_keeps_over_seeded_resets(tmp_path, user_module):
+    """An env whose state says how often it was stepped, whatever its seed."""
+    settings = {"env": "user/Dice-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 150}
+    train(tmp_path / "whole", "reinforce", **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", middle(tmp_path / "whole"))
+    assert load_checkpoint(path, "latest").trainer["envs"]["lanes"][0]["env"]["lived"] > 0
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
 
 
 def test_a_users_env_with_a_state_is_resumed_exactly_even_if_it_draws_from_global_generators(tmp_path, user_module):

@@ -6,7 +6,7 @@ The tables use γ = 1/2 and λ = 1/2, so that every number is exact in binary.
 import pytest
 import torch
 
-from rlstm.returns import discounted_sums, explained_variance, gae
+from rlstm.returns import discounted_sums, explained_variance, gae, rewards_to_go, steps_since_cut
 
 GAMMA = 0.5
 REWARDS = [1.0, 2.0, 3.0, 4.0]
@@ -117,6 +117,61 @@ def test_lanes_are_independent():
     for lane in range(3):
         alone = gae(*(x[:, lane : lane + 1] for x in (rewards, values, next_values, cuts)), gamma=0.9, gae_lambda=0.8)
         assert torch.equal(together[:, lane : lane + 1], alone)
+
+
+# Backwards from the end without a cut: 4, 3 + 4/2 = 5, 2 + 5/2 = 4.5, 1 + 4.5/2 = 3.25; after a cut the sum is anew.
+TO_GO = {
+    "no end": (set(), [3.25, 4.5, 5, 4]),
+    "cut after the first": ({0}, [1, 4.5, 5, 4]),
+    "cut in the middle": ({1}, [2, 2, 5, 4]),
+    "cut after the last": ({3}, [3.25, 4.5, 5, 4]),
+    "two cuts": ({0, 2}, [1, 3.5, 3, 4]),
+    "one-step episodes": ({0, 1, 2, 3}, [1, 2, 3, 4]),
+}
+
+
+def cut_mask(cuts):
+    return torch.tensor([[t in cuts] for t in range(4)])
+
+
+@pytest.mark.parametrize(("cuts", "expected"), TO_GO.values(), ids=TO_GO)
+def test_rewards_to_go_are_those_worked_out_by_hand(cuts, expected):
+    result = rewards_to_go(column(REWARDS), cut_mask(cuts), gamma=GAMMA)
+    assert result.squeeze(1).tolist() == expected
+
+
+def test_undiscounted_rewards_to_go_of_an_episode_begin_with_its_return():
+    result = rewards_to_go(column(REWARDS), cut_mask({1, 3}), gamma=1.0)
+    assert result.squeeze(1).tolist() == [3, 2, 7, 4]
+    assert rewards_to_go(column(REWARDS), cut_mask({1, 3}), gamma=0.0).squeeze(1).tolist() == REWARDS
+
+
+SINCE = {
+    "no end": (set(), [0, 1, 2, 3]),
+    "cut after the first": ({0}, [0, 0, 1, 2]),
+    "cut in the middle": ({1}, [0, 1, 0, 1]),
+    "cut after the last": ({3}, [0, 1, 2, 3]),
+    "two cuts": ({0, 2}, [0, 0, 1, 0]),
+    "one-step episodes": ({0, 1, 2, 3}, [0, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize(("cuts", "expected"), SINCE.values(), ids=SINCE)
+def test_steps_since_a_cut_are_those_counted_by_hand(cuts, expected):
+    assert steps_since_cut(cut_mask(cuts)).squeeze(1).tolist() == expected
+
+
+def test_steps_are_counted_lane_by_lane():
+    generator = torch.Generator().manual_seed(0)
+    cuts = torch.rand(40, 5, generator=generator) < 0.2
+    cuts[:, 4] = False
+    ages = steps_since_cut(cuts)
+    for lane in range(5):
+        age = 0
+        for t in range(40):
+            assert ages[t, lane] == age
+            age = 0 if cuts[t, lane] else age + 1
+    assert torch.equal(steps_since_cut(cuts[:1]), torch.zeros(1, 5, dtype=torch.int64))
 
 
 def test_discounted_sums_are_those_worked_out_by_hand():

@@ -14,7 +14,7 @@ from rlstm.cells import CELLS
 from rlstm.errors import EnvironmentFailure, NonFiniteError
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyInputs
-from rlstm.rollouts import Rollout, collect, start
+from rlstm.rollouts import Rollout, collect, collect_lives, start
 from rlstm.trees import tree_leaves, tree_map
 
 SCRIPTS = ("..E..C..", "C.......", ".......E", "ECECECEC", "...B...C", "........")
@@ -207,7 +207,7 @@ def reference(kit, policy, scripts, rollout, num_steps):
             )
             outputs, after = [], []
             for trunk, state in zip(policy.trunks(), states, strict=True):
-                encoded = policy.encode(trunk.encoder, inputs, torch.tensor([nothing]), policy.return_scale)
+                encoded = policy.encode(trunk.encoder, inputs, torch.tensor([nothing]), policy.reward_scale)
                 output, state = trunk.cell.step(encoded, trunk.cell.init_state(1) if first else state)
                 outputs.append(output)
                 after.append(state)
@@ -334,7 +334,7 @@ def test_previous_action_and_reward_are_those_of_the_step_before_and_nothing_whe
     actions = torch.cat([first.actions, second.actions])
     encoded = torch.cat(
         [
-            policy.encode(_PassThrough(), rollout.inputs, rollout.is_first, policy.return_scale)
+            policy.encode(_PassThrough(), rollout.inputs, rollout.is_first, policy.reward_scale)
             for rollout in (first, second)
         ]
     )
@@ -508,6 +508,235 @@ def test_an_impossible_mask_is_refused(mask, complaint):
         env.unwrapped._observe = lambda: (np.zeros(2, dtype=np.float32), {"action_mask": mask})
     with pytest.raises(EnvironmentFailure, match=complaint):
         envs.reset([0, 1, 2])
+
+
+# Batches of complete lives.
+
+LIVES = ("..E.", "C...", "...E..E.", "EC", "...B..C.....")
+LIFE_MEMORIES = {
+    "episode": MemoryConfig(),
+    "trial": memory_of("trial", "trial"),
+    "trial, credit episode": memory_of("trial", "episode"),
+}
+
+
+def schedule(kit, scripts, memory, num_lives):
+    """Who plays when, told in plain words: a row of lanes a step, and every life as (lane, first step, last step)."""
+    stories = [Story(kit, script, memory, 300) for script in scripts]
+    playing = [lane < num_lives for lane in range(len(scripts))]
+    num_begun = sum(playing)
+    begun, rows, lives = [0] * len(scripts), [], []
+    while any(playing):
+        rows.append(list(playing))
+        for lane, story in enumerate(stories):
+            if not (playing[lane] and story.erased_after[len(rows) - 1]):
+                continue
+            lives.append((lane, begun[lane], len(rows) - 1))
+            if num_begun < num_lives:
+                num_begun, begun[lane] = num_begun + 1, len(rows)
+            else:
+                playing[lane] = False
+    return rows, lives
+
+
+def lived(kit, memory, num_lives, *, scripts=LIVES, kind="native", policy=None):
+    """A batch of complete lives, the carry and the lanes after it."""
+    policy = policy or kit.KnownPolicy(memory)
+    envs = kit.scripted(*scripts, memory=memory, kind=kind)
+    carry = start(policy, envs, [0] * len(scripts))
+    return collect_lives(policy, envs, carry, num_lives, [0] * len(scripts)), carry, envs
+
+
+@pytest.mark.parametrize("kind", ["native", "sync"])
+@pytest.mark.parametrize("num_lives", [1, 3, 5, 6, 7, 12, 23])
+@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
+def test_a_batch_is_exactly_so_many_complete_lives_each_row_as_its_script_says(kit, memory, num_lives, kind):
+    rows, lives = schedule(kit, LIVES, memory, num_lives)
+    assert len(lives) == num_lives
+    rollout, *_ = lived(kit, memory, num_lives, kind=kind)
+    assert rollout.valid.tolist() == rows  # As long as the last life, and no longer.
+    times = range(len(rows))
+    for lane, script in enumerate(LIVES):
+        story = Story(kit, script, memory, len(rows))
+        plays = [row[lane] for row in rows]
+        assert rollout.is_first[:, lane].tolist() == story.is_first  # Also where a tail begins.
+        for name, told in (
+            ("terminated", story.terminated),
+            ("truncated", story.truncated),
+            ("credit_cuts", story.cut_after),
+        ):
+            assert getattr(rollout, name)[:, lane].tolist() == [plays[t] and told[t] for t in times], name
+        assert rollout.rewards[:, lane].tolist() == [plays[t] * kit.reward(lane, t) for t in times]
+        assert rollout.inputs.observations[:, lane, 1].tolist() == list(times)
+        for t in times:
+            if plays[t]:
+                assert rollout.values[t, lane] == story.values[t]
+                assert rollout.next_values[t, lane] == story.next_values[t]
+    for lane, first, last in lives:
+        assert rollout.is_first[first, lane]
+        assert not rollout.is_first[first + 1 : last + 1, lane].any()
+        assert rollout.terminated[last, lane] | rollout.truncated[last, lane]
+        assert rollout.credit_cuts[last, lane]
+    assert int(rollout.valid.sum()) == sum(last - first + 1 for _, first, last in lives)
+
+
+def test_a_life_is_in_the_batch_because_it_began_in_time_however_long_it_is(kit):
+    """Four lives: the long one was the second to begin, so it counts, and no fifth short one takes its place."""
+    rollout, *_ = lived(kit, MemoryConfig(), 4, scripts=("E", ".........E"))
+    assert rollout.valid[:, 0].tolist() == [True] * 3 + [False] * 7
+    assert rollout.valid[:, 1].tolist() == [True] * 10
+
+
+def test_lives_that_end_in_the_same_step_begin_the_last_ones_in_the_order_of_lanes(kit):
+    rollout, *_ = lived(kit, MemoryConfig(), 5, scripts=(".E", ".E", ".E"))
+    assert rollout.valid.tolist() == [[True] * 3] * 2 + [[True, True, False]] * 2
+
+
+def test_lanes_that_are_not_needed_idle_from_the_first_step(kit):
+    """One that would never end and one that would break the sums are left alone."""
+    rollout, carry, _ = lived(kit, MemoryConfig(), 1, scripts=("..E", "........", "E"))
+    assert rollout.valid.tolist() == [[True, False, False]] * 3
+    assert rollout.num_envs == 3
+    assert list(carry.statistics.finished["lengths"]) == [3]
+
+
+@pytest.mark.parametrize("kind", ["native", "sync"])
+@pytest.mark.parametrize("num_lives", [2, 5, 9])
+@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
+def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, memory, num_lives, kind):
+    _, lives = schedule(kit, LIVES, memory, num_lives)
+    _, carry, _ = lived(kit, memory, num_lives, kind=kind)
+    episodes = []
+    for lane, first, last in lives:
+        begun = first
+        for t in range(first, last + 1):
+            terminated, truncated = kit.outcome(LIVES[lane], t)
+            if terminated or truncated:
+                rewards = sum(kit.reward(lane, k) for k in range(begun, t + 1))
+                episodes.append((t, lane, rewards, t + 1 - begun, float(terminated)))
+                begun = t + 1
+    episodes.sort()
+    finished = {name: list(values) for name, values in carry.statistics.finished.items()}
+    assert finished["returns"] == [row[2] for row in episodes]
+    assert finished["lengths"] == [row[3] for row in episodes]
+    assert finished["successes"] == [row[4] for row in episodes]
+    if memory.lifetime == "trial":
+        in_order = sorted(lives, key=lambda life: (life[2], life[0]))
+        assert finished["trial_returns"] == [
+            sum(kit.reward(lane, t) for t in range(first, last + 1)) for lane, first, last in in_order
+        ]
+    assert carry.statistics.num_episodes == len(episodes)
+
+
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
+def test_what_is_played_is_what_a_rollout_of_that_length_plays(kit, memory, critic_memory):
+    """Lives of up to 200 steps: buffers grow twice, and every row is kept bit for bit, in ordinary tensors."""
+    scripts = ("." * 149 + "E", "." * 9 + "C", "." * 70 + "E" + "." * 28 + "C")
+    results = []
+    for lives in (True, False):
+        policy = kit.make_policy(memory=memory, inputs=InputsConfig(True, True, True), critic_memory=critic_memory)
+        if lives:
+            rollout, carry, _ = lived(kit, memory, 4, scripts=scripts, policy=policy)
+        else:
+            envs = kit.scripted(*scripts, memory=memory)
+            carry = start(policy, envs, [0] * 3)
+            rollout = collect(policy, envs, carry, results[0][0].num_steps)
+        results.append((rollout, carry))
+    (lives, carry), (plain, plain_carry) = results
+    assert lives.num_steps >= 150
+    assert not lives.all_valid
+    kit.assert_trees_equal(carry.state, plain_carry.state)
+    expected, valid = kit.rollout_leaves(plain), lives.valid
+    for name, leaf in kit.rollout_leaves(lives).items():
+        if name == "next_values":  # Truncated rows go through a product of another size.
+            torch.testing.assert_close(leaf[valid], expected[name][valid], rtol=0, atol=1e-12)
+        elif name != "valid":
+            assert torch.equal(leaf[valid], expected[name][valid]), name
+    tensors = [*kit.rollout_leaves(lives).values(), *tree_leaves(lives.initial_state), *tree_leaves(carry.state)]
+    assert not any(tensor.is_inference() for tensor in tensors)
+    evaluation = policy.evaluate(lives)
+    torch.testing.assert_close(evaluation.log_probs, lives.log_probs, rtol=0, atol=1e-12)
+    (evaluation.log_probs.sum() + evaluation.values.sum()).backward()
+
+
+def test_buffers_that_have_grown_and_are_just_full_hold_ordinary_tensors(kit):
+    """128 steps: room is made once, within inference mode, and nothing is cut off afterwards."""
+    policy = kit.make_policy(inputs=InputsConfig(True, True, True))
+    rollout, *_ = lived(kit, policy.memory, 1, scripts=("." * 127 + "E",), policy=policy)
+    assert rollout.num_steps == 128
+    assert not any(leaf.is_inference() for leaf in kit.rollout_leaves(rollout).values())
+    policy.evaluate(rollout).log_probs.sum().backward()
+
+
+@pytest.mark.parametrize("place", ["info", "dict"])
+def test_masks_and_observations_of_many_parts_are_kept_when_buffers_grow(kit, place):
+    envs = masked_lanes(place)
+    policy = kit.make_policy(envs.observation_space, envs.action_space)
+    rollout = collect_lives(policy, envs, start(policy, envs, [0, 1, 2]), 125, [0, 1, 2])
+    assert rollout.num_steps > 128
+    allowed = (torch.arange(rollout.num_steps).unsqueeze(1) + torch.arange(3)) % 3
+    assert torch.equal(rollout.actions, allowed)
+    assert torch.equal(rollout.inputs.action_masks, torch.nn.functional.one_hot(allowed, 3).bool())
+    torch.testing.assert_close(policy.evaluate(rollout).log_probs, rollout.log_probs, rtol=0, atol=1e-12)
+
+
+def test_every_batch_begins_anew(kit):
+    """The second batch has empty memories and no half-finished episode, though lanes idled in the middle of one."""
+    policy = kit.make_policy(inputs=InputsConfig(True, True, True))
+    envs = kit.scripted("..E", ".......E")
+    carry = start(policy, envs, [0, 0])
+    first = collect_lives(policy, envs, carry, 2, [1, 2])
+    assert not first.valid[-1].all()
+    assert any((leaf != 0).any() for leaf in tree_leaves(carry.state))
+    second = collect_lives(policy, envs, carry, 2, [3, 4])
+    assert all((leaf == 0).all() for leaf in tree_leaves(second.initial_state))
+    assert second.is_first[0].all()
+    assert second.inputs.episode_starts[0].all()
+    assert (second.inputs.previous_rewards[0] == 0).all()
+    assert torch.equal(first.rewards, second.rewards)
+    for name in ("returns", "lengths"):
+        numbers = list(carry.statistics.finished[name])
+        assert numbers[:2] == numbers[2:]  # The window is over both.
+    assert carry.statistics.num_episodes == 4
+
+
+def test_every_batch_resets_each_lane_with_its_seed(kit, monkeypatch):
+    envs = kit.scripted("..E", ".E")
+    policy = kit.KnownPolicy(MemoryConfig())
+    carry = start(policy, envs, [0, 0])
+    asked, reset = [], envs.envs.reset
+    monkeypatch.setattr(envs.envs, "reset", lambda **options: asked.append(options["seed"]) or reset(**options))
+    collect_lives(policy, envs, carry, 3, [7, 8])
+    collect_lives(policy, envs, carry, 3, [9, 10])
+    assert asked == [[7, 8], [9, 10]]
+
+
+def test_every_batch_begins_new_trials_in_single_envs_too(kit):
+    """The short lane idles in the middle of a trial when the batch ends."""
+    memory = memory_of("trial", "trial")
+    envs = kit.scripted("E....E....", "...E...E", kind="sync", memory=memory)
+    policy = kit.KnownPolicy(memory)
+    carry = start(policy, envs, [0, 0])
+    tasks = [lane.unwrapped.new_tasks for lane in envs.envs.envs]
+    collect_lives(policy, envs, carry, 2, [1, 2])
+    assert tasks[0] == [True, True, False, True]  # Two resets of all lanes, the second episode, the trial of the tail.
+    rollout = collect_lives(policy, envs, carry, 2, [3, 4])
+    assert tasks[0][4] is True
+    assert tasks[1][3:5] == [True, True]  # Begun by the end of the trial before; then by the batch.
+    assert rollout.is_first[0].all()
+
+
+@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
+def test_a_life_without_an_end_is_refused_once_it_is_too_long(kit, memory, monkeypatch):
+    monkeypatch.setattr("rlstm.rollouts._LONGEST_LIFE", 20)
+    with pytest.raises(EnvironmentFailure, match=r"not ended after 20 steps.*max_episode_steps.*use ppo"):
+        lived(kit, memory, 3, scripts=("..E", "." * 100))
+    longest = "." * (9 if memory.lifetime == "trial" else 19) + "E"
+    rollout, *_ = lived(kit, memory, 5, scripts=("." * 9 + "E", longest))
+    assert rollout.num_steps >= 20  # A life of exactly that length is none too long, and neither are several in a row.
+    rollout, *_ = lived(kit, memory, 1, scripts=(longest, "." * 100))
+    assert rollout.num_steps == 20  # An idle lane may go on for ever.
 
 
 # What a rollout refuses.

@@ -176,6 +176,18 @@ def test_evaluations_later_than_the_step_are_cut_and_the_one_at_the_step_stays(t
     assert run.read_evaluations()["results"].tolist() == [[1.0, 2.0]]
 
 
+def test_trial_curves_later_than_the_step_are_cut_and_nothing_else(tmp_path: Path) -> None:
+    run = create(tmp_path)
+    for step in (90, 100, 1_000, 2_000_000_000):
+        run.trial_curve_path(step).mkdir(parents=True)
+        (run.trial_curve_path(step) / "events").write_text("points")
+    (run.trial_curves_path / "step_mine").mkdir()
+    (run.trial_curves_path / "notes.txt").write_text("of the user")
+    run.cut_evaluations(100)
+    left = sorted(path.name for path in run.trial_curves_path.iterdir())
+    assert left == ["notes.txt", "step_000000090", "step_000000100", "step_mine"]
+
+
 def test_evaluations_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.append_evaluation(100, [1.0, 2.0], [1, 1])

@@ -136,6 +136,53 @@ def test_the_same_seed_gives_the_same_run_whatever_was_random_before(tmp_path):
     assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
 
 
+# Batches of complete episodes.
+
+EPISODES = {name: value for name, value in TINY.items() if not name.startswith("num_")} | {"num_envs": 4}
+
+
+def reinforce_of(**settings):
+    return api._make_training(api.make_config("reinforce", **{**EPISODES, "num_episodes": 6, **settings}))[0]
+
+
+def test_steps_and_resets_are_counted_where_they_are_valid(monkeypatch):
+    training = reinforce_of()
+    rollouts, collect = [], training.agent.collect
+    monkeypatch.setattr(training.agent, "collect", lambda *a: rollouts.append(collect(*a)) or rollouts[-1])
+    for count in (1, 2, 3):
+        metrics, _ = training.update()
+        (*_, last) = rollouts
+        assert not last.valid.all()
+        steps = int(last.valid.sum())
+        assert metrics["recurrent/resets_per_step"] == pytest.approx(6 / steps)
+        assert metrics["time/total_timesteps"] == training.step == sum(int(one.valid.sum()) for one in rollouts)
+        assert metrics["rollout/ep_len_mean"] == pytest.approx(training.step / (6 * count))
+    training.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "separate"),
+    [
+        ({}, True),
+        ({"baseline": "mean"}, False),
+        ({"baseline": "none"}, False),
+        ({"critic_memory": "shared"}, False),
+        ({"baseline": "mean", "critic_memory": "separate"}, True),
+    ],
+)
+def test_the_critic_s_memory_is_the_agent_s_choice_unless_one_was_made(settings, separate):
+    training = reinforce_of(**settings)
+    assert (training.policy.critic is not None) is separate
+    training.close()
+
+
+@pytest.mark.parametrize(("settings", "separate"), [({}, False), ({"critic_memory": "separate"}, True)])
+def test_ppo_s_critic_shares_the_actor_s_memory_unless_told_otherwise(settings, separate):
+    training = training_of(**settings)
+    assert (training.policy.critic is not None) is separate
+    training.close()
+
+
 # Checkpoints of other networks.
 
 

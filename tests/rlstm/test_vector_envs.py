@@ -285,6 +285,55 @@ def test_final_observations_and_successes_are_found_in_every_form(infos, success
     assert step.trial_starts.tolist() == [True, False, True]
 
 
+LAST = np.array([0.5, 9.0, 0.25])  # Of which only those of the first and the third lane are of a last step.
+RUNNING = np.array([9.0, 0.75, 9.0])
+
+
+@pytest.mark.parametrize(
+    ("infos", "regrets"),
+    [
+        pytest.param({}, None, id="not given"),
+        pytest.param({"regret": RUNNING, "_regret": ~ENDED}, [None, 0.75, None], id="not given at the end"),
+        pytest.param(
+            {"regret": RUNNING, "_regret": ~ENDED, "final_info": {"regret": LAST, "_regret": ENDED}},
+            [0.5, 0.75, 0.25],
+            id="Gymnasium's own",
+        ),
+        pytest.param({"regret": RUNNING, "final_info": {"regret": LAST}}, [0.5, 0.75, 0.25], id="no masks"),
+        pytest.param({"final_info": {"regret": LAST, "_regret": ENDED}}, [0.5, None, 0.25], id="only at the end"),
+        pytest.param({"regret": RUNNING, "final_info": {"other": LAST}}, [None, 0.75, None], id="of the reset"),
+        pytest.param({"regret": np.array([1, 2, 3])}, [1, 2, 3], id="no final_info"),
+        pytest.param({"regret": RUNNING, "_regret": np.zeros(3, dtype=bool)}, None, id="masked everywhere"),
+        pytest.param({"regret": np.array(["a", "b", "c"])}, None, id="words"),
+        pytest.param({"regret": np.zeros((3, 2))}, None, id="several a lane"),
+    ],
+)
+def test_regrets_of_the_step_are_found_in_every_form(infos, regrets):
+    step = LaneEnvs(AnyForm({"final_obs": FINAL, **infos}), "native", "").step(np.zeros(3, dtype=np.int64))
+    found = None if step.regrets is None else [None if np.isnan(one) else one for one in step.regrets]
+    assert found == regrets
+
+
+def test_what_an_env_says_of_regret_at_a_reset_is_of_no_step():
+    class TellsAtReset(AnyForm):
+        def reset(self, *, seed=None, options=None):
+            return np.zeros((3, 2), dtype=np.float32), {"regret": LAST}
+
+    assert LaneEnvs(TellsAtReset({}), "native", "").reset([0, 1, 2]).regrets is None
+
+
+@pytest.mark.parametrize("kind", ["native", "sync", "async"])
+def test_a_reset_has_no_regret_and_an_env_without_it_never_has(kind):
+    envs = lanes("rlstm/BernoulliBandit-v0", kind)
+    assert envs.reset([0, 1, 2]).regrets is None
+    assert envs.step(np.zeros(3, dtype=np.int64)).regrets.shape == (3,)
+    envs.close()
+    envs = lanes("rlstm/TMaze-v0", kind)
+    envs.reset([0, 1, 2])
+    assert envs.step(np.ones(3, dtype=np.int64)).regrets is None
+    envs.close()
+
+
 def test_final_observations_of_a_dict_space_are_a_dict_in_either_form():
     leaves = {"a": FINAL, "b": np.array([7, 8, 9])}
     objects = np.array([{key: leaf[lane] for key, leaf in leaves.items()} for lane in range(3)], dtype=object)

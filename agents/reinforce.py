@@ -1,0 +1,267 @@
+"""REINFORCE with a recurrent policy: recurrent policy gradients.
+
+Sources: Williams 1992 (Machine Learning 8:229); Wierstra, Foerster, Peters, Schmidhuber, *Solving deep memory POMDPs
+with recurrent policy gradients*, ICANN 2007, and *Recurrent policy gradients*, Logic Journal of the IGPL 18:620, 2010.
+
+Implementation details, each with its origin:
+
+1.  A batch is a fixed number of complete episodes, or of complete trials where memory lives for a trial. Lanes idle
+    once enough have begun, so which are in the batch doesn't depend on their length (``rlstm.rollouts``).
+2.  The gradient is that of log-probabilities weighted by the rewards that followed them, backpropagated through the
+    whole life (Wierstra et al. 2007, section 3; ``memory.bptt_horizon`` shortens it).
+3.  What is subtracted from the rewards-to-go and changes only the variance: nothing; a running mean for each time step
+    over the batches before; or a history-dependent value: a second memory that reads the same history (Wierstra et al.
+    2010), or a second head on the actor's memory with ``critic_memory`` shared.
+4.  The mean is over the batch's steps, not its episodes, so that the weights of the losses and the learning rate mean
+    the same whatever an episode's length. A batch of short episodes thereby weighs a little more than in the sources;
+    where lengths are equal there is no difference. As is usual, rewards-to-go are discounted from their own step on.
+5.  A truncated episode counts as it stands: no value is bootstrapped.
+6.  With ``scale_rewards`` advantages and the critic's errors are divided by the deviation of discounted returns.
+    Advantages are not centred: that is the baseline's part.
+7.  Normaliser statistics and the running mean change after the step, so an episode is never its own baseline.
+8.  The first batch only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
+9.  Adam with ε = 1e-5 and optional linear annealing of the learning rate and of the entropy's weight; gradients clipped
+    by their global norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rlstm.lanes import LaneEnvs
+from rlstm.losses import clipped_value_loss, masked_mean
+from rlstm.optimisation import annealed, descend, set_learning_rate
+from rlstm.policies import RecurrentPolicy
+from rlstm.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
+from rlstm.rollouts import Carry, Rollout, collect_lives
+
+__all__ = ["REINFORCE", "REINFORCEConfig"]
+
+_DECAY = 0.9  # What a batch weighs in the running mean beside the one after it.
+
+
+@dataclass(frozen=True)
+class REINFORCEConfig:
+    """Recurrent policy gradients (REINFORCE)."""
+
+    num_episodes: int = 32
+    """Complete episodes of a batch; where memory lives for a trial, a multiple of its episodes."""
+
+    baseline: Literal["none", "mean", "history"] = "history"
+    """Taken from returns: nothing, a running mean for each time step, or the critic's value of the history."""
+
+    learning_rate: float = 2e-3
+    """Adam's step size."""
+
+    anneal_lr: bool = False
+    """Lower the learning rate linearly to 0 over the run."""
+
+    gamma: float = 0.99
+    """Discount a step."""
+
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+
+    final_ent_coef: float | None = None
+    """Its weight at the end of the run, reached linearly. Default: the same."""
+
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+
+    max_grad_norm: float = 0.5
+    """Largest global norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.num_episodes < 1:
+            raise ValueError(f"num_episodes is {self.num_episodes}; it must be at least 1.")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma is {self.gamma}; it must lie in [0, 1].")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+
+    @property
+    def critic_memory(self) -> Literal["shared", "separate"]:
+        """The memory of the critic if nobody chooses: the paper's own one, where there is a critic."""
+        return "separate" if self.baseline == "history" else "shared"
+
+
+class REINFORCE:
+    """The learner: owns a policy and an optimiser.
+
+    Args:
+        policy: What is trained.
+        config: The algorithm's constants.
+        num_envs: Environments B of every rollout.
+        total_steps: Environment steps of the run, for annealing.
+        generator: Draws the seeds of the lanes' resets.
+
+    Raises:
+        ValueError: If memory never ends, so that no life is complete, or a batch holds no whole number of trials.
+    """
+
+    begins_anew = True
+
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        config: REINFORCEConfig,
+        *,
+        num_envs: int,
+        total_steps: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.policy = policy
+        self.config = config
+        self.generator = generator
+        self.num_updates = 0
+        self.num_steps = 0
+        self._num_lives = _num_lives(policy, config)
+        self._num_envs = num_envs
+        self._total_steps = total_steps
+        self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+        # On the host, where sums are added in one order, so that a resumed run is the same to the last bit.
+        self._means = self._mean_counts = torch.zeros(0, dtype=policy.dtype)
+
+    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+        """Play a batch of complete episodes, every lane reset with a new seed."""
+        seeds = torch.randint(2**62, (self._num_envs,), generator=self.generator).tolist()
+        return collect_lives(self.policy, envs, carry, self._num_lives, seeds)
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Train on one batch and return the metrics by their tags.
+
+        Raises:
+            NonFiniteError: If a loss or gradient is not finite; the weights are then those before the step.
+        """
+        returns = rewards_to_go(rollout.rewards, rollout.credit_cuts, gamma=self.config.gamma)
+        metrics = {"rollout/fill_share": float(rollout.valid.float().mean())}
+        if not self.policy.lacks_statistics:
+            metrics |= self._step(rollout, returns)
+            self.num_updates += 1
+        self.num_steps += int(rollout.valid.sum())
+        self._update_mean(rollout, returns)
+        self._update_normalisers(rollout)
+        return metrics
+
+    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+        """Leave the carried state: the next batch begins anew."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the policy's weights."""
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "action_generator": self.policy.generator.get_state(),
+            "num_updates": self.num_updates,
+            "num_steps": self.num_steps,
+            "means": self._means,
+            "mean_counts": self._mean_counts,
+        }
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        self._optimizer.load_state_dict(values["optimizer"])
+        self.generator.set_state(values["generator"])
+        self.policy.generator.set_state(values["action_generator"])
+        self.num_updates, self.num_steps = values["num_updates"], values["num_steps"]
+        self._means = values["means"].to(self._means)
+        self._mean_counts = values["mean_counts"].to(self._mean_counts)
+
+    def baselines(self, rollout: Rollout) -> Tensor:
+        """Return what is subtracted from the rewards-to-go, ``(T, B)`` in raw units."""
+        if self.config.baseline == "history":
+            return rollout.values
+        if self.config.baseline == "none" or not len(self._means):
+            return torch.zeros_like(rollout.rewards)
+        ages = steps_since_cut(rollout.credit_cuts)
+        means = self._means.to(rollout.rewards.device)
+        return means[ages.clamp(max=len(means) - 1)]  # Steps not reached before are likened to the last that were.
+
+    def _schedule(self) -> tuple[float, float]:
+        """Set the learning rate of this update; returns it and the entropy's weight."""
+        config, progress = self.config, min(1.0, self.num_steps / self._total_steps)
+        learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
+        set_learning_rate(self._optimizer, learning_rate)
+        return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
+
+    def _step(self, batch: Rollout, returns: Tensor) -> dict[str, float]:
+        """Take the gradient step of a batch ``(T, B)``."""
+        config, scale = self.config, self.policy.return_scale
+        valid = None if batch.all_valid else batch.valid
+        learning_rate, ent_coef = self._schedule()
+        baselines = self.baselines(batch)
+        advantages = (returns - baselines) / scale
+        evaluation = self.policy.evaluate(batch)
+        losses = {
+            "policy_gradient_loss": -masked_mean(evaluation.log_probs * advantages, valid),
+            "entropy_loss": -masked_mean(evaluation.entropies, valid),
+        }
+        loss = losses["policy_gradient_loss"] + ent_coef * losses["entropy_loss"]
+        if config.baseline == "history":
+            values, old_values = evaluation.values / scale, batch.values / scale
+            losses["value_loss"] = clipped_value_loss(values, old_values, returns / scale, valid, None)
+            loss = loss + config.vf_coef * losses["value_loss"]
+        grad_norm = descend(
+            self._optimizer,
+            self.policy.named_parameters(),
+            loss,
+            losses,
+            max_grad_norm=config.max_grad_norm,
+            place=f"update {self.num_updates}",
+        )
+        log_ratios = (evaluation.log_probs - batch.log_probs).detach()[batch.valid]
+        return {
+            **{f"train/{name}": float(value.detach()) for name, value in losses.items()},
+            "train/loss": float(loss.detach()),
+            "train/grad_norm": float(grad_norm),
+            "train/first_ratio_error": float((log_ratios.exp() - 1).abs().max()),
+            "train/explained_variance": explained_variance(baselines[batch.valid], returns[batch.valid]),
+            "train/learning_rate": learning_rate,
+            "train/ent_coef": ent_coef,
+            "train/n_updates": float(self.num_updates + 1),
+        }
+
+    def _update_mean(self, rollout: Rollout, returns: Tensor) -> None:
+        """Take a batch into the running mean of returns for each time step."""
+        ages = steps_since_cut(rollout.credit_cuts)[rollout.valid].cpu()
+        returns = returns[rollout.valid].to(self._means)
+        size = max(int(ages.max()) + 1, len(self._means))
+        means, counts, sums = self._means.new_zeros(3, size)
+        means[: len(self._means)] = self._means
+        counts[: len(self._means)] = _DECAY * self._mean_counts
+        counts_now = torch.bincount(ages, minlength=size).to(counts)
+        counts += counts_now
+        sums.index_add_(0, ages, returns)
+        # Means, not sums, are kept: at steps that no life reaches any more sums and counts would fade to 0 / 0.
+        means += (sums - counts_now * means) / counts.clamp(min=1.0)
+        self._means, self._mean_counts = means, counts
+
+    def _update_normalisers(self, rollout: Rollout) -> None:
+        start = torch.zeros_like(rollout.rewards[0])
+        sums, _ = discounted_sums(rollout.rewards, rollout.credit_cuts, start, self.config.gamma)
+        self.policy.update_normalisers(rollout, sums)
+
+
+def _num_lives(policy: RecurrentPolicy, config: REINFORCEConfig) -> int:
+    """Return the lives of a batch."""
+    lifetime, per_trial = policy.memory.lifetime, policy.memory.episodes_per_trial
+    if lifetime == "lifelong":
+        raise ValueError(
+            "memory.lifetime is 'lifelong', but REINFORCE learns from complete lives, and this one never ends. Use "
+            "episode or trial, or train with ppo."
+        )
+    if lifetime == "episode" or per_trial is None:
+        return config.num_episodes
+    if config.num_episodes % per_trial:
+        raise ValueError(
+            f"num_episodes is {config.num_episodes}, which is no whole number of trials of {per_trial} episodes; use "
+            f"{max(1, round(config.num_episodes / per_trial)) * per_trial}."
+        )
+    return config.num_episodes // per_trial
