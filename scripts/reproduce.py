@@ -1,12 +1,15 @@
-"""Learning results by name: train every seed, write a row a seed, and regenerate the table in README.
+"""Learning results by name: train every seed, write a row a seed, and regenerate the tables in README.
 
-    python scripts/reproduce.py                      # what there is
-    python scripts/reproduce.py tmaze --seeds 0 1 2  # add seeds; a row is written as soon as its seed is done
-    python scripts/reproduce.py --tables             # the README's table from the rows, nothing is trained
+    python scripts/reproduce.py                            # what there is
+    python scripts/reproduce.py tmaze --seeds 0 1 2        # add seeds; a row is written as soon as its seed is done
+    python scripts/reproduce.py tmaze tmaze-70 --jobs 2    # so many seeds at once, a process each
+    python scripts/reproduce.py bandit-100-5 --runs runs   # keep the run directories: runs/bandit-100-5-seed0
+    python scripts/reproduce.py --tables                   # the README's tables from the rows, nothing is trained
 
-Rows are in ``scripts/results/learning.csv``: the command that repeats the run, commit, seed, steps, wall time, device
-and versions. A seed that is there is not run again. The criterion is met at the first evaluation (greedy, on seeds that
-are never trained on) whose mean reaches it; a seed counts as solved if it is met there **and** at the end.
+Experiments are in ``scripts/experiments.py``, rows in ``scripts/results/learning.csv``: the command that repeats the
+run, commit, seed, steps, wall time, device and versions. A seed that is there is not run again, so a long table can be
+filled over several sittings. The criterion is met at the first evaluation (greedy, on seeds that are never trained on)
+whose mean reaches it; a seed counts as solved if it is met there **and** at the end.
 """
 
 from __future__ import annotations
@@ -19,11 +22,14 @@ import platform
 import shlex
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from experiments import EXPERIMENTS, GROUPS, MEASURES, Experiment
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "learning.csv"
@@ -32,34 +38,13 @@ BEGIN, END = "<!-- learning results: written by scripts/reproduce.py -->", "<!--
 EVALUATION_EPISODES = 200
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A preset with some flags, and what it has to reach."""
-
-    title: str
-    preset: str
-    flags: tuple[str, ...]
-    measure: str  # "success" or "return"
-    criterion: float
-
-
-EXPERIMENTS = {
-    "tmaze": Experiment("T-maze, corridor 20, LSTM", "tmaze", (), "success", 0.99),
-    "tmaze-gru": Experiment("T-maze, corridor 20, GRU", "tmaze", ("--cell", "gru"), "success", 0.99),
-    "tmaze-none": Experiment(
-        "T-maze, corridor 20, no memory", "tmaze", ("--cell", "none", "--memory-length", "none"), "success", 0.99
-    ),
-    "cartpole-no-vel": Experiment("CartPole without velocities, LSTM", "cartpole-no-vel", (), "return", 475.0),
-    "cartpole-no-vel-none": Experiment(
-        "CartPole without velocities, no memory", "cartpole-no-vel", ("--cell", "none"), "return", 475.0
-    ),
-}
 COLUMNS = (
     "experiment",
     "seed",
     "measure",
     "criterion",
     "reached_at",
+    "seconds_to_criterion",
     "final",
     "total_steps",
     "steps_per_second",
@@ -84,42 +69,29 @@ def read_rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run_seed(name: str, seed: int, num_threads: int) -> dict[str, Any]:
-    """Train one seed and return its row."""
+def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[str, Any]:
+    """Train one seed and return its row; the run directory is kept in the folder ``runs``, if there is one."""
     import gymnasium
     import torch
 
     from rlstm.cli import main as rlstm_command
-    from rlstm.run_directory import RunDirectory
 
     experiment = EXPERIMENTS[name]
-    words = ["ppo", "--preset", experiment.preset, *experiment.flags, "--seed", str(seed)]
+    words = [experiment.agent, "--preset", experiment.preset, *experiment.flags, "--seed", str(seed)]
     words += ["--eval-episodes", str(EVALUATION_EPISODES), "--num-threads", str(num_threads)]
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = str(Path(folder) / "run")
+        run_dir = Path(runs or folder) / f"{name}-seed{seed}"
         with contextlib.redirect_stdout(io.StringIO()):
-            code = rlstm_command(["train", *words, "--run-dir", run_dir, "--ui", "none"])
+            code = rlstm_command(["train", *words, "--run-dir", str(run_dir), "--ui", "none"])
         if code != 0:
             raise SystemExit(f"The run failed with exit code {code}: rlstm train {shlex.join(words)}")
-        directory = RunDirectory(run_dir)
-        with directory.progress_path.open(newline="", encoding="utf-8") as file:
-            progress = list(csv.DictReader(file))
-    tag = {"success": "eval/success_rate", "return": "eval/mean_reward"}[experiment.measure]
-    curve = [(int(row["step"]), float(row[tag])) for row in progress if row[tag]]
-    reached = [step for step, value in curve if value >= experiment.criterion]
-    step, final = curve[-1]
-    seconds = float(progress[-1]["time/time_elapsed"])
+        outcome = read_outcome(run_dir, experiment)
     return {
         "experiment": name,
         "seed": seed,
         "measure": experiment.measure,
         "criterion": experiment.criterion,
-        "reached_at": reached[0] if reached else "",
-        "final": f"{final:.4g}",
-        "total_steps": step,
-        "steps_per_second": round(step / seconds),
-        "seconds": round(seconds, 1),
-        "solved": bool(reached) and final >= experiment.criterion,
+        **outcome,
         "command": f"rlstm train {shlex.join(words)}",
         "commit": commit(),
         "device": f"cpu, {platform.machine()}",
@@ -129,6 +101,42 @@ def run_seed(name: str, seed: int, num_threads: int) -> dict[str, Any]:
         "numpy": np.__version__,
         "gymnasium": gymnasium.__version__,
     }
+
+
+def read_outcome(run_dir: Path, experiment: Experiment) -> dict[str, Any]:
+    """Return what a run reached, and when, from its progress."""
+    from rlstm.run_directory import RunDirectory
+
+    with RunDirectory(str(run_dir)).progress_path.open(newline="", encoding="utf-8") as file:
+        progress = list(csv.DictReader(file))
+    measured = [row for row in progress if row["eval/mean_reward"]]
+    values = [float(row[MEASURES[experiment.measure].tag]) for row in measured]
+    reached = [row for row, value in zip(measured, values, strict=True) if value >= experiment.criterion]
+    steps, seconds = int(progress[-1]["step"]), float(progress[-1]["time/time_elapsed"])
+    return {
+        "reached_at": reached[0]["step"] if reached else "",
+        "seconds_to_criterion": round(float(reached[0]["time/time_elapsed"]), 1) if reached else "",
+        "final": f"{values[-1]:.4g}",
+        "total_steps": steps,
+        "steps_per_second": round(steps / seconds),
+        "seconds": round(seconds, 1),
+        "solved": bool(reached) and values[-1] >= experiment.criterion,
+    }
+
+
+def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Train every seed of every experiment that is not there yet; yield each row as soon as it is known."""
+    there = {(row["experiment"], int(row["seed"])) for row in read_rows()}
+    wanted = [(name, seed) for name in names for seed in arguments.seeds]
+    for name, seed in wanted:
+        if (name, seed) in there:
+            print(f"{name} seed {seed}: already there")
+    left = [one for one in wanted if one not in there]
+    # Each in a process of its own, so that no run inherits anything from the one before.
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        runs = [pool.submit(run_seed, name, seed, arguments.num_threads, arguments.runs) for name, seed in left]
+        for run in as_completed(runs):
+            yield run.result()
 
 
 def commit() -> str:
@@ -163,35 +171,45 @@ def interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Return the Markdown table of all rows."""
-    lines = [
-        "| task and cell | seeds solved | final, IQM [95 % interval] | worst | steps to criterion, median | steps |",
-        "|---|---|---|---|---|---|",
-    ]
+def table(rows: list[dict[str, str]], group: str) -> str:
+    """Return the Markdown table of a group's rows, or nothing where there are none."""
+    lines = []
     for name, experiment in EXPERIMENTS.items():
         own = [row for row in rows if row["experiment"] == name]
-        if not own:
+        if not own or experiment.group != group:
             continue
         finals = np.array([float(row["final"]) for row in own])
         reached = [int(row["reached_at"]) for row in own if row["reached_at"]]
+        seconds = [float(row["seconds_to_criterion"]) for row in own if row["seconds_to_criterion"]]
         solved = sum(row["solved"] == "True" for row in own)
         low, high = interval(finals)
-        median = f"{np.median(reached):,.0f}" if len(reached) > len(own) / 2 else "never"
-        lines.append(
-            f"| {experiment.title} ({experiment.measure} ≥ {experiment.criterion:g}) | {solved} of {len(own)} | "
-            f"{interquartile_mean(finals):.4g} [{low:.4g}, {high:.4g}] | {finals.min():.4g} | {median} | "
-            f"{int(own[0]['total_steps']):,} |"
-        )
-    return "\n".join(lines)
+        often = len(reached) > len(own) / 2
+        cells = [
+            f"{experiment.title} ({experiment.measure} ≥ {experiment.criterion:g})",
+            f"{solved} of {len(own)}",
+            f"{interquartile_mean(finals):.4g} [{low:.4g}, {high:.4g}]",
+            f"{finals.min():.4g}",
+            f"{np.median(reached):,.0f}" if often else "never",
+            f"{np.median(seconds):,.0f} s" if often and len(seconds) == len(reached) else "",
+            f"{int(own[0]['total_steps']):,}",
+            experiment.published,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if not lines:
+        return ""
+    head = ["", "seeds solved", "final, IQM [95 % interval]", "worst", "steps to criterion, median", "wall", "steps"]
+    return "\n".join(
+        [f"**{group}**. {GROUPS[group]}", "", f"| {' | '.join([*head, 'published'])} |", "|---" * 8 + "|", *lines]
+    )
 
 
 def write_readme(rows: list[dict[str, str]]) -> None:
-    """Put the table between its marks in README."""
+    """Put the tables between their marks in README."""
     text = README.read_text(encoding="utf-8")
+    tables = "\n\n".join(filter(None, (table(rows, group) for group in GROUPS)))
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}", encoding="utf-8")
+    README.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -200,23 +218,22 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; none lists them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--tables", action="store_true", help="only write the table")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds trained at once, a process each")
+    parser.add_argument("--runs", metavar="DIR", help="keep the run directories in this folder")
+    parser.add_argument("--tables", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
     for name in arguments.names:
         if name not in EXPERIMENTS:
             parser.error(f"unknown experiment '{name}'; there are {', '.join(EXPERIMENTS)}")
     if not arguments.names and not arguments.tables:
         for name, experiment in EXPERIMENTS.items():
-            print(f"{name:22s} {experiment.title}: {experiment.measure} >= {experiment.criterion:g}")
+            print(f"{name:24s} {experiment.title}: {experiment.measure} >= {experiment.criterion:g}")
         return
-    for name in arguments.names:
-        for seed in arguments.seeds:
-            if any(row["experiment"] == name and int(row["seed"]) == seed for row in read_rows()):
-                print(f"{name} seed {seed}: already there")
-                continue
-            row = run_seed(name, seed, arguments.num_threads)
-            append_row(row)
-            print(f"{name} seed {seed}: reached at {row['reached_at'] or 'never'}, final {row['final']}", flush=True)
+    for row in run_all(arguments.names, arguments):
+        append_row(row)
+        reached = row["reached_at"] or "never"
+        print(f"{row['experiment']} seed {row['seed']}: reached at {reached}, final {row['final']}", flush=True)
+        write_readme(read_rows())
     write_readme(read_rows())
 
 

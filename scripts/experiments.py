@@ -1,0 +1,121 @@
+"""What ``scripts/reproduce.py`` can repeat: a preset with some flags, what it has to reach, and what others reached.
+
+Adding one is an entry in ``EXPERIMENTS``. Published figures name their source; where a source states another budget or
+another measure than ours, the group's heading says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["EXPERIMENTS", "GROUPS", "MEASURES", "Experiment", "Measure"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of a run."""
+
+    tag: str
+    """Its column in the run's progress."""
+
+
+MEASURES = {
+    "success": Measure("eval/success_rate"),
+    "return": Measure("eval/mean_reward"),
+    "training return": Measure("rollout/ep_rew_mean_of_all"),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A preset with some flags, and what it has to reach."""
+
+    group: str
+    title: str
+    preset: str
+    flags: tuple[str, ...]
+    measure: str  # A key of MEASURES.
+    criterion: float
+    published: str = ""  # With its source.
+    agent: str = "ppo"
+
+
+GROUPS = {
+    "T-maze": "A sign at the start tells which way to turn after a corridor of so many steps (Bakker 2001). Greedy.",
+    "Passive T-maze": "Every episode is just long enough: one wrong step and it is lost (Ni et al. 2023).",
+    "Hidden velocities": "Classic control without velocities. Published: RecurrentPPO, rl-baselines3-zoo.",
+    "POPGym": (
+        "3 million steps, greedy, the last weights. Published: PPO with a GRU, best epoch of 3M steps "
+        "(bryjudy/fly-critic)."
+    ),
+    "bsuite": (
+        "Memory chains of 23 lengths, 10,000 episodes each. The mean return of them all, learning included, must reach "
+        "0.25: bsuite's criterion, that errors are fewer than 3/4 of those of chance."
+    ),
+}
+
+MEMORY_LENGTHS = (*range(1, 11), 12, 14, 17, 20, 25, 30, *range(40, 101, 10))  # bsuite's sweep.
+
+
+def _corridor(length: int, num_steps: int, total_steps: int, *flags: str) -> tuple[str, ...]:
+    """Return the flags for another corridor: memory for twice its length, and rollouts that hold a whole way."""
+    sizes = ("--memory-length", str(2 * length), "--num-steps", str(num_steps), "--total-steps", str(total_steps))
+    return ("--env-kwargs", f"corridor_length={length}", *sizes, *flags)
+
+
+def _memory_chain(length: int) -> tuple[str, ...]:
+    sizes = ("--memory-length", str(max(3, 2 * length)), "--num-steps", str(length + 1))
+    return ("--env-kwargs", f"memory_length={length}", *sizes, "--total-steps", str(10_000 * (length + 1)))
+
+
+EXPERIMENTS = {
+    "tmaze": Experiment("T-maze", "Corridor 20, LSTM", "tmaze", (), "success", 0.99),
+    "tmaze-gru": Experiment("T-maze", "Corridor 20, GRU", "tmaze", ("--cell", "gru"), "success", 0.99),
+    "tmaze-none": Experiment(
+        "T-maze", "Corridor 20, no memory", "tmaze", ("--cell", "none", "--memory-length", "none"), "success", 0.99
+    ),
+    "tmaze-reinforce": Experiment(
+        "T-maze", "Corridor 20, REINFORCE", "tmaze-reinforce", (), "success", 0.99, agent="reinforce"
+    ),
+    "tmaze-70": Experiment("T-maze", "Corridor 70", "tmaze-long", _corridor(70, 256, 2_000_000), "success", 0.99),
+    "tmaze-100": Experiment("T-maze", "Corridor 100", "tmaze-long", _corridor(100, 256, 3_000_000), "success", 0.99),
+    "tmaze-250": Experiment("T-maze", "Corridor 250", "tmaze-long", (), "success", 0.99),
+    "passive-100": Experiment("Passive T-maze", "Corridor 100", "passive-tmaze", (), "success", 0.99),
+    "passive-250": Experiment(
+        "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99
+    ),
+    "cartpole-no-vel": Experiment(
+        "Hidden velocities", "CartPole, LSTM", "cartpole-no-vel", (), "return", 475.0, "500.0 at 100k"
+    ),
+    "cartpole-no-vel-none": Experiment(
+        "Hidden velocities", "CartPole, no memory", "cartpole-no-vel", ("--cell", "none"), "return", 475.0
+    ),
+    "pole-reinforce": Experiment(
+        "Hidden velocities", "One pole, REINFORCE", "pole-reinforce", (), "success", 0.99, agent="reinforce"
+    ),
+    "repeat-previous-easy": Experiment("POPGym", "RepeatPrevious Easy", "popgym", (), "return", 0.89, ".890"),
+    "repeat-previous-medium": Experiment(
+        "POPGym",
+        "RepeatPrevious Medium",
+        "popgym",
+        ("--env", "rlstm/RepeatPreviousMedium-v0"),
+        "return",
+        -0.461,
+        "-.461",
+    ),
+    "repeat-first-easy": Experiment(
+        "POPGym", "RepeatFirst Easy", "popgym", ("--env", "rlstm/RepeatFirstEasy-v0"), "return", 0.86, ".860"
+    ),
+    "count-recall-easy": Experiment(
+        "POPGym", "CountRecall Easy", "popgym", ("--env", "rlstm/CountRecallEasy-v0"), "return", -0.655, "-.655"
+    ),
+    "autoencode-easy": Experiment(
+        "POPGym", "Autoencode Easy", "popgym", ("--env", "rlstm/AutoencodeEasy-v0"), "return", -0.454, "-.454"
+    ),
+    **{
+        f"memory-length-{length}": Experiment(
+            "bsuite", f"Memory length {length}", "memory-length", _memory_chain(length), "training return", 0.25
+        )
+        for length in MEMORY_LENGTHS
+    },
+}
