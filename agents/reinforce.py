@@ -10,17 +10,19 @@ Implementation details, each with its origin:
 2.  The gradient is that of log-probabilities weighted by the rewards that followed them, backpropagated through the
     whole life (Wierstra et al. 2007, section 3; ``memory.bptt_horizon`` shortens it).
 3.  What is subtracted from the rewards-to-go and changes only the variance: nothing; a running mean for each time step
-    over the batches before; or a history-dependent value: a second memory that reads the same history (Wierstra et al.
-    2010), or a second head on the actor's memory with ``critic_memory`` shared.
+    over the batches before; or a history-dependent value: that mean and what a second memory, which reads the same
+    history, adds to it (Wierstra et al. 2010; there without the mean, which the second memory had to learn first). With
+    ``critic_memory`` shared it is a second head on the actor's memory.
 4.  The mean is over the batch's steps, not its episodes, so that the weights of the losses and the learning rate mean
     the same whatever an episode's length. A batch of short episodes thereby weighs a little more than in the sources;
     where lengths are equal there is no difference. As is usual, rewards-to-go are discounted from their own step on.
 5.  A truncated episode counts as it stands: no value is bootstrapped.
 6.  With ``scale_rewards`` advantages and the critic's errors are divided by the deviation of discounted returns.
     Advantages are not centred: that is the baseline's part.
-7.  Normaliser statistics and the running mean change after the step, so an episode is never its own baseline.
-8.  The first batch only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
-9.  Adam with ε = 1e-5 and optional linear annealing of the learning rate and of the entropy's weight; gradients clipped
+7.  A critic with a memory of its own takes ``critic_epochs`` steps a batch after the policy's one, so that it keeps up.
+8.  Normaliser statistics, critic and running mean change after the step, so an episode is never its own baseline.
+9.  The first batch only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
+10. Adam with ε = 1e-5 and optional linear annealing of the learning rate and of the entropy's weight; gradients clipped
     by their global norm.
 """
 
@@ -52,7 +54,7 @@ class REINFORCEConfig:
     """Complete episodes of a batch; where memory lives for a trial, a multiple of its episodes."""
 
     baseline: Literal["none", "mean", "history"] = "history"
-    """Taken from returns: nothing, a running mean for each time step, or the critic's value of the history."""
+    """Taken from returns: nothing, a running mean for each time step, or that and the critic's value of the history."""
 
     learning_rate: float = 2e-3
     """Adam's step size."""
@@ -70,15 +72,19 @@ class REINFORCEConfig:
     """Its weight at the end of the run, reached linearly. Default: the same."""
 
     vf_coef: float = 0.5
-    """Weight of the value loss."""
+    """Weight of the value loss where the critic reads the actor's memory."""
+
+    critic_epochs: int = 4
+    """Gradient steps of a critic with a memory of its own on each batch."""
 
     max_grad_norm: float = 0.5
     """Largest global norm of the gradient."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.num_episodes < 1:
-            raise ValueError(f"num_episodes is {self.num_episodes}; it must be at least 1.")
+        for name in ("num_episodes", "critic_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}; it must lie in [0, 1].")
         for name in ("learning_rate", "max_grad_norm"):
@@ -176,13 +182,17 @@ class REINFORCE:
 
     def baselines(self, rollout: Rollout) -> Tensor:
         """Return what is subtracted from the rewards-to-go, ``(T, B)`` in raw units."""
-        if self.config.baseline == "history":
-            return rollout.values
-        if self.config.baseline == "none" or not len(self._means):
+        if self.config.baseline == "none":
+            return torch.zeros_like(rollout.rewards)
+        means = self._means_at_steps(rollout)
+        return means + rollout.values if self.config.baseline == "history" else means
+
+    def _means_at_steps(self, rollout: Rollout) -> Tensor:
+        """Return the running mean of each step, ``(T, B)``; steps not reached before are likened to the last one."""
+        if not len(self._means):
             return torch.zeros_like(rollout.rewards)
         ages = steps_since_cut(rollout.credit_cuts)
-        means = self._means.to(rollout.rewards.device)
-        return means[ages.clamp(max=len(means) - 1)]  # Steps not reached before are likened to the last that were.
+        return self._means.to(rollout.rewards.device)[ages.clamp(max=len(self._means) - 1)]
 
     def _schedule(self) -> tuple[float, float]:
         """Set the learning rate of this update; returns it and the entropy's weight."""
@@ -192,41 +202,54 @@ class REINFORCE:
         return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
 
     def _step(self, batch: Rollout, returns: Tensor) -> dict[str, float]:
-        """Take the gradient step of a batch ``(T, B)``."""
-        config, scale = self.config, self.policy.return_scale
+        """Take the gradient steps of a batch ``(T, B)``: the policy's, then the critic's."""
+        config, policy = self.config, self.policy
         valid = None if batch.all_valid else batch.valid
         learning_rate, ent_coef = self._schedule()
         baselines = self.baselines(batch)
-        advantages = (returns - baselines) / scale
-        evaluation = self.policy.evaluate(batch)
+        advantages = (returns - baselines) / policy.return_scale
+        evaluation = policy.evaluate(batch)
         losses = {
             "policy_gradient_loss": -masked_mean(evaluation.log_probs * advantages, valid),
             "entropy_loss": -masked_mean(evaluation.entropies, valid),
         }
         loss = losses["policy_gradient_loss"] + ent_coef * losses["entropy_loss"]
         if config.baseline == "history":
-            values, old_values = evaluation.values / scale, batch.values / scale
-            losses["value_loss"] = clipped_value_loss(values, old_values, returns / scale, valid, None)
-            loss = loss + config.vf_coef * losses["value_loss"]
-        grad_norm = descend(
-            self._optimizer,
-            self.policy.named_parameters(),
-            loss,
-            losses,
-            max_grad_norm=config.max_grad_norm,
-            place=f"update {self.num_updates}",
-        )
+            losses["value_loss"] = self._value_loss(batch, returns, evaluation.values)
+            if policy.critic is None:
+                loss = loss + config.vf_coef * losses["value_loss"]
+        grad_norm = self._descend(loss, losses)
+        if "value_loss" in losses and policy.critic is not None:
+            self._descend(losses["value_loss"], losses)
+            for _ in range(config.critic_epochs - 1):
+                self._fit_critic(batch, returns)
         log_ratios = (evaluation.log_probs - batch.log_probs).detach()[batch.valid]
         return {
             **{f"train/{name}": float(value.detach()) for name, value in losses.items()},
             "train/loss": float(loss.detach()),
-            "train/grad_norm": float(grad_norm),
+            "train/grad_norm": grad_norm,
             "train/first_ratio_error": float((log_ratios.exp() - 1).abs().max()),
             "train/explained_variance": explained_variance(baselines[batch.valid], returns[batch.valid]),
             "train/learning_rate": learning_rate,
             "train/ent_coef": ent_coef,
             "train/n_updates": float(self.num_updates + 1),
         }
+
+    def _fit_critic(self, batch: Rollout, returns: Tensor) -> None:
+        value_loss = self._value_loss(batch, returns, self.policy.values(batch))
+        self._descend(value_loss, {"value_loss": value_loss})
+
+    def _value_loss(self, batch: Rollout, returns: Tensor, values: Tensor) -> Tensor:
+        """Return the critic's loss: values are what the history adds to the running mean of the step."""
+        scale, valid = self.policy.return_scale, None if batch.all_valid else batch.valid
+        targets = (returns - self._means_at_steps(batch)) / scale
+        return clipped_value_loss(values / scale, batch.values / scale, targets, valid, None)
+
+    def _descend(self, loss: Tensor, parts: dict[str, Tensor]) -> float:
+        """Take one step down a loss; what it doesn't depend on stays."""
+        config, place = self.config, f"update {self.num_updates}"
+        named = self.policy.named_parameters()
+        return float(descend(self._optimizer, named, loss, parts, max_grad_norm=config.max_grad_norm, place=place))
 
     def _update_mean(self, rollout: Rollout, returns: Tensor) -> None:
         """Take a batch into the running mean of returns for each time step."""

@@ -260,6 +260,13 @@ class RecurrentPolicy(nn.Module):
         values = self.value_head(features[-1]).squeeze(-1) * self.return_scale
         return PolicyEvaluation(log_probs, entropies, values, state)
 
+    def values(self, rollout: Rollout) -> Tensor:
+        """Run the critic alone over a whole rollout, with gradient: its values ``(T, B)``."""
+        *_, trunk = self.trunks()
+        features, _ = self._sequence(trunk, rollout, rollout.initial_state[-1])
+        values: Tensor = self.value_head(features).squeeze(-1) * self.return_scale
+        return values
+
     @torch.no_grad()
     def replay_state(self, rollout: Rollout) -> State:
         """Return the state after the rollout's last step, as the present weights would have it."""

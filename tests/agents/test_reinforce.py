@@ -179,6 +179,22 @@ def exact_gradient(policy, inner_end, size=1e-5):
     return gradient
 
 
+def gradient_of_the_policys_step(agent, batch):
+    """The gradient of the first step of an update, by parameter; the critic's own steps come after it."""
+    gradients, descend = [], agent._descend
+
+    def noting(loss, parts):
+        norm = descend(loss, parts)
+        named = agent.policy.named_parameters()
+        gradients.append({name: one.grad.flatten().clone() for name, one in named if one.grad is not None})
+        return norm
+
+    agent._descend = noting
+    agent.update(batch)
+    del agent._descend
+    return gradients[0]
+
+
 def estimates(agent, batches, probabilities):
     """The expectation of the estimator over the batches: what is ascended, times the steps it is averaged over."""
     before, kept = copy.deepcopy(agent.policy.state_dict()), copy.deepcopy(agent.state_dict())
@@ -186,11 +202,10 @@ def estimates(agent, batches, probabilities):
     for batch, probability in zip(batches, probabilities, strict=True):
         agent.policy.load_state_dict(before)
         agent.load_state_dict(copy.deepcopy(kept))
-        agent.update(batch)
-        for name, parameter in agent.policy.named_parameters():
-            if parameter.grad is not None:
-                total[name] -= probability * STEPS * parameter.grad.flatten()
+        for name, gradient in gradient_of_the_policys_step(agent, batch).items():
+            total[name] -= probability * STEPS * gradient
     agent.policy.load_state_dict(before)
+    agent.load_state_dict(kept)
     return total
 
 
@@ -354,12 +369,37 @@ def first_steps(rollout, num_steps):
     return dataclasses.replace(rollout, **rows)
 
 
-def test_the_history_s_baseline_is_the_critic_s_value_and_none_is_nothing(trained):
+def test_the_history_s_baseline_is_the_mean_of_the_step_and_what_the_critic_adds_and_none_is_nothing(trained):
     agent, rollout, *_ = trained(baseline="history")
-    assert torch.equal(agent.baselines(rollout), rollout.values)
+    assert torch.equal(agent.baselines(rollout), rollout.values)  # There is no mean before the first batch.
+    agent.update(rollout)
+    means = dataclasses.replace(agent.config, baseline="mean")
+    both = agent.baselines(rollout)
+    agent.config = means
+    assert agent.baselines(rollout).abs().max() > 0.1
+    assert torch.equal(both, agent.baselines(rollout) + rollout.values)
     agent, rollout, *_ = trained(baseline="none")
     agent.update(rollout)
     assert (agent.baselines(rollout) == 0).all()
+
+
+def test_the_critics_own_steps_bring_it_closer_to_what_the_mean_leaves_and_don_t_touch_the_policy(trained):
+    found = {}
+    for epochs in (1, 8):
+        agent, rollout, *_ = trained(
+            policy={"critic_memory": "separate"}, baseline="history", critic_epochs=epochs, learning_rate=1e-2
+        )
+        agent._update_mean(rollout, 0.5 * rollout.rewards)
+        left = rewards_to_go(rollout.rewards, rollout.credit_cuts, gamma=agent.config.gamma)
+        left = (left - agent._means_at_steps(rollout))[rollout.valid]
+        before = (rollout.values[rollout.valid] - left).square().mean()
+        agent.update(rollout)
+        after = (agent.policy.values(rollout).detach()[rollout.valid] - left).square().mean()
+        found[epochs] = (float(after / before), weights(agent.policy))
+    assert found[8][0] < found[1][0] < 1
+    for name, tensor in found[1][1].items():
+        same_in_both = torch.equal(tensor, found[8][1][name])
+        assert same_in_both != name.startswith(("critic.", "value_head.")), name
 
 
 @pytest.mark.parametrize(("baseline", "memory"), [("none", "shared"), ("mean", "shared"), ("history", "separate")])

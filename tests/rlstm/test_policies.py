@@ -681,6 +681,13 @@ def test_observations_are_normalised_by_their_statistics() -> None:
 # Memories of actor and critic
 
 
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+def test_the_values_alone_are_those_of_the_whole_evaluation(critic_memory: str) -> None:
+    policy = make(critic_memory=critic_memory, scale_rewards=True)
+    rollout = play(policy)
+    assert torch.equal(policy.values(rollout), policy.evaluate(rollout).values)
+
+
 def test_a_separate_critic_shares_nothing_with_the_actor() -> None:
     policy = make(critic_memory="separate")
     rollout = play(policy)
