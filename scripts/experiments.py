@@ -90,6 +90,12 @@ EXPERIMENTS = {
     "cartpole-no-vel-none": Experiment(
         "Hidden velocities", "CartPole, no memory", "cartpole-no-vel", ("--cell", "none"), "return", 475.0
     ),
+    "pendulum-no-vel": Experiment(
+        "Hidden velocities", "Pendulum, LSTM", "pendulum-no-vel", (), "return", -217.9, "-217.9 at 100k"
+    ),
+    "mountain-car-no-vel": Experiment(
+        "Hidden velocities", "MountainCarContinuous, LSTM", "mountain-car-no-vel", (), "return", 90.0, "91.5 at 300k"
+    ),
     "pole-reinforce": Experiment(
         "Hidden velocities", "One pole, REINFORCE", "pole-reinforce", (), "success", 0.99, agent="reinforce"
     ),
