@@ -8,7 +8,7 @@ Implementation details, each with its origin:
 1.  A batch is a fixed number of complete episodes, or of complete trials where memory lives for a trial. Lanes idle
     once enough have begun, so which are in the batch doesn't depend on their length (``rlstm.rollouts``).
 2.  The gradient is that of log-probabilities weighted by the rewards that followed them, backpropagated through the
-    whole life (Wierstra et al. 2007, section 3; ``memory.bptt_horizon`` shortens it).
+    whole life (Wierstra et al. 2007; ``memory.bptt_horizon`` shortens it).
 3.  What is subtracted from the rewards-to-go and changes only the variance: nothing; a running mean for each time step
     over the batches before; or a history-dependent value: that mean and what a second memory, which reads the same
     history, adds to it (Wierstra et al. 2010; there without the mean, which the second memory had to learn first). With
@@ -143,7 +143,7 @@ class REINFORCE:
         """Train on one batch and return the metrics by their tags.
 
         Raises:
-            NonFiniteError: If a loss or gradient is not finite; the weights are then those before the step.
+            NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
         """
         returns = rewards_to_go(rollout.rewards, rollout.credit_cuts, gamma=self.config.gamma)
         metrics = {"rollout/fill_share": float(rollout.valid.float().mean())}

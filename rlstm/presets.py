@@ -103,6 +103,7 @@ PRESETS: dict[str, Preset] = {
             "hidden_size": 64,
             "encoder_sizes": (32,),
             "learning_rate": 3e-3,
+            "anneal_lr": True,
             "gamma": 0.98,
             "ent_coef": 0.03,
             "final_ent_coef": 0.003,
