@@ -52,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         print(usage(), file=sys.stderr)
         return 2
+    from rlstm.cli.answers import answer, show
+
     if words[0] in ("-h", "--help"):
-        print(usage())
+        show(usage())
         return 0
     if words[0] == "--version":
         from rlstm import __version__
 
-        print(f"rlstm {__version__}")
+        show(f"rlstm {__version__}")
         return 0
-    from rlstm.cli.answers import answer
-
     return answer(words[0], words[1:])

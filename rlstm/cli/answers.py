@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Answer", "UsageError", "answer"]
+__all__ = ["Answer", "UsageError", "answer", "show"]
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -57,7 +57,8 @@ def answer(verb: str, words: Sequence[str]) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             found = _run(verb, words)
-    except SystemExit as stop:  # Help was asked for and has been printed.
+    except SystemExit as stop:  # Help was asked for and has been printed, perhaps not yet to its reader.
+        show("", end="")
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED, as_json)
@@ -74,7 +75,7 @@ def answer(verb: str, words: Sequence[str]) -> int:
     if as_json:
         _print_json(found.values)
     else:
-        _print(found.text)
+        show(found.text)
     return found.exit_code
 
 
@@ -132,13 +133,13 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 def _print_json(values: Mapping[str, Any]) -> None:
     from rlstm.run_directory import json_ready
 
-    _print(json.dumps(json_ready(values), allow_nan=False))
+    show(json.dumps(json_ready(values), allow_nan=False))
 
 
-def _print(text: str) -> None:
+def show(text: str, end: str = "\n") -> None:
     """Print, also into a pipe whose reader has gone, as in ``rlstm envs | head -1``."""
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         _drop_stdout()
 

@@ -135,7 +135,7 @@ def test_ctrl_c_before_there_is_a_run_is_told(rlstm, monkeypatch: pytest.MonkeyP
     assert (result.code, result.json) == (130, {"error": "Interrupted."})
 
 
-@pytest.mark.parametrize("words", ["envs", "cells --help"])
+@pytest.mark.parametrize("words", ["envs", "cells --help", "--help", "--version"])
 def test_a_reader_who_has_gone_is_no_error(words: str) -> None:
     command = f"{sys.executable} -m rlstm {words} | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
