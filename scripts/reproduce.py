@@ -20,7 +20,6 @@ import csv
 import io
 import platform
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from experiments import EXPERIMENTS, GROUPS, MEASURES, Experiment
+from results_table import commit, read_rows, write_between
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "learning.csv"
@@ -59,14 +59,6 @@ COLUMNS = (
     "numpy",
     "gymnasium",
 )
-
-
-def read_rows() -> list[dict[str, str]]:
-    """Return the rows there are."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[str, Any]:
@@ -126,7 +118,7 @@ def read_outcome(run_dir: Path, experiment: Experiment) -> dict[str, Any]:
 
 def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Train every seed of every experiment that is not there yet; yield each row as soon as it is known."""
-    there = {(row["experiment"], int(row["seed"])) for row in read_rows()}
+    there = {(row["experiment"], int(row["seed"])) for row in read_rows(RESULTS)}
     wanted = [(name, seed) for name in names for seed in arguments.seeds]
     for name, seed in wanted:
         if (name, seed) in there:
@@ -137,14 +129,6 @@ def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dic
         runs = [pool.submit(run_seed, name, seed, arguments.num_threads, arguments.runs) for name, seed in left]
         for run in as_completed(runs):
             yield run.result()
-
-
-def commit() -> str:
-    """Return the checkout's commit, marked where code that a run depends on was changed since."""
-    git = ["git", "-C", str(README.parent)]
-    name = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)
-    clean = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "rlstm", "agents", "envs"], check=False)
-    return name.stdout.strip() + ("-changed" if clean.returncode else "")
 
 
 def append_row(row: dict[str, Any]) -> None:
@@ -205,11 +189,8 @@ def table(rows: list[dict[str, str]], group: str) -> str:
 
 def write_readme(rows: list[dict[str, str]]) -> None:
     """Put the tables between their marks in README."""
-    text = README.read_text(encoding="utf-8")
     tables = "\n\n".join(filter(None, (table(rows, group) for group in GROUPS)))
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
+    write_between(README, BEGIN, END, tables)
 
 
 def main() -> None:
@@ -233,8 +214,8 @@ def main() -> None:
         append_row(row)
         reached = row["reached_at"] or "never"
         print(f"{row['experiment']} seed {row['seed']}: reached at {reached}, final {row['final']}", flush=True)
-        write_readme(read_rows())
-    write_readme(read_rows())
+        write_readme(read_rows(RESULTS))
+    write_readme(read_rows(RESULTS))
 
 
 if __name__ == "__main__":
