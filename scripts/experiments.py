@@ -82,7 +82,7 @@ EXPERIMENTS = {
     "tmaze-250": Experiment("T-maze", "Corridor 250", "tmaze-long", (), "success", 0.99),
     "passive-100": Experiment("Passive T-maze", "Corridor 100", "passive-tmaze", (), "success", 0.99),
     "passive-250": Experiment(
-        "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 8_000_000), "success", 0.99
+        "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99
     ),
     "cartpole-no-vel": Experiment(
         "Hidden velocities", "CartPole, LSTM", "cartpole-no-vel", (), "return", 475.0, "500.0 at 100k"

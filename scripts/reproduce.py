@@ -3,7 +3,7 @@
     python scripts/reproduce.py                            # what there is
     python scripts/reproduce.py tmaze --seeds 0 1 2        # add seeds; a row is written as soon as its seed is done
     python scripts/reproduce.py tmaze tmaze-70 --jobs 2    # so many seeds at once, a process each
-    python scripts/reproduce.py bandit-100-5 --runs runs   # keep the run directories: runs/bandit-100-5-seed0
+    python scripts/reproduce.py tmaze-70 --runs runs       # keep the run directories: runs/tmaze-70-seed0
     python scripts/reproduce.py --tables                   # the README's tables from the rows, nothing is trained
 
 Experiments are in ``scripts/experiments.py``, rows in ``scripts/results/learning.csv``: the command that repeats the
