@@ -38,6 +38,13 @@ class Experiment:
     criterion: float
     published: str = ""  # With its source.
     agent: str = "ppo"
+    stages: tuple[tuple[str, ...], ...] = ()
+    """Flags of the runs before the last one; each begins with the weights of the one before it. Steps are of all."""
+
+    @property
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        """The flags of every run, in their order."""
+        return (*self.stages, self.flags)
 
 
 GROUPS = {
@@ -57,10 +64,28 @@ GROUPS = {
 MEMORY_LENGTHS = (*range(1, 11), 12, 14, 17, 20, 25, 30, *range(40, 101, 10))  # bsuite's sweep.
 
 
+_LONG_MEMORY = ("--memory-length", "1000")
+_SHORT_CORRIDOR = (
+    "--env-kwargs",
+    "corridor_length=100",
+    *_LONG_MEMORY,
+    "--num-steps",
+    "256",
+    "--total-steps",
+    "2000000",
+)
+
+
 def _corridor(length: int, num_steps: int, total_steps: int, *flags: str) -> tuple[str, ...]:
     """Return the flags for another corridor: memory for twice its length, and rollouts that hold a whole way."""
     sizes = ("--memory-length", str(2 * length), "--num-steps", str(num_steps), "--total-steps", str(total_steps))
     return ("--env-kwargs", f"corridor_length={length}", *sizes, *flags)
+
+
+def _lengthened(length: int, num_steps: int, gamma: float) -> tuple[str, ...]:
+    """Return the flags for a corridor that is entered with what was learnt in a shorter one."""
+    rates = ("--gamma", str(gamma), "--learning-rate", "3e-4", "--ent-coef", "0.005")
+    return ("--env-kwargs", f"corridor_length={length}", *_LONG_MEMORY, "--num-steps", str(num_steps), *rates)
 
 
 def _memory_chain(length: int) -> tuple[str, ...]:
@@ -80,6 +105,18 @@ EXPERIMENTS = {
     "tmaze-70": Experiment("T-maze", "Corridor 70", "tmaze-long", _corridor(70, 256, 2_000_000), "success", 0.99),
     "tmaze-100": Experiment("T-maze", "Corridor 100", "tmaze-long", _corridor(100, 256, 3_000_000), "success", 0.99),
     "tmaze-250": Experiment("T-maze", "Corridor 250", "tmaze-long", (), "success", 0.99),
+    **{
+        f"tmaze-{length}": Experiment(
+            "T-maze",
+            f"Corridor {length}, begun at 100",
+            "tmaze-long",
+            (*_lengthened(length, num_steps, gamma), "--total-steps", "1000000"),
+            "success",
+            0.99,
+            stages=(_SHORT_CORRIDOR,),
+        )
+        for length, num_steps, gamma in ((500, 1024, 0.995), (1000, 2048, 0.998))
+    },
     "passive-100": Experiment("Passive T-maze", "Corridor 100", "passive-tmaze", (), "success", 0.99),
     "passive-250": Experiment(
         "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99

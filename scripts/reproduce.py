@@ -69,22 +69,32 @@ def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[s
     from rlstm.cli import main as rlstm_command
 
     experiment = EXPERIMENTS[name]
-    words = [experiment.agent, "--preset", experiment.preset, *experiment.flags, "--seed", str(seed)]
-    words += ["--eval-episodes", str(EVALUATION_EPISODES), "--num-threads", str(num_threads)]
+    common = ["--seed", str(seed), "--eval-episodes", str(EVALUATION_EPISODES), "--num-threads", str(num_threads)]
+    commands: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(runs or folder) / f"{name}-seed{seed}"
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = rlstm_command(["train", *words, "--run-dir", str(run_dir), "--ui", "none"])
-        if code != 0:
-            raise SystemExit(f"The run failed with exit code {code}: rlstm train {shlex.join(words)}")
-        outcome = read_outcome(run_dir, experiment)
+        run_dirs: list[Path] = []
+        for stage, flags in enumerate(experiment.runs, start=1):
+            words = ["train", experiment.agent, "--preset", experiment.preset, *flags, *common]
+            if run_dirs:
+                words += ["--init-from", str(run_dirs[-1])]
+            last = stage == len(experiment.runs)
+            run_dirs.append(Path(runs or folder) / f"{name}-seed{seed}{'' if last else f'-stage{stage}'}")
+            with contextlib.redirect_stdout(io.StringIO()):
+                code = rlstm_command([*words, "--run-dir", str(run_dirs[-1]), "--ui", "none"])
+            if code != 0:
+                raise SystemExit(f"The run failed with exit code {code}: rlstm {shlex.join(words)}")
+            commands.append(words if last else [*words, "--run-dir", str(run_dirs[-1])])
+        outcome = read_outcome(run_dirs, experiment)
+    # Where the runs lay is nobody's business; what one hands to the next has to be named.
+    command = " && ".join(f"rlstm {shlex.join(words)}" for words in commands)
+    command = command.replace(str(run_dirs[0].parent), "runs")
     return {
         "experiment": name,
         "seed": seed,
         "measure": experiment.measure,
         "criterion": experiment.criterion,
         **outcome,
-        "command": f"rlstm train {shlex.join(words)}",
+        "command": command,
         "commit": commit(),
         "device": f"cpu, {platform.machine()}",
         "threads": num_threads,
@@ -95,25 +105,33 @@ def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[s
     }
 
 
-def read_outcome(run_dir: Path, experiment: Experiment) -> dict[str, Any]:
-    """Return what a run reached, and when, from its progress."""
-    from rlstm.run_directory import RunDirectory
-
-    with RunDirectory(str(run_dir)).progress_path.open(newline="", encoding="utf-8") as file:
-        progress = list(csv.DictReader(file))
-    measured = [row for row in progress if row["eval/mean_reward"]]
+def read_outcome(run_dirs: Sequence[Path], experiment: Experiment) -> dict[str, Any]:
+    """Return what the last of the runs reached, and when, from their progress; steps and seconds are of all of them."""
+    *earlier, last = [read_progress(run_dir) for run_dir in run_dirs]
+    steps_before = sum(int(progress[-1]["step"]) for progress in earlier)
+    seconds_before = sum(float(progress[-1]["time/time_elapsed"]) for progress in earlier)
+    measured = [row for row in last if row["eval/mean_reward"]]
     values = [float(row[MEASURES[experiment.measure].tag]) for row in measured]
     reached = [row for row, value in zip(measured, values, strict=True) if value >= experiment.criterion]
-    steps, seconds = int(progress[-1]["step"]), float(progress[-1]["time/time_elapsed"])
+    steps = steps_before + int(last[-1]["step"])
+    seconds = seconds_before + float(last[-1]["time/time_elapsed"])
     return {
-        "reached_at": reached[0]["step"] if reached else "",
-        "seconds_to_criterion": round(float(reached[0]["time/time_elapsed"]), 1) if reached else "",
+        "reached_at": steps_before + int(reached[0]["step"]) if reached else "",
+        "seconds_to_criterion": round(seconds_before + float(reached[0]["time/time_elapsed"]), 1) if reached else "",
         "final": f"{values[-1]:.4g}",
         "total_steps": steps,
         "steps_per_second": round(steps / seconds),
         "seconds": round(seconds, 1),
         "solved": bool(reached) and values[-1] >= experiment.criterion,
     }
+
+
+def read_progress(run_dir: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's progress."""
+    from rlstm.run_directory import RunDirectory
+
+    with RunDirectory(str(run_dir)).progress_path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
