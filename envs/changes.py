@@ -42,6 +42,56 @@ class MaskBoxChange(LaneChange):
         return observations[:, self.keep]
 
 
+class OneHotChange(LaneChange):
+    """Every whole number of a Box, 0 <= i < `count`, is seen as a one-hot vector.
+
+    For numbers that are symbols and no sizes, as in MiniGrid. A Box of W numbers becomes MultiBinary(W * count), the
+    vectors one after the other.
+    """
+
+    def __init__(self, *spaces_and_lanes: Any, count: int) -> None:
+        super().__init__(*spaces_and_lanes)
+        check_integer("the count of one_hot", count, 2)
+        self.count = count
+        seen: list[bool] = []
+        map_numbers(lambda space, leaf: seen.append(_is_whole(space)), self.inner_space, empty(self.inner_space, (1,)))
+        if not any(seen):
+            raise ValueError(f"one_hot reads whole numbers of a Box, but the observations are {self.inner_space}.")
+        self.observation_space = self._changed(self.inner_space)
+
+    def _changed(self, space: gym.Space[Any]) -> gym.Space[Any]:
+        if isinstance(space, spaces.Dict):
+            parts = {key: part if key == MASK_KEY else self._changed(part) for key, part in space.spaces.items()}
+            return spaces.Dict(parts)
+        if isinstance(space, spaces.Tuple):
+            return spaces.Tuple([self._changed(part) for part in space.spaces])
+        return spaces.MultiBinary(math.prod(space.shape or ()) * self.count) if _is_whole(space) else space
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Writes the numbers as one-hot vectors."""
+
+        def one_hots(space: gym.Space[Any], leaf: Array) -> Array:
+            if not _is_whole(space):
+                return leaf
+            if leaf.size and (leaf.min() < 0 or leaf.max() >= self.count):
+                raise ValueError(
+                    f"one_hot={self.count} reads the numbers 0 to {self.count - 1}, but {leaf.min()} to {leaf.max()} "
+                    f"are seen: use one_hot={int(leaf.max()) + 1} or more, for numbers from 0 on."
+                )
+            vectors: Array = leaf.reshape(len(leaf), -1, 1) == np.arange(self.count)
+            return vectors.reshape(len(leaf), -1).astype(np.int8)
+
+        return map_numbers(one_hots, self.inner_space, observations)
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Writes the numbers as one-hot vectors."""
+        return self.begin(self.every_lane, observations)
+
+
+def _is_whole(space: gym.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and space.dtype.kind in "iu"
+
+
 class FlickerChange(LaneChange):
     """With `probability`, at every step anew, the whole observation is zero (or what of its space is nearest to zero).
 

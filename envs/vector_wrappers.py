@@ -20,6 +20,7 @@ from rlstm.envs.changes import (
     FlickerChange,
     MaskBoxChange,
     NoiseChange,
+    OneHotChange,
     PreviousActionRewardChange,
     StickyActionChange,
 )
@@ -171,6 +172,12 @@ class VectorMaskBox(VectorLaneWrapper):
     """Only the entries `keep` of a vector are seen."""
 
     change_class = MaskBoxChange
+
+
+class VectorOneHot(VectorLaneWrapper):
+    """Every whole number of a Box, 0 <= i < `count`, is seen as a one-hot vector: symbols, not sizes."""
+
+    change_class = OneHotChange
 
 
 class VectorFlicker(VectorLaneWrapper):

@@ -28,6 +28,7 @@ from rlstm.envs.changes import (
     FlickerChange,
     MaskBoxChange,
     NoiseChange,
+    OneHotChange,
     PreviousActionRewardChange,
     StickyActionChange,
 )
@@ -113,6 +114,13 @@ class MaskBox(LaneWrapper):
 
     change_class = MaskBoxChange
     vector_entry_point = "rlstm.envs.vector_wrappers:VectorMaskBox"
+
+
+class OneHot(LaneWrapper):
+    """Every whole number of a Box, 0 <= i < `count`, is seen as a one-hot vector: symbols, not sizes."""
+
+    change_class = OneHotChange
+    vector_entry_point = "rlstm.envs.vector_wrappers:VectorOneHot"
 
 
 class Flicker(LaneWrapper):
@@ -229,6 +237,12 @@ def _indices(text: str | None) -> dict[str, Any]:
     return {"keep": [int(word) for word in words]}
 
 
+def _count(text: str | None) -> dict[str, Any]:
+    if text is None or not text.strip().isdecimal() or int(text) < 2:
+        raise ValueError("one_hot needs the count of different numbers, 2 or more, such as one_hot=11")
+    return {"count": int(text)}
+
+
 def _steps(text: str | None) -> dict[str, Any]:
     if text is None or not text.strip().isdecimal() or int(text) < 1:
         raise ValueError("delay needs a whole number of steps >= 1, such as delay=2")
@@ -270,6 +284,7 @@ _STICKY = _number("sticky", "probability", 1.0, "sticky=0.25", optional=True)
 
 WRAPPERS: dict[str, WrapperRow] = {
     "mask": _row(MaskBox, _indices, "mask=0,2", "only these entries of a vector are seen"),
+    "one_hot": _row(OneHot, _count, "one_hot=11", "whole numbers of a Box are seen as one-hot vectors, so many each"),
     "flicker": _row(Flicker, _FLICKER, "flicker=0.5", "the whole observation is zero with this probability"),
     "noise": _row(Noise, _NOISE, "noise=0.1", "Gaussian noise of this standard deviation on Box observations"),
     "delay": _row(Delay, _steps, "delay=2", "the observation of so many steps ago is seen"),

@@ -74,7 +74,7 @@ class EnvConfig:
     """Modules to import first, so that they can register their envs."""
 
     env_wrappers: tuple[str, ...] = ()
-    """Wrappers, innermost first: mask=0,2 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
+    """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
 
     num_envs: int = 16
     """Environments stepped side by side."""

@@ -29,7 +29,7 @@ class CheckEnvFlags:
     """Modules to import first, so that they can register their envs."""
 
     env_wrappers: tuple[str, ...] = ()
-    """Wrappers, innermost first: mask=0,2 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
+    """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
 
     train_steps: int = 20_000
     """Steps of a short training without memory, 10 seconds at most; 0 leaves it out."""

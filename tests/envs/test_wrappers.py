@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlstm.envs import wrappers as w
 from rlstm.envs.registration import ENVS
-from rlstm.envs.vector_wrappers import VectorDelay, VectorFlicker, VectorMaskBox
+from rlstm.envs.vector_wrappers import VectorDelay, VectorFlicker, VectorMaskBox, VectorOneHot
 from rlstm.errors import EnvironmentFailure
 from rlstm.memory import MemoryConfig
 from rlstm.trees import tree_leaves, tree_map
@@ -572,6 +572,75 @@ def test_wrapped_envs_pass_gymnasiums_checker(name):
     check_env(getattr(w, name)(gym.make("rlstm/TMaze-v0").unwrapped, **arguments), skip_render_check=True)
 
 
+# Symbols.
+
+
+class Symbols(gym.Env):
+    """Shows the picture [[t, 2], [1, 3 - t]] of symbols, what can't be one, and text."""
+
+    observation_space = spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (2, 2), np.uint8),
+            "pair": spaces.Tuple((spaces.Box(-1, 1, (1,), np.float32), spaces.Box(0, 9, (1,), np.int64))),
+            "mission": spaces.Text(9),
+            "action_mask": spaces.Box(0, 1, (2,), np.int8),
+        }
+    )
+    action_space = spaces.Discrete(2)
+
+    def _observe(self):
+        image = np.array([[self.t, 2], [1, 3 - self.t]], np.uint8)
+        pair = (np.array([0.5], np.float32), np.array([self.t]))
+        return {"image": image, "pair": pair, "mission": "go", "action_mask": np.ones(2, np.int8)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._observe(), 0.0, self.t == 3, False, {}
+
+
+def test_one_hot_shows_every_symbol_as_a_vector():
+    env = w.OneHot(Symbols(), count=4)
+    assert env.observation_space["image"] == spaces.MultiBinary(16)
+    assert env.observation_space["pair"][1] == spaces.MultiBinary(4)
+    seen = [env.reset()[0], *(env.step(0)[0] for _ in range(3))]
+    for t, observation in enumerate(seen):
+        assert observation in env.observation_space
+        vectors = observation["image"].reshape(4, 4)
+        assert vectors.sum() == 4
+        assert vectors.argmax(1).tolist() == [t, 2, 1, 3 - t]
+        assert observation["pair"][0] == np.float32(0.5)
+        assert observation["pair"][1].tolist() == [int(t == symbol) for symbol in range(4)]
+        assert observation["mission"] == "go"
+        assert observation["action_mask"].tolist() == [1, 1]
+
+
+def test_one_hot_reads_the_same_in_vector_envs():
+    class Textless(Symbols):
+        observation_space = spaces.Dict({k: v for k, v in Symbols.observation_space.items() if k != "mission"})
+
+        def _observe(self):
+            return {key: value for key, value in super()._observe().items() if key != "mission"}
+
+    envs = VectorOneHot(same_step(Textless, Textless), count=4)
+    single = w.OneHot(Textless(), count=4)
+    many, one = envs.reset()[0], single.reset()[0]
+    for _ in range(3):
+        np.testing.assert_array_equal(many["image"][1], one["image"])
+        np.testing.assert_array_equal(many["pair"][1][0], one["pair"][1])
+        many, one = envs.step(np.zeros(2, int))[0], single.step(0)[0]
+
+
+def test_one_hot_refuses_symbols_beyond_its_count():
+    env = w.OneHot(Symbols(), count=3)
+    with pytest.raises(ValueError, match="reads the numbers 0 to 2, but 0 to 3 are seen: use one_hot=4"):
+        env.reset()
+
+
 # Refusals.
 
 
@@ -589,6 +658,8 @@ def test_wrapped_envs_pass_gymnasiums_checker(name):
         (lambda: w.StickyAction(gym.make("Taxi-v4")).reset(seed=0), "action mask forbids"),
         (lambda: w.Noise(Counting(), std=float("nan")), "noise must be a number"),
         (lambda: w.Noise(gym.make("FrozenLake-v1"), std=1.0), "noise is added to a Box"),
+        (lambda: w.OneHot(Counting(), count=4), "one_hot reads whole numbers of a Box, but"),
+        (lambda: w.OneHot(Symbols(), count=1), "count of one_hot must be an integer >= 2"),
         (lambda: w.Delay(Counting(), steps=0), "delay must be an integer >= 1"),
         (lambda: w.MarkovianView(gym.make("CartPole-v1")), "hidden_state.*CartPoleEnv doesn't have"),
         (lambda: VectorMaskBox(SyncVectorEnv([Counting]), keep=[0]), "needs SAME_STEP"),
