@@ -305,7 +305,7 @@ def _evaluate(training: Training, directory: RunDirectory, metrics: dict[str, An
     if curves := result.trial_curves():
         write_curves(directory.trial_curve_path(training.step), curves)
     metrics |= result.metrics()
-    best = result.mean_return > training.best_return
+    best = result.mean_return >= training.best_return  # Of equals the latest: it has learnt longer.
     training.best_return = max(result.mean_return, training.best_return)
     return best
 

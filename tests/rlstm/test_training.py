@@ -77,7 +77,7 @@ def test_with_zero_there_is_one_evaluation_and_one_checkpoint_at_the_end(tmp_pat
 
 
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatch):
-    """Returns of 1, 3, 3, 2: the second, since an equal one is no better."""
+    """Returns of 1, 3, 3, 2: the third, since of equals the later one has learnt longer."""
     results = iter([1.0, 3.0, 3.0, 2.0, 0.0])
     evaluate = Training.evaluate
 
@@ -88,7 +88,7 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatc
 
     monkeypatch.setattr(Training, "evaluate", scripted)
     train(tmp_path / "run", eval_every=UPDATE, checkpoint_every=0, keep_checkpoints=1)
-    assert load_checkpoint(tmp_path / "run", "best").step == 2 * UPDATE
+    assert load_checkpoint(tmp_path / "run", "best").step == 3 * UPDATE
     assert load_checkpoint(tmp_path / "run", "latest").step == 5 * UPDATE
     assert load_checkpoint(tmp_path / "run", "latest").trainer["best_return"] == 3.0
 
