@@ -8,7 +8,7 @@ Under trials of K episodes a trial curve shows learning within a trial: a mean f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.envs.registration import EnvSpec
+from torch import Tensor
 
 from rlstm.memory import MemoryConfig, crosses
 from rlstm.policies import PolicyInputs, RecurrentPolicy
@@ -23,7 +24,7 @@ from rlstm.policy_view import PolicyView
 from rlstm.seeding import generator, integer_seeds
 from rlstm.vector_envs import EnvConfig, LaneEnvs, make
 
-__all__ = ["EvaluationResult", "evaluate", "evaluation_envs"]
+__all__ = ["EvaluationResult", "Player", "evaluate", "evaluation_envs"]
 
 _MAX_LANES = 64
 _MAX_LENGTH = 100_000  # Steps after which an episode counts as it stands: in some envs a policy can go on for ever.
@@ -139,13 +140,21 @@ def evaluate(
     memory = policy.memory
     per_trial = memory.episodes_per_trial or 1
     quotas = _quotas(-(-episodes // per_trial), envs.num_envs) * per_trial
-    player = _Player(policy, envs, integer_seeds(seed, "evaluation", envs.num_envs))
+    player = Player(policy, envs, integer_seeds(seed, "evaluation", envs.num_envs))
+    stepper, state = policy.stepper(), policy.init_state(envs.num_envs)
+
+    def act(inputs: PolicyInputs, is_first: Tensor) -> Tensor:
+        nonlocal state
+        is_first = torch.ones_like(is_first) if ablate_memory else is_first
+        actions, state = stepper.act(inputs, state, is_first, deterministic=deterministic)
+        return actions
+
     training_generator = policy.generator
     policy.generator = generator(seed, "evaluation_actions", policy.device)
     try:
         with torch.inference_mode():
             while (player.played < quotas).any():
-                player.step(deterministic=deterministic, ablate_memory=ablate_memory)
+                player.step(act)
                 if on_step is not None:
                     on_step()
     finally:
@@ -159,26 +168,31 @@ def _quotas(total: int, num_envs: int) -> npt.NDArray[np.int64]:
     return quotas
 
 
-class _Player:
-    """Lanes in play, with their memories and what they have reached."""
+class Player:
+    """Lanes in play, and what they have reached.
 
-    def __init__(self, policy: RecurrentPolicy, envs: LaneEnvs, seeds: list[int]) -> None:
+    Args:
+        policy: Decides what is seen, the form of actions, and where memory ends.
+        envs: The lanes, reset here.
+        seeds: One a lane.
+    """
+
+    def __init__(self, policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int]) -> None:
         self.policy, self.envs = policy, envs
-        self.stepper = policy.stepper()
         self.view = PolicyView(policy, envs.reset(seeds))
-        self.state = policy.init_state(envs.num_envs)
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.regrets = np.zeros(envs.num_envs)
         self.played = np.zeros(envs.num_envs, dtype=np.int64)
         self.episodes: list[list[tuple[float, int, float, float]]] = [[] for _ in range(envs.num_envs)]
 
-    def step(self, *, deterministic: bool, ablate_memory: bool) -> None:
+    def step(self, act: Callable[[PolicyInputs, Tensor], Tensor]) -> None:
+        """Take a step in every lane.
+
+        Args:
+            act: From what is seen and ``is_first`` ``(B,)`` to actions ``(B, ...)``; memory is the caller's.
+        """
         view = self.view
-        if ablate_memory:
-            view.is_first = np.ones_like(view.is_first)
-        is_first = torch.as_tensor(view.is_first, device=self.policy.device)
-        inputs: PolicyInputs = view.inputs()
-        actions, self.state = self.stepper.act(inputs, self.state, is_first, deterministic=deterministic)
+        actions = act(view.inputs(), torch.as_tensor(view.is_first, device=self.policy.device))
         outcome = self.envs.step(self.policy.distribution.to_env(actions))
         episode_ends = outcome.terminated | outcome.truncated
         trial_ends = episode_ends & outcome.trial_starts
@@ -198,6 +212,7 @@ class _Player:
         self.played[done] += 1
 
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
+        """Return the first ``quotas`` ``(B,)`` episodes of the lanes."""
         rows = [row for lane, quota in enumerate(quotas) for row in self.episodes[lane][:quota]]
         returns, lengths, successes, regrets = (np.array(column) for column in zip(*rows, strict=True))
         per_trial = self.policy.memory.episodes_per_trial

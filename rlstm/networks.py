@@ -226,23 +226,37 @@ class ObservationEncoder(nn.Module):
         return [leaf for leaf in self.leaves if isinstance(leaf, _Leaf)]
 
     @torch.no_grad()
-    def stepper(self, dtype: torch.dtype) -> Callable[[Tree, Sequence[Tensor], torch.dtype], Tensor]:
-        """Return ``forward`` over a snapshot of the weights and statistics, for acting; valid until they change."""
+    def stepper(
+        self, dtype: torch.dtype, layers: Callable[[Tensor], Tensor] | None = None
+    ) -> Callable[[Tree, Sequence[Tensor], torch.dtype], Tensor]:
+        """Return ``forward`` over a snapshot of the weights and statistics, for acting; valid until they change.
+
+        Args:
+            dtype: Of the features.
+            layers: What to use in place of the layers of its own.
+        """
         leaves, moments = self._read(), self.moments
         num_vectors = sum(leaf.is_vector for leaf in leaves)
         normalise = moments.snapshot(dtype) if moments is not None else None
-        layers = [(layer.weight.t().contiguous(), layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
+        layers = self._layers_stepper() if layers is None else layers
 
         def encode(observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
             parts = [leaf(leaf.pick(observations), dtype) for leaf in leaves]
             if normalise is not None:
                 parts[:num_vectors] = [normalise(_join(parts[:num_vectors]))]
-            features = _join(parts + [extra.to(dtype) for extra in extras])
+            return layers(_join(parts + [extra.to(dtype) for extra in extras]))
+
+        return encode
+
+    def _layers_stepper(self) -> Callable[[Tensor], Tensor]:
+        layers = [(layer.weight.t().contiguous(), layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
+
+        def run(features: Tensor) -> Tensor:
             for weight, bias in layers:
                 features = torch.addmm(bias, features, weight).tanh_()
             return features
 
-        return encode
+        return run
 
     def forward(self, observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Encode observations and extras with the same leading axes: ``(..., output_size)``."""

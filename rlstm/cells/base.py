@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -26,6 +26,7 @@ __all__ = [
     "erase_rows",
     "memory_bias",
     "orthogonal_blocks",
+    "population_product",
     "refuse_memory_length",
 ]
 
@@ -50,6 +51,9 @@ class RecurrentCell(nn.Module, ABC):
 
     source: ClassVar[str]
     """Where the cell was published, for the table of cells."""
+
+    redundant_parameters: ClassVar[tuple[str, ...]] = ()
+    """Parameters that add nothing to what the others can say, a second bias for instance; evolution leaves them."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -103,9 +107,48 @@ class RecurrentCell(nn.Module, ABC):
         """
         return self.step
 
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return a step of P cells of this kind, each with weights of its own.
+
+        This one is right for every cell; an override is faster.
+
+        Args:
+            parameters: The weights by name, each with an axis P in front.
+
+        Returns:
+            A step from inputs ``(P·E, I)`` and state leaves ``(P·E, ...)``, E rows for each cell, one cell after the
+            other.
+        """
+        population = len(next(iter(parameters.values())))
+        one = _Step(self)
+        weights = {f"cell.{name}": value for name, value in parameters.items()}
+
+        def call(weights: dict[str, Tensor], inputs: Tensor, state: State) -> tuple[Tensor, State]:
+            outcome: tuple[Tensor, State] = torch.func.functional_call(one, weights, (inputs, state))
+            return outcome
+
+        def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
+            inputs, state = tree_map(lambda leaf: leaf.unflatten(0, (population, -1)), (inputs, state))
+            outcome = torch.func.vmap(call)(weights, inputs, state)
+            flat: tuple[Tensor, State] = tree_map(lambda leaf: leaf.flatten(0, 1), outcome)
+            return flat
+
+        return step
+
     def sequence_path(self, device: torch.device) -> str:
         """Name the implementation that ``sequence`` uses on ``device``."""
         return "loop of steps"
+
+
+class _Step(nn.Module):
+    """A cell whose ``step`` is its ``forward``, which alone can be called with other weights."""
+
+    def __init__(self, cell: RecurrentCell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.cell.step(inputs, state)
 
 
 def erase_rows(state: State, initial: State, is_first: Tensor) -> State:
@@ -115,6 +158,20 @@ def erase_rows(state: State, initial: State, is_first: Tensor) -> State:
         return torch.where(is_first.view(-1, *(1,) * (leaf.dim() - 1)), fresh, leaf)
 
     return tree_map(select, state, initial)
+
+
+def population_product(bias: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Return bias + inputs weight for P networks at once.
+
+    Args:
+        bias: ``(P, 1, O)``.
+        inputs: ``(P·E, I)``, E rows for each network.
+        weight: ``(P, I, O)``.
+
+    Returns:
+        ``(P·E, O)``.
+    """
+    return torch.baddbmm(bias, inputs.view(len(weight), -1, inputs.shape[-1]), weight).flatten(0, 1)
 
 
 def orthogonal_blocks(weight: Tensor, num_blocks: int) -> None:

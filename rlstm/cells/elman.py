@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, orthogonal_blocks, refuse_memory_length
+from rlstm.cells.base import (
+    MemoryInit,
+    RecurrentCell,
+    Stepper,
+    orthogonal_blocks,
+    population_product,
+    refuse_memory_length,
+)
 
 __all__ = ["ElmanCell", "ElmanState"]
 
@@ -34,6 +42,7 @@ class ElmanCell(RecurrentCell):
     """
 
     source = "Elman 1990"
+    redundant_parameters: ClassVar[tuple[str, ...]] = ("bias_hh",)
 
     def __init__(
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
@@ -65,6 +74,18 @@ class ElmanCell(RecurrentCell):
 
         def step(inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
             h = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight).tanh_()
+            return h, ElmanState(h)
+
+        return step
+
+    @torch.no_grad()
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return ``stepper`` for P cells: one batched product on [x | h]; shapes as in the base class."""
+        weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2).transpose(1, 2).contiguous()
+        bias = (parameters["bias_ih"] + parameters["bias_hh"]).unsqueeze(1)
+
+        def step(inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
+            h = population_product(bias, torch.cat([inputs, state.h], dim=1), weight).tanh_()
             return h, ElmanState(h)
 
         return step

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, refuse_memory_length
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, population_product, refuse_memory_length
 
 __all__ = ["FeedForwardCell", "NoState"]
 
@@ -51,6 +52,12 @@ class FeedForwardCell(RecurrentCell):
     def sequence(self, inputs: Tensor, state: NoState, is_first: Tensor) -> tuple[Tensor, NoState]:
         """Apply the layer to all steps at once; ``is_first`` has nothing to erase."""
         return self.step(inputs, state)
+
+    @torch.no_grad()
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return ``step`` for P layers in one batched product; shapes as in the base class."""
+        weight, bias = parameters["weight"].transpose(1, 2).contiguous(), parameters["bias"].unsqueeze(1)
+        return lambda inputs, state: (population_product(bias, inputs, weight).tanh_(), state)
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path: all steps at once."""

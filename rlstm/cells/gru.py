@@ -6,12 +6,21 @@ of ``torch.nn.GRUCell``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias, orthogonal_blocks
+from rlstm.cells.base import (
+    MemoryInit,
+    RecurrentCell,
+    Stepper,
+    check_memory_length,
+    memory_bias,
+    orthogonal_blocks,
+    population_product,
+)
 from rlstm.kernels.gru_bptt import gru_bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence
 
@@ -95,6 +104,18 @@ class GRUCell(RecurrentCell):
 
         return step
 
+    @torch.no_grad()
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return ``stepper`` for P cells, two batched products; shapes as in the base class."""
+        weight_ih, weight_hh = (parameters[name].transpose(1, 2).contiguous() for name in ("weight_ih", "weight_hh"))
+        bias_ih, bias_hh = (parameters[name].unsqueeze(1) for name in ("bias_ih", "bias_hh"))
+
+        def step(inputs: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
+            from_input = population_product(bias_ih, inputs, weight_ih)
+            return _from_products(from_input, population_product(bias_hh, state.h, weight_hh), state)
+
+        return step
+
     def sequence_path(self, device: torch.device) -> str:
         """Name the path: reset steps into cuDNN, or backpropagation through time written by hand."""
         return "reset steps into cuDNN" if device.type == "cuda" else "hand-written backpropagation through time"
@@ -107,9 +128,12 @@ def _gru_step(
 
     The two products can't become one on [x | h]: the reset gate multiplies the recurrent part alone.
     """
+    return _from_products(torch.addmm(bias_ih, inputs, weight_ih), torch.addmm(bias_hh, state.h, weight_hh), state)
+
+
+def _from_products(from_input: Tensor, from_state: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
+    """Return the outputs from what enters the gates, ``(B, 3H)`` from the input and from the state."""
     hidden = state.h.shape[1]
-    from_input = torch.addmm(bias_ih, inputs, weight_ih)
-    from_state = torch.addmm(bias_hh, state.h, weight_hh)
     gates = torch.sigmoid(from_input[:, : 2 * hidden] + from_state[:, : 2 * hidden])
     new = torch.tanh(torch.addcmul(from_input[:, 2 * hidden :], gates[:, :hidden], from_state[:, 2 * hidden :]))
     h = torch.lerp(new, state.h, gates[:, hidden:])  # (1 - z) n + z h̄

@@ -6,12 +6,21 @@ shapes and the gate order (input, forget, cell, output) of ``torch.nn.LSTMCell``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias, orthogonal_blocks
+from rlstm.cells.base import (
+    MemoryInit,
+    RecurrentCell,
+    Stepper,
+    check_memory_length,
+    memory_bias,
+    orthogonal_blocks,
+    population_product,
+)
 from rlstm.kernels.reset_steps import lstm_sequence
 
 __all__ = ["LSTMCell", "LSTMState"]
@@ -46,6 +55,7 @@ class LSTMCell(RecurrentCell):
     """
 
     source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
+    redundant_parameters: ClassVar[tuple[str, ...]] = ("bias_hh",)
     state_type: ClassVar[type] = LSTMState
 
     def __init__(
@@ -99,22 +109,41 @@ class LSTMCell(RecurrentCell):
         tanh(x) = 2 σ(2x) - 1, and 2x comes from weights that are twice as large, which is exact. So all four parts pass
         one contiguous logistic, several times faster than a tanh on a strided quarter of them.
         """
-        hidden = self.hidden_size
-        doubled = torch.ones_like(self.bias_ih)
-        doubled[2 * hidden : 3 * hidden] = 2.0
-        both = torch.cat([self.weight_ih, self.weight_hh], dim=1)
-        weight = (both * doubled.unsqueeze(1)).t().contiguous()  # (I + H, 4H)
-        bias = (self.bias_ih + self.bias_hh) * doubled
+        weight = torch.cat([self.weight_ih, self.weight_hh], dim=1) * self._doubling().unsqueeze(1)
+        weight = weight.t().contiguous()  # (I + H, 4H)
+        bias = (self.bias_ih + self.bias_hh) * self._doubling()
 
         def step(inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-            gates = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight).sigmoid_()
-            input_gate, forget_gate, half_cell_input, output_gate = gates.chunk(4, dim=1)
-            c = (forget_gate * state.c).addcmul_(input_gate, half_cell_input.sub_(0.5), value=2.0)
-            h = output_gate * c.tanh()
-            return h, LSTMState(h, c)
+            return _from_gates(torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight), state.c)
 
         return step
+
+    @torch.no_grad()
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return ``stepper`` for P cells: one batched product on [x | h]; shapes as in the base class."""
+        weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2) * self._doubling().unsqueeze(1)
+        weight = weight.transpose(1, 2).contiguous()  # (P, I + H, 4H)
+        bias = ((parameters["bias_ih"] + parameters["bias_hh"]) * self._doubling()).unsqueeze(1)
+
+        def step(inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+            return _from_gates(population_product(bias, torch.cat([inputs, state.h], dim=1), weight), state.c)
+
+        return step
+
+    def _doubling(self) -> Tensor:
+        """Return ``(4H,)``, 2 at the cell's input and 1 at the gates."""
+        doubling = torch.ones_like(self.bias_ih)
+        doubling[2 * self.hidden_size : 3 * self.hidden_size] = 2.0
+        return doubling
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path: reset steps into the dense kernel of the device."""
         return "reset steps into cuDNN" if device.type == "cuda" else "reset steps into the dense kernel"
+
+
+def _from_gates(gates: Tensor, c: Tensor) -> tuple[Tensor, LSTMState]:
+    """Return the outputs from what enters the gates, ``(B, 4H)``, where the cell's input is doubled; writes to it."""
+    input_gate, forget_gate, half_cell_input, output_gate = gates.sigmoid_().chunk(4, dim=1)
+    c = (forget_gate * c).addcmul_(input_gate, half_cell_input.sub_(0.5), value=2.0)
+    h = output_gate * c.tanh()
+    return h, LSTMState(h, c)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,15 @@ class StackedCell(RecurrentCell):
     def stepper(self) -> Stepper:
         """Return the steppers of the layers as one."""
         steppers = [cell.stepper() for cell in self._cells]
+        return lambda inputs, state: _run(steppers, inputs, state)
+
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return those of the layers as one."""
+        steppers = []
+        for index, cell in enumerate(self._cells):
+            prefix = f"layers.{index}."
+            own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+            steppers.append(cell.population_stepper(own))
         return lambda inputs, state: _run(steppers, inputs, state)
 
     def sequence_path(self, device: torch.device) -> str:

@@ -1,0 +1,154 @@
+"""The protocol of every strategy of evolution: ask for genomes, tell what they are worth.
+
+Shapes: P = genomes of a generation, N = genes. Fitness is maximised. A strategy works in float64 on the host and draws
+from a generator of its own. Its ``state_dict`` is all that its future depends on, so a run that stops after a ``tell``
+goes on to the last bit as if it had not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Strategy", "default_population", "normal", "share_ties"]
+
+
+class Strategy(ABC):
+    """A distribution, or a pool, of genomes that moves towards the fitter ones.
+
+    Args:
+        mean: The genome ``(N,)`` around which the first generation lies.
+        population: Genomes P of a generation.
+        sigma: Standard deviation of the first generation in every gene.
+        generator: Draws everything random; on the host.
+
+    Raises:
+        ValueError: If a size or the deviation is out of range.
+    """
+
+    source: ClassVar[str]
+    """Where the strategy was published."""
+
+    state_names: ClassVar[tuple[str, ...]]
+    """The attributes, tensors and numbers, that with the generator are the whole state."""
+
+    def __init__(self, mean: Tensor, *, population: int, sigma: float, generator: torch.Generator) -> None:
+        if mean.dim() != 1 or len(mean) == 0:
+            raise ValueError(f"The first mean has the shape {tuple(mean.shape)}; it must be one genome, (N,).")
+        if population < 2:
+            raise ValueError(f"population is {population}; evolution needs at least 2 genomes to choose from.")
+        if not sigma > 0:
+            raise ValueError(f"sigma is {sigma}; it must be positive.")
+        self.population = population
+        self.num_genes = len(mean)
+        self.generator = generator
+        self._asked: Tensor | None = None
+
+    def ask(self) -> Tensor:
+        """Return the genomes of the next generation, ``(P, N)``.
+
+        Raises:
+            RuntimeError: If the last generation's fitness has not been told yet.
+        """
+        if self._asked is not None:
+            raise RuntimeError("The last generation waits for its fitness: call tell before asking again.")
+        self._asked = self.sample()
+        return self._asked.clone()
+
+    def tell(self, fitness: Tensor) -> None:
+        """Take in the fitness ``(P,)`` of the genomes asked for; more is better, and NaN counts as the worst there is.
+
+        Raises:
+            RuntimeError: If no generation was asked for.
+            ValueError: If there is not one number for each genome.
+        """
+        if self._asked is None:
+            raise RuntimeError("There is no generation to judge: call ask before tell.")
+        if fitness.shape != (self.population,):
+            raise ValueError(
+                f"The fitness has the shape {tuple(fitness.shape)}; there must be one for each of the "
+                f"{self.population} genomes."
+            )
+        genomes, self._asked = self._asked, None
+        fitness = fitness.detach().cpu().double()
+        self.update(genomes, fitness.masked_fill(fitness.isnan(), -torch.inf))
+
+    @property
+    @abstractmethod
+    def centre(self) -> Tensor:
+        """The genome ``(N,)`` that the strategy itself would bet on."""
+
+    @abstractmethod
+    def sample(self) -> Tensor:
+        """Draw the next generation, ``(P, N)``."""
+
+    @abstractmethod
+    def update(self, genomes: Tensor, fitness: Tensor) -> None:
+        """Learn from a generation ``(P, N)`` and its fitness ``(P,)``, which holds no NaN."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the whole state, tensors and numbers by name.
+
+        Raises:
+            RuntimeError: If a generation still waits for its fitness.
+        """
+        if self._asked is not None:
+            raise RuntimeError("A generation waits for its fitness: save a strategy after tell.")
+        state = {name: getattr(self, name) for name in self.state_names}
+        copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
+        return {**copies, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take over a state.
+
+        Raises:
+            ValueError: If it is not that of a strategy of this kind and size, naming what differs.
+        """
+        for name in self.state_names:
+            if name not in values:
+                raise ValueError(f"The state has no '{name}'; it is not one of {type(self).__name__}.")
+            here, there = getattr(self, name), values[name]
+            if isinstance(here, Tensor) and here.shape != there.shape:
+                raise ValueError(f"'{name}' has the shape {tuple(there.shape)}; here it is {tuple(here.shape)}.")
+        for name in self.state_names:
+            value = values[name]
+            setattr(self, name, value.detach().cpu().clone() if isinstance(value, Tensor) else value)
+        self.generator.set_state(values["generator"])
+        self._asked = None
+
+
+def default_population(num_genes: int) -> int:
+    """Return 4 + ⌊3 ln N⌋, the usual population of evolution strategies (Hansen's CMA tutorial, table 1)."""
+    return 4 + int(3 * torch.tensor(float(num_genes), dtype=torch.float64).log())
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw standard normal numbers in float64."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def share_ties(fitness: Tensor, utilities: Tensor) -> Tensor:
+    """Give every genome the utility of its rank; equal fitness shares the mean of its ranks' utilities.
+
+    Without that, a generation in which nearly all fail alike would be ranked by index: a random walk.
+
+    Args:
+        fitness: ``(P,)``, without NaN.
+        utilities: ``(P,)`` by rank, best first.
+
+    Returns:
+        ``(P,)`` in the order of ``fitness``.
+    """
+    values, order = fitness.sort(descending=True, stable=True)
+    begins = torch.ones_like(values, dtype=torch.bool)
+    begins[1:] = values[1:] != values[:-1]
+    ties = begins.long().cumsum(0) - 1
+    sums, counts = utilities.new_zeros(2, len(values))
+    sums.index_add_(0, ties, utilities)
+    counts.index_add_(0, ties, torch.ones_like(utilities))
+    shared = torch.empty_like(utilities)
+    shared[order] = sums[ties] / counts[ties]
+    return shared

@@ -1,0 +1,103 @@
+"""What the two covariance matrix adaptations share: recombination weights, constants, evolution paths, step size.
+
+Source: N. Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772, table 1 and figure 6, with positive
+weights only. Shapes: N = genes, P = genomes of a generation (the tutorial's λ).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["CMAConstants", "next_paths"]
+
+
+@dataclass(frozen=True)
+class CMAConstants:
+    """The default constants for a number of genes and a population.
+
+    Args:
+        num_genes: N.
+        population: P.
+        rate_factor: Multiplies the learning rates of the covariance, 1 or, where only N of its entries are learnt,
+            (N + 2) / 3 (Ros & Hansen 2008).
+    """
+
+    num_genes: int
+    population: int
+    rate_factor: float = 1.0
+    weights: Tensor = field(init=False)  # (P,) by rank, best first; they sum to 1, the worse half has 0.
+    mu_eff: float = field(init=False)  # Variance effective number of parents.
+    path_rate_sigma: float = field(init=False)  # c_σ
+    path_rate: float = field(init=False)  # c_c
+    rank_one_rate: float = field(init=False)  # c_1
+    rank_mu_rate: float = field(init=False)  # c_μ
+    damping: float = field(init=False)  # d_σ
+    chi: float = field(init=False)  # E|N(0, I)|
+
+    def __post_init__(self) -> None:
+        """Work them out."""
+        n, parents = self.num_genes, self.population // 2
+        ranks = torch.arange(1, self.population + 1, dtype=torch.float64)
+        raw = math.log((self.population + 1) / 2) - ranks.log()
+        raw[parents:] = 0.0
+        weights = raw / raw.sum()
+        mu_eff = 1.0 / float(weights.square().sum())
+        rank_one = 2 / ((n + 1.3) ** 2 + mu_eff)
+        rank_mu = min(1 - rank_one, 2 * (mu_eff - 2 + 1 / mu_eff) / ((n + 2) ** 2 + mu_eff))
+        rank_one = min(1.0, self.rate_factor * rank_one)
+        rank_mu = min(1 - rank_one, self.rate_factor * rank_mu)
+        path_rate_sigma = (mu_eff + 2) / (n + mu_eff + 5)
+        values = {
+            "weights": weights,
+            "mu_eff": mu_eff,
+            "path_rate_sigma": path_rate_sigma,
+            "path_rate": (4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n),
+            "rank_one_rate": rank_one,
+            "rank_mu_rate": rank_mu,
+            "damping": 1 + 2 * max(0.0, math.sqrt((mu_eff - 1) / (n + 1)) - 1) + path_rate_sigma,
+            "chi": math.sqrt(2) * math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2)),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+def next_paths(
+    constants: CMAConstants,
+    sigma_path: Tensor,
+    path: Tensor,
+    sigma: float,
+    num_updates: int,
+    *,
+    whitened_step: Tensor,
+    step: Tensor,
+) -> tuple[Tensor, Tensor, float, bool]:
+    """Advance both evolution paths and the step size by one generation.
+
+    Args:
+        constants: Of the strategy.
+        sigma_path: p_σ ``(N,)``.
+        path: p_c ``(N,)``.
+        sigma: σ.
+        num_updates: Generations before this one.
+        whitened_step: C^(-1/2) (m' - m) / σ, ``(N,)``.
+        step: (m' - m) / σ, ``(N,)``.
+
+    Returns:
+        p_σ, p_c and σ, and whether p_c was advanced (h_σ): it stalls while p_σ is long, so that the covariance does not
+        grow too fast where σ is still too small.
+    """
+    rate = constants.path_rate_sigma
+    sigma_path = (1 - rate) * sigma_path + math.sqrt(rate * (2 - rate) * constants.mu_eff) * whitened_step
+    length = float(sigma_path.norm())
+    expected = math.sqrt(1 - (1 - rate) ** (2 * (num_updates + 1))) * constants.chi
+    advances = length / expected < 1.4 + 2 / (constants.num_genes + 1)
+    rate = constants.path_rate
+    path = (1 - rate) * path
+    if advances:
+        path = path + math.sqrt(rate * (2 - rate) * constants.mu_eff) * step
+    exponent = constants.path_rate_sigma / constants.damping * (length / constants.chi - 1)
+    return sigma_path, path, sigma * math.exp(min(1.0, exponent)), advances

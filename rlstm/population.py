@@ -1,0 +1,279 @@
+"""Many policies as one: genomes, and P policies that act together in P times E lanes.
+
+A genome is a policy's acting weights in one vector: encoder, memory and policy head. What only learning by gradient
+needs, the critic and its head, is not in it, nor what a cell declares redundant.
+
+Letters in shapes: P = policies, N = genes, E = lanes of each policy; lane p·E + e is the e-th of policy p.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells import RecurrentCell, State
+from rlstm.cells.base import erase_rows, population_product
+from rlstm.cells.stacked import StackedCell
+from rlstm.errors import UnsupportedSpaceError
+from rlstm.evaluation import EvaluationResult, Player
+from rlstm.lanes import LaneEnvs
+from rlstm.policies import PolicyInputs, RecurrentPolicy
+from rlstm.trees import tree_map
+
+__all__ = ["GenomeLayout", "PopulationStepper", "play_population"]
+
+
+class _Gene(NamedTuple):
+    """Where a parameter stands in a genome."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+
+class GenomeLayout:
+    """Which of a policy's parameters are genes, and where they stand in a genome.
+
+    Args:
+        policy: The policy.
+        readout: Whether the policy head is part of the genome; without it, only what is remembered evolves.
+
+    Raises:
+        UnsupportedSpaceError: If the observations hold images, whose convolutions no population can share.
+    """
+
+    def __init__(self, policy: RecurrentPolicy, *, readout: bool = True) -> None:
+        if any(True for _ in policy.actor.encoder.leaves.parameters()):
+            raise UnsupportedSpaceError(
+                f"A population can't see images, but the observations are {policy.observation_space}. Use vectors, or "
+                "train with ppo."
+            )
+        redundant = set(_redundant(policy.actor.cell))
+        parts = {"actor.encoder": policy.actor.encoder, "actor.cell": policy.actor.cell}
+        if readout:
+            parts["policy_head"] = policy.policy_head
+        self.readout = readout
+        self.genes: list[_Gene] = []
+        self.num_genes = 0
+        for prefix, module in parts.items():
+            for name, parameter in module.named_parameters():
+                if prefix == "actor.cell" and name in redundant:
+                    continue
+                self.genes.append(_Gene(f"{prefix}.{name}", tuple(parameter.shape), self.num_genes))
+                self.num_genes += parameter.numel()
+
+    def read(self, policy: RecurrentPolicy) -> Tensor:
+        """Return the genome ``(N,)`` of a policy, float64 on the host."""
+        parameters = dict(policy.named_parameters())
+        return torch.cat([parameters[gene.name].detach().flatten().cpu().double() for gene in self.genes])
+
+    @torch.no_grad()
+    def write(self, policy: RecurrentPolicy, genome: Tensor) -> None:
+        """Give a policy the weights of a genome ``(N,)``; redundant parameters become 0."""
+        parameters = dict(policy.named_parameters())
+        for gene in self.genes:
+            parameters[gene.name].copy_(genome[gene.start : gene.stop].view(gene.shape))
+        for name in _redundant(policy.actor.cell):
+            parameters[f"actor.cell.{name}"].zero_()
+
+    def split(self, genomes: Tensor) -> dict[str, Tensor]:
+        """Return the parameters of genomes ``(P, N)`` by name, ``(P, ...)``."""
+        return {gene.name: genomes[:, gene.start : gene.stop].unflatten(1, gene.shape) for gene in self.genes}
+
+    def groups(self, policy: RecurrentPolicy) -> Tensor:
+        """Return the subpopulation of every gene, ``(N,)``: one for each unit, and one for the readout's biases.
+
+        A memory cell has all that enters it and, if the readout evolves, its outgoing weights: Gomez & Schmidhuber
+        2005. Units of the encoder and of the head's inner layers have what enters them.
+        """
+        groups: dict[tuple[object, ...], int] = {}
+        labels = []
+        for gene in self.genes:
+            keys = _units(gene, policy)
+            labels.append(torch.tensor([groups.setdefault(key, len(groups)) for key in keys]))
+        return torch.cat(labels)
+
+
+class PopulationStepper:
+    """P policies laid out for acting together; the twin of ``PolicyStepper``.
+
+    Its methods are for use inside ``torch.inference_mode``.
+
+    Args:
+        policy: Whose spaces, inputs, normalisers and sizes all of them have.
+        layout: Of the genomes; with the readout.
+        genomes: ``(P, N)``.
+    """
+
+    def __init__(self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor) -> None:
+        self._policy = policy
+        self._distribution = policy.distribution
+        weights = layout.split(genomes.to(device=policy.device, dtype=policy.dtype))
+        encoder = _under(weights, "actor.encoder.layers.")
+        self._encode = policy.actor.encoder.stepper(policy.dtype, _layers(policy.actor.encoder.layers, encoder))
+        self._step = policy.actor.cell.population_stepper(_cell_weights(policy.actor.cell, weights))
+        self._head = _layers(policy.policy_head, _under(weights, "policy_head."))
+        self._reward_scale = policy.reward_scale
+        self._fresh: State = ()
+        self._fresh_size = 0
+
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose actions; leaves ``(P·E, ...)``. ``state`` holds the actor's alone: ``(cell state,)``."""
+        (memory,) = state
+        if len(is_first) != self._fresh_size:
+            self._fresh, self._fresh_size = self._policy.actor.cell.init_state(len(is_first)), len(is_first)
+        if bool(is_first.any()):
+            memory = erase_rows(memory, self._fresh, is_first)
+        features, memory = self._step(self._policy.encode(self._encode, inputs, is_first, self._reward_scale), memory)
+        parameters = self._head(features)
+        if deterministic:
+            return self._distribution.mode(parameters, inputs.action_masks), (memory,)
+        return self._distribution.sample(parameters, inputs.action_masks, self._policy.generator)[0], (memory,)
+
+    def init_state(self, num_lanes: int) -> State:
+        """Return the state of ``num_lanes`` memories, P·E, that have seen nothing."""
+        return (self._policy.actor.cell.init_state(num_lanes),)
+
+
+def play_population(
+    policy: RecurrentPolicy,
+    layout: GenomeLayout,
+    genomes: Tensor,
+    envs: LaneEnvs,
+    *,
+    seeds: Sequence[int],
+    episodes: int = 1,
+) -> EvaluationResult:
+    """Let P policies play complete episodes, each its likeliest actions, all under the same seeds.
+
+    Every lane plays the same number of episodes. Policies that are through are left out of the computation once half of
+    those in it are; their lanes idle on.
+
+    Args:
+        policy: As for ``PopulationStepper``.
+        layout: Of the genomes.
+        genomes: ``(P, N)``.
+        envs: P·E lanes, reset here.
+        seeds: E, the same for every policy, so that none is lucky: common random numbers.
+        episodes: Of a lane; with trials a multiple of ``episodes_per_trial``.
+
+    Returns:
+        The episodes, P·E·``episodes``, policy after policy.
+
+    Raises:
+        ValueError: If the lanes are not P·E, or the episodes no whole number of trials.
+    """
+    population, lanes = len(genomes), len(seeds)
+    if envs.num_envs != population * lanes:
+        raise ValueError(
+            f"{population} policies under {lanes} seeds need {population * lanes} lanes, not {envs.num_envs}."
+        )
+    if episodes % (policy.memory.episodes_per_trial or 1):
+        raise ValueError(f"episodes is {episodes}; it must be a multiple of {policy.memory.episodes_per_trial}.")
+    player = Player(policy, envs, list(seeds) * population)
+    crew = _Crew(policy, layout, genomes, lanes)
+    with torch.inference_mode():
+        while (unfinished := player.played < episodes).any():
+            crew.keep(torch.from_numpy(unfinished.reshape(population, lanes).any(1)))
+            player.step(crew.act)
+    return player.result(np.full(envs.num_envs, episodes))
+
+
+class _Crew:
+    """The policies that still play, and their memories."""
+
+    def __init__(self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor, lanes: int) -> None:
+        self._policy, self._layout, self._genomes, self._lanes = policy, layout, genomes, lanes
+        self._members = torch.arange(len(genomes))
+        self._rows = torch.arange(len(genomes) * lanes)
+        self._stepper = PopulationStepper(policy, layout, genomes)
+        self._state = self._stepper.init_state(len(self._rows))
+
+    def keep(self, playing: Tensor) -> None:
+        """Leave out who plays no more, ``playing`` ``(P,)``, once that halves the work."""
+        still = playing[self._members]
+        if 2 * int(still.sum()) > len(still):
+            return
+        rows = still.repeat_interleave(self._lanes)
+        self._members, self._rows = self._members[still], self._rows[rows]
+        self._stepper = PopulationStepper(self._policy, self._layout, self._genomes[self._members])
+        self._state = tree_map(lambda leaf: leaf[rows.to(leaf.device)], self._state)
+
+    def act(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
+        """Choose the actions of all lanes; where nobody plays any more, some that are allowed."""
+        if len(self._rows) == len(is_first):
+            actions, self._state = self._stepper.act(inputs, self._state, is_first, deterministic=True)
+            return actions
+        rows, distribution = self._rows.to(is_first.device), self._policy.distribution
+        nothing = torch.zeros(len(is_first), distribution.num_parameters, device=self._policy.device)
+        actions = distribution.mode(nothing.to(self._policy.dtype), inputs.action_masks)
+        seen = tree_map(lambda leaf: leaf[rows], inputs)
+        actions[rows], self._state = self._stepper.act(seen, self._state, is_first[rows], deterministic=True)
+        return actions
+
+
+def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _cell_weights(cell: RecurrentCell, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the cell's parameters ``(P, ...)``, zeros where they are redundant."""
+    own = _under(weights, "actor.cell.")
+    some = next(iter(weights.values()))
+    zeros = {name: some.new_zeros(len(some), *cell.get_parameter(name).shape) for name in _redundant(cell)}
+    return {**own, **zeros}
+
+
+def _layers(layers: nn.Sequential, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return linear and tanh layers with P sets of weights, from ``(P·E, I)`` to ``(P·E, O)``."""
+    steps: list[tuple[Tensor, Tensor] | None] = []  # A linear layer's weights, None for a tanh.
+    for index, layer in enumerate(layers):
+        if isinstance(layer, nn.Linear):
+            weight, bias = weights[f"{index}.weight"], weights[f"{index}.bias"]
+            steps.append((weight.transpose(1, 2).contiguous(), bias.unsqueeze(1)))
+        else:
+            steps.append(None)
+
+    def run(features: Tensor) -> Tensor:
+        for step in steps:
+            features = features.tanh() if step is None else population_product(step[1], features, step[0])
+        return features
+
+    return run
+
+
+def _redundant(cell: RecurrentCell) -> Sequence[str]:
+    """Return the names of a cell's redundant parameters; of every layer's in a stack."""
+    if not isinstance(cell, StackedCell):
+        return cell.redundant_parameters
+    layers = [layer for layer in cell.layers if isinstance(layer, RecurrentCell)]
+    return [f"layers.{index}.{name}" for index, layer in enumerate(layers) for name in _redundant(layer)]
+
+
+def _units(gene: _Gene, policy: RecurrentPolicy) -> list[tuple[object, ...]]:
+    """Return, for every number of a parameter, the unit that it belongs to."""
+    module, _, parameter = gene.name.rpartition(".")
+    size = policy.config.hidden_size
+    top = f"actor.cell.layers.{policy.config.num_layers - 1}" if policy.config.num_layers > 1 else "actor.cell"
+    rows, width = gene.shape[0], math.prod(gene.shape[1:])
+    if module.startswith("actor.cell"):
+        if rows % size:
+            raise ValueError(f"'{gene.name}' has {rows} rows, which {size} units can't share evenly.")
+        return [(module, row % size) for row in range(rows) for _ in range(width)]
+    if module == f"policy_head.{len(policy.policy_head) - 1}":
+        below = top if len(policy.policy_head) == 1 else f"policy_head.{len(policy.policy_head) - 3}"
+        return (
+            [(module, "bias")] * rows
+            if parameter == "bias"
+            else [(below, i) for _ in range(rows) for i in range(width)]
+        )
+    return [(module, row) for row in range(rows) for _ in range(width)]
