@@ -1,0 +1,161 @@
+"""Readouts: against numpy's solvers and hand-worked cases, on hard conditions, with weights, and what they refuse."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rlstm.readouts import least_squares, ridge
+
+P, R, D, Y = 3, 40, 5, 2
+
+
+def some(seed: int = 0, noise: float = 0.1):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn((P, R, D), generator=generator, dtype=torch.float64) + 0.5
+    weight = torch.randn((P, D, Y), generator=generator, dtype=torch.float64)
+    targets = features @ weight + 1.5 + noise * torch.randn((P, R, Y), generator=generator, dtype=torch.float64)
+    return features, targets, weight
+
+
+def test_least_squares_finds_the_map_that_made_the_targets() -> None:
+    features, targets, weight = some(noise=0.0)
+    readout = least_squares(features, targets)
+    assert torch.allclose(readout.weight, weight, rtol=0, atol=1e-12)
+    assert torch.allclose(readout.bias, torch.full((P, 1, Y), 1.5, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert torch.allclose(readout(features), targets, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_least_squares_is_numpys(weighted) -> None:
+    features, targets, _ = some()
+    weights = torch.rand((P, R), generator=torch.Generator().manual_seed(1), dtype=torch.float64) if weighted else None
+    readout = least_squares(features, targets, weights)
+    for one in range(P):
+        matrix = np.concatenate([features[one].numpy(), np.ones((R, 1))], axis=1)
+        roots = np.ones((R, 1)) if weights is None else weights[one].sqrt().numpy()[:, None]
+        expected = np.linalg.lstsq(matrix * roots, targets[one].numpy() * roots, rcond=None)[0]
+        assert readout.weight[one].numpy() == pytest.approx(expected[:-1], abs=1e-11)
+        assert readout.bias[one, 0].numpy() == pytest.approx(expected[-1], abs=1e-11)
+        assert float(readout.condition[one]) == pytest.approx(np.linalg.cond(matrix * roots), rel=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_is_the_closed_form_with_a_free_bias_and_a_relative_penalty(weighted) -> None:
+    features, targets, _ = some()
+    weights = torch.rand(R, generator=torch.Generator().manual_seed(1), dtype=torch.float64) if weighted else None
+    readout = ridge(features, targets, weights, strength=0.05)
+    w = np.ones(R) if weights is None else weights.numpy()
+    for one in range(P):
+        phi, d = features[one].numpy(), targets[one].numpy()
+        centred, target = phi - w @ phi / w.sum(), d - w @ d / w.sum()
+        moments = centred.T @ (w[:, None] * centred)
+        penalty = 0.05 * np.trace(moments) / D
+        expected = np.linalg.solve(moments + penalty * np.eye(D), centred.T @ (w[:, None] * target))
+        assert readout.weight[one].numpy() == pytest.approx(expected, abs=1e-11)
+        assert readout.bias[one, 0].numpy() == pytest.approx(w @ d / w.sum() - w @ phi / w.sum() @ expected, abs=1e-11)
+
+
+def test_the_penalty_means_the_same_at_every_scale_and_offset() -> None:
+    features, targets, _ = some()
+    plain, scaled = ridge(features, targets), ridge(1000 * features + 7, targets)
+    assert torch.allclose(plain(features), scaled(1000 * features + 7), rtol=0, atol=1e-9)
+
+
+def test_a_strong_penalty_leaves_the_mean_and_a_weak_one_least_squares() -> None:
+    features, targets, _ = some()
+    assert torch.allclose(ridge(features, targets, strength=1e12)(features), targets.mean(1, keepdim=True), atol=1e-9)
+    weak, none = ridge(features, targets, strength=1e-13), least_squares(features, targets)
+    assert torch.allclose(weak.weight, none.weight, rtol=0, atol=1e-9)
+
+
+def test_rows_of_weight_0_are_as_if_they_were_not_there() -> None:
+    features, targets, _ = some()
+    weights = torch.ones(R, dtype=torch.float64)
+    weights[10:] = 0.0
+    spoilt = targets.clone()
+    spoilt[:, 10:] = 1e6
+    for solve in (least_squares, ridge):
+        some_rows, all_rows = solve(features[:, :10], targets[:, :10]), solve(features, spoilt, weights)
+        assert torch.allclose(some_rows.weight, all_rows.weight, rtol=0, atol=1e-9)
+        assert torch.allclose(some_rows.bias, all_rows.bias, rtol=0, atol=1e-9)
+
+
+def test_ill_conditioned_features_keep_the_digits_that_normal_equations_lose() -> None:
+    """Singular values from 1 to 1e-11: squared, the smallest would be beyond float64."""
+    generator = torch.Generator().manual_seed(0)
+    left, _ = torch.linalg.qr(torch.randn((60, 12), generator=generator, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn((12, 12), generator=generator, dtype=torch.float64))
+    features = (left * torch.logspace(0, -11, 12, dtype=torch.float64)) @ right
+    weight = torch.randn((12, 1), generator=generator, dtype=torch.float64)
+    targets = features @ weight
+    readout = least_squares(features[None], targets)
+    assert float((readout(features[None]) - targets).abs().max()) < 1e-14
+    assert float((readout.weight[0] - weight).abs().max()) < 1e-3
+    normal = torch.linalg.solve(features.t() @ features, features.t() @ targets)
+    assert float((normal - weight).abs().max()) > 0.1
+
+
+def test_of_maps_that_are_as_good_the_smallest_is_taken() -> None:
+    features, targets, _ = some()
+    doubled = torch.cat([features, features], -1)
+    readout, single = least_squares(doubled, targets), least_squares(features, targets)
+    assert torch.allclose(readout.weight[:, :D], readout.weight[:, D:], rtol=0, atol=1e-9)
+    assert torch.allclose(readout(doubled), single(features), rtol=0, atol=1e-9)
+
+
+def test_fewer_rows_than_features_are_met_exactly() -> None:
+    features, targets, _ = some()
+    readout = least_squares(features[:, :3], targets[:, :3])
+    assert torch.allclose(readout(features[:, :3]), targets[:, :3], rtol=0, atol=1e-11)
+
+
+def test_dead_features_get_no_weight() -> None:
+    features, targets, _ = some()
+    features[:, :, 2] = 0.0
+    for solve in (least_squares, ridge):
+        readout = solve(features, targets)
+        assert float(readout.weight[:, 2].abs().max()) < 1e-12
+        assert (readout.condition == math.inf).all()
+    nothing = ridge(torch.zeros(1, 4, 2), torch.arange(4.0)[:, None])
+    assert float(nothing.weight.abs().max()) == 0.0
+    assert float(nothing.bias) == 1.5
+
+
+def test_targets_are_shared_or_each_networks_own() -> None:
+    features, targets, _ = some()
+    shared = least_squares(features, targets[0])
+    each = least_squares(features, targets[:1].expand(P, -1, -1))
+    assert torch.equal(shared.weight, each.weight)
+
+
+def test_float32_is_solved_in_float64() -> None:
+    features, targets, _ = some()
+    assert least_squares(features.float(), targets.float()).weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"features": torch.zeros(4, 2)}, r"features have the shape \(4, 2\)"),
+        ({"targets": torch.zeros(P, R - 1, Y)}, rf"targets have the shape \(3, 39, 2\); it must be \({R}, outputs\)"),
+        ({"targets": torch.zeros(R)}, "targets have the shape"),
+        ({"weights": torch.ones(R + 1)}, f"one for each of {R} rows"),
+        ({"weights": -torch.ones(R)}, "A weight is -1.0; weights of rows must be 0 or more"),
+        ({"targets": torch.full((R, Y), math.nan)}, "A target is not finite"),
+        ({"features": torch.full((P, R, D), math.inf)}, "A feature is not finite"),
+    ],
+)
+@pytest.mark.parametrize("solve", [least_squares, ridge])
+def test_what_can_not_be_solved_is_refused(solve, change, told) -> None:
+    features, targets, _ = some()
+    arguments = {"features": features, "targets": targets, "weights": None, **change}
+    with pytest.raises(ValueError, match=told):
+        solve(**arguments)
+
+
+def test_a_penalty_of_nothing_is_refused() -> None:
+    features, targets, _ = some()
+    with pytest.raises(ValueError, match=r"strength is 0\.0; it must be positive"):
+        ridge(features, targets, strength=0.0)
