@@ -5,8 +5,10 @@ With ``--import-mode=importlib`` tests don't import each other, so all of it com
 
 import dataclasses
 import functools
+import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
@@ -342,3 +344,23 @@ def user_module(tmp_path_factory, monkeypatch):
     sys.modules.pop("rlstm_user_envs", None)
     for env_id in ("user/Signal-v0", "user/Dice-v0"):
         gym.registry.pop(env_id, None)
+
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+class _Scripts:
+    """The scripts as attributes, imported when first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The modules of the folder ``scripts``, by name; they find each other there, and are forgotten afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        yield _Scripts()
+    for name in [path.stem for path in SCRIPTS.glob("*.py")]:
+        sys.modules.pop(name, None)

@@ -1,9 +1,6 @@
 """The script of the gradients' variance: its statistics by numpy and by hand, its gradients by the agent's own."""
 
-import importlib.util
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +16,10 @@ from rlstm.rollouts import Rollout
 from rlstm.training import Training
 from rlstm.vector_envs import make
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("gradient_variance", SCRIPTS / "gradient_variance.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gradient_variance", module)  # Dataclasses look it up.
-    spec.loader.exec_module(module)
-    return module
+def script(scripts: Any) -> Any:
+    return scripts.gradient_variance
 
 
 def experiment() -> ExperimentConfig[Any]:

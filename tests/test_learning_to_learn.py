@@ -1,10 +1,6 @@
 """Learning to learn, measured: agents and oracles on the same held-out tasks, and what is written down of it."""
 
 import csv
-import importlib
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,28 +10,6 @@ from rlstm.lanes import LaneEnvs
 from rlstm.memory import MemoryConfig
 from rlstm.seeding import integer_seeds
 from rlstm.vector_envs import make, resolve_spec
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-MODULES = (
-    "results_table",
-    "oracles",
-    "oracles_gittins",
-    "oracles_bandits",
-    "oracles_mdps",
-    "learning_to_learn_tasks",
-    "learning_to_learn_tables",
-    "learning_to_learn",
-)
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """The scripts as modules, by name; scripts find each other in their own folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 def play(scripts, task, name, num_trials=5_000, seed=0):

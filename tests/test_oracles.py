@@ -1,39 +1,13 @@
 """Oracles beside which learning to learn is measured: known values, exact optima and published means."""
 
-import importlib
-import sys
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from rlstm.memory import MemoryConfig
 from rlstm.vector_envs import EnvConfig, make, resolve_spec
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-MODULES = (
-    "results_table",
-    "oracles",
-    "oracles_gittins",
-    "oracles_bandits",
-    "oracles_mdps",
-    "learning_to_learn_tasks",
-    "learning_to_learn_tables",
-    "learning_to_learn",
-)
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """The scripts as modules, by name; scripts find each other in their own folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 def play(scripts, task, name, num_trials=5_000, seed=0):
