@@ -104,6 +104,14 @@ EXPERIMENTS = {
     ),
     "tmaze-70": Experiment("T-maze", "Corridor 70", "tmaze-long", _corridor(70, 256, 2_000_000), "success", 0.99),
     "tmaze-100": Experiment("T-maze", "Corridor 100", "tmaze-long", _corridor(100, 256, 3_000_000), "success", 0.99),
+    "tmaze-100-log-spaced": Experiment(
+        "T-maze",
+        "Corridor 100, time scales log-spaced",
+        "tmaze-long",
+        _corridor(100, 256, 3_000_000, "--memory-init", "log_spaced"),
+        "success",
+        0.99,
+    ),
     "tmaze-250": Experiment("T-maze", "Corridor 250", "tmaze-long", (), "success", 0.99),
     **{
         f"tmaze-{length}": Experiment(
