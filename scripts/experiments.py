@@ -31,7 +31,7 @@ class Experiment:
     """A preset with some flags, and what it has to reach."""
 
     group: str
-    title: str
+    title: str  # Experiments of one title share a line of the table.
     preset: str
     flags: tuple[str, ...]
     measure: str  # A key of MEASURES.
@@ -165,7 +165,7 @@ EXPERIMENTS = {
     ),
     **{
         f"memory-length-{length}": Experiment(
-            "bsuite", f"Memory length {length}", "memory-length", _memory_chain(length), "training return", 0.25
+            "bsuite", "Memory lengths 1 to 100", "memory-length", _memory_chain(length), "training return", 0.25
         )
         for length in MEMORY_LENGTHS
     },

@@ -176,9 +176,11 @@ def interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
 def table(rows: list[dict[str, str]], group: str) -> str:
     """Return the Markdown table of a group's rows, or nothing where there are none."""
     lines = []
-    for name, experiment in EXPERIMENTS.items():
-        own = [row for row in rows if row["experiment"] == name]
-        if not own or experiment.group != group:
+    titles = {experiment.title: experiment for experiment in EXPERIMENTS.values() if experiment.group == group}
+    for title, experiment in titles.items():
+        names = [name for name, one in EXPERIMENTS.items() if (one.group, one.title) == (group, title)]
+        own = [row for row in rows if row["experiment"] in names]
+        if not own:
             continue
         finals = np.array([float(row["final"]) for row in own])
         reached = [int(row["reached_at"]) for row in own if row["reached_at"]]
@@ -186,6 +188,7 @@ def table(rows: list[dict[str, str]], group: str) -> str:
         solved = sum(row["solved"] == "True" for row in own)
         low, high = interval(finals)
         often = len(reached) > len(own) / 2
+        totals = sorted({int(row["total_steps"]) for row in own})
         cells = [
             f"{experiment.title} ({experiment.measure} ≥ {experiment.criterion:g})",
             f"{solved} of {len(own)}",
@@ -193,13 +196,13 @@ def table(rows: list[dict[str, str]], group: str) -> str:
             f"{finals.min():.4g}",
             f"{np.median(reached):,.0f}" if often else "never",
             f"{np.median(seconds):,.0f} s" if often and len(seconds) == len(reached) else "",
-            f"{int(own[0]['total_steps']):,}",
+            " to ".join(f"{total:,}" for total in (totals[0], totals[-1])[: len(totals)]),
             experiment.published,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     if not lines:
         return ""
-    head = ["", "seeds solved", "final, IQM [95 % interval]", "worst", "steps to criterion, median", "wall", "steps"]
+    head = ["", "solved", "final, IQM [95 % interval]", "worst", "steps to criterion, median", "wall", "steps"]
     return "\n".join(
         [f"**{group}**. {GROUPS[group]}", "", f"| {' | '.join([*head, 'published'])} |", "|---" * 8 + "|", *lines]
     )

@@ -101,12 +101,25 @@ def test_the_interquartile_mean_counts_outer_values_in_part(scripts) -> None:
     assert scripts.reproduce.interquartile_mean(np.array([7.0])) == 7.0
 
 
-def test_the_table_lists_failures_as_failures(scripts) -> None:
-    def row(seed, reached, final, solved):
-        seconds = "12.0" if reached else ""
-        names = {"experiment": "tmaze", "seed": seed, "reached_at": reached, "seconds_to_criterion": seconds}
-        return {**names, "final": final, "solved": solved, "total_steps": "300000"}
+def row(seed, reached, final, solved, experiment="tmaze", total_steps="300000"):
+    seconds = "12.0" if reached else ""
+    names = {"experiment": experiment, "seed": seed, "reached_at": reached, "seconds_to_criterion": seconds}
+    return {**names, "final": final, "solved": solved, "total_steps": total_steps}
 
+
+def test_experiments_of_one_title_share_a_line(scripts) -> None:
+    rows = [
+        row("0", "3000", "0.9", "True", "memory-length-7", "80000"),
+        row("0", "", "0.1", "False", "memory-length-30", "310000"),
+        row("0", "1000", "0.8", "True", "memory-length-1", "20000"),
+    ]
+    *_, rule, line = scripts.reproduce.table(rows, "bsuite").splitlines()
+    assert set(rule) == {"|", "-"}
+    assert line.startswith("| Memory lengths 1 to 100 (training return ≥ 0.25) | 2 of 3 |")
+    assert "| 0.1 | 2,000 | 12 s | 20,000 to 310,000 |" in line
+
+
+def test_the_table_lists_failures_as_failures(scripts) -> None:
     rows = [row("0", "90112", "1", "True"), row("1", "", "0.5", "False"), row("2", "90112", "0.6", "False")]
     line = scripts.reproduce.table(rows, "T-maze").splitlines()[-1]
     assert line.startswith("| Corridor 20, LSTM (success ≥ 0.99) | 1 of 3 |")
