@@ -228,6 +228,24 @@ PRESETS: dict[str, Preset] = {
         },
         "One of POPGym's tasks for 3 million steps; --env names another.",
     ),
+    "minigrid-memory": Preset(
+        "ppo",
+        {
+            "env": "MiniGrid-MemoryS7-v0",
+            "env_import": ("minigrid",),
+            "env_wrappers": ("one_hot=11",),
+            "total_steps": 2_050_000,
+            "num_envs": 16,
+            "num_steps": 256,
+            "num_minibatches": 8,
+            "encoder_sizes": (128,),
+            "learning_rate": 3e-4,
+            "anneal_lr": True,
+            "gamma": 0.995,
+            "ent_coef": 0.003,
+        },
+        "MiniGrid: remember the object in the first room; --env names another size. Needs rlstm[envs].",
+    ),
     "memory-length": Preset(
         "ppo",
         {

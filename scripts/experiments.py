@@ -55,6 +55,10 @@ GROUPS = {
         "3 million steps, greedy, the last weights. Published: PPO with a GRU, best epoch of 3M steps "
         "(bryjudy/fly-critic)."
     ),
+    "MiniGrid": (
+        "Greedy, 7 actions, the whole view of 7 x 7 cells. Published: 10 seeds, 2.05 million steps, 3 actions, a view of "
+        "3 x 3 cells, 99 mazes (MarcoMeter/recurrent-ppo-truncated-bptt)."
+    ),
     "bsuite": (
         "Memory chains of 23 lengths, 10,000 episodes each. The mean return of them all, learning included, must reach "
         "0.25: bsuite's criterion, that errors are fewer than 3/4 of those of chance."
@@ -162,6 +166,10 @@ EXPERIMENTS = {
     ),
     "autoencode-easy": Experiment(
         "POPGym", "Autoencode Easy", "popgym", ("--env", "rlstm/AutoencodeEasy-v0"), "return", -0.454, "-.454"
+    ),
+    "minigrid-memory-s7": Experiment("MiniGrid", "Memory S7", "minigrid-memory", (), "return", 0.895),
+    "minigrid-memory-s9": Experiment(
+        "MiniGrid", "Memory S9", "minigrid-memory", ("--env", "MiniGrid-MemoryS9-v0"), "return", 0.895, ".895 ± .099"
     ),
     **{
         f"memory-length-{length}": Experiment(
