@@ -56,8 +56,8 @@ GROUPS = {
         "(bryjudy/fly-critic)."
     ),
     "MiniGrid": (
-        "Greedy, 7 actions, the whole view of 7 x 7 cells. Published: 10 seeds, 2.05 million steps, 3 actions, a view of "
-        "3 x 3 cells, 99 mazes (MarcoMeter/recurrent-ppo-truncated-bptt)."
+        "Greedy, 7 actions, the whole view of 7 x 7 cells. Published: 10 seeds of 2.05 million steps with 3 actions, a "
+        "view of 3 x 3 cells and 99 mazes (MarcoMeter/recurrent-ppo-truncated-bptt)."
     ),
     "bsuite": (
         "Memory chains of 23 lengths, 10,000 episodes each. The mean return of them all, learning included, must reach "
