@@ -76,10 +76,11 @@ class OneHotChange(LaneChange):
             if leaf.size and (leaf.min() < 0 or leaf.max() >= self.count):
                 raise ValueError(
                     f"one_hot={self.count} reads the numbers 0 to {self.count - 1}, but {leaf.min()} to {leaf.max()} "
-                    f"are seen: use one_hot={int(leaf.max()) + 1} or more, for numbers from 0 on."
+                    f"are seen: use one_hot={max(2, int(leaf.max()) + 1)} or more, for numbers from 0 on."
                 )
-            vectors: Array = leaf.reshape(len(leaf), -1, 1) == np.arange(self.count)
-            return vectors.reshape(len(leaf), -1).astype(np.int8)
+            width = math.prod(space.shape or ())
+            vectors: Array = leaf.reshape(len(leaf), width, 1) == np.arange(self.count)
+            return vectors.reshape(len(leaf), width * self.count).astype(np.int8)
 
         return map_numbers(one_hots, self.inner_space, observations)
 

@@ -27,7 +27,9 @@ from rlstm.vector_envs import EnvConfig, LaneEnvs, make
 __all__ = ["EvaluationResult", "Player", "evaluate", "evaluation_envs"]
 
 _MAX_LANES = 64
-_MAX_LENGTH = 100_000  # Steps after which an episode counts as it stands: in some envs a policy can go on for ever.
+# Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
+# counts as the lane's next one.
+_MAX_LENGTH = 100_000
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Many policies as one: genomes, and P policies that act together in P times E lanes.
 
-A genome is a policy's acting weights in one vector: encoder, memory and policy head. What only learning by gradient
-needs, the critic and its head, is not in it, nor what a cell declares redundant.
+A genome is a policy's acting weights in one vector: encoder, memory and policy head. Not in it are the critic and its
+head, the deviations of continuous actions, which all policies share, and what a cell declares redundant.
 
 Letters in shapes: P = policies, N = genes, E = lanes of each policy; lane p·E + e is the e-th of policy p.
 """
@@ -72,13 +72,16 @@ class GenomeLayout:
                 self.num_genes += parameter.numel()
 
     def read(self, policy: RecurrentPolicy) -> Tensor:
-        """Return the genome ``(N,)`` of a policy, float64 on the host."""
-        parameters = dict(policy.named_parameters())
-        return torch.cat([parameters[gene.name].detach().flatten().cpu().double() for gene in self.genes])
+        """Return the genome ``(N,)`` of a policy, float64 on the host; what is redundant is added where it belongs."""
+        parameters = {name: value.detach().double() for name, value in policy.named_parameters()}
+        for name, other in _redundant(policy.actor.cell).items():
+            parameters[f"actor.cell.{other}"] = parameters[f"actor.cell.{other}"] + parameters[f"actor.cell.{name}"]
+        return torch.cat([parameters[gene.name].flatten().cpu() for gene in self.genes])
 
     @torch.no_grad()
     def write(self, policy: RecurrentPolicy, genome: Tensor) -> None:
         """Give a policy the weights of a genome ``(N,)``; redundant parameters become 0."""
+        self._check(genome.unsqueeze(0))
         parameters = dict(policy.named_parameters())
         for gene in self.genes:
             parameters[gene.name].copy_(genome[gene.start : gene.stop].view(gene.shape))
@@ -86,8 +89,19 @@ class GenomeLayout:
             parameters[f"actor.cell.{name}"].zero_()
 
     def split(self, genomes: Tensor) -> dict[str, Tensor]:
-        """Return the parameters of genomes ``(P, N)`` by name, ``(P, ...)``."""
+        """Return the parameters of genomes ``(P, N)`` by name, ``(P, ...)``.
+
+        Raises:
+            ValueError: If the genomes have another length.
+        """
+        self._check(genomes)
         return {gene.name: genomes[:, gene.start : gene.stop].unflatten(1, gene.shape) for gene in self.genes}
+
+    def _check(self, genomes: Tensor) -> None:
+        if genomes.dim() != 2 or genomes.shape[1] != self.num_genes:
+            raise ValueError(
+                f"Genomes of the shape {tuple(genomes.shape)} were given; here one has {self.num_genes} genes."
+            )
 
     def groups(self, policy: RecurrentPolicy) -> Tensor:
         """Return the subpopulation of every gene, ``(N,)``: one for each unit, and one for the readout's biases.
@@ -112,9 +126,14 @@ class PopulationStepper:
         policy: Whose spaces, inputs, normalisers and sizes all of them have.
         layout: Of the genomes; with the readout.
         genomes: ``(P, N)``.
+
+    Raises:
+        ValueError: If the genomes have another length, or no readout.
     """
 
     def __init__(self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor) -> None:
+        if not layout.readout:
+            raise ValueError("These genomes have no readout, and without one nobody acts: take a layout with it.")
         self._policy = policy
         self._distribution = policy.distribution
         weights = layout.split(genomes.to(device=policy.device, dtype=policy.dtype))
@@ -177,6 +196,8 @@ def play_population(
         raise ValueError(
             f"{population} policies under {lanes} seeds need {population * lanes} lanes, not {envs.num_envs}."
         )
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}; it must be at least 1.")
     if episodes % (policy.memory.episodes_per_trial or 1):
         raise ValueError(f"episodes is {episodes}; it must be a multiple of {policy.memory.episodes_per_trial}.")
     player = Player(policy, envs, list(seeds) * population)
@@ -251,12 +272,16 @@ def _layers(layers: nn.Sequential, weights: Mapping[str, Tensor]) -> Callable[[T
     return run
 
 
-def _redundant(cell: RecurrentCell) -> Sequence[str]:
-    """Return the names of a cell's redundant parameters; of every layer's in a stack."""
+def _redundant(cell: RecurrentCell) -> Mapping[str, str]:
+    """Return a cell's redundant parameters, and to which each is added; of every layer in a stack."""
     if not isinstance(cell, StackedCell):
         return cell.redundant_parameters
     layers = [layer for layer in cell.layers if isinstance(layer, RecurrentCell)]
-    return [f"layers.{index}.{name}" for index, layer in enumerate(layers) for name in _redundant(layer)]
+    return {
+        f"layers.{index}.{name}": f"layers.{index}.{other}"
+        for index, layer in enumerate(layers)
+        for name, other in _redundant(layer).items()
+    }
 
 
 def _units(gene: _Gene, policy: RecurrentPolicy) -> list[tuple[object, ...]]:

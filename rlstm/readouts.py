@@ -9,6 +9,7 @@ run multiplies the readout's error at every step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,24 +18,31 @@ from torch import Tensor
 __all__ = ["Readout", "least_squares", "ridge"]
 
 RCOND = 1e-15
-"""Singular values up to so many times the largest one count as 0."""
+"""Singular values up to so many times the largest count as 0; with many rows up to ε √R, the rounding of a sum."""
+
+ROUNDING = 1e-12
+"""Features that vary by no more than this, relative to their size, are constant."""
 
 
 class Readout(NamedTuple):
-    """Outputs = features weight + bias, one map for each network."""
+    """Outputs = features weight + bias, one map for each network.
+
+    The condition is the largest over the smallest singular value of what was solved, infinite where a direction is
+    lost. A network whose features are not finite has NaN for a readout: it says nothing, and the others are right.
+    """
 
     weight: Tensor  # (P, D, Y)
     bias: Tensor  # (P, 1, Y)
-    condition: (
-        Tensor  # (P,) largest over smallest singular value of what was solved, infinite where a direction is lost
-    )
+    condition: Tensor  # (P,)
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return the outputs ``(P, R, Y)`` for features ``(P, R, D)``."""
         return torch.baddbmm(self.bias, features.double(), self.weight)
 
 
-def least_squares(features: Tensor, targets: Tensor, weights: Tensor | None = None, *, rcond: float = RCOND) -> Readout:
+def least_squares(
+    features: Tensor, targets: Tensor, weights: Tensor | None = None, *, rcond: float | None = None
+) -> Readout:
     """Return the map of the least squared error, the smallest one where several are as good.
 
     Minimises Σ_r w_r |φ_r W + b - d_r|² by an orthogonal decomposition of [Φ 1 | D], then of its triangle by singular
@@ -44,23 +52,26 @@ def least_squares(features: Tensor, targets: Tensor, weights: Tensor | None = No
         features: Φ ``(P, R, D)``.
         targets: D ``(P, R, Y)``, or ``(R, Y)`` where all have the same.
         weights: w ``(P, R)`` or ``(R,)``, at least 0; ``None`` for ones.
-        rcond: Directions whose singular value is at most so many times the largest are left out.
+        rcond: Directions whose singular value is at most so many times the largest are left out; ``None`` for
+            max(``RCOND``, ε √R).
 
     Raises:
-        ValueError: If shapes don't fit, a weight is negative, or something is not finite.
+        ValueError: If shapes don't fit, a weight is negative, or a target of positive weight is not finite.
     """
-    features, targets, roots = _prepare(features, targets, weights)
+    features, targets, roots, failed = _prepare(features, targets, weights)
+    if rcond is None:
+        rcond = max(RCOND, torch.finfo(torch.float64).eps * features.shape[1] ** 0.5)
     ones = torch.ones_like(features[..., :1])
     both = torch.cat([features, ones], -1) * roots
-    solution, singular = _solve(both, targets * roots, rcond=rcond, penalty=None)
-    return Readout(solution[:, :-1], solution[:, -1:], _condition(singular, rcond))
+    solution, singular = _solve(both, targets * roots, lambda s: s > rcond * s[:, :1], penalty=None)
+    return _readout(solution[:, :-1], solution[:, -1:], _condition(singular, rcond, both.shape[-1]), failed)
 
 
 def ridge(features: Tensor, targets: Tensor, weights: Tensor | None = None, *, strength: float = 1e-3) -> Readout:
     """Return the map of the least squared error plus a penalty on its weights; the bias is free.
 
-    Minimises Σ_r w_r |φ_r W + b - d_r|² + λ |W|² with λ = ρ trace(Φ'Φ) / D of the centred features, so ρ means the same
-    whatever their scale.
+    Minimises Σ_r w_r |φ_r W + b - d_r|² + λ |W|² with λ = ρ trace(Φ'Φ) / D of the centred and weighted features, so ρ
+    means the same whatever their scale. Features that vary by rounding alone have no weight.
 
     Args:
         features: Φ ``(P, R, D)``.
@@ -73,18 +84,28 @@ def ridge(features: Tensor, targets: Tensor, weights: Tensor | None = None, *, s
     """
     if not strength > 0:
         raise ValueError(f"strength is {strength}; it must be positive. Without a penalty take lstsq.")
-    features, targets, roots = _prepare(features, targets, weights)
+    features, targets, roots, failed = _prepare(features, targets, weights)
     total = roots.square().sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     mean = (features * roots.square()).sum(1, keepdim=True) / total
     target_mean = (targets * roots.square()).sum(1, keepdim=True) / total
-    weight, singular = _solve((features - mean) * roots, (targets - target_mean) * roots, rcond=0.0, penalty=strength)
-    return Readout(weight, target_mean - mean @ weight, _condition(singular, RCOND))
+    least = ROUNDING * (features * roots).flatten(1).norm(dim=1, keepdim=True)
+    centred = (features - mean) * roots
+    weight, singular = _solve(centred, (targets - target_mean) * roots, lambda s: s > least, penalty=strength)
+    singular = torch.where(singular > least, singular, 0.0)
+    return _readout(weight, target_mean - mean @ weight, _condition(singular, RCOND, centred.shape[-1]), failed)
 
 
-def _prepare(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features ``(P, R, D)``, targets ``(P, R, Y)`` and roots of the weights ``(P, R, 1)``, checked."""
-    if features.dim() != 3:
-        raise ValueError(f"The features have the shape {tuple(features.shape)}; it must be (networks, rows, features).")
+def _prepare(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what is solved, checked; rows of weight 0 may hold anything.
+
+    Returns:
+        Features ``(P, R, D)``, targets ``(P, R, Y)``, roots of the weights ``(P, R, 1)``, and which networks' features
+        are not finite ``(P,)``; theirs are zeros.
+    """
+    if features.dim() != 3 or 0 in features.shape:
+        raise ValueError(
+            f"The features have the shape {tuple(features.shape)}; it must be (networks, rows, features), none 0."
+        )
     population, rows, _ = features.shape
     features, targets = features.double(), targets.double()
     if targets.dim() == 2:
@@ -99,33 +120,48 @@ def _prepare(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple
         raise ValueError(
             f"The weights have the shape {tuple(weights.shape)}; there must be one for each of {rows} rows."
         )
-    for name, values in (("feature", features), ("target", targets), ("weight", weights)):
-        if not bool(values.isfinite().all()):
-            raise ValueError(f"A {name} is not finite, so no readout can be fitted.")
-    if bool((weights < 0).any()):
-        raise ValueError(f"A weight is {float(weights.min())}; weights of rows must be 0 or more.")
-    return features, targets, weights.sqrt().expand(population, rows).unsqueeze(-1)
+    if not bool((weights >= 0).all() & weights.isfinite().all()):
+        raise ValueError(
+            f"The weights lie in {float(weights.min())} to {float(weights.max())}; they must be 0 or more."
+        )
+    roots = weights.sqrt().expand(population, rows).unsqueeze(-1)
+    features, targets = (torch.where(roots > 0, values, 0.0) for values in (features, targets))
+    if not bool(targets.isfinite().all()):
+        raise ValueError("A target is not finite; give its row the weight 0 if there is none.")
+    failed = ~features.isfinite().flatten(1).all(1)
+    return features.masked_fill(failed.view(-1, 1, 1), 0.0), targets, roots, failed
 
 
-def _solve(matrix: Tensor, targets: Tensor, *, rcond: float, penalty: float | None) -> tuple[Tensor, Tensor]:
+def _solve(
+    matrix: Tensor, targets: Tensor, keep: Callable[[Tensor], Tensor], *, penalty: float | None
+) -> tuple[Tensor, Tensor]:
     """Return the solution ``(P, D, Y)`` and the singular values ``(P, K)``, largest first.
 
-    The triangle of [Φ | D] holds that of Φ and, beside it, Q'D: Q itself is not needed.
+    The triangle of [Φ | D] holds that of Φ and, beside it, Q'D: Q itself is not needed. ``keep`` tells from the
+    singular values which directions count.
     """
     size = matrix.shape[-1]
     triangle = torch.linalg.qr(torch.cat([matrix, targets], -1), mode="r").R[:, :size]
     left, singular, right = torch.linalg.svd(triangle[..., :size], full_matrices=False)
-    if penalty is None:
-        kept = singular > rcond * singular[:, :1]
-        inverse = torch.where(kept, 1 / torch.where(kept, singular, 1.0), 0.0)
-    else:
-        strength = penalty * singular.square().sum(1, keepdim=True) / size
-        inverse = torch.where(strength > 0, singular / (singular.square() + strength), 0.0)
+    kept = keep(singular)
+    strength = 0.0 if penalty is None else penalty * singular.square().sum(1, keepdim=True) / size
+    safe = torch.where(kept, singular, 1.0)
+    inverse = torch.where(kept, safe / (safe.square() + strength), 0.0)
     rotated = left.transpose(1, 2) @ triangle[..., size:]
     return right.transpose(1, 2) @ (inverse.unsqueeze(-1) * rotated), singular
 
 
-def _condition(singular: Tensor, rcond: float) -> Tensor:
+def _condition(singular: Tensor, rcond: float, size: int) -> Tensor:
+    """Return the condition ``(P,)`` for ``size`` directions, of which fewer than that many rows span only some."""
     largest, smallest = singular[:, 0], singular[:, -1]
-    lost = smallest <= rcond * largest
+    lost = (smallest <= rcond * largest) | (singular.shape[1] < size)
     return torch.where(lost, torch.inf, largest / torch.where(lost, 1.0, smallest))
+
+
+def _readout(weight: Tensor, bias: Tensor, condition: Tensor, failed: Tensor) -> Readout:
+    nothing = failed.view(-1, 1, 1)
+    return Readout(
+        weight.masked_fill(nothing, torch.nan),
+        bias.masked_fill(nothing, torch.nan),
+        condition.masked_fill(failed, torch.inf),
+    )

@@ -52,8 +52,8 @@ class RecurrentCell(nn.Module, ABC):
     source: ClassVar[str]
     """Where the cell was published, for the table of cells."""
 
-    redundant_parameters: ClassVar[tuple[str, ...]] = ()
-    """Parameters that add nothing to what the others can say, a second bias for instance; evolution leaves them."""
+    redundant_parameters: ClassVar[Mapping[str, str]] = {}
+    """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ class ElmanCell(RecurrentCell):
     """
 
     source = "Elman 1990"
-    redundant_parameters: ClassVar[tuple[str, ...]] = ("bias_hh",)
+    redundant_parameters: ClassVar[Mapping[str, str]] = {"bias_hh": "bias_ih"}
 
     def __init__(
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"

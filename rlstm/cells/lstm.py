@@ -55,7 +55,7 @@ class LSTMCell(RecurrentCell):
     """
 
     source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
-    redundant_parameters: ClassVar[tuple[str, ...]] = ("bias_hh",)
+    redundant_parameters: ClassVar[Mapping[str, str]] = {"bias_hh": "bias_ih"}
     state_type: ClassVar[type] = LSTMState
 
     def __init__(

@@ -1,8 +1,8 @@
 """The protocol of every strategy of evolution: ask for genomes, tell what they are worth.
 
 Shapes: P = genomes of a generation, N = genes. Fitness is maximised. A strategy works in float64 on the host and draws
-from a generator of its own. Its ``state_dict`` is all that its future depends on, so a run that stops after a ``tell``
-goes on to the last bit as if it had not.
+from a generator of its own. With the same settings its ``state_dict`` is all that its future depends on, so a run that
+stops after a ``tell`` goes on to the last bit as if it had not.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Strategy(ABC):
         return self._asked.clone()
 
     def tell(self, fitness: Tensor) -> None:
-        """Take in the fitness ``(P,)`` of the genomes asked for; more is better, and NaN counts as the worst there is.
+        """Take in the fitness ``(P,)`` of the genomes asked for; more is better, and what is not finite is the worst.
 
         Raises:
             RuntimeError: If no generation was asked for.
@@ -74,7 +74,7 @@ class Strategy(ABC):
             )
         genomes, self._asked = self._asked, None
         fitness = fitness.detach().cpu().double()
-        self.update(genomes, fitness.masked_fill(fitness.isnan(), -torch.inf))
+        self.update(genomes, fitness.masked_fill(~fitness.isfinite(), -torch.inf))
 
     @property
     @abstractmethod
@@ -87,7 +87,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def update(self, genomes: Tensor, fitness: Tensor) -> None:
-        """Learn from a generation ``(P, N)`` and its fitness ``(P,)``, which holds no NaN."""
+        """Learn from a generation ``(P, N)`` and its fitness ``(P,)``: finite, or -∞ where it was not."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the whole state, tensors and numbers by name.
@@ -99,7 +99,11 @@ class Strategy(ABC):
             raise RuntimeError("A generation waits for its fitness: save a strategy after tell.")
         state = {name: getattr(self, name) for name in self.state_names}
         copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
-        return {**copies, "generator": self.generator.get_state()}
+        return {**copies, **self.identity(), "generator": self.generator.get_state()}
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that a state must share to be this strategy's, tensors and plain values by name."""
+        return {"strategy": type(self).__name__, "population": self.population, "num_genes": self.num_genes}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Take over a state.
@@ -107,12 +111,16 @@ class Strategy(ABC):
         Raises:
             ValueError: If it is not that of a strategy of this kind and size, naming what differs.
         """
-        for name in self.state_names:
+        for name, here in self.identity().items():
+            there = values.get(name)
+            if isinstance(here, Tensor):
+                if not isinstance(there, Tensor) or not torch.equal(here, there):
+                    raise ValueError(f"'{name}' of the state is not that of this strategy.")
+            elif here != there:
+                raise ValueError(f"'{name}' is {there!r} in the state; here it is {here!r}.")
+        for name in (*self.state_names, "generator"):
             if name not in values:
                 raise ValueError(f"The state has no '{name}'; it is not one of {type(self).__name__}.")
-            here, there = getattr(self, name), values[name]
-            if isinstance(here, Tensor) and here.shape != there.shape:
-                raise ValueError(f"'{name}' has the shape {tuple(there.shape)}; here it is {tuple(here.shape)}.")
         for name in self.state_names:
             value = values[name]
             setattr(self, name, value.detach().cpu().clone() if isinstance(value, Tensor) else value)

@@ -15,6 +15,8 @@ from rlstm.evolution.cma_paths import CMAConstants, next_paths
 
 __all__ = ["CMAES", "MOST_GENES"]
 
+SMALLEST_VARIANCE = 1e-200
+
 MOST_GENES = 2000
 """Genes up to which a full covariance matrix is sensible: its decomposition takes N³ operations."""
 
@@ -104,6 +106,7 @@ class CMAES(Strategy):
             self.path,
             self.sigma,
             self.num_updates,
+            weights=weights,
             whitened_step=self.basis @ ((self.basis.t() @ step) / self.deviations),
             step=step,
         )
@@ -121,6 +124,6 @@ class CMAES(Strategy):
     def _decompose(self) -> None:
         self.covariance = (self.covariance + self.covariance.t()) / 2
         eigenvalues, self.basis = torch.linalg.eigh(self.covariance)
-        # Rounding can leave the smallest ones at or below 0.
-        self.deviations = eigenvalues.clamp(min=1e-20 * float(eigenvalues.max())).sqrt()
+        # Rounding can leave the smallest ones at or below 0, and generations of ties can shrink them all.
+        self.deviations = eigenvalues.clamp(min=max(1e-20 * float(eigenvalues.max()), SMALLEST_VARIANCE)).sqrt()
         self.decomposed_at = self.num_updates

@@ -1,7 +1,7 @@
 """What the two covariance matrix adaptations share: recombination weights, constants, evolution paths, step size.
 
-Source: N. Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772, table 1 and figure 6, with positive
-weights only. Shapes: N = genes, P = genomes of a generation (the tutorial's λ).
+Source: N. Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772 (version 1), table 1 and figure 6, with
+positive weights only. Shapes: N = genes, P = genomes of a generation (the tutorial's λ).
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def next_paths(
     sigma: float,
     num_updates: int,
     *,
+    weights: Tensor,
     whitened_step: Tensor,
     step: Tensor,
 ) -> tuple[Tensor, Tensor, float, bool]:
@@ -83,21 +84,25 @@ def next_paths(
         path: p_c ``(N,)``.
         sigma: σ.
         num_updates: Generations before this one.
+        weights: Of the genomes ``(P,)``, ties shared. They decide how long a step is to be expected: where all are
+            equally fit it is the mean of P random steps, shorter than that of the best half, and no sign of a σ that is
+            too large.
         whitened_step: C^(-1/2) (m' - m) / σ, ``(N,)``.
         step: (m' - m) / σ, ``(N,)``.
 
     Returns:
         p_σ, p_c and σ, and whether p_c was advanced (h_σ): it stalls while p_σ is long, so that the covariance does not
-        grow too fast where σ is still too small.
+        grow too fast where σ is still too small. σ grows by no more than a factor e.
     """
+    mu_eff = 1.0 / float(weights.square().sum())
     rate = constants.path_rate_sigma
-    sigma_path = (1 - rate) * sigma_path + math.sqrt(rate * (2 - rate) * constants.mu_eff) * whitened_step
+    sigma_path = (1 - rate) * sigma_path + math.sqrt(rate * (2 - rate) * mu_eff) * whitened_step
     length = float(sigma_path.norm())
     expected = math.sqrt(1 - (1 - rate) ** (2 * (num_updates + 1))) * constants.chi
     advances = length / expected < 1.4 + 2 / (constants.num_genes + 1)
     rate = constants.path_rate
     path = (1 - rate) * path
     if advances:
-        path = path + math.sqrt(rate * (2 - rate) * constants.mu_eff) * step
+        path = path + math.sqrt(rate * (2 - rate) * mu_eff) * step
     exponent = constants.path_rate_sigma / constants.damping * (length / constants.chi - 1)
     return sigma_path, path, sigma * math.exp(min(1.0, exponent)), advances

@@ -24,9 +24,10 @@ class CoSyNE(Strategy):
     The best quarter of the genomes have children with partners from the same quarter (one-point crossover, and Cauchy
     noise on some of the genes), and these replace the worst. Then genes are marked, those of the worse genomes more
     likely, and the marked ones of a column are shuffled among the genomes that hold them. So good genes meet new
-    partners while the best genomes stay together.
+    partners while the best genome stays together.
 
-    The fitness f of a genome marks its genes with the probability 1 - ((f - f_min) / (f_max - f_min))^(1/N).
+    The fitness f of a genome marks its genes with the probability 1 - ((f - f_min) / (f_max - f_min))^(1/N). With many
+    genes N that is small for all but the worst; ``mark_all`` then mixes more. Where all are equally fit all are marked.
 
     Args:
         mean: The middle of the first generation, ``(N,)``.
@@ -70,7 +71,7 @@ class CoSyNE(Strategy):
 
     @property
     def centre(self) -> Tensor:
-        """The best genome ever."""
+        """The best genome ever, by the fitness as told; where that is noisy the caller has to judge it anew."""
         return self.best.clone()
 
     def sample(self) -> Tensor:
@@ -82,8 +83,9 @@ class CoSyNE(Strategy):
         winner = int(fitness.argmax())
         if float(fitness[winner]) > self.best_fitness:
             self.best, self.best_fitness = genomes[winner].clone(), float(fitness[winner])
-        fitness, order = fitness.sort(descending=True, stable=True)
-        ranked = genomes[order]
+        shuffled = torch.randperm(self.population, generator=self.generator)  # Equal ones in random order.
+        fitness, order = fitness[shuffled].sort(descending=True, stable=True)
+        ranked = genomes[shuffled][order]
         num_parents = self.population // 4
         mates = torch.randint(num_parents, (num_parents,), generator=self.generator)
         cuts = torch.randint(1, max(2, self.num_genes), (num_parents, 1), generator=self.generator)
@@ -96,9 +98,12 @@ class CoSyNE(Strategy):
 
     def _marks(self, fitness: Tensor) -> Tensor:
         """Choose the genes ``(P, N)`` that change places, for fitness ``(P,)``, best first; children are new: all."""
-        finite = fitness.clamp(min=float(fitness[fitness.isfinite()].min()) if fitness.isfinite().any() else 0.0)
+        failed = fitness == -math.inf
+        finite = fitness.masked_fill(failed, float(fitness[~failed].min()) if not failed.all() else 0.0)
         span = finite.max() - finite.min()
-        worth = (finite - finite.min()) / span if span > 0 else torch.zeros_like(finite)
+        # Where all that did not fail are alike they are worth all, unless nobody failed: then nothing is known of any.
+        worth = (finite - finite.min()) / span if span > 0 else torch.full_like(finite, float(failed.any()))
+        worth = worth.masked_fill(failed, 0.0)
         probability = 1 - worth ** (1 / self.num_genes)
         if self.mark_all:
             probability = torch.ones_like(worth)

@@ -8,7 +8,7 @@ D. Wierstra, M. Gagliolo, F. Gomez, "Training recurrent networks by Evolino", Ne
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -33,7 +33,8 @@ class ESP(Strategy):
     the mean or the best of their fitness. Then, in each subpopulation, the best quarter have children with partners
     from the same quarter (one-point crossover, and Cauchy noise on every gene), and these replace the worse half. After
     ``burst_after`` generations without a better genome than the best one ever, every subpopulation starts again around
-    that one's chromosome (burst mutation).
+    that one's chromosome (burst mutation). Which one is best goes by the fitness as told: where that is noisy ``best``
+    is a lucky one, and the caller has to judge it anew.
 
     Args:
         mean: The middle of the first generation, ``(N,)``.
@@ -57,7 +58,6 @@ class ESP(Strategy):
         "best_fitness",
         "generations_without_progress",
         "num_bursts",
-        "partners",
     )
 
     def __init__(
@@ -109,8 +109,12 @@ class ESP(Strategy):
 
     @property
     def centre(self) -> Tensor:
-        """The best genome ever."""
+        """The best genome ever, by the fitness as told."""
         return self.best.clone()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the sizes and the groups."""
+        return {**super().identity(), "groups": self.groups, "combinations": self.combinations}
 
     def sample(self) -> Tensor:
         """Put together ``(P, N)``: every chromosome of every subpopulation in ``combinations`` genomes."""
@@ -131,15 +135,30 @@ class ESP(Strategy):
             self._breed(self.credits(fitness))
 
     def credits(self, fitness: Tensor) -> Tensor:
-        """Return what every chromosome is credited with, ``(size, J)``, from the fitness ``(P,)`` of its genomes."""
-        spread = fitness.unsqueeze(1).expand(-1, self.num_groups)
-        start = fitness.new_zeros(self.size, self.num_groups)
-        reduce: Literal["mean", "amax"] = "mean" if self.credit == "mean" else "amax"
+        """Return what every chromosome is credited with, ``(size, J)``, from the fitness ``(P,)`` of its genomes.
+
+        Genomes that failed (-∞) say nothing of a chromosome that did well elsewhere; one that always failed has -∞.
+        """
+        failed = fitness == -math.inf
+        if self.credit == "mean" and bool(failed.any()):
+            sums, counts = (
+                self._per_chromosome(values, "sum") for values in (fitness.masked_fill(failed, 0.0), ~failed)
+            )
+            return torch.where(counts > 0, sums / counts.clamp(min=1.0), -math.inf)
+        return self._per_chromosome(fitness, "mean" if self.credit == "mean" else "amax")
+
+    def _per_chromosome(self, fitness: Tensor, reduce: Literal["sum", "mean", "amax"]) -> Tensor:
+        spread = fitness.double().unsqueeze(1).expand(-1, self.num_groups)
+        start = spread.new_zeros(self.size, self.num_groups)
         return start.scatter_reduce(0, self.partners, spread, reduce, include_self=False)
 
     def _breed(self, credits: Tensor) -> None:
         """Replace the worse half of every subpopulation by children of its best quarter."""
-        order = credits.argsort(dim=0, descending=True, stable=True)  # (size, J)
+        # Equal ones in random order: else, as long as all fail alike, the same quarter would breed again and again.
+        shuffled = torch.rand(credits.shape, generator=self.generator).argsort(0)
+        order = shuffled.gather(
+            0, credits.gather(0, shuffled).argsort(dim=0, descending=True, stable=True)
+        )  # (size, J)
         ranked = self.pool.gather(0, order[:, self.groups])  # Row r holds the r-th best of every group.
         num_parents, num_children = self.size // 4, self.size // 2
         shape = (num_parents, self.num_groups)

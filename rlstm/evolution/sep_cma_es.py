@@ -15,6 +15,9 @@ from rlstm.evolution.cma_paths import CMAConstants, next_paths
 
 __all__ = ["SepCMAES"]
 
+SMALLEST_VARIANCE = 1e-200
+"""Variances stay above it: a generation after generation of ties would shrink them to 0."""
+
 
 class SepCMAES(Strategy):
     """A normal distribution with step size σ and a variance for each gene.
@@ -71,10 +74,12 @@ class SepCMAES(Strategy):
             self.path,
             self.sigma,
             self.num_updates,
+            weights=weights,
             whitened_step=step / self.variances.sqrt(),
             step=step,
         )
         rank_one, rank_mu, rate = constants.rank_one_rate, constants.rank_mu_rate, constants.path_rate
         kept = 1 - rank_one - rank_mu + (0.0 if advances else rank_one * rate * (2 - rate))
-        self.variances = kept * self.variances + rank_one * self.path.square() + rank_mu * (weights @ steps.square())
+        variances = kept * self.variances + rank_one * self.path.square() + rank_mu * (weights @ steps.square())
+        self.variances = variances.clamp(min=SMALLEST_VARIANCE)
         self.num_updates += 1

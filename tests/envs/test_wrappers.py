@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rlstm.envs import wrappers as w
+from rlstm.envs.changes import OneHotChange
 from rlstm.envs.registration import ENVS
 from rlstm.envs.vector_wrappers import VectorDelay, VectorFlicker, VectorMaskBox, VectorOneHot
 from rlstm.errors import EnvironmentFailure
@@ -633,6 +634,11 @@ def test_one_hot_reads_the_same_in_vector_envs():
         np.testing.assert_array_equal(many["image"][1], one["image"])
         np.testing.assert_array_equal(many["pair"][1][0], one["pair"][1])
         many, one = envs.step(np.zeros(2, int))[0], single.step(0)[0]
+
+
+def test_one_hot_of_no_lanes_is_empty():
+    change = OneHotChange(spaces.Box(0, 9, (2, 3), np.uint8), spaces.Discrete(2), 4, count=10)
+    assert change.begin(np.zeros(0, np.int64), np.zeros((0, 2, 3), np.uint8)).shape == (0, 60)
 
 
 def test_one_hot_refuses_symbols_beyond_its_count():

@@ -141,12 +141,13 @@ def test_what_is_asked_for_may_be_changed_by_the_caller(name) -> None:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_nan_counts_as_the_worst(name) -> None:
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_what_is_no_number_counts_as_the_worst(name, nothing) -> None:
     one, other = make(name), make(name)
     fitness = sphere(one.ask())
     other.ask()
     best = int(fitness.argmax())
-    one.tell(fitness.index_fill(0, torch.tensor([best]), math.nan))
+    one.tell(fitness.index_fill(0, torch.tensor([best]), nothing))
     other.tell(fitness.index_fill(0, torch.tensor([best]), -math.inf))
     assert torch.equal(one.ask(), other.ask())
     assert one.centre.isfinite().all()
@@ -191,6 +192,37 @@ def test_who_of_the_equal_comes_first_does_not_matter(name) -> None:
     one.tell(fitness)
     other.tell(flipped)
     assert torch.allclose(one.centre, other.centre, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", BY_DISTRIBUTION)
+@pytest.mark.parametrize("genes", [GENES, 60])
+def test_where_all_are_alike_a_distribution_neither_collapses_nor_explodes(name, genes) -> None:
+    """No sign of progress is no sign that steps are too long."""
+    strategy = make(name, genes=genes)
+    for _ in range(300):
+        strategy.tell(torch.zeros(len(strategy.ask())))
+    assert 0.05 < float((strategy.ask() - strategy.centre).std()) < 5.0
+
+
+@pytest.mark.parametrize("name", ["sep-cma-es", "cma-es"])
+def test_a_solved_task_does_not_end_in_numbers_that_are_none(name) -> None:
+    strategy = make(name, genes=2, population=20)
+    for _ in range(3000):
+        strategy.ask()
+        strategy.tell(torch.ones(20))
+    assert strategy.ask().isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "solved"), [("snes", 9), ("cma-es", 7), ("sep-cma-es", 7)])
+def test_rare_successes_are_found_and_kept(name, solved) -> None:
+    """Nothing but 1 within a small box, else 0: most of the first generations tie."""
+    count = 0
+    for seed in range(10):
+        strategy = make(name, seed=seed, start=0.0, sigma=1.0, genes=6, population=30)
+        for _ in range(150):
+            strategy.tell(((strategy.ask() - 0.8).abs() < 1.2).all(1).double())
+        count += bool(((strategy.centre - 0.8).abs() < 1.2).all())
+    assert count >= solved
 
 
 def test_equal_fitness_shares_the_mean_utility() -> None:
@@ -306,7 +338,7 @@ def test_paths_are_the_tutorials(num_updates, length, advances) -> None:
     whitened, step = torch.zeros(2, GENES, dtype=torch.float64)
     whitened[0], step[1] = length, 3.0
     new_sigma_path, new_path, sigma, moved = next_paths(
-        constants, sigma_path, path, 0.7, num_updates, whitened_step=whitened, step=step
+        constants, sigma_path, path, 0.7, num_updates, weights=constants.weights, whitened_step=whitened, step=step
     )
     expected = (1 - rate) * sigma_path + math.sqrt(rate * (2 - rate) * mu_eff) * whitened
     assert torch.allclose(new_sigma_path, expected)
@@ -329,7 +361,10 @@ def test_the_length_that_stalls_a_path_hangs_on_how_long_it_has_had_to_grow() ->
         bias = math.sqrt(1 - (1 - rate) ** (2 * (num_updates + 1)))
         for factor, advances in ((0.99, True), (1.01, False)):
             whitened[0] = factor * limit * bias / math.sqrt(rate * (2 - rate) * constants.mu_eff)
-            *_, moved = next_paths(constants, zeros, zeros, 1.0, num_updates, whitened_step=whitened, step=zeros)
+            paths = next_paths(
+                constants, zeros, zeros, 1.0, num_updates, weights=constants.weights, whitened_step=whitened, step=zeros
+            )
+            moved = paths[-1]
             assert moved == advances
 
 
@@ -431,15 +466,39 @@ def test_crossover_takes_genes_of_both_parents() -> None:
 
 
 def test_children_are_mutated_by_cauchy_noise() -> None:
-    # A subpopulation for every gene, so that crossover hands on a parent's gene as it is; all are equally fit, so the
-    # first quarter are the parents, and the first of their children stand in the same order.
+    # A subpopulation for every gene, so that crossover hands on a parent's gene as it is; the first quarter
+    # are the parents, and the first of their children stand in the same order.
     strategy = make("esp", groups=torch.arange(GENES), population=4000, mutation_scale=0.01)
     strategy.ask()
-    strategy.tell(torch.zeros(4000))
+    strategy.tell(torch.rand(4000, generator=torch.Generator().manual_seed(0)))
     noise = (strategy.pool[2000:3000] - strategy.pool[:1000]).abs()
     assert float(noise.median()) == pytest.approx(0.01, rel=0.05)
     assert float((noise > 0.1).double().mean()) == pytest.approx(2 / math.pi * math.atan(0.1), rel=0.15)  # Heavy tails.
     assert float(noise.max()) <= 10.0
+
+
+def test_as_long_as_all_fail_alike_others_breed_each_time() -> None:
+    strategy = make("esp", population=40, burst_after=1000)
+    strategy.ask()
+    first = strategy.pool.clone()
+    strategy.tell(torch.zeros(40))
+    for _ in range(30):
+        strategy.ask()
+        strategy.tell(torch.zeros(40))
+    assert torch.isin(strategy.pool, first).double().mean() < 0.1
+
+
+def test_a_failure_says_nothing_of_a_chromosome_that_did_well_elsewhere() -> None:
+    strategy = make("esp", groups=UNEVEN, population=24, combinations=3)
+    genomes = strategy.ask()
+    fitness = sphere(genomes)
+    fitness[torch.arange(0, 24, 2)] = -math.inf
+    credits = strategy.credits(fitness)
+    for group, gene in enumerate((0, 1, 4)):
+        for row in range(8):
+            own = fitness[genomes[:, gene] == strategy.pool[row, gene]]
+            expected = own[own.isfinite()].mean() if own.isfinite().any() else -math.inf
+            assert float(credits[row, group]) == pytest.approx(float(expected))
 
 
 def test_without_progress_every_subpopulation_starts_again_around_the_best_genome() -> None:
@@ -495,6 +554,17 @@ def test_genes_of_worse_genomes_change_places_more_often() -> None:
         expected = float(fitness[row]) ** (1 / 5)  # Of not being marked.
         assert float(stayed[row - 50 : row + 50].mean()) == pytest.approx(expected, abs=0.06)
     assert float(stayed[750:].mean()) < 0.02  # Children.
+
+
+@pytest.mark.parametrize("survivors", [1, 2])
+def test_a_genome_that_alone_did_not_fail_stays_whole(survivors) -> None:
+    strategy = make("cosyne", population=40, genes=6)
+    genomes = strategy.ask()
+    fitness = torch.full((40,), math.nan)
+    fitness[7 : 7 + survivors] = 3.0
+    strategy.tell(fitness)
+    for genome in genomes[7 : 7 + survivors]:
+        assert (strategy.pool == genome).all(1).any()
 
 
 def test_of_genomes_that_are_all_alike_every_gene_changes_places() -> None:
@@ -560,10 +630,22 @@ def test_asking_and_telling_take_turns() -> None:
 
 
 def test_a_state_of_another_strategy_or_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="no 'covariance'; it is not one of CMAES"):
-        make("cma-es").load_state_dict(make("snes").state_dict())
-    with pytest.raises(ValueError, match=r"'mean' has the shape \(5,\); here it is \(8,\)"):
-        make("snes").load_state_dict(make("snes", genes=5).state_dict())
+    strategy = make("snes")
+    before = strategy.state_dict()
+    without = {name: value for name, value in before.items() if name != "generator"}
+    for state, told in (
+        (make("cma-es").state_dict(), "'strategy' is 'CMAES' in the state; here it is 'SNES'"),
+        (make("snes", genes=5).state_dict(), "'num_genes' is 5 in the state; here it is 8|'population' is 8"),
+        (make("snes", population=20).state_dict(), "'population' is 20 in the state; here it is 10"),
+        (without, "The state has no 'generator'"),
+        ({}, "'strategy' is None in the state"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            strategy.load_state_dict(state)
+    after = strategy.state_dict()  # Nothing was taken over.
+    assert all(torch.equal(after[name], value) for name, value in before.items() if isinstance(value, torch.Tensor))
+    with pytest.raises(ValueError, match="'groups' of the state is not that of this strategy"):
+        make("esp").load_state_dict(make("esp", groups=torch.arange(GENES) % 4).state_dict())
 
 
 def test_a_mean_that_is_no_genome_is_refused() -> None:

@@ -12,6 +12,7 @@ from rlstm.errors import UnsupportedSpaceError
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
 from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.trees import tree_leaves
 from rlstm.vector_envs import EnvConfig, make
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
@@ -56,6 +57,24 @@ def test_a_genome_holds_what_acts_and_nothing_else(network, readout) -> None:
             assert torch.equal(value, kept[name])
     assert any(name.startswith("policy_head") for name in inside) == readout
     assert not any(name.startswith(("critic", "value_head")) for name in inside)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_a_policys_own_genome_acts_as_the_policy(network) -> None:
+    """Whatever it has learnt in parameters that are no genes."""
+    policy = make_policy(**network)
+    layout = GenomeLayout(policy)
+    other = make_policy(**network)
+    layout.write(other, layout.read(policy))
+    state, own = policy.init_state(2), other.init_state(2)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(4):
+        inputs = PolicyInputs(torch.randn((2, 3), generator=generator, dtype=torch.float64))
+        is_first = torch.tensor([step == 0, step == 0])
+        _, state = policy.act(inputs, state, is_first, deterministic=True)
+        _, own = other.act(inputs, own, is_first, deterministic=True)
+        for one, two in zip(tree_leaves(state[0]), tree_leaves(own[0]), strict=True):
+            assert torch.allclose(one, two, rtol=0, atol=1e-12)
 
 
 def test_a_cell_has_the_genes_of_the_literature() -> None:
@@ -218,6 +237,16 @@ def test_what_can_not_be_played_is_refused() -> None:
         play_population(policy, layout, some_genomes(layout, 3), envs, seeds=[0, 1], episodes=4)
     with pytest.raises(ValueError, match="episodes is 6; it must be a multiple of 4"):
         play_population(policy, layout, some_genomes(layout, 2), envs, seeds=[0, 1], episodes=6)
+    with pytest.raises(ValueError, match="episodes is 0; it must be at least 1"):
+        play_population(policy, layout, some_genomes(layout, 2), envs, seeds=[0, 1], episodes=0)
+    long = torch.zeros(2, layout.num_genes + 7)
+    with pytest.raises(ValueError, match=rf"\(2, {long.shape[1]}\) were given; here one has {layout.num_genes} genes"):
+        play_population(policy, layout, long, envs, seeds=[0, 1], episodes=4)
+    with pytest.raises(ValueError, match="here one has"):
+        layout.write(policy, long[0])
+    silent = GenomeLayout(policy, readout=False)
+    with pytest.raises(ValueError, match="without one nobody acts"):
+        play_population(policy, silent, some_genomes(silent, 2), envs, seeds=[0, 1], episodes=4)
     envs.close()
     picture = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "direction": spaces.Discrete(4)})
     with pytest.raises(UnsupportedSpaceError, match="can't see images"):

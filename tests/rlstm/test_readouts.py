@@ -123,6 +123,61 @@ def test_dead_features_get_no_weight() -> None:
     assert float(nothing.bias) == 1.5
 
 
+@pytest.mark.parametrize("offset", [0.1, 1e6])
+def test_features_that_vary_by_rounding_alone_are_constant(offset) -> None:
+    """Taught at the junction by a memory that has forgotten the sign."""
+    features = torch.full((1, 50, 3), offset, dtype=torch.float64)
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(25)
+    features[0, :, 1] += sign * offset * 1e-15
+    readout = ridge(features, sign[:, None])
+    assert not readout.weight.any()
+    assert float(readout.bias.abs()) < 1e-12
+    assert float(readout.condition) == math.inf
+    features[0, :, 2] += sign * offset * 1e-6  # That much is a memory.
+    assert float((ridge(features, sign[:, None])(features)[0, :, 0] * sign).min()) > 0.9
+
+
+def test_exactly_dependent_features_of_many_rows_keep_small_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn((4, 5000, 25), generator=generator, dtype=torch.float64)
+    mixed = features @ torch.randn((25, 5), generator=generator, dtype=torch.float64)
+    targets = features[..., :1] + 0.1 * torch.randn((4, 5000, 1), generator=generator, dtype=torch.float64)
+    readout = least_squares(torch.cat([features, mixed], -1), targets)
+    assert float(readout.weight.abs().max()) < 2.0
+    assert (readout.condition == math.inf).all()
+
+
+def test_a_condition_is_infinite_where_rows_do_not_span_the_features() -> None:
+    features, targets, _ = some()
+    for solve in (least_squares, ridge):
+        assert (solve(features[:, :3], targets[:, :3]).condition == math.inf).all()
+        assert solve(features, targets).condition.isfinite().all()
+
+
+def test_a_network_that_exploded_says_nothing_and_the_others_are_right() -> None:
+    features, targets, _ = some()
+    for solve in (least_squares, ridge):
+        right = solve(features, targets)
+        exploded = features.clone()
+        exploded[1, 7, 2] = math.nan
+        readout = solve(exploded, targets)
+        assert readout.weight[1].isnan().all()
+        assert readout(features)[1].isnan().all()
+        assert readout.condition[1] == math.inf
+        for one in (0, 2):
+            assert torch.equal(readout.weight[one], right.weight[one])
+
+
+def test_rows_without_a_target_may_hold_nan() -> None:
+    features, targets, _ = some()
+    weights = torch.ones(R, dtype=torch.float64)
+    weights[5] = 0.0
+    targets[:, 5] = math.nan
+    features[:, 5] = math.inf
+    for solve in (least_squares, ridge):
+        assert solve(features, targets, weights).weight.isfinite().all()
+
+
 def test_targets_are_shared_or_each_networks_own() -> None:
     features, targets, _ = some()
     shared = least_squares(features, targets[0])
@@ -142,9 +197,12 @@ def test_float32_is_solved_in_float64() -> None:
         ({"targets": torch.zeros(P, R - 1, Y)}, rf"targets have the shape \(3, 39, 2\); it must be \({R}, outputs\)"),
         ({"targets": torch.zeros(R)}, "targets have the shape"),
         ({"weights": torch.ones(R + 1)}, f"one for each of {R} rows"),
-        ({"weights": -torch.ones(R)}, "A weight is -1.0; weights of rows must be 0 or more"),
+        ({"weights": -torch.ones(R)}, r"weights lie in -1\.0 to -1\.0; they must be 0 or more"),
         ({"targets": torch.full((R, Y), math.nan)}, "A target is not finite"),
-        ({"features": torch.full((P, R, D), math.inf)}, "A feature is not finite"),
+        ({"targets": torch.full((R, Y), math.inf)}, "A target is not finite; give its row the weight 0"),
+        ({"weights": torch.full((R,), math.nan)}, "weights lie in nan to nan"),
+        ({"features": torch.zeros(P, 0, D), "targets": torch.zeros(0, Y)}, r"shape \(3, 0, 5\).* none 0"),
+        ({"features": torch.zeros(P, R, 0)}, r"shape \(3, 40, 0\).* none 0"),
     ],
 )
 @pytest.mark.parametrize("solve", [least_squares, ridge])
