@@ -133,6 +133,15 @@ EXPERIMENTS = {
     "passive-250": Experiment(
         "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99
     ),
+    "passive-250-lengthened": Experiment(
+        "Passive T-maze",
+        "Corridor 250, begun at 100",
+        "passive-tmaze",
+        (*_corridor(250, 251, 8_000_000, *_LONG_MEMORY), "--ent-coef", "0.01"),
+        "success",
+        0.99,
+        stages=((*_LONG_MEMORY, "--total-steps", "2000000"),),
+    ),
     "cartpole-no-vel": Experiment(
         "Hidden velocities", "CartPole, LSTM", "cartpole-no-vel", (), "return", 475.0, "500.0 at 100k"
     ),
