@@ -567,6 +567,20 @@ def test_a_genome_that_alone_did_not_fail_stays_whole(survivors) -> None:
         assert (strategy.pool == genome).all(1).any()
 
 
+def test_childrens_genes_change_places_whatever_the_fitness_of_those_they_replace() -> None:
+    """All but one are nearly as fit as the best, so nobody else's genes are marked."""
+    strategy = make("cosyne", population=400, genes=4, mutation_rate=0.0)
+    genomes = strategy.ask()
+    fitness = torch.linspace(1.0, 0.999, 400, dtype=torch.float64)
+    fitness[-1] = -1e6
+    strategy.tell(fitness)
+    assert torch.equal(strategy.pool[:300], genomes[:300])
+    sources = (
+        (strategy.pool[300:, None] == genomes[None, :100]).double().argmax(1)
+    )  # (100, 4): the parent of each gene.
+    assert float((sources[:, 0] == sources[:, 1]).double().mean()) < 0.1
+
+
 def test_of_genomes_that_are_all_alike_every_gene_changes_places() -> None:
     strategy = make("cosyne", population=400, genes=3)
     genomes = strategy.ask()
