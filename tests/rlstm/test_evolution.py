@@ -85,6 +85,7 @@ def test_a_resumed_strategy_goes_on_to_the_last_bit(name, stop_after) -> None:
     resumed = make(name, seed=99, start=0.0, **({"burst_after": 3} if name == "esp" else {}))
     resumed.ask()  # Whatever it was about to do is forgotten.
     resumed.load_state_dict(state)
+    assert torch.equal(straight.centre, resumed.centre)
     for _ in range(8):
         ours, theirs = straight.ask(), resumed.ask()
         assert torch.equal(ours, theirs)
@@ -565,6 +566,8 @@ def test_a_genome_that_alone_did_not_fail_stays_whole(survivors) -> None:
     strategy.tell(fitness)
     for genome in genomes[7 : 7 + survivors]:
         assert (strategy.pool == genome).all(1).any()
+    for genome in genomes[20:]:  # Those that failed are taken apart, or gone.
+        assert not (strategy.pool == genome).all(1).any()
 
 
 def test_childrens_genes_change_places_whatever_the_fitness_of_those_they_replace() -> None:
