@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api import resolve_env
 from rlstm.cells import CELLS
@@ -175,7 +176,7 @@ def lanes_of(env: str, count: int, memory: MemoryConfig | None = None, kind: str
         ("rlstm/CartPoleNoVel-v0", "native", MemoryConfig(), 1),
         ("rlstm/CartPoleNoVel-v0", "sync", MemoryConfig(), 2),
         ("rlstm/BernoulliBandit-v0", "native", MemoryConfig(lifetime="trial", episodes_per_trial=4), 8),
-        ("rlstm/MinesweeperEasy-v0", "native", MemoryConfig(), 2),  # With action masks.
+        ("rlstm/MinesweeperEasy-v0", "native", MemoryConfig(), 2),
     ],
 )
 def test_a_population_plays_as_each_of_its_members(env, kind, memory, episodes) -> None:
@@ -195,6 +196,41 @@ def test_a_population_plays_as_each_of_its_members(env, kind, memory, episodes) 
         np.testing.assert_array_equal(returns[index], alone.returns)
         np.testing.assert_array_equal(lengths[index], alone.lengths)
     assert len(np.unique(lengths if "Bandit" not in env else returns)) > 1  # Some are through before others.
+
+
+class MaskedEnv(gym.Env):
+    """Allows two of three choices at a time, refuses the third, and ends after as many steps as the choices say."""
+
+    observation_space = spaces.Box(-1, 1, (3,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def _observe(self):
+        mask = np.ones(3, dtype=np.int8)
+        mask[self.t % 3] = 0
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32), {"action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.left = 0, 30
+        return self._observe()
+
+    def step(self, action):
+        if action == self.t % 3:
+            raise ValueError("forbidden")
+        self.t, self.left = self.t + 1, self.left - 1 - 3 * int(action)
+        observation, info = self._observe()
+        return observation, 1.0, self.left <= 0, False, info
+
+
+def test_idle_lanes_do_only_what_is_allowed(monkeypatch) -> None:
+    monkeypatch.setitem(gym.registry, "tests/Masked-v0", EnvSpec("tests/Masked-v0", entry_point=MaskedEnv))
+    envs = lanes_of("tests/Masked-v0", 12)
+    policy = make_policy(envs.observation_space, envs.action_space)
+    layout = GenomeLayout(policy)
+    result = play_population(policy, layout, some_genomes(layout, 12), envs, seeds=[3], episodes=2)
+    envs.close()
+    lengths = result.lengths.reshape(12, 2).sum(1)
+    assert np.sort(lengths)[6] < lengths.max()  # Half were through while others went on.
 
 
 def test_who_is_through_is_left_out_of_the_computation(monkeypatch) -> None:

@@ -137,14 +137,18 @@ def test_features_that_vary_by_rounding_alone_are_constant(offset) -> None:
     assert float((ridge(features, sign[:, None])(features)[0, :, 0] * sign).min()) > 0.9
 
 
-def test_exactly_dependent_features_of_many_rows_keep_small_weights() -> None:
+def test_with_many_rows_the_rounding_of_sums_is_no_direction() -> None:
+    """10,000 rows round to about 2e-14 of the largest singular value; one of 5e-15 says nothing."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn((4, 5000, 25), generator=generator, dtype=torch.float64)
-    mixed = features @ torch.randn((25, 5), generator=generator, dtype=torch.float64)
-    targets = features[..., :1] + 0.1 * torch.randn((4, 5000, 1), generator=generator, dtype=torch.float64)
-    readout = least_squares(torch.cat([features, mixed], -1), targets)
-    assert float(readout.weight.abs().max()) < 2.0
-    assert (readout.condition == math.inf).all()
+    rows = torch.randn((10_000, 2), generator=generator, dtype=torch.float64)
+    basis, _ = torch.linalg.qr(rows - rows.mean(0))
+    features = (basis * torch.tensor([100.0, 5e-13], dtype=torch.float64)).unsqueeze(0)
+    readout = least_squares(features, basis[:, 1:])
+    assert float(readout.weight.abs().max()) < 1.0
+    assert float(readout.condition) == math.inf
+    assert float(least_squares(features, basis[:, 1:], rcond=1e-15).weight[0, 1]) == pytest.approx(2e12, rel=0.5)
+    few = least_squares(features[:, :50] * 14.0, basis[:50, 1:])
+    assert float(few.condition) < math.inf
 
 
 def test_a_condition_is_infinite_where_rows_do_not_span_the_features() -> None:
