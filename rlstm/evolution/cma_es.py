@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlstm.evolution.base import Strategy, default_population, normal, share_ties
-from rlstm.evolution.cma_paths import CMAConstants, next_paths
+from rlstm.evolution.base import normal
+from rlstm.evolution.cma_paths import CovarianceAdaptation
 
 __all__ = ["CMAES", "MOST_GENES"]
 
@@ -21,7 +21,7 @@ MOST_GENES = 2000
 """Genes up to which a full covariance matrix is sensible: its decomposition takes N³ operations."""
 
 
-class CMAES(Strategy):
+class CMAES(CovarianceAdaptation):
     """A normal distribution with step size σ and covariance C = B D² Bᵀ.
 
     With x_k = m + σ y_k, y_k = B D z_k, z_k ~ N(0, I), and weights w_k by rank, y_w = Σ_k w_k y_k::
@@ -65,7 +65,6 @@ class CMAES(Strategy):
         generator: torch.Generator,
         allow_large: bool = False,
     ) -> None:
-        population = default_population(len(mean)) if population is None else population
         super().__init__(mean, population=population, sigma=sigma, generator=generator)
         genes = self.num_genes
         if genes > MOST_GENES and not allow_large:
@@ -74,50 +73,28 @@ class CMAES(Strategy):
                 f"decomposes it again and again; {MOST_GENES:,} are sensible. Use sep-cma-es or snes, which keep one "
                 "number a gene."
             )
-        self.constants = CMAConstants(genes, population)
-        self.mean = mean.detach().cpu().double().clone()
         self.covariance = torch.eye(genes, dtype=torch.float64)
         self.basis = torch.eye(genes, dtype=torch.float64)  # B: eigenvectors in columns.
         self.deviations = torch.ones_like(self.mean)  # D: roots of the eigenvalues.
-        self.sigma_path, self.path = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
-        self.sigma = float(sigma)
-        self.num_updates = self.decomposed_at = 0
-
-    @property
-    def centre(self) -> Tensor:
-        """The mean."""
-        return self.mean.clone()
+        self.decomposed_at = 0
 
     def sample(self) -> Tensor:
         """Draw ``(P, N)``."""
         normals = normal((self.population, self.num_genes), self.generator)
         return self.mean + self.sigma * (normals * self.deviations) @ self.basis.t()
 
-    def update(self, genomes: Tensor, fitness: Tensor) -> None:
-        """Move mean, paths, step size and covariance."""
-        constants = self.constants
-        weights = share_ties(fitness, constants.weights)
-        steps = (genomes - self.mean) / self.sigma
-        step = weights @ steps
-        self.mean = self.mean + self.sigma * step
-        self.sigma_path, self.path, self.sigma, advances = next_paths(
-            constants,
-            self.sigma_path,
-            self.path,
-            self.sigma,
-            self.num_updates,
-            weights=weights,
-            whitened_step=self.basis @ ((self.basis.t() @ step) / self.deviations),
-            step=step,
-        )
-        rank_one, rank_mu, rate = constants.rank_one_rate, constants.rank_mu_rate, constants.path_rate
-        kept = 1 - rank_one - rank_mu + (0.0 if advances else rank_one * rate * (2 - rate))
+    def whiten(self, step: Tensor) -> Tensor:
+        """Return B D⁻¹ Bᵀ ``step``."""
+        return self.basis @ ((self.basis.t() @ step) / self.deviations)
+
+    def adapt(self, kept: float, weights: Tensor, steps: Tensor) -> None:
+        """Move the covariance, and decompose it once it has changed enough."""
+        rank_one, rank_mu = self.constants.rank_one_rate, self.constants.rank_mu_rate
         self.covariance = (
             kept * self.covariance
             + rank_one * torch.outer(self.path, self.path)
             + rank_mu * (steps.t() * weights) @ steps
         )
-        self.num_updates += 1
         if (self.num_updates - self.decomposed_at) * 10 * self.num_genes * (rank_one + rank_mu) >= 1:
             self._decompose()
 

@@ -1,4 +1,4 @@
-"""What the two covariance matrix adaptations share: recombination weights, constants, evolution paths, step size.
+"""What the two covariance matrix adaptations share: weights, constants, paths, step size, and the update around them.
 
 Source: N. Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772 (version 1), table 1 and figure 6, with
 positive weights only. Shapes: N = genes, P = genomes of a generation (the tutorial's λ).
@@ -7,12 +7,15 @@ positive weights only. Shapes: N = genes, P = genomes of a generation (the tutor
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-__all__ = ["CMAConstants", "next_paths"]
+from rlstm.evolution.base import Strategy, default_population, share_ties
+
+__all__ = ["CMAConstants", "CovarianceAdaptation", "next_paths"]
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,67 @@ def next_paths(
         path = path + math.sqrt(rate * (2 - rate) * mu_eff) * step
     exponent = constants.path_rate_sigma / constants.damping * (length / constants.chi - 1)
     return sigma_path, path, sigma * math.exp(min(1.0, exponent)), advances
+
+
+class CovarianceAdaptation(Strategy):
+    """What mean, paths and step size do, whatever the form of the covariance.
+
+    Args:
+        mean: m of the first generation, ``(N,)``.
+        population: P; 4 + ⌊3 ln N⌋ if ``None``.
+        sigma: σ of the first generation.
+        generator: Draws the samples.
+        rate_factor: See ``CMAConstants``.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        *,
+        population: int | None,
+        sigma: float,
+        generator: torch.Generator,
+        rate_factor: float = 1.0,
+    ) -> None:
+        population = default_population(len(mean)) if population is None else population
+        super().__init__(mean, population=population, sigma=sigma, generator=generator)
+        self.constants = CMAConstants(self.num_genes, population, rate_factor)
+        self.mean = mean.detach().cpu().double().clone()
+        self.sigma_path, self.path = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        self.sigma = float(sigma)
+        self.num_updates = 0
+
+    @property
+    def centre(self) -> Tensor:
+        """The mean."""
+        return self.mean.clone()
+
+    def update(self, genomes: Tensor, fitness: Tensor) -> None:
+        """Move mean, paths, step size and covariance."""
+        constants = self.constants
+        weights = share_ties(fitness, constants.weights)
+        steps = (genomes - self.mean) / self.sigma
+        step = weights @ steps
+        self.mean = self.mean + self.sigma * step
+        self.sigma_path, self.path, self.sigma, advances = next_paths(
+            constants,
+            self.sigma_path,
+            self.path,
+            self.sigma,
+            self.num_updates,
+            weights=weights,
+            whitened_step=self.whiten(step),
+            step=step,
+        )
+        rank_one, rank_mu, rate = constants.rank_one_rate, constants.rank_mu_rate, constants.path_rate
+        kept = 1 - rank_one - rank_mu + (0.0 if advances else rank_one * rate * (2 - rate))
+        self.num_updates += 1
+        self.adapt(kept, weights, steps)
+
+    @abstractmethod
+    def whiten(self, step: Tensor) -> Tensor:
+        """Return C^(-1/2) ``step``, ``(N,)``."""
+
+    @abstractmethod
+    def adapt(self, kept: float, weights: Tensor, steps: Tensor) -> None:
+        """Move the covariance: the share ``kept`` of it, the path's and those of the steps ``(P, N)``."""

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlstm.evolution.base import Strategy, default_population, normal, share_ties
-from rlstm.evolution.cma_paths import CMAConstants, next_paths
+from rlstm.evolution.base import normal
+from rlstm.evolution.cma_paths import CovarianceAdaptation
 
 __all__ = ["SepCMAES"]
 
@@ -19,7 +19,7 @@ SMALLEST_VARIANCE = 1e-200
 """Variances stay above it: a generation after generation of ties would shrink them to 0."""
 
 
-class SepCMAES(Strategy):
+class SepCMAES(CovarianceAdaptation):
     """A normal distribution with step size σ and a variance for each gene.
 
     With x_k = m + σ y_k, y_k = √C z_k, z_k ~ N(0, I), and weights w_k by rank, z_w = Σ_k w_k z_k::
@@ -42,44 +42,21 @@ class SepCMAES(Strategy):
     def __init__(
         self, mean: Tensor, *, population: int | None = None, sigma: float = 0.1, generator: torch.Generator
     ) -> None:
-        population = default_population(len(mean)) if population is None else population
-        super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        self.constants = CMAConstants(self.num_genes, population, rate_factor=(self.num_genes + 2) / 3)
-        self.mean = mean.detach().cpu().double().clone()
+        factor = (len(mean) + 2) / 3
+        super().__init__(mean, population=population, sigma=sigma, generator=generator, rate_factor=factor)
         self.variances = torch.ones_like(self.mean)
-        self.sigma_path, self.path = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
-        self.sigma = float(sigma)
-        self.num_updates = 0
-
-    @property
-    def centre(self) -> Tensor:
-        """The mean."""
-        return self.mean.clone()
 
     def sample(self) -> Tensor:
         """Draw ``(P, N)``."""
         steps = self.variances.sqrt() * normal((self.population, self.num_genes), self.generator)
         return self.mean + self.sigma * steps
 
-    def update(self, genomes: Tensor, fitness: Tensor) -> None:
-        """Move mean, paths, step size and variances."""
-        constants = self.constants
-        weights = share_ties(fitness, constants.weights)
-        steps = (genomes - self.mean) / self.sigma
-        step = weights @ steps
-        self.mean = self.mean + self.sigma * step
-        self.sigma_path, self.path, self.sigma, advances = next_paths(
-            constants,
-            self.sigma_path,
-            self.path,
-            self.sigma,
-            self.num_updates,
-            weights=weights,
-            whitened_step=step / self.variances.sqrt(),
-            step=step,
-        )
-        rank_one, rank_mu, rate = constants.rank_one_rate, constants.rank_mu_rate, constants.path_rate
-        kept = 1 - rank_one - rank_mu + (0.0 if advances else rank_one * rate * (2 - rate))
+    def whiten(self, step: Tensor) -> Tensor:
+        """Divide by the deviations."""
+        return step / self.variances.sqrt()
+
+    def adapt(self, kept: float, weights: Tensor, steps: Tensor) -> None:
+        """Move the variances."""
+        rank_one, rank_mu = self.constants.rank_one_rate, self.constants.rank_mu_rate
         variances = kept * self.variances + rank_one * self.path.square() + rank_mu * (weights @ steps.square())
         self.variances = variances.clamp(min=SMALLEST_VARIANCE)
-        self.num_updates += 1
