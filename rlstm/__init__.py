@@ -9,8 +9,8 @@ This module is light and lazy: `import rlstm` imports no torch; `train` and `loa
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlstm.api import load as load
     from rlstm.api import train as train
+    from rlstm.finished_runs import load as load
 
 __all__ = ["__version__", "load", "train"]
 
@@ -20,10 +20,14 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept
 
     def __getattr__(name: str) -> object:
         """Import `train` and `load` on first use."""
-        if name in ("load", "train"):
-            from rlstm import api
+        if name == "train":
+            from rlstm.api import train
 
-            return getattr(api, name)
+            return train
+        if name == "load":
+            from rlstm.finished_runs import load
+
+            return load
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

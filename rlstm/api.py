@@ -1,4 +1,4 @@
-"""The library from Python: train an agent, resume it, evaluate it, load it and let it act.
+"""The library from Python: train an agent and resume it; what it has learnt is played by ``rlstm.finished_runs``.
 
     import rlstm
 
@@ -17,28 +17,22 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.checkpoints import check_meta, load_checkpoint
 from rlstm.config import ConfigError, ExperimentConfig, build_config, layer, refusals_name_settings
-from rlstm.devices import choose_device, prepare_process
+from rlstm.devices import prepare_process
 from rlstm.errors import UnknownNameError, unknown_name
-from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
-from rlstm.loaded_agent import LoadedAgent
 from rlstm.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
-from rlstm.policies import RecurrentPolicy
 from rlstm.presets import find_preset
 from rlstm.progress import UI, make_progress
 from rlstm.run_directory import RunDirectory, RunDirectoryError, default_run_directory, write_json
-from rlstm.training import Training, TrainResult, load_weights, make_policy, run, summary
+from rlstm.training import Training, TrainResult, load_weights, run, summary
 from rlstm.vector_envs import EnvConfig, resolve_spec, with_wrappers
 
 __all__ = [
-    "LoadedAgent",
+    "Which",
     "config_from_layers",
-    "evaluate_run",
-    "load",
     "make_config",
     "read_config",
     "read_spec",
@@ -49,6 +43,7 @@ __all__ = [
 ]
 
 Which = Literal["latest", "best"] | int
+"""Which checkpoint of a run."""
 
 
 def make_config(agent: str, preset: str | None = None, **settings: Any) -> ExperimentConfig[Any]:
@@ -265,81 +260,3 @@ def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec
     if stored.id != spec.id:
         raise ConfigError(f"{directory.env_spec_path} is of env '{stored.id}', the config of '{spec.id}'.")
     return stored
-
-
-def _load_policy(
-    directory: RunDirectory, config: ExperimentConfig[Any], checkpoint: Which, device: torch.device
-) -> tuple[RecurrentPolicy, EnvSpec]:
-    loaded = load_checkpoint(directory, checkpoint)
-    check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
-    spec = read_spec(directory, config)
-    with refusals_name_settings():
-        envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
-        try:
-            policy = make_policy(config, envs.observation_space, envs.action_space, device)
-        finally:
-            envs.close()
-    load_weights(policy, loaded)
-    return policy.eval(), spec
-
-
-def evaluate_run(
-    run_dir: str | os.PathLike[str],
-    *,
-    episodes: int = 100,
-    seed: int = 0,
-    deterministic: bool = True,
-    checkpoint: Which = "latest",
-    ablate_memory: bool = False,
-    env_kwargs: dict[str, Any] | None = None,
-) -> EvaluationResult:
-    """Play complete episodes with the agent of a run, on seeds that training never uses.
-
-    Args:
-        run_dir: The run's folder.
-        episodes: How many.
-        seed: Decides the episodes.
-        deterministic: Take the likeliest action instead of sampling.
-        checkpoint: latest, best, or a step.
-        ablate_memory: Erase the state before every step.
-        env_kwargs: Arguments of the env to change, e.g. a longer corridor.
-
-    Raises:
-        ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
-        CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
-    """
-    if episodes < 1 or seed < 0:
-        raise ConfigError(f"episodes is {episodes}, seed is {seed}; they must be at least 1 and 0.")
-    directory = RunDirectory.open(run_dir)
-    config = read_config(directory)
-    # The policy is built for the env as it is evaluated, so that weights of another shape are found out.
-    config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
-    prepare_process(config.run.num_threads)
-    with refusals_name_settings():
-        device, _ = choose_device(config.run.device)
-    policy, spec = _load_policy(directory, config, checkpoint, device)
-    envs = evaluation_envs(spec, config.env, config.memory, episodes)
-    try:
-        return evaluate(policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
-    finally:
-        envs.close()
-
-
-def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu") -> LoadedAgent:
-    """Load a trained agent to act, one observation at a time.
-
-    Args:
-        run_dir: The run's folder.
-        checkpoint: latest, best, or a step; by default the best where there is one.
-        device: Where it computes.
-
-    Raises:
-        RunDirectoryError: If the folder is no run.
-        CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
-    """
-    directory = RunDirectory.open(run_dir)
-    if checkpoint is None:
-        checkpoint = "best" if (directory.checkpoints_path / "best").exists() else "latest"
-    config = read_config(directory)
-    policy, _ = _load_policy(directory, config, checkpoint, choose_device(device)[0])
-    return LoadedAgent(policy)

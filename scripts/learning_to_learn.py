@@ -33,6 +33,7 @@ import rlstm.envs  # noqa: F401 - registers the environments.
 from rlstm import api
 from rlstm.checkpoints import load_checkpoint
 from rlstm.evaluation import evaluate
+from rlstm.finished_runs import load
 from rlstm.memory import MemoryConfig
 from rlstm.run_directory import RunDirectory, collect_versions
 from rlstm.seeding import integer_seeds
@@ -86,7 +87,7 @@ class TrainedAgent:
         self.config = api.read_config(self.directory)
         which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
         self.task = Task.of_run(self.config.env, self.config.memory.episodes_per_trial)
-        self.policy = api.load(run_dir, which).policy
+        self.policy = load(run_dir, which).policy
         self.spec = api.read_spec(self.directory, self.config)
         self.steps = load_checkpoint(self.directory, which).step
 

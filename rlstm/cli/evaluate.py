@@ -54,7 +54,7 @@ def run(words: list[str]) -> Answer:
         description="Play complete episodes with a trained agent, on seeds that training never uses.",
     )
     checkpoint = _checkpoint(flags.checkpoint)
-    from rlstm.api import evaluate_run
+    from rlstm.finished_runs import evaluate_run
 
     result = evaluate_run(
         flags.run_dir,

@@ -11,6 +11,7 @@ from rlstm.checkpoints import load_checkpoint
 from rlstm.config import ConfigError
 from rlstm.errors import EnvironmentFailure, UnknownNameError
 from rlstm.evaluation import evaluate, evaluation_envs
+from rlstm.finished_runs import _load_run, evaluate_run
 from rlstm.lane_env import TrialEnv
 from rlstm.run_directory import RunDirectory, RunDirectoryError
 from rlstm.seeding import integer_seeds
@@ -50,9 +51,9 @@ def evaluated(run_dir, episodes):
     """The observations, actions and rewards of a greedy evaluation in one lane, and the seed of that lane."""
     directory = RunDirectory.open(run_dir)
     config = api.read_config(directory)
-    policy, spec = api._load_policy(directory, config, "latest", torch.device("cpu"))
-    memory = policy.memory
-    one_lane = evaluation_envs(spec, api.read_config(directory, num_envs=1).env, memory, episodes)
+    run = _load_run(directory, config, "latest", torch.device("cpu"))
+    policy, memory = run.policy, run.policy.memory
+    one_lane = evaluation_envs(run.spec, api.read_config(directory, num_envs=1).env, memory, episodes)
     actions, step = [], one_lane.step
     one_lane.step = lambda chosen: actions.append(chosen[0]) or step(chosen)
     result = evaluate(policy, one_lane, episodes, seed=5)
@@ -152,15 +153,15 @@ def test_an_action_is_one_of_the_envs_action_space(run):
 
 
 def test_an_evaluation_of_a_run_is_repeatable_and_its_seed_decides(run):
-    results = [api.evaluate_run(run.run_dir, episodes=20, seed=seed, deterministic=False) for seed in (3, 3, 4)]
+    results = [evaluate_run(run.run_dir, episodes=20, seed=seed, deterministic=False) for seed in (3, 3, 4)]
     assert results[0].returns.tolist() == results[1].returns.tolist()
     assert results[0].returns.tolist() != results[2].returns.tolist()
     assert len(results[0].returns) == 20
 
 
 def test_an_evaluation_may_change_arguments_of_the_env(run):
-    mine = api.evaluate_run(run.run_dir, episodes=4, deterministic=False)
-    longer = api.evaluate_run(run.run_dir, episodes=4, deterministic=False, env_kwargs={"max_steps": 4})
+    mine = evaluate_run(run.run_dir, episodes=4, deterministic=False)
+    longer = evaluate_run(run.run_dir, episodes=4, deterministic=False, env_kwargs={"max_steps": 4})
     assert mine.lengths.max() > 4
     assert longer.lengths.max() <= 4
 
@@ -227,7 +228,7 @@ def test_a_finished_run_has_nothing_left_to_resume(run):
 def test_an_env_of_a_users_module_is_trained_on_evaluated_loaded_and_resumed(tmp_path, user_module):
     settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": [user_module]}
     path = train(tmp_path / "run", **settings).run_dir
-    result = api.evaluate_run(path, episodes=5)
+    result = evaluate_run(path, episodes=5)
     assert result.lengths.tolist() == [4] * 5
     assert rlstm.load(path).act(np.zeros(2, dtype=np.float32)) in (0, 1)
     assert api.resume(path, total_steps=4 * UPDATE, ui="none").steps == 4 * UPDATE
@@ -235,7 +236,7 @@ def test_an_env_of_a_users_module_is_trained_on_evaluated_loaded_and_resumed(tmp
 
 def test_the_module_may_stand_before_the_id(tmp_path, user_module):
     path = train(tmp_path / "run", env=f"{user_module}:user/Signal-v0", env_kwargs={}).run_dir
-    assert api.evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
+    assert evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
 
 
 def test_an_env_registered_by_a_class_can_not_be_written_down_and_the_user_is_told(tmp_path, kit):

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+import rlstm
 import rlstm.api as api
 from rlstm.agents import AGENTS
 from rlstm.cells import CELLS
@@ -364,7 +365,7 @@ def test_an_env_that_breaks_leaves_the_weights_of_the_last_update(tmp_path, user
     train(tmp_path / "good", total_steps=2 * UPDATE, **settings)
     broken, good = (load_checkpoint(tmp_path / name, "latest") for name in ("run", "good"))
     assert all((good.model[name] == tensor).all() for name, tensor in broken.model.items())
-    agent = api.load(tmp_path / "run")
+    agent = rlstm.load(tmp_path / "run")
     assert agent.act(np.zeros(2, dtype=np.float32)) in (0, 1)
     # New envs count their steps anew, so two more updates fit before they break again.
     result = api.resume(tmp_path / "run", total_steps=4 * UPDATE, ui="none")
