@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "CheckpointError",
+    "DemonstrationsError",
     "EnvironmentFailure",
     "NonFiniteError",
     "UnknownNameError",
@@ -40,6 +41,10 @@ class UnsupportedSpaceError(ValueError):
 
 class CheckpointError(Exception):
     """A checkpoint can't be written, found, read or used; the message names the file, the reason and the remedy."""
+
+
+class DemonstrationsError(Exception):
+    """Demonstrations can't be written, found, read or used; the message names the file, the reason and the remedy."""
 
 
 class EnvironmentFailure(RuntimeError):

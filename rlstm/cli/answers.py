@@ -110,6 +110,7 @@ def _exit_code(error: Exception) -> int | None:
     from rlstm.config import ConfigError
     from rlstm.errors import (
         CheckpointError,
+        DemonstrationsError,
         EnvironmentFailure,
         NonFiniteError,
         UnknownNameError,
@@ -119,7 +120,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
-    failures = (EnvironmentFailure, NonFiniteError, CheckpointError, RunDirectoryError)
+    failures = (EnvironmentFailure, NonFiniteError, CheckpointError, DemonstrationsError, RunDirectoryError)
     return FAILED if isinstance(error, failures) else None
 
 
