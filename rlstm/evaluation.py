@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +18,20 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
+from rlstm.lanes import Lanes
 from rlstm.memory import MemoryConfig, crosses
 from rlstm.policies import PolicyInputs, RecurrentPolicy
 from rlstm.policy_view import PolicyView
-from rlstm.seeding import generator, integer_seeds
+from rlstm.seeding import Stream, generator, integer_seeds
 from rlstm.vector_envs import EnvConfig, LaneEnvs, make
 
-__all__ = ["EvaluationResult", "Player", "evaluate", "evaluation_envs"]
+__all__ = ["MAX_LENGTH", "EvaluationResult", "Player", "episode_quotas", "evaluate", "evaluation_envs"]
 
 _MAX_LANES = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
 # counts as the lane's next one.
-_MAX_LENGTH = 100_000
+MAX_LENGTH = 100_000
+_ACTIONS: dict[str, Stream] = {"evaluation": "evaluation_actions", "demonstrations": "demonstrations_actions"}
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,13 @@ def evaluation_envs(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, epis
 
 def evaluate(
     policy: RecurrentPolicy,
-    envs: LaneEnvs,
+    envs: Lanes,
     episodes: int,
     *,
     seed: int,
     deterministic: bool = True,
     ablate_memory: bool = False,
+    stream: Literal["evaluation", "demonstrations"] = "evaluation",
     on_step: Callable[[], Any] | None = None,
 ) -> EvaluationResult:
     """Play complete episodes.
@@ -131,18 +134,17 @@ def evaluate(
         policy: Acts; its weights and normalisers don't change.
         envs: The lanes, reset here.
         episodes: How many; with trials rounded up to whole ones.
-        seed: Decides the lanes' seeds, from a stream that training never uses.
+        seed: Decides the lanes' seeds and the sampled actions.
         deterministic: Take the likeliest action instead of sampling.
         ablate_memory: Erase the state before every step: what the actor is worth without its memory.
+        stream: Where the seeds are from; training uses neither.
         on_step: Called after every step of the lanes, for a display.
 
     Returns:
         The episodes.
     """
-    memory = policy.memory
-    per_trial = memory.episodes_per_trial or 1
-    quotas = _quotas(-(-episodes // per_trial), envs.num_envs) * per_trial
-    player = Player(policy, envs, integer_seeds(seed, "evaluation", envs.num_envs))
+    quotas = episode_quotas(episodes, envs.num_envs, policy.memory)
+    player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs))
     stepper, state = policy.stepper(), policy.init_state(envs.num_envs)
 
     def act(inputs: PolicyInputs, is_first: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ def evaluate(
         return actions
 
     training_generator = policy.generator
-    policy.generator = generator(seed, "evaluation_actions", policy.device)
+    policy.generator = generator(seed, _ACTIONS[stream], policy.device)
     try:
         with torch.inference_mode():
             while (player.played < quotas).any():
@@ -162,6 +164,12 @@ def evaluate(
     finally:
         policy.generator = training_generator
     return player.result(quotas)
+
+
+def episode_quotas(episodes: int, num_envs: int, memory: MemoryConfig) -> npt.NDArray[np.int64]:
+    """Return how many episodes each lane plays, ``(B,)``; with trials whole ones, so rounded up."""
+    per_trial = memory.episodes_per_trial or 1
+    return _quotas(-(-episodes // per_trial), num_envs) * per_trial
 
 
 def _quotas(total: int, num_envs: int) -> npt.NDArray[np.int64]:
@@ -179,7 +187,7 @@ class Player:
         seeds: One a lane.
     """
 
-    def __init__(self, policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int]) -> None:
+    def __init__(self, policy: RecurrentPolicy, envs: Lanes, seeds: Sequence[int]) -> None:
         self.policy, self.envs = policy, envs
         self.view = PolicyView(policy, envs.reset(seeds))
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
@@ -203,7 +211,7 @@ class Player:
         self.lengths += 1
         self.regrets += np.nan if outcome.regrets is None else outcome.regrets
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
-        done = np.flatnonzero(episode_ends | (self.lengths >= _MAX_LENGTH))
+        done = np.flatnonzero(episode_ends | (self.lengths >= MAX_LENGTH))
         for lane in done.tolist():
             success = successes.get(lane, float("nan"))
             row = (float(self.returns[lane]), int(self.lengths[lane]), success, float(self.regrets[lane]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ from rlstm.memory import BoolArray
 from rlstm.networks import ACTION_MASK_KEY
 from rlstm.trees import Tree, tree_leaves, tree_map
 
-__all__ = ["EnvStep", "LaneEnvs"]
+__all__ = ["EnvStep", "LaneEnvs", "Lanes"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -34,6 +34,18 @@ class EnvStep(NamedTuple):
     final_observations: Tree  # (N, ...) their last observations, or None where N is 0
     successes: FloatArray  # (N,) 1 or 0, NaN where the env doesn't say
     regrets: FloatArray | None = None  # (B,) info["regret"] of the step, NaN where not given; None: in no lane
+
+
+class Lanes(Protocol):
+    """All that playing needs of lanes."""
+
+    num_envs: int
+
+    def reset(self, seeds: Sequence[int]) -> EnvStep:
+        """Reset every lane with a seed of its own."""
+
+    def step(self, actions: npt.NDArray[Any]) -> EnvStep:
+        """Step every lane; a lane whose episode ends is reset in the same step."""
 
 
 class LaneEnvs:

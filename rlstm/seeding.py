@@ -14,7 +14,17 @@ import torch
 
 __all__ = ["Stream", "generator", "integer_seeds", "seed_everything"]
 
-Stream = Literal["initialisation", "actions", "minibatches", "envs", "evaluation", "evaluation_actions", "check"]
+Stream = Literal[
+    "initialisation",
+    "actions",
+    "minibatches",
+    "envs",
+    "evaluation",
+    "evaluation_actions",
+    "check",
+    "demonstrations",
+    "demonstrations_actions",
+]
 
 _STREAMS: dict[Stream, int] = {
     "initialisation": 0,
@@ -24,6 +34,8 @@ _STREAMS: dict[Stream, int] = {
     "evaluation": 4,
     "evaluation_actions": 5,
     "check": 6,
+    "demonstrations": 7,
+    "demonstrations_actions": 8,
 }
 
 

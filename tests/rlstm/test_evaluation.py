@@ -234,7 +234,7 @@ def test_a_policy_on_masked_actions_evaluates_within_the_mask(kit):
 
 
 def test_an_episode_that_never_ends_counts_as_it_stands(kit, monkeypatch):
-    monkeypatch.setattr(evaluation, "_MAX_LENGTH", 7)
+    monkeypatch.setattr(evaluation, "MAX_LENGTH", 7)
     envs = kit.scripted(".........." * 3, "..E......." * 3)
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     result = evaluate(policy, envs, 4, seed=0)
