@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,15 +17,17 @@ from gymnasium.envs.registration import EnvSpec
 from rlstm.api import Which, read_config, read_spec
 from rlstm.checkpoints import check_meta, load_checkpoint
 from rlstm.config import ConfigError, ExperimentConfig, refusals_name_settings
+from rlstm.demonstrations import Demonstrations, refuse_existing
 from rlstm.devices import choose_device, prepare_process
 from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
 from rlstm.loaded_agent import LoadedAgent
 from rlstm.policies import RecurrentPolicy
+from rlstm.recording import record as record_lives
 from rlstm.run_directory import RunDirectory
 from rlstm.training import load_weights, make_policy
 from rlstm.vector_envs import LaneEnvs
 
-__all__ = ["LoadedAgent", "evaluate_run", "load"]
+__all__ = ["LoadedAgent", "evaluate_run", "load", "record"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,12 @@ class _FinishedRun:
             yield envs
         finally:
             envs.close()
+
+    def description(self) -> dict[str, Any]:
+        """Return who plays where, as JSON: ``EnvSpec.from_json(json.dumps(...))`` restores the env's spec."""
+        spec = copy.copy(self.spec)
+        spec.kwargs = {**spec.kwargs, **self.config.env.env_kwargs}
+        return {"agent": self.config.agent, "step": self.step, "env_spec": json.loads(spec.to_json())}
 
 
 def _load_run(
@@ -104,6 +115,47 @@ def evaluate_run(
     run = _load_to_play(run_dir, checkpoint, episodes, seed, env_kwargs or {})
     with run.lanes(episodes) as envs:
         return evaluate(run.policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
+
+
+def record(
+    run_dir: str | os.PathLike[str],
+    *,
+    episodes: int,
+    output: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    deterministic: bool = True,
+    checkpoint: Which = "latest",
+    only_successes: bool = False,
+) -> Demonstrations:
+    """Play complete episodes with the agent of a run, and write what it saw and did.
+
+    Args:
+        run_dir: The run's folder.
+        episodes: How many; with trials rounded up to whole ones.
+        output: The file; ``demonstrations.safetensors`` in the run's folder by default. It must not exist.
+        seed: Decides the episodes, which neither training nor evaluation uses.
+        deterministic: Take the likeliest action instead of sampling.
+        checkpoint: latest, best, or a step.
+        only_successes: Keep of what is played the episodes that succeed, and the trials that end in success.
+
+    Returns:
+        What was written; ``Demonstrations.load`` reads it back.
+
+    Raises:
+        ConfigError: If a number is out of range.
+        CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
+        DemonstrationsError: If the file exists or can't be written, or nothing succeeds that should.
+        EnvironmentFailure: If an episode doesn't end.
+    """
+    path = RunDirectory(run_dir).demonstrations_path if output is None else Path(output)
+    run = _load_to_play(run_dir, checkpoint, episodes, seed, {})
+    refuse_existing(path)
+    with run.lanes(episodes) as envs:
+        played = record_lives(run.policy, envs, episodes, seed=seed, deterministic=deterministic)
+    kept = played.only_successes() if only_successes else played
+    demonstrations = replace(kept, metadata={**run.description(), **kept.metadata, "only_successes": only_successes})
+    demonstrations.save(path)
+    return demonstrations
 
 
 def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu") -> LoadedAgent:

@@ -58,6 +58,7 @@ class RunDirectory:
         self.evaluations_path = self.path / "evaluations.npz"
         self.checkpoints_path = self.path / "checkpoints"
         self.trial_curves_path = self.path / "trial_curves"
+        self.demonstrations_path = self.path / "demonstrations.safetensors"
 
     def __fspath__(self) -> str:
         return str(self.path)

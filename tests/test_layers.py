@@ -15,7 +15,7 @@ ONLY_IN = {
     "torch.utils.tensorboard": "rlstm/loggers.py",
     "rich": "rlstm/progress.py",
 }
-LAZY = ("rlstm.train", "rlstm.load")  # Names of `rlstm` that stand for modules above the agents.
+LAZY = ("rlstm.train", "rlstm.load", "rlstm.record")  # Names of `rlstm` that stand for modules above the agents.
 
 
 def source_files() -> list[str]:

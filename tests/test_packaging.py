@@ -77,4 +77,4 @@ print("status", status or 0, sorted({"torch", "tensorboard"} & set(sys.modules))
 def test_an_unknown_attribute_of_the_package_is_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         rlstm.trian  # noqa: B018
-    assert {"train", "load", "__version__"} <= set(dir(rlstm))
+    assert {"train", "load", "record", "__version__"} <= set(dir(rlstm))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rlstm.cli.answers import Answer, UsageError
+from rlstm.cli.answers import Answer
+from rlstm.cli.flag_types import read_checkpoint
 from rlstm.cli.parsing import Json, Positional, named, parse
 from rlstm.cli.tables import facts, number, percent
 
@@ -53,7 +54,7 @@ def run(words: list[str]) -> Answer:
         prog="rlstm evaluate",
         description="Play complete episodes with a trained agent, on seeds that training never uses.",
     )
-    checkpoint = _checkpoint(flags.checkpoint)
+    checkpoint = read_checkpoint(flags.checkpoint)
     from rlstm.finished_runs import evaluate_run
 
     result = evaluate_run(
@@ -67,16 +68,6 @@ def run(words: list[str]) -> Answer:
     )
     values = {**result.summary(), **_references(flags.run_dir, flags.env_kwargs)}
     return Answer(_text(result, values, flags), values)
-
-
-def _checkpoint(word: str) -> Literal["latest", "best"] | int:
-    if word == "latest":
-        return "latest"
-    if word == "best":
-        return "best"
-    if not word.isdecimal():
-        raise UsageError(f"'{word}' is no checkpoint: --checkpoint takes latest, best, or the step of one.")
-    return int(word)
 
 
 def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | None]:

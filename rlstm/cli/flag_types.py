@@ -25,7 +25,9 @@ from tyro.constructors import (
     UnsupportedTypeAnnotationError,
 )
 
-__all__ = ["REGISTRY", "read_key_values"]
+from rlstm.cli.answers import UsageError
+
+__all__ = ["REGISTRY", "read_checkpoint", "read_key_values"]
 
 REGISTRY = ConstructorRegistry()
 Spec = PrimitiveConstructorSpec[Any]
@@ -48,6 +50,21 @@ def read_key_values(words: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[key] = text
     return values
+
+
+def read_checkpoint(word: str) -> Literal["latest", "best"] | int:
+    """Read the value of --checkpoint.
+
+    Raises:
+        UsageError: If it is none of latest, best, and a step.
+    """
+    if word == "latest":
+        return "latest"
+    if word == "best":
+        return "best"
+    if not word.isdecimal():
+        raise UsageError(f"'{word}' is no checkpoint: --checkpoint takes latest, best, or the step of one.")
+    return int(word)
 
 
 def _show_key_values(values: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,91 @@
+"""``rlstm record RUN_DIR --episodes N``: what a trained agent sees and does, as demonstrations to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from rlstm.cli.answers import Answer
+from rlstm.cli.flag_types import read_checkpoint
+from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.tables import facts, number, percent
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class RecordFlags:
+    """Write demonstrations."""
+
+    run_dir: Annotated[Positional[str], named("RUN_DIR")]
+    """Folder of the run."""
+
+    episodes: int
+    """Complete episodes to play; rounded up to whole trials."""
+
+    output: Annotated[str | None, named("FILE")] = None
+    """The file to write; it must not exist. Default: demonstrations.safetensors in the run's folder."""
+
+    checkpoint: Annotated[str, named("latest|best|STEP")] = "latest"
+    """Which checkpoint: latest, best, or the step of one."""
+
+    stochastic: Json = False
+    """Sample actions instead of taking the likeliest."""
+
+    seed: int = 0
+    """Decides the episodes. Neither training nor evaluation uses the same ones."""
+
+    only_successes: Json = False
+    """Keep of what is played the episodes that succeed, and the trials that end in success."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout."""
+
+
+def run(words: list[str]) -> Answer:
+    """Record the run."""
+    flags = parse(
+        RecordFlags,
+        words,
+        prog="rlstm record",
+        description="Play complete episodes with a trained agent, and write what it saw and did.",
+    )
+    checkpoint = read_checkpoint(flags.checkpoint)
+    from rlstm.finished_runs import record
+    from rlstm.run_directory import RunDirectory
+
+    demonstrations = record(
+        flags.run_dir,
+        episodes=flags.episodes,
+        output=flags.output,
+        seed=flags.seed,
+        deterministic=not flags.stochastic,
+        checkpoint=checkpoint,
+        only_successes=flags.only_successes,
+    )
+    values = {
+        "path": flags.output or str(RunDirectory(flags.run_dir).demonstrations_path),
+        "episodes_played": demonstrations.metadata["episodes_played"],
+        "episodes": demonstrations.num_episodes,
+        "steps": demonstrations.num_steps,
+        "mean_return": demonstrations.mean_return,
+        "success_rate": demonstrations.metadata["success_rate"],
+    }
+    return Answer(_text(values, flags), values)
+
+
+def _text(values: dict[str, Any], flags: RecordFlags) -> str:
+    how = [
+        f"checkpoint {flags.checkpoint}",
+        "sampled actions" if flags.stochastic else "likeliest actions",
+        f"seed {flags.seed}",
+    ]
+    success = percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']")
+    lines = {
+        "run": flags.run_dir,
+        "played": f"{number(values['episodes_played'])} episodes; {', '.join(how)}; success {success}",
+        "written": f"{number(values['episodes'])} episodes, {number(values['steps'])} steps",
+        "return": number(values["mean_return"]),
+        "file": values["path"],
+    }
+    return facts(lines)
