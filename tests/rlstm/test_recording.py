@@ -271,6 +271,16 @@ def test_it_is_played_as_an_evaluation_plays_but_on_seeds_of_its_own(kit, determ
     assert demonstrations.metadata["success_rate"] == demonstrations.successes.mean()
 
 
+def test_sampled_actions_are_not_those_of_an_evaluation_with_the_same_seed(kit):
+    """Nothing but the actions is random in scripted lanes, and they are the same whatever is done."""
+    envs = kit.scripted("." * 29 + "E")
+    evaluate(policy_for(kit, envs), envs, 1, seed=0, deterministic=False)
+    demonstrations = record(policy_for(kit, envs), envs, 1, seed=0, deterministic=False)
+    evaluated, recorded = (envs.envs.actions[begin : begin + 30] for begin in (0, 30))
+    np.testing.assert_array_equal(np.concatenate(recorded), demonstrations.actions[:, 0])
+    assert (np.concatenate(evaluated) != demonstrations.actions[:, 0]).any()
+
+
 def test_an_episode_without_an_end_is_no_demonstration(kit, monkeypatch):
     for module in (evaluation, recording):
         monkeypatch.setattr(module, "MAX_LENGTH", 50)
