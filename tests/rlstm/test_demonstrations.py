@@ -67,6 +67,8 @@ def assert_same(kit, left, right):
         one, other = getattr(left, name), getattr(right, name)
         kit.assert_trees_equal(one, other)
         tree_map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), one, other)
+    shapes = (tree_map(np.shape, one.observations) for one in (left, right))
+    assert next(shapes) == next(shapes)  # A list is no tuple.
     assert left.observation_space == right.observation_space
     assert left.action_space == right.action_space
     assert dict(left.metadata) == dict(right.metadata)
