@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells import RecurrentCell, State
-from rlstm.cells.base import erase_rows, population_product
+from rlstm.cells.base import erase_rows
+from rlstm.cells.population_linear import PopulationLinear
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.evaluation import EvaluationResult, Player
@@ -256,17 +257,16 @@ def _cell_weights(cell: RecurrentCell, weights: Mapping[str, Tensor]) -> dict[st
 
 def _layers(layers: nn.Sequential, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     """Return linear and tanh layers with P sets of weights, from ``(P·E, I)`` to ``(P·E, O)``."""
-    steps: list[tuple[Tensor, Tensor] | None] = []  # A linear layer's weights, None for a tanh.
-    for index, layer in enumerate(layers):
-        if isinstance(layer, nn.Linear):
-            weight, bias = weights[f"{index}.weight"], weights[f"{index}.bias"]
-            steps.append((weight.transpose(1, 2).contiguous(), bias.unsqueeze(1)))
-        else:
-            steps.append(None)
+    steps: list[Callable[[Tensor], Tensor]] = [
+        PopulationLinear(weights[f"{index}.weight"], weights[f"{index}.bias"])
+        if isinstance(layer, nn.Linear)
+        else torch.tanh
+        for index, layer in enumerate(layers)
+    ]
 
     def run(features: Tensor) -> Tensor:
         for step in steps:
-            features = features.tanh() if step is None else population_product(step[1], features, step[0])
+            features = step(features)
         return features
 
     return run

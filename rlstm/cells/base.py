@@ -26,7 +26,6 @@ __all__ = [
     "erase_rows",
     "memory_bias",
     "orthogonal_blocks",
-    "population_product",
     "refuse_memory_length",
 ]
 
@@ -158,20 +157,6 @@ def erase_rows(state: State, initial: State, is_first: Tensor) -> State:
         return torch.where(is_first.view(-1, *(1,) * (leaf.dim() - 1)), fresh, leaf)
 
     return tree_map(select, state, initial)
-
-
-def population_product(bias: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-    """Return bias + inputs weight for P networks at once.
-
-    Args:
-        bias: ``(P, 1, O)``.
-        inputs: ``(P·E, I)``, E rows for each network.
-        weight: ``(P, I, O)``.
-
-    Returns:
-        ``(P·E, O)``.
-    """
-    return torch.baddbmm(bias, inputs.view(len(weight), -1, inputs.shape[-1]), weight).flatten(0, 1)
 
 
 def orthogonal_blocks(weight: Tensor, num_blocks: int) -> None:

@@ -8,14 +8,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import (
-    MemoryInit,
-    RecurrentCell,
-    Stepper,
-    orthogonal_blocks,
-    population_product,
-    refuse_memory_length,
-)
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, orthogonal_blocks, refuse_memory_length
+from rlstm.cells.population_linear import PopulationLinear
 
 __all__ = ["ElmanCell", "ElmanState"]
 
@@ -80,12 +74,12 @@ class ElmanCell(RecurrentCell):
 
     @torch.no_grad()
     def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells: one batched product on [x | h]; shapes as in the base class."""
-        weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2).transpose(1, 2).contiguous()
-        bias = (parameters["bias_ih"] + parameters["bias_hh"]).unsqueeze(1)
+        """Return ``stepper`` for P cells: one product on [x | h]; shapes as in the base class."""
+        weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2)
+        product = PopulationLinear(weight, parameters["bias_ih"] + parameters["bias_hh"])
 
         def step(inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
-            h = population_product(bias, torch.cat([inputs, state.h], dim=1), weight).tanh_()
+            h = product(torch.cat([inputs, state.h], dim=1)).tanh_()
             return h, ElmanState(h)
 
         return step

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, population_product, refuse_memory_length
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, refuse_memory_length
+from rlstm.cells.population_linear import PopulationLinear
 
 __all__ = ["FeedForwardCell", "NoState"]
 
@@ -55,9 +56,9 @@ class FeedForwardCell(RecurrentCell):
 
     @torch.no_grad()
     def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``step`` for P layers in one batched product; shapes as in the base class."""
-        weight, bias = parameters["weight"].transpose(1, 2).contiguous(), parameters["bias"].unsqueeze(1)
-        return lambda inputs, state: (population_product(bias, inputs, weight).tanh_(), state)
+        """Return ``step`` for P layers in one product; shapes as in the base class."""
+        product = PopulationLinear(parameters["weight"], parameters["bias"])
+        return lambda inputs, state: (product(inputs).tanh_(), state)
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path: all steps at once."""

@@ -19,8 +19,8 @@ from rlstm.cells.base import (
     check_memory_length,
     memory_bias,
     orthogonal_blocks,
-    population_product,
 )
+from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.gru_bptt import gru_bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence
 
@@ -106,13 +106,12 @@ class GRUCell(RecurrentCell):
 
     @torch.no_grad()
     def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells, two batched products; shapes as in the base class."""
-        weight_ih, weight_hh = (parameters[name].transpose(1, 2).contiguous() for name in ("weight_ih", "weight_hh"))
-        bias_ih, bias_hh = (parameters[name].unsqueeze(1) for name in ("bias_ih", "bias_hh"))
+        """Return ``stepper`` for P cells, two products; shapes as in the base class."""
+        input_product = PopulationLinear(parameters["weight_ih"], parameters["bias_ih"])
+        state_product = PopulationLinear(parameters["weight_hh"], parameters["bias_hh"])
 
         def step(inputs: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
-            from_input = population_product(bias_ih, inputs, weight_ih)
-            return _from_products(from_input, population_product(bias_hh, state.h, weight_hh), state)
+            return _from_products(input_product(inputs), state_product(state.h), state)
 
         return step
 
