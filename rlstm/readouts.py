@@ -23,6 +23,11 @@ RCOND = 1e-15
 ROUNDING = 1e-12
 """Features that vary by no more than this, relative to their size, are constant."""
 
+_CHUNK = 2**18
+"""Numbers in the features that a CPU solves at once: with its copies a chunk stays in a cache of some MB."""
+
+_Solve = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
 
 class Readout(NamedTuple):
     """Outputs = features weight + bias, one map for each network.
@@ -58,13 +63,16 @@ def least_squares(
     Raises:
         ValueError: If shapes don't fit, a weight is negative, or a target of positive weight is not finite.
     """
-    features, targets, roots, failed = _prepare(features, targets, weights)
-    if rcond is None:
-        rcond = max(RCOND, torch.finfo(torch.float64).eps * features.shape[1] ** 0.5)
-    ones = torch.ones_like(features[..., :1])
-    both = torch.cat([features, ones], -1) * roots
-    solution, singular = _solve(both, targets * roots, lambda s: s > rcond * s[:, :1], penalty=None)
-    return _readout(solution[:, :-1], solution[:, -1:], _condition(singular, rcond, both.shape[-1]), failed)
+
+    def solve(features: Tensor, targets: Tensor, roots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rounding = torch.finfo(torch.float64).eps * features.shape[1] ** 0.5
+        cutoff = max(RCOND, rounding) if rcond is None else rcond
+        both = torch.cat([features, torch.ones_like(features[..., :1]), targets], -1).mul_(roots)
+        size = features.shape[-1] + 1
+        solution, singular = _solve(both, size, lambda s: s > cutoff * s[:, :1], penalty=None)
+        return solution[:, :-1], solution[:, -1:], _condition(singular, cutoff, size)
+
+    return _in_chunks(solve, features, targets, weights)
 
 
 def ridge(features: Tensor, targets: Tensor, weights: Tensor | None = None, *, strength: float = 1e-3) -> Readout:
@@ -84,30 +92,44 @@ def ridge(features: Tensor, targets: Tensor, weights: Tensor | None = None, *, s
     """
     if not strength > 0:
         raise ValueError(f"strength is {strength}; it must be positive. Without a penalty take lstsq.")
-    features, targets, roots, failed = _prepare(features, targets, weights)
-    total = roots.square().sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    mean = (features * roots.square()).sum(1, keepdim=True) / total
-    target_mean = (targets * roots.square()).sum(1, keepdim=True) / total
-    least = ROUNDING * (features * roots).flatten(1).norm(dim=1, keepdim=True)
-    centred = (features - mean) * roots
-    weight, singular = _solve(centred, (targets - target_mean) * roots, lambda s: s > least, penalty=strength)
-    singular = torch.where(singular > least, singular, 0.0)
-    return _readout(weight, target_mean - mean @ weight, _condition(singular, RCOND, centred.shape[-1]), failed)
+
+    def solve(features: Tensor, targets: Tensor, roots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        total = roots.square().sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+        mean = (features * roots.square()).sum(1, keepdim=True) / total
+        target_mean = (targets * roots.square()).sum(1, keepdim=True) / total
+        least = ROUNDING * (features * roots).flatten(1).norm(dim=1, keepdim=True)
+        both, size = torch.cat([features - mean, targets - target_mean], -1).mul_(roots), features.shape[-1]
+        weight, singular = _solve(both, size, lambda s: s > least, penalty=strength)
+        singular = torch.where(singular > least, singular, 0.0)
+        return weight, target_mean - mean @ weight, _condition(singular, RCOND, size)
+
+    return _in_chunks(solve, features, targets, weights)
 
 
-def _prepare(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return what is solved, checked; rows of weight 0 may hold anything.
+def _in_chunks(solve: _Solve, features: Tensor, targets: Tensor, weights: Tensor | None) -> Readout:
+    """Return the readouts of all networks, solved some at a time where that saves memory traffic.
 
-    Returns:
-        Features ``(P, R, D)``, targets ``(P, R, Y)``, roots of the weights ``(P, R, 1)``, and which networks' features
-        are not finite ``(P,)``; theirs are zeros.
+    Args:
+        solve: Takes features ``(P, R, D)``, targets ``(P, R, Y)`` and roots of weights ``(P, R, 1)``, all finite and
+            float64, to weights ``(P, D, Y)``, biases ``(P, 1, Y)`` and conditions ``(P,)``.
+        features: As for ``least_squares``, like the rest.
+        targets: The same.
+        weights: The same.
     """
+    targets, roots = _check(features, targets, weights)
+    many = len(features) if features.device.type != "cpu" else max(1, _CHUNK // features[0].numel())
+    chunks = zip(features.split(many), targets.split(many), roots.split(many), strict=True)
+    parts = [_one_chunk(solve, *chunk) for chunk in chunks]
+    return Readout(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _check(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the targets ``(P, R, Y)`` and the roots of the weights ``(P, R, 1)``; refuse what doesn't fit."""
     if features.dim() != 3 or 0 in features.shape:
         raise ValueError(
             f"The features have the shape {tuple(features.shape)}; it must be (networks, rows, features), none 0."
         )
     population, rows, _ = features.shape
-    features, targets = features.double(), targets.double()
     if targets.dim() == 2:
         targets = targets.expand(population, *targets.shape)
     if targets.dim() != 3 or targets.shape[:2] != (population, rows):
@@ -124,24 +146,37 @@ def _prepare(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple
         raise ValueError(
             f"The weights lie in {float(weights.min())} to {float(weights.max())}; they must be 0 or more."
         )
-    roots = weights.sqrt().expand(population, rows).unsqueeze(-1)
-    features, targets = (torch.where(roots > 0, values, 0.0) for values in (features, targets))
+    return targets, weights.sqrt().expand(population, rows).unsqueeze(-1)
+
+
+def _one_chunk(solve: _Solve, features: Tensor, targets: Tensor, roots: Tensor) -> Readout:
+    """Solve some networks; rows of weight 0 may hold anything, and who has features that are not finite has zeros."""
+    features, targets = features.double(), targets.double()
+    if not bool(roots.all()):
+        features, targets = (torch.where(roots > 0, values, 0.0) for values in (features, targets))
     if not bool(targets.isfinite().all()):
         raise ValueError("A target is not finite; give its row the weight 0 if there is none.")
-    failed = ~features.isfinite().flatten(1).all(1)
-    return features.masked_fill(failed.view(-1, 1, 1), 0.0), targets, roots, failed
+    failed = ~features.sum((1, 2)).isfinite()  # One pass; a sum out of range could not be solved either.
+    nothing = failed.view(-1, 1, 1)
+    if bool(failed.any()):
+        features = features.masked_fill(nothing, 0.0)
+    weight, bias, condition = solve(features, targets, roots)
+    return Readout(
+        weight.masked_fill(nothing, torch.nan),
+        bias.masked_fill(nothing, torch.nan),
+        condition.masked_fill(failed, torch.inf),
+    )
 
 
 def _solve(
-    matrix: Tensor, targets: Tensor, keep: Callable[[Tensor], Tensor], *, penalty: float | None
+    both: Tensor, size: int, keep: Callable[[Tensor], Tensor], *, penalty: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the solution ``(P, D, Y)`` and the singular values ``(P, K)``, largest first.
+    """Return the solution ``(P, D, Y)`` of [Φ | D] ``(P, R, D + Y)`` and its singular values ``(P, K)``, largest first.
 
-    The triangle of [Φ | D] holds that of Φ and, beside it, Q'D: Q itself is not needed. ``keep`` tells from the
-    singular values which directions count.
+    Φ is the first ``size`` columns. The triangle of [Φ | D] holds that of Φ and, beside it, Q'D: Q itself is not
+    needed. ``keep`` tells from the singular values which directions count.
     """
-    size = matrix.shape[-1]
-    triangle = torch.linalg.qr(torch.cat([matrix, targets], -1), mode="r").R[:, :size]
+    triangle = torch.linalg.qr(both, mode="r").R[:, :size]
     left, singular, right = torch.linalg.svd(triangle[..., :size], full_matrices=False)
     kept = keep(singular)
     strength = 0.0 if penalty is None else penalty * singular.square().sum(1, keepdim=True) / size
@@ -156,12 +191,3 @@ def _condition(singular: Tensor, rcond: float, size: int) -> Tensor:
     largest, smallest = singular[:, 0], singular[:, -1]
     lost = (smallest <= rcond * largest) | (singular.shape[1] < size)
     return torch.where(lost, torch.inf, largest / torch.where(lost, 1.0, smallest))
-
-
-def _readout(weight: Tensor, bias: Tensor, condition: Tensor, failed: Tensor) -> Readout:
-    nothing = failed.view(-1, 1, 1)
-    return Readout(
-        weight.masked_fill(nothing, torch.nan),
-        bias.masked_fill(nothing, torch.nan),
-        condition.masked_fill(failed, torch.inf),
-    )

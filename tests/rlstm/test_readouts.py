@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlstm import readouts
 from rlstm.readouts import least_squares, ridge
 
 P, R, D, Y = 3, 40, 5, 2
@@ -187,6 +188,20 @@ def test_targets_are_shared_or_each_networks_own() -> None:
     shared = least_squares(features, targets[0])
     each = least_squares(features, targets[:1].expand(P, -1, -1))
     assert torch.equal(shared.weight, each.weight)
+
+
+@pytest.mark.parametrize("solve", [least_squares, ridge])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_network_is_solved_as_it_would_be_alone(solve, shared, monkeypatch) -> None:
+    features, targets, _ = some()
+    features[1, 3, 2] = math.inf
+    targets = targets[0] if shared else targets
+    weights = torch.rand((P, R), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    together = solve(features, targets, weights)
+    monkeypatch.setattr(readouts, "_CHUNK", 1)
+    for one, other in zip(together, solve(features, targets, weights), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=0, equal_nan=True)
+    assert together.weight.isnan().all((1, 2)).tolist() == [False, True, False]
 
 
 def test_float32_is_solved_in_float64() -> None:
