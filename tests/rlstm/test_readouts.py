@@ -1,13 +1,14 @@
 """Readouts: against numpy's solvers and hand-worked cases, on hard conditions, with weights, and what they refuse."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from rlstm import readouts
-from rlstm.readouts import least_squares, ridge
+from rlstm.readouts import least_squares, ridge, svm
 
 P, R, D, Y = 3, 40, 5, 2
 
@@ -236,3 +237,103 @@ def test_a_penalty_of_nothing_is_refused() -> None:
     features, targets, _ = some()
     with pytest.raises(ValueError, match=r"strength is 0\.0; it must be positive"):
         ridge(features, targets, strength=0.0)
+
+
+def machines(**options):
+    """Support vectors, where scikit-learn is installed."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'rlstm-torch[svm]'")
+    return lambda *arguments: svm(*arguments, **options)
+
+
+def test_support_vectors_find_the_map_that_made_the_targets_and_outliers_do_not_move_it() -> None:
+    features, targets, weight = some(noise=0.0)
+    targets[:, ::8] += 30.0
+    readout = machines(cost=1e3, epsilon=0.0)(features, targets)
+    assert torch.allclose(readout.weight, weight, rtol=0, atol=0.02)
+    assert torch.allclose(readout.bias, torch.full((P, 1, Y), 1.5, dtype=torch.float64), rtol=0, atol=0.02)
+    assert not torch.allclose(least_squares(features, targets).weight, weight, rtol=0, atol=1.0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_no_map_nearby_costs_less_than_that_of_support_vectors(weighted) -> None:
+    """The objective is convex, so a minimum among neighbours is the minimum; with the bias free."""
+    features, targets, _ = some(noise=1.0)
+    targets = torch.stack([targets[..., 0], torch.where(targets[..., 1] > 2.0, 1.0, -1.0)], -1)
+    weights = torch.ones(R, dtype=torch.float64)
+    if weighted:
+        weights = torch.rand(R, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    readout = machines(cost=0.7, epsilon=0.2)(features, targets, weights)
+    w = (weights / weights.sum()).unsqueeze(1)
+    scale = (features - (w * features).sum(1, keepdim=True)).square().mul(w).sum(1, keepdim=True).mean(2, keepdim=True)
+    moments = (targets[..., :1] - (w * targets[..., :1]).sum(1, keepdim=True)).square().mul(w).sum(1, keepdim=True)
+    scale, spread = scale.sqrt(), moments.sqrt()
+
+    def cost(weight, bias):
+        outputs = features @ weight + bias
+        errors = ((outputs[..., 0] - targets[..., 0]).abs() / spread[..., 0] - 0.2).clamp(min=0)
+        sides = (1 - outputs[..., 1] * targets[..., 1]).clamp(min=0)
+        sizes = (weight * scale).square().sum(1) / 2
+        return torch.stack([sizes[:, 0] / spread[:, 0, 0] ** 2, sizes[:, 1]], 1) + 0.7 * torch.stack(
+            [(weights * errors).sum(1), (weights * sides).sum(1)], 1
+        )
+
+    least = cost(readout.weight, readout.bias)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(200):
+        moves = [0.03 * torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in readout[:2]]
+        assert (cost(readout.weight + moves[0], readout.bias + moves[1]) > least - 1e-3).all()
+
+
+def test_support_vectors_mean_the_same_at_every_scale_and_offset() -> None:
+    features, targets, _ = some()
+    one, other = machines()(features, targets), machines()(100 * features + 7, 0.01 * targets - 3)
+    assert torch.allclose(0.01 * one.weight, 100 * other.weight, rtol=0, atol=1e-4)
+    assert torch.allclose(0.01 * one(features) - 3, other(100 * features + 7), rtol=0, atol=1e-4)
+
+
+def test_a_row_of_weight_2_is_as_good_as_two_rows_to_support_vectors() -> None:
+    features, targets, _ = some()
+    targets = torch.where(targets > 1, 1.0, -1.0)
+    twice = torch.cat([features, features[:, :10]], 1), torch.cat([targets, targets[:, :10]], 1)
+    weights = torch.ones(R).index_fill(0, torch.arange(10), 2.0)
+    one, other = machines()(features, targets, weights), machines()(*twice)
+    assert torch.allclose(one.weight, other.weight, rtol=0, atol=1e-2)
+
+
+def test_support_vectors_without_anything_to_tell_apart_say_what_all_targets_are() -> None:
+    features, _, _ = some()
+    targets = torch.tensor([-1.0, 3.0]).expand(R, 2)
+    readout = machines()(features, targets)
+    assert not readout.weight.any()
+    assert torch.equal(readout.bias, torch.tensor([-1.0, 3.0], dtype=torch.float64).expand(P, 1, 2))
+    constant = machines()(torch.full((1, R, 2), 0.1), torch.arange(R).unsqueeze(1))
+    assert not constant.weight.any()
+    assert constant.bias.item() == pytest.approx((R - 1) / 2)
+    assert constant.condition.item() == math.inf
+    assert not machines()(features, targets, torch.zeros(R)).weight.any()
+
+
+def test_rows_of_weight_0_and_networks_that_exploded_are_left_out_of_support_vectors() -> None:
+    features, targets, _ = some()
+    weights = torch.ones(R).index_fill(0, torch.arange(5), 0.0)
+    features[:, 2], targets[:, 3], features[1, 20] = math.nan, math.inf, math.nan
+    readout = machines()(features, targets, weights)
+    alone = machines()(features[2:, 5:], targets[2:, 5:])
+    assert readout.weight[1].isnan().all()
+    assert readout.condition[1] == math.inf
+    assert torch.allclose(readout.weight[2:], alone.weight, rtol=0, atol=1e-9)
+    assert torch.allclose(readout.condition[2:], alone.condition, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("options", "told"), [({"cost": 0.0}, r"cost is 0\.0"), ({"epsilon": -1.0}, r"epsilon is -1")])
+def test_support_vectors_with_options_out_of_range_are_refused(options, told) -> None:
+    features, targets, _ = some()
+    with pytest.raises(ValueError, match=told):
+        svm(features, targets, **options)
+
+
+def test_without_scikit_learn_support_vectors_say_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
+    features, targets, _ = some()
+    with pytest.raises(ImportError, match=r"pip install 'rlstm-torch\[svm\]'"):
+        svm(features, targets)
