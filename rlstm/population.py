@@ -23,6 +23,7 @@ from rlstm.cells.stacked import StackedCell
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.evaluation import EvaluationResult, Player
 from rlstm.lanes import LaneEnvs
+from rlstm.memory import BoolArray
 from rlstm.policies import PolicyInputs, RecurrentPolicy
 from rlstm.trees import tree_map
 
@@ -205,7 +206,7 @@ def play_population(
     crew = _Crew(policy, layout, genomes, lanes)
     with torch.inference_mode():
         while (unfinished := player.played < episodes).any():
-            crew.keep(torch.from_numpy(unfinished.reshape(population, lanes).any(1)))
+            crew.keep(np.asarray(unfinished.reshape(population, lanes).any(1)))
             player.step(crew.act)
     return player.result(np.full(envs.num_envs, episodes))
 
@@ -220,11 +221,11 @@ class _Crew:
         self._stepper = PopulationStepper(policy, layout, genomes)
         self._state = self._stepper.init_state(len(self._rows))
 
-    def keep(self, playing: Tensor) -> None:
-        """Leave out who plays no more, ``playing`` ``(P,)``, once that halves the work."""
-        still = playing[self._members]
-        if 2 * int(still.sum()) > len(still):
+    def keep(self, playing: BoolArray) -> None:
+        """Leave out who plays no more, ``playing`` ``(P,)``, once that halves the work; nobody begins again."""
+        if 2 * np.count_nonzero(playing) > len(self._members):
             return
+        still = torch.from_numpy(playing)[self._members]
         rows = still.repeat_interleave(self._lanes)
         self._members, self._rows = self._members[still], self._rows[rows]
         self._stepper = PopulationStepper(self._policy, self._layout, self._genomes[self._members])
