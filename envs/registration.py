@@ -237,7 +237,7 @@ _SECTIONS: dict[str, tuple[EnvRow, ...]] = {
         ),
     ),
     "Sequences with a teacher": (
-        EnvRow("rlstm/SuperimposedSines-v0", "rlstm.envs.sines:SuperimposedSines"),
+        EnvRow("rlstm/Sines-v0", "rlstm.envs.sines:SuperimposedSines"),
         EnvRow("rlstm/MackeyGlass-v0", "rlstm.envs.mackey_glass:MackeyGlass"),
         # Adding and multiplication: with all errors below .04, the mean squared error is below .0016.
         EnvRow("rlstm/Adding-v0", "rlstm.envs.adding:Adding", reward_threshold=-0.0016),

@@ -72,7 +72,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 def test_there_are_tasks_with_a_teacher() -> None:
-    names = ("SuperimposedSines", "MackeyGlass", "Adding", "Multiplication", "TemporalOrder", "MeasureSpikes")
+    names = ("Sines", "MackeyGlass", "Adding", "Multiplication", "TemporalOrder", "MeasureSpikes")
     assert {f"rlstm/{name}-v0" for name in (*names, "GenerateSpikes")} <= set(TEACHER_IDS)
 
 

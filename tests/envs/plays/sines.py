@@ -7,7 +7,7 @@ import numpy as np
 from rlstm.envs.sines import FREQUENCIES
 
 VARIANTS = {
-    "rlstm/SuperimposedSines-v0": [
+    "rlstm/Sines-v0": [
         {"num_sines": 5, "washout": 40, "free_run": 20},
         {"num_sines": 3, "washout": 1, "free_run": 1},
         {"num_sines": 4, "washout": 60},
@@ -33,5 +33,5 @@ def predict_zero(observations: list[Any], env: Any) -> Any:
     return np.zeros((env.num_envs, 1))
 
 
-OPTIMAL = {"rlstm/SuperimposedSines-v0": go_on_with_the_fitted_sines}
-MEMORYLESS = {"rlstm/SuperimposedSines-v0": predict_zero}
+OPTIMAL = {"rlstm/Sines-v0": go_on_with_the_fitted_sines}
+MEMORYLESS = {"rlstm/Sines-v0": predict_zero}
