@@ -33,6 +33,7 @@ from rlstm.envs.checks import (
     has_value,
     lane_seeds,
     read_new_task,
+    read_teacher_forcing,
     require_reset,
 )
 from rlstm.envs.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
@@ -47,9 +48,10 @@ class SingleEnv(gym.Env[Any, Any]):
     """One lane of a task as a Gymnasium environment.
 
     `reset(options={"new_task": False})` keeps the task drawn before, if `metadata["supports_new_task"]`; the first
-    reset always draws one. `info["is_success"]` is in every step's info, not only the last, so that it is also there
-    when a wrapper from outside, such as TimeLimit, ends the episode. What is NaN, because it means nothing at a step,
-    is not in that step's info.
+    reset always draws one. `reset(options={"teacher_forcing": True})` begins a teacher-forced episode, if
+    `metadata["supports_teacher_forcing"]`; elsewhere it means nothing. `info["is_success"]` is in every step's info,
+    not only the last, so that it is also there when a wrapper from outside, such as TimeLimit, ends the episode. What
+    is NaN, because it means nothing at a step, is not in that step's info.
 
     Args:
         render_mode: None, "ansi" (text) or "rgb_array".
@@ -82,6 +84,7 @@ class SingleEnv(gym.Env[Any, Any]):
         """
         super().reset(seed=seed)
         new_task = read_new_task(options) or not self._task_drawn
+        self.task.teacher_forcing = read_teacher_forcing(options)
         self.task.random.seed_lanes([seed], self.np_random)
         self.task.reset(np.zeros(1, dtype=np.int64), np.array([new_task]))
         self._task_drawn, self._episode_over = True, False
@@ -207,7 +210,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             seed: An integer s gives the lanes s, s + 1, ...; a sequence has one entry per lane; None, or an entry
                 None, lets a lane's random stream go on, or begin anywhere if it has none yet.
-            options: `{"new_task": False}` keeps the lanes' tasks.
+            options: `{"new_task": False}` keeps the lanes' tasks; `{"teacher_forcing": True}` makes the episodes until
+                the next call teacher-forced, where `metadata["supports_teacher_forcing"]`.
 
         Raises:
             ValueError: Seeds or options are impossible.
@@ -215,6 +219,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         if isinstance(seed, int):
             super().reset(seed=seed)
         new_task = read_new_task(options)
+        self.task.teacher_forcing = read_teacher_forcing(options)
         if self.episodes_per_trial is not None and not new_task:
             raise ValueError(
                 "options new_task=False contradicts episodes_per_trial: a reset() of all lanes begins a trial."

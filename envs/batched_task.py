@@ -77,6 +77,9 @@ class BatchedTask(ABC):
     state_arrays: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes of shape (B, ...) that, with the base class's own, are the whole state of the lanes."""
 
+    supports_teacher_forcing: ClassVar[bool] = False
+    """Whether episodes can be teacher-forced: what a policy sees of its own answers is then what they should be."""
+
     step_info: ClassVar[tuple[str, ...]] = ()
     """Names in `Transition.info` that mean something at every step, not only at the last of an episode."""
 
@@ -98,6 +101,7 @@ class BatchedTask(ABC):
         self.action_space = action_space
         self.max_steps = max_steps
         self.random = LaneRandom(num_envs)
+        self.teacher_forcing = False  # Of episodes that begin from now on; a shell sets it at its reset.
         self.elapsed_steps: IntArray = np.zeros(num_envs, dtype=np.int64)
 
     @property
@@ -160,6 +164,7 @@ class BatchedTask(ABC):
             "render_modes": list(RENDER_MODES),
             "render_fps": self.render_fps,
             "supports_new_task": self.supports_new_task,
+            "supports_teacher_forcing": self.supports_teacher_forcing,
         }
 
     def frames(self, render_mode: str | None) -> tuple[Any, ...]:

@@ -139,6 +139,13 @@ def read_new_task(options: dict[str, Any] | None) -> bool:
     return bool(new_task)
 
 
+def read_teacher_forcing(options: dict[str, Any] | None) -> bool:
+    """Returns whether a reset with these options begins teacher-forced episodes: no, unless they say so."""
+    forcing = (options or {}).get("teacher_forcing", False)
+    check_boolean("options teacher_forcing", forcing)
+    return bool(forcing)
+
+
 def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequence[int | None]:
     """Returns one seed per lane: s, s + 1, ... for an integer s, and a sequence as it is."""
     if seed is None:

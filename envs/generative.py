@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.envs.batched_task import Transition
-from rlstm.envs.checks import Array, check_integer
+from rlstm.envs.checks import Array, check_boolean, check_integer
 from rlstm.envs.lane_random import BoolArray, FloatArray, IntArray
 from rlstm.envs.teacher import TeacherTask
 
@@ -31,23 +31,29 @@ class GenerativeTask(TeacherTask):
     washout and (0, 0) from then on, so the last value seen is d(washout - 2). The target is d(t) at every step, also in
     the washout, where a trainer may want to feed it back; the reward counts in the free run only.
 
+    With `feedback` the observation is one number, the last value put out: d(t - 1) in the washout, the policy's own
+    answer to the step before from then on. In teacher-forced episodes it is d(t - 1) throughout.
+
     Args:
         num_envs: B.
         variance: Of the signal.
         washout: Steps that show the signal, at least 1.
         free_run: Steps that follow, at least 1.
+        feedback: Whether the free run shows the policy its own last answer.
     """
 
-    state_arrays: ClassVar[tuple[str, ...]] = ("series", "squared_errors")
+    supports_teacher_forcing: ClassVar[bool] = True
+    state_arrays: ClassVar[tuple[str, ...]] = ("series", "squared_errors", "last_answers", "is_forced")
 
-    def __init__(self, num_envs: int, variance: float, washout: int, free_run: int) -> None:
+    def __init__(self, num_envs: int, variance: float, washout: int, free_run: int, feedback: bool) -> None:
         check_integer("washout", washout, 1)
         check_integer("free_run", free_run, 1)
-        super().__init__(
-            num_envs,
-            gym.spaces.Box(np.array([-1, 0], dtype=np.float32), np.ones(2, dtype=np.float32)),
-            gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
-        )
+        check_boolean("feedback", feedback)
+        low = np.array([-1] if feedback else [-1, 0], dtype=np.float32)
+        super().__init__(num_envs, gym.spaces.Box(low, np.ones_like(low)), gym.spaces.Box(-1.0, 1.0, (1,), np.float32))
+        self.feedback = feedback
+        self.last_answers: FloatArray = np.zeros(num_envs)
+        self.is_forced: BoolArray = np.zeros(num_envs, dtype=np.bool_)
         self.washout, self.free_run = int(washout), int(free_run)
         self.num_steps = self.washout + self.free_run
         # Of a free run that is a success, the sum of squares.
@@ -70,6 +76,7 @@ class GenerativeTask(TeacherTask):
         """Draws the signals; `new_task` means nothing here."""
         self.series[rows] = self.draw_series(rows)
         self.squared_errors[rows] = 0.0
+        self.is_forced[rows] = self.teacher_forcing
 
     def advance(self, actions: Array) -> Transition:
         """Compares the predictions with the signal."""
@@ -77,15 +84,20 @@ class GenerativeTask(TeacherTask):
         targets = self.series.take(self.series_starts + self.elapsed_steps)
         squares = np.where(self.elapsed_steps > self.washout, np.square(actions[:, 0] - targets), 0.0)
         self.squared_errors += squares
+        self.last_answers = actions[:, 0].astype(np.float64)
         terminated = self.elapsed_steps == self.num_steps
         is_success = terminated & (self.squared_errors <= self.largest_squared_errors)
         return Transition(0.0 - squares, terminated, {"is_success": is_success, "target": targets[:, None]})
 
     def observe(self) -> Array:
-        """The previous value and 1 in the washout, zeros afterwards, (B, 2)."""
-        observations = np.empty((self.num_envs, 2), dtype=np.float32)
+        """The previous value and 1 in the washout, zeros afterwards, (B, 2); with feedback see above, (B, 1)."""
         is_shown = self.elapsed_steps < self.washout
-        observations[:, 0] = np.where(is_shown, self.series.take(self.series_starts + self.elapsed_steps), 0.0)
+        values = self.series.take(self.series_starts + self.elapsed_steps)
+        if self.feedback:
+            answers = np.where(is_shown | self.is_forced, values, self.last_answers)
+            return np.ascontiguousarray(answers[:, None], dtype=np.float32)
+        observations = np.empty((self.num_envs, 2), dtype=np.float32)
+        observations[:, 0] = np.where(is_shown, values, 0.0)
         observations[:, 1] = is_shown
         return observations
 

@@ -47,8 +47,8 @@ class MackeyGlass(GenerativeTask):
         dx/dt = .2 x(t - 17) / (1 + x(t - 17)^10) - .1 x(t).
 
     Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, and only who keeps the last 17 units in mind can go on. A policy that wants its own last
-    value may take its previous action.
+    after them nothing is, unless there is `feedback`, and only who keeps the last 17 units in mind can go on. A policy
+    that wants its own last value may take its previous action.
 
     The equation is integrated by the method of Runge and Kutta of order 4 with steps of 0.1; x(t - 17) in the middle of
     a step is taken from the cubic with the values and slopes at its ends. Within 100 units, errors stay below 1e-5.
@@ -64,6 +64,9 @@ class MackeyGlass(GenerativeTask):
     | washout | d(t - 1), 1 |
     | free run | 0, 0 |
 
+    With `feedback`: Box(-1, 1, (1,), float32), d(t - 1) in the washout and the policy's own last action in the free
+    run, as in the papers; `reset(options={"teacher_forcing": True})` shows d(t - 1) in both, to fit a predictor.
+
     ## Rewards
     Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps.
 
@@ -77,6 +80,7 @@ class MackeyGlass(GenerativeTask):
 
     ## Arguments
     - `washout`: 1 or more.
+    - `feedback`: False or True.
     - `free_run`: 1 or more. The usual measure, the error 84 steps after the last true value, is that of the prediction
       of step washout + 82.
 
@@ -88,8 +92,8 @@ class MackeyGlass(GenerativeTask):
     memory: ClassVar[str] = "the last 17 units of the signal"
     source: ClassVar[str] = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
 
-    def __init__(self, num_envs: int, washout: int = 100, free_run: int = 300) -> None:
-        super().__init__(num_envs, VARIANCE, washout, free_run)
+    def __init__(self, num_envs: int, washout: int = 100, free_run: int = 300, feedback: bool = False) -> None:
+        super().__init__(num_envs, VARIANCE, washout, free_run, feedback)
 
     @property
     def optimal_return(self) -> ReturnReference:

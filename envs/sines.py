@@ -29,8 +29,8 @@ class SuperimposedSines(GenerativeTask):
     The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines` and the frequencies .2,
     .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from episode to episode.
     Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, and only who keeps k phases in mind can go on. A policy that wants its own last value may
-    take its previous action.
+    after them nothing is, unless there is `feedback`, and only who keeps k phases in mind can go on. A policy that
+    wants its own last value may take its previous action.
 
     ## Action Space
     Box(-1, 1, (1,), float32): the predicted d(t).
@@ -42,6 +42,9 @@ class SuperimposedSines(GenerativeTask):
     |---|---|
     | washout | d(t - 1), 1 |
     | free run | 0, 0 |
+
+    With `feedback`: Box(-1, 1, (1,), float32), d(t - 1) in the washout and the policy's own last action in the free
+    run, as in the papers; `reset(options={"teacher_forcing": True})` shows d(t - 1) in both, to fit a predictor.
 
     ## Rewards
     Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps.
@@ -56,6 +59,7 @@ class SuperimposedSines(GenerativeTask):
     ## Arguments
     - `num_sines`: k, from 2 to 5.
     - `washout`: 1 or more.
+    - `feedback`: False or True.
     - `free_run`: 1 or more.
 
     ## Version History
@@ -66,11 +70,13 @@ class SuperimposedSines(GenerativeTask):
     memory: ClassVar[str] = "the phases of all sines"
     source: ClassVar[str] = "Schmidhuber et al., Training recurrent networks by Evolino, Neural Computation 2007"
 
-    def __init__(self, num_envs: int, num_sines: int = 2, washout: int = 100, free_run: int = 300) -> None:
+    def __init__(
+        self, num_envs: int, num_sines: int = 2, washout: int = 100, free_run: int = 300, feedback: bool = False
+    ) -> None:
         check_integer("num_sines", num_sines, FEWEST_SINES)
         if num_sines > MOST_SINES:
             raise ValueError(f"num_sines must be an integer from {FEWEST_SINES} to {MOST_SINES}, but got {num_sines}.")
-        super().__init__(num_envs, 0.5 / num_sines, washout, free_run)
+        super().__init__(num_envs, 0.5 / num_sines, washout, free_run, feedback)
         self.num_sines = num_sines
 
     @property

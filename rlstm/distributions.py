@@ -22,6 +22,8 @@ __all__ = ["ActionDistribution", "make_distribution"]
 
 _FORBIDDEN = -1e9  # Logit of a masked action: probability exactly 0, and 0 · log 0 stays 0 instead of NaN.
 
+_LARGEST_SQUASHED = 0.999  # Of a target on a bound, which a squash never reaches.
+
 
 class ActionDistribution(nn.Module, ABC):
     """What a policy needs to know of an action space."""
@@ -61,6 +63,19 @@ class ActionDistribution(nn.Module, ABC):
     def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
         """Return actions ``(B, ...)`` as the env takes them: offsets, squash and bounds applied."""
 
+    @abstractmethod
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return what the head should put out for an env's actions ``(B, ...)``, float64 ``(B, P)``.
+
+        Numbers as they are, and 1 against -1 for choices: the largest output or the sign is then the choice.
+        """
+
+    def _check_targets(self, actions: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+        if actions.shape[1:] != shape:
+            raise UnsupportedSpaceError(
+                f"The env's info['target'] has the shape {actions.shape[1:]}; one answer must be an action, {shape}."
+            )
+
 
 class Categorical(ActionDistribution):
     """Actions of a Discrete space, stored as 0 .. n - 1."""
@@ -91,6 +106,11 @@ class Categorical(ActionDistribution):
         """Add the start of the space."""
         numpy_actions: npt.NDArray[Any] = actions.cpu().numpy()
         return numpy_actions + self.start if self.start else numpy_actions
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return ±1 for every action, 1 for the right one."""
+        self._check_targets(actions, ())
+        return 2.0 * self.features(torch.as_tensor(actions.astype(np.int64) - self.start)).double() - 1.0
 
 
 class MultiCategorical(ActionDistribution):
@@ -135,6 +155,12 @@ class MultiCategorical(ActionDistribution):
         numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape)
         return numpy_actions + self.start
 
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return ±1 for every value of every choice."""
+        self._check_targets(actions, self.env_shape)
+        stored = (actions.astype(np.int64) - self.start).reshape(len(actions), -1)
+        return 2.0 * self.features(torch.as_tensor(stored)).double() - 1.0
+
 
 class Bernoulli(ActionDistribution):
     """Independent bits of a MultiBinary space of any shape, stored flat."""
@@ -169,6 +195,11 @@ class Bernoulli(ActionDistribution):
         """Restore the shape and the type of the space."""
         numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape)
         return numpy_actions.astype(np.int8)
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return ±1 for every bit."""
+        self._check_targets(actions, self.env_shape)
+        return 2.0 * torch.as_tensor(actions.reshape(len(actions), -1)).double() - 1.0
 
 
 class Gaussian(ActionDistribution):
@@ -228,6 +259,15 @@ class Gaussian(ActionDistribution):
         numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape).astype(self.env_dtype)
         clipped: npt.NDArray[Any] = np.clip(numpy_actions, self.env_low, self.env_high)
         return clipped
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return the numbers; with the squash what it makes of them, which is finite inside the bounds only."""
+        self._check_targets(actions, self.env_shape)
+        values = torch.as_tensor(actions.reshape(len(actions), -1)).double()
+        if not self.squash:
+            return values
+        low, high = self.low.double().cpu(), self.high.double().cpu()
+        return torch.atanh((2 * (values - low) / (high - low) - 1).clamp(-_LARGEST_SQUASHED, _LARGEST_SQUASHED))
 
 
 def make_distribution(space: spaces.Space[Any], *, squash: bool, initial_log_std: float) -> ActionDistribution:

@@ -34,6 +34,8 @@ class EnvStep(NamedTuple):
     final_observations: Tree  # (N, ...) their last observations, or None where N is 0
     successes: FloatArray  # (N,) 1 or 0, NaN where the env doesn't say
     regrets: FloatArray | None = None  # (B,) info["regret"] of the step, NaN where not given; None: in no lane
+    targets: npt.NDArray[Any] | None = None  # (B, *action shape) info["target"] of the step; None: in no lane
+    has_target: BoolArray | None = None  # (B,) where there is one
 
 
 class Lanes(Protocol):
@@ -68,9 +70,9 @@ class LaneEnvs:
         self._steps = 0
         self._gives_masks = False  # Known after the reset.
 
-    def reset(self, seeds: Sequence[int]) -> EnvStep:
-        """Reset every lane with a seed of its own."""
-        observations, infos = self._guard(self.envs.reset, seed=list(seeds))
+    def reset(self, seeds: Sequence[int], options: dict[str, Any] | None = None) -> EnvStep:
+        """Reset every lane with a seed of its own; all get the same options."""
+        observations, infos = self._guard(self.envs.reset, seed=list(seeds), options=options)
         nothing = np.zeros(self.num_envs, dtype=bool)
         rewards = np.zeros(self.num_envs)
         starts = np.ones(self.num_envs, dtype=bool)
@@ -128,6 +130,7 @@ class LaneEnvs:
             final_observations,
             _successes(infos, finished),
             None if at_reset else _regrets(infos, finished, self.num_envs),
+            *((None, None) if at_reset else _targets(infos, finished, self.num_envs)),
         )
 
     def _check(self, observations: Tree, rewards: FloatArray, lanes: npt.NDArray[np.intp] | None = None) -> None:
@@ -249,3 +252,29 @@ def _numbers(infos: dict[str, Any], name: str, num_envs: int) -> FloatArray | No
         return None
     given = np.broadcast_to(np.asarray(infos.get(f"_{name}", True), dtype=bool), num_envs)
     return np.where(given, values.astype(np.float64), np.nan)
+
+
+def _targets(
+    infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int
+) -> tuple[npt.NDArray[Any] | None, BoolArray | None]:
+    """Return what a teacher would have answered to this step's observations, (B, ...), and in which lanes it says so.
+
+    A class below 0 or a NaN says that nothing is asked. A finished lane's stands in ``final_info``, like its regret.
+    """
+    rows = [(infos, np.setdiff1d(np.arange(num_envs), finished))]
+    if len(finished) and isinstance(infos.get("final_info"), dict):
+        rows.append((infos["final_info"], finished))
+    found = [(source, lanes) for source, lanes in rows if len(lanes) and "target" in source]
+    if not found:
+        return None, None
+    first = np.asarray(found[0][0]["target"])
+    if first.dtype.kind not in "fiub" or len(first) != num_envs:
+        return None, None
+    targets, given = np.zeros_like(first), np.zeros(num_envs, dtype=bool)
+    for source, lanes in found:
+        values = np.asarray(source["target"])
+        said = np.broadcast_to(np.asarray(source.get("_target", True), dtype=bool), num_envs)
+        targets[lanes], given[lanes] = values[lanes], said[lanes]
+    flat = targets.reshape(num_envs, -1)
+    given &= ~np.isnan(flat).any(axis=1) if flat.dtype.kind == "f" else (flat >= 0).all(axis=1)
+    return (targets, given) if given.any() else (None, None)

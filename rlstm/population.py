@@ -48,19 +48,22 @@ class GenomeLayout:
     Args:
         policy: The policy.
         readout: Whether the policy head is part of the genome; without it, only what is remembered evolves.
+        memory: Whether encoder and cell are; without them only the readout evolves.
 
     Raises:
         UnsupportedSpaceError: If the observations hold images, whose convolutions no population can share.
     """
 
-    def __init__(self, policy: RecurrentPolicy, *, readout: bool = True) -> None:
+    def __init__(self, policy: RecurrentPolicy, *, readout: bool = True, memory: bool = True) -> None:
         if any(True for _ in policy.actor.encoder.leaves.parameters()):
             raise UnsupportedSpaceError(
                 f"A population can't see images, but the observations are {policy.observation_space}. Use vectors, or "
                 "train with ppo."
             )
         redundant = set(_redundant(policy.actor.cell))
-        parts = {"actor.encoder": policy.actor.encoder, "actor.cell": policy.actor.cell}
+        parts: dict[str, nn.Module] = {}
+        if memory:
+            parts |= {"actor.encoder": policy.actor.encoder, "actor.cell": policy.actor.cell}
         if readout:
             parts["policy_head"] = policy.policy_head
         self.readout = readout
@@ -126,39 +129,48 @@ class PopulationStepper:
 
     Args:
         policy: Whose spaces, inputs, normalisers and sizes all of them have.
-        layout: Of the genomes; with the readout.
+        layout: Of the genomes; whoever acts needs one with the readout.
         genomes: ``(P, N)``.
 
     Raises:
-        ValueError: If the genomes have another length, or no readout.
+        ValueError: If the genomes have another length.
     """
 
     def __init__(self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor) -> None:
-        if not layout.readout:
-            raise ValueError("These genomes have no readout, and without one nobody acts: take a layout with it.")
         self._policy = policy
         self._distribution = policy.distribution
         weights = layout.split(genomes.to(device=policy.device, dtype=policy.dtype))
         encoder = _under(weights, "actor.encoder.layers.")
         self._encode = policy.actor.encoder.stepper(policy.dtype, _layers(policy.actor.encoder.layers, encoder))
         self._step = policy.actor.cell.population_stepper(_cell_weights(policy.actor.cell, weights))
-        self._head = _layers(policy.policy_head, _under(weights, "policy_head."))
+        self._head = _layers(policy.policy_head, _under(weights, "policy_head.")) if layout.readout else None
         self._reward_scale = policy.reward_scale
         self._fresh: State = ()
         self._fresh_size = 0
 
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
-        """Choose actions; leaves ``(P·E, ...)``. ``state`` holds the actor's alone: ``(cell state,)``."""
+        """Choose actions; leaves ``(P·E, ...)``. ``state`` holds the actor's alone: ``(cell state,)``.
+
+        Raises:
+            ValueError: If the genomes have no readout.
+        """
+        if self._head is None:
+            raise ValueError("These genomes have no readout, and without one nobody acts: take a layout with it.")
+        features, state = self.remember(inputs, state, is_first)
+        parameters = self._head(features)
+        if deterministic:
+            return self._distribution.mode(parameters, inputs.action_masks), state
+        return self._distribution.sample(parameters, inputs.action_masks, self._policy.generator)[0], state
+
+    def remember(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Return what a readout reads, ``(P·E, H)``, and the next state; otherwise as ``act``."""
         (memory,) = state
         if len(is_first) != self._fresh_size:
             self._fresh, self._fresh_size = self._policy.actor.cell.init_state(len(is_first)), len(is_first)
         if bool(is_first.any()):
             memory = erase_rows(memory, self._fresh, is_first)
         features, memory = self._step(self._policy.encode(self._encode, inputs, is_first, self._reward_scale), memory)
-        parameters = self._head(features)
-        if deterministic:
-            return self._distribution.mode(parameters, inputs.action_masks), (memory,)
-        return self._distribution.sample(parameters, inputs.action_masks, self._policy.generator)[0], (memory,)
+        return features, (memory,)
 
     def init_state(self, num_lanes: int) -> State:
         """Return the state of ``num_lanes`` memories, P·E, that have seen nothing."""

@@ -24,6 +24,9 @@ Stream = Literal[
     "check",
     "demonstrations",
     "demonstrations_actions",
+    "generations",
+    "confirmations",
+    "lessons",
 ]
 
 _STREAMS: dict[Stream, int] = {
@@ -36,18 +39,21 @@ _STREAMS: dict[Stream, int] = {
     "check": 6,
     "demonstrations": 7,
     "demonstrations_actions": 8,
+    "generations": 9,
+    "confirmations": 10,
+    "lessons": 11,
 }
 
 
-def integer_seeds(seed: int, stream: Stream, count: int) -> list[int]:
-    """Return ``count`` seeds of one stream as Python integers below 2⁶³.
+def integer_seeds(seed: int, stream: Stream, count: int, index: int | None = None) -> list[int]:
+    """Return ``count`` seeds of one stream as Python integers below 2⁶³; other ones for every ``index``.
 
     Raises:
         ValueError: If ``seed`` is negative.
     """
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must be 0 or larger.")
-    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(_STREAMS[stream],))
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(_STREAMS[stream], *(() if index is None else (index,))))
     return [int(word >> np.uint64(1)) for word in sequence.generate_state(count, np.uint64)]
 
 

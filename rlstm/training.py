@@ -6,36 +6,29 @@ log, save when due.
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.checkpoints import Checkpoint, list_checkpoints, save_checkpoint
-from rlstm.config import ConfigError, ExperimentConfig
-from rlstm.devices import choose_device
+from rlstm.checkpoints import list_checkpoints
+from rlstm.config import ExperimentConfig
 from rlstm.errors import EnvironmentFailure
-from rlstm.evaluation import EvaluationResult, evaluate, evaluation_envs
 from rlstm.interrupts import interruptible
 from rlstm.loggers import LoggerGroup, write_curves
 from rlstm.policies import RecurrentPolicy
 from rlstm.progress import Progress
 from rlstm.rollouts import Carry, Rollout, start
 from rlstm.run_directory import RunDirectory
-from rlstm.seeding import generator, integer_seeds, seed_everything
+from rlstm.runs import Run, TrainResult, make_policy
+from rlstm.seeding import generator, integer_seeds
 from rlstm.vector_envs import LaneEnvs, make
 
-__all__ = ["OnPolicyAgent", "TrainResult", "Training", "make_policy", "run"]
+__all__ = ["OnPolicyAgent", "Training", "run", "summary"]
 
 
 class OnPolicyAgent(Protocol):
@@ -61,37 +54,8 @@ class OnPolicyAgent(Protocol):
         """Take back what ``state_dict`` gave."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
-
-    run_dir: str
-    steps: int
-    wall_seconds: float
-    steps_per_second: float | None
-    mean_return: float | None
-    success_rate: float | None
-    interrupted: bool = False
-
-
-def make_policy(
-    config: ExperimentConfig[Any],
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    device: torch.device,
-) -> RecurrentPolicy:
-    """Build the policy of an experiment; weights are drawn on the CPU, so a seed gives the same ones everywhere."""
-    seed_everything(config.run.seed)
-    actions = generator(config.run.seed, "actions", device)
-    network = config.policy
-    if network.critic_memory is None:
-        network = dataclasses.replace(network, critic_memory=getattr(config.algorithm, "critic_memory", "shared"))
-    policy = RecurrentPolicy(observation_space, action_space, network, config.memory, config.inputs, generator=actions)
-    return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
-
-
-class Training:
-    """A run: its envs, its agent, and where it stands.
+class Training(Run):
+    """A run of an on-policy agent: its envs and what they carry.
 
     Args:
         config: The experiment.
@@ -104,8 +68,7 @@ class Training:
     """
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
-        self.config, self.spec = config, spec
-        self.device, self.device_reason = choose_device(config.run.device)
+        super().__init__(config, spec)
         seed, num_envs = config.run.seed, config.env.num_envs
         self._seeds = integer_seeds(seed, "envs", num_envs)
         self.envs = make(spec, config.env, config.memory)
@@ -121,10 +84,6 @@ class Training:
             )
             self.carry = start(self.policy, self.envs, self._seeds)
             on_failure.pop_all()
-        self.step = 0
-        self.num_updates = 0
-        self.best_return = -math.inf
-        self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
 
     def close(self) -> None:
         """Close the envs."""
@@ -149,51 +108,18 @@ class Training:
         metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
         return metrics, {"collect": collected - began, "update": updated - collected}
 
-    def evaluate(self) -> EvaluationResult:
-        """Play complete episodes on seeds that are never trained on."""
-        config = self.config
-        envs = evaluation_envs(self.spec, config.env, config.memory, config.run.eval_episodes)
-        try:
-            return evaluate(self.policy, envs, config.run.eval_episodes, seed=config.run.seed)
-        finally:
-            envs.close()
-
-    def save(self, directory: RunDirectory, *, best: bool = False, with_lives: bool = True) -> None:
-        """Write a checkpoint.
-
-        Args:
-            directory: The run's folder.
-            best: Whether it is the best so far.
-            with_lives: Whether the lanes and what they carry are in order; without them a resume begins new episodes.
-        """
-        trainer = {
+    def training_state(self, *, with_lives: bool) -> dict[str, Any]:
+        """Return the agent's state, the lanes' and what they carry."""
+        return {
             "agent": self.agent.state_dict(),
             "carry": self.carry.state_dict() if with_lives else None,
             "envs": self.envs.get_state() if with_lives else None,
-            "num_updates": self.num_updates,
-            "best_return": self.best_return,
-            "seconds": self.seconds,
-            "torch_rng": torch.get_rng_state(),
-            "python_rng": random.getstate(),
-            "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
         }
-        meta = {"env": self.config.env.env, "agent": self.config.agent, "cell": self.config.policy.cell}
-        keep = self.config.run.keep_checkpoints
-        save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
 
-    def load(self, checkpoint: Checkpoint) -> str | None:
-        """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None."""
-        load_weights(self.policy, checkpoint)
-        trainer = checkpoint.trainer
-        self.agent.load_state_dict(trainer["agent"])
-        self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
-        self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
-        note = self._load_lives(trainer)
-        # Last of all, since the resets of a user's envs may draw from the global generators.
-        torch.set_rng_state(trainer["torch_rng"])
-        random.setstate(trainer["python_rng"])
-        np.random.set_state(trainer["numpy_rng"])  # noqa: NPY002
-        return note
+    def load_training_state(self, values: dict[str, Any]) -> str | None:
+        """Take it back."""
+        self.agent.load_state_dict(values["agent"])
+        return self._load_lives(values)
 
     def _load_lives(self, trainer: dict[str, Any]) -> str | None:
         note = None
@@ -211,38 +137,21 @@ class Training:
             self.carry.statistics.begin()
         return note
 
-    def result(self, *, interrupted: bool) -> TrainResult:
-        """Return how the run stands."""
-        metrics = self.carry.statistics.metrics(trials=False)
-        return TrainResult(
-            run_dir="",
-            steps=self.step,
-            wall_seconds=self.seconds,
-            steps_per_second=self.step / self.seconds if self.seconds else None,
-            mean_return=metrics.get("rollout/ep_rew_mean"),
-            success_rate=metrics.get("rollout/success_rate"),
-            interrupted=interrupted,
-        )
+    def recent_metrics(self) -> dict[str, float]:
+        """Return the means over the last finished episodes."""
+        return self.carry.statistics.metrics(trials=False)
+
+    def facts(self) -> dict[str, str]:
+        """Return how envs are stepped, sequences run, and where memory and credit end."""
+        memory = self.config.memory
+        return {
+            "envs": self.envs.description,
+            "sequence": self.policy.actor.cell.sequence_path(self.device),
+            "memory": f"lifetime {memory.lifetime}, credit {memory.credit_boundary}",
+        }
 
 
-def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
-    """Load the weights and normalisers of a checkpoint.
-
-    Raises:
-        ConfigError: If they are those of another network, naming the first difference.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ConfigError(
-                f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
-                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
-            )
-    policy.load_state_dict(checkpoint.model)
-
-
-def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progress: Progress) -> TrainResult:
+def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: Progress) -> TrainResult:
     """Train until the total of steps is reached or Ctrl-C asks to stop.
 
     Raises:
@@ -283,7 +192,7 @@ def run(training: Training, directory: RunDirectory, logger: LoggerGroup, progre
 
 
 @contextmanager
-def _saving_what_is_learnt(training: Training, directory: RunDirectory, *, with_lives: bool) -> Iterator[None]:
+def _saving_what_is_learnt(training: Run, directory: RunDirectory, *, with_lives: bool) -> Iterator[None]:
     """Save the weights of the last update if an env breaks."""
     try:
         yield
@@ -298,7 +207,7 @@ def _due(every: int, before: int, now: int) -> bool:
     return every > 0 and now // every > before // every
 
 
-def _evaluate(training: Training, directory: RunDirectory, metrics: dict[str, Any]) -> bool:
+def _evaluate(training: Run, directory: RunDirectory, metrics: dict[str, Any]) -> bool:
     """Evaluate, record, and return whether it was the best so far."""
     result = training.evaluate()
     directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
@@ -310,17 +219,17 @@ def _evaluate(training: Training, directory: RunDirectory, metrics: dict[str, An
     return best
 
 
-def summary(training: Training, directory: RunDirectory) -> Mapping[str, str]:
+def summary(training: Run, directory: RunDirectory) -> Mapping[str, str]:
     """Return what a display shows of a run before it begins."""
     config, policy = training.config, training.config.policy
     height = f" x {policy.num_layers}" if policy.num_layers > 1 else ""
+    facts = training.facts()
     return {
         "agent": config.agent,
         "env": "+".join((config.env.env, *config.env.env_wrappers)),
-        "envs": training.envs.description,
+        "envs": facts.pop("envs"),
         "cell": f"{policy.cell} {policy.hidden_size}{height}",
-        "sequence": training.policy.actor.cell.sequence_path(training.device),
-        "memory": f"lifetime {config.memory.lifetime}, credit {config.memory.credit_boundary}",
+        **facts,
         "device": f"{training.device_reason}, {torch.get_num_threads()} threads",
         "run": str(directory.path),
     }

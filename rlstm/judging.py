@@ -1,0 +1,202 @@
+"""What genomes are worth: their readouts solved where there is a teacher, then episodes played under common seeds.
+
+A generation is judged in shards that its size alone decides, so that the result is the same to the last bit however
+many processes share them (``rlstm.workers``).
+
+Letters in shapes: P = genomes, N = genes, K = episodes of each genome, S = lessons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rlstm.errors import EnvironmentFailure
+from rlstm.lanes import LaneEnvs
+from rlstm.lessons import Lessons
+from rlstm.memory import BoolArray
+from rlstm.policies import RecurrentPolicy
+from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.readouts import Readout, least_squares, ridge, svm
+from rlstm.trees import tree_map
+
+__all__ = ["Genotype", "Judge", "Solver", "Verdict", "shard_sizes", "solver"]
+
+Solver = Callable[[Tensor, Tensor, Tensor], Readout]
+"""From features (P, R, H), targets (R, Y) and weights (R,) to readouts."""
+
+_LANES_OF_A_SHARD = {"native": 256}  # By the kind of the vector env: enough for a step to be worth its overhead.
+_FEWEST_LANES = 16
+_MOST_SHARDS = 16
+
+
+def solver(name: str, ridge_strength: float) -> Solver:
+    """Return the rule by which readouts called ``name`` are solved: lstsq, ridge or svm."""
+    return {"lstsq": least_squares, "ridge": partial(ridge, strength=ridge_strength), "svm": svm}[name]
+
+
+class Genotype:
+    """What of a policy evolves, and how that becomes all its acting weights.
+
+    Args:
+        policy: Its weights are those that don't evolve.
+        readout: Whether the readout evolves.
+        memory: Whether encoder and cell evolve.
+    """
+
+    def __init__(self, policy: RecurrentPolicy, *, readout: bool, memory: bool = True) -> None:
+        self.evolved = GenomeLayout(policy, readout=readout, memory=memory)
+        self.whole = GenomeLayout(policy)
+        self._fixed = None if memory else GenomeLayout(policy, readout=False).read(policy)
+
+    def complete(self, genomes: Tensor, readouts: Readout | None) -> Tensor:
+        """Return all acting weights ``(P, N)``: encoder, cell, readout.
+
+        Args:
+            genomes: Of what evolves.
+            readouts: Where the readout doesn't evolve.
+        """
+        parts = [genomes] if self._fixed is None else [self._fixed.expand(len(genomes), -1), genomes]
+        if readouts is not None:
+            weight, bias = readouts.weight.transpose(1, 2).flatten(1), readouts.bias.flatten(1)
+            parts += [weight.nan_to_num(0.0).cpu(), bias.nan_to_num(0.0).cpu()]
+        return torch.cat(parts, 1)
+
+
+class Verdict(NamedTuple):
+    """What P genomes did."""
+
+    genomes: Tensor  # (P, N) all acting weights
+    returns: npt.NDArray[np.float64]  # (P, K)
+    lengths: npt.NDArray[np.int64]  # (P, K)
+    successes: npt.NDArray[np.float64]  # (P, K) 1, 0, or NaN where the env doesn't say
+    conditions: Tensor  # (P,) of what was solved; NaN where nothing was
+    failed: BoolArray  # (P,) whose memory is not finite
+
+    @property
+    def fitness(self) -> Tensor:
+        """Mean returns ``(P,)``, -∞ for those that failed."""
+        means = torch.from_numpy(self.returns.mean(axis=1))
+        return means.masked_fill(torch.from_numpy(self.failed), -torch.inf)
+
+    @staticmethod
+    def join(parts: Sequence[Verdict]) -> Verdict:
+        """Return the verdicts of shards as one."""
+        if len(parts) == 1:
+            return parts[0]
+        genomes, returns, lengths, successes, conditions, failed = zip(*parts, strict=True)
+        arrays = (np.concatenate(returns), np.concatenate(lengths), np.concatenate(successes))
+        return Verdict(torch.cat(genomes), *arrays, torch.cat(conditions), np.concatenate(failed))
+
+
+def shard_sizes(population: int, lanes: int, kind: str) -> list[int]:
+    """Return how many genomes each shard holds, for ``lanes`` of each genome: a matter of these numbers alone.
+
+    Args:
+        population: Genomes.
+        lanes: Environments of each.
+        kind: Of the vector env: where every env is stepped by itself, small shards cost nothing.
+    """
+    smallest = max(_LANES_OF_A_SHARD.get(kind, _FEWEST_LANES), 1)
+    shards = min(max(1, population * lanes // smallest), _MOST_SHARDS, population)
+    return [len(part) for part in np.array_split(np.arange(population), shards)]
+
+
+@dataclass
+class Judge:
+    """Plays genomes and solves their readouts.
+
+    Args:
+        policy: Whose spaces, inputs and sizes all have.
+        genotype: What evolves.
+        make_envs: Makes so many lanes.
+        solve: How readouts are solved; ``None`` where they evolve.
+    """
+
+    policy: RecurrentPolicy
+    genotype: Genotype
+    make_envs: Callable[[int], LaneEnvs]
+    solve: Solver | None = None
+
+    def __post_init__(self) -> None:
+        """Begin without envs."""
+        self._envs: dict[int, LaneEnvs] = {}
+
+    def envs(self, num_lanes: int) -> LaneEnvs:
+        """Return so many lanes; they are made once."""
+        if num_lanes not in self._envs:
+            self._envs[num_lanes] = self.make_envs(num_lanes)
+        return self._envs[num_lanes]
+
+    def close(self) -> None:
+        """Close all envs."""
+        while self._envs:
+            self._envs.popitem()[1].close()
+
+    @torch.inference_mode()
+    def judge(self, genomes: Tensor, lessons: Lessons | None, seeds: Sequence[int], episodes: int) -> Verdict:
+        """Complete and play genomes ``(P, N)``: one shard.
+
+        Args:
+            genomes: Of what evolves.
+            lessons: Where readouts are solved.
+            seeds: One for each lane of a genome.
+            episodes: Of a lane.
+        """
+        readouts = None
+        if self.solve is not None:
+            if lessons is None:
+                raise ValueError("Readouts are to be solved, but there are no lessons.")
+            readouts = self.solve(*self.features(genomes, lessons))
+        return self.play(self.genotype.complete(genomes, readouts), readouts, seeds, episodes)
+
+    @torch.inference_mode()
+    def play(self, whole: Tensor, readouts: Readout | None, seeds: Sequence[int], episodes: int) -> Verdict:
+        """Play genomes with all their acting weights ``(P, N)``."""
+        population = len(whole)
+        failed = ~whole.isfinite().all(1)
+        conditions = torch.full((population,), torch.nan, dtype=torch.float64)
+        if readouts is not None:
+            failed |= ~readouts.weight.isfinite().flatten(1).all(1).cpu()
+            conditions = readouts.condition.cpu()
+        whole = whole.masked_fill(failed.unsqueeze(1), 0.0)
+        envs = self.envs(population * len(seeds))
+        result = play_population(self.policy, self.genotype.whole, whole, envs, seeds=seeds, episodes=episodes)
+        returns, lengths, successes = (
+            values.reshape(population, -1) for values in (result.returns, result.lengths, result.successes)
+        )
+        return Verdict(whole, returns, lengths, successes, conditions, failed.numpy())
+
+    def features(self, genomes: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the readouts of genomes ``(P, N)`` read in the lessons, where something is asked.
+
+        Returns:
+            Features ``(P, R, H)``, targets ``(R, Y)`` and weights ``(R,)``, R the steps at which something is asked.
+        """
+        stepper = PopulationStepper(self.policy, self.genotype.evolved, genomes)
+        population, (steps, count) = len(genomes), lessons.is_first.shape
+        state = stepper.init_state(population * count)
+        asked = lessons.weights > 0
+        rows = int(asked.sum())
+        if rows == 0:
+            raise EnvironmentFailure("The lessons ask nothing: no step has a target, or the washout covers them all.")
+        kept: list[Tensor] = []
+        for step in range(steps):
+            inputs = tree_map(lambda leaf, step=step: _tiled(leaf[step], population), lessons.inputs)
+            features, state = stepper.remember(inputs, state, _tiled(lessons.is_first[step], population))
+            if bool(asked[step].any()):
+                kept.append(features.view(population, count, -1)[:, asked[step]])
+        device = self.policy.device
+        return torch.cat(kept, 1).double(), lessons.targets[asked].to(device), lessons.weights[asked].to(device)
+
+
+def _tiled(leaf: Tensor, population: int) -> Tensor:
+    """Return the lanes ``(S, ...)`` once for every policy, ``(P·S, ...)``."""
+    return leaf.repeat(population, *(1,) * (leaf.dim() - 1))

@@ -1,0 +1,135 @@
+"""Lessons: whole sequences with what should have been answered, from which a readout is solved.
+
+They come from an environment whose steps carry ``info["target"]``, or from recorded demonstrations. Where the
+environment can force the teacher's answers on what is seen (``metadata["supports_teacher_forcing"]``) it is asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlstm.demonstrations import Demonstrations
+from rlstm.errors import EnvironmentFailure
+from rlstm.evaluation import MAX_LENGTH
+from rlstm.lanes import LaneEnvs
+from rlstm.memory import crosses
+from rlstm.networks import observation_dtypes
+from rlstm.policies import PolicyInputs, RecurrentPolicy
+from rlstm.policy_view import PolicyView
+from rlstm.trees import Tree, tree_map
+
+__all__ = ["Lessons", "lessons_from_demonstrations", "play_lessons"]
+
+
+class Lessons(NamedTuple):
+    """S sequences of at most T steps."""
+
+    inputs: PolicyInputs  # (T, S, ...)
+    is_first: Tensor  # (T, S) bool
+    targets: Tensor  # (T, S, Y) float64, what the policy head should have put out
+    weights: Tensor  # (T, S) float64, 0 where nothing is asked
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked at any step."""
+        return not bool((self.weights > 0).any())
+
+
+@torch.inference_mode()
+def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], *, washout: int) -> Lessons:
+    """Play one life a lane, an episode or a trial, and keep what was seen and what should have been answered.
+
+    The policy answers as it is now, which matters only where observations depend on actions. Previous actions are the
+    teacher's where there is one: teacher forcing.
+
+    Args:
+        policy: Decides what is seen.
+        envs: S lanes, reset here.
+        seeds: S.
+        washout: Steps at the beginning of every life that ask nothing.
+
+    Raises:
+        EnvironmentFailure: If a life doesn't end.
+    """
+    options = {"teacher_forcing": True} if envs.envs.metadata.get("supports_teacher_forcing", False) else None
+    view = PolicyView(policy, envs.reset(seeds, options))
+    stepper, state = policy.stepper(), policy.init_state(envs.num_envs)
+    running = np.ones(envs.num_envs, dtype=bool)
+    width = policy.distribution.num_parameters
+    inputs, first, targets, weights = [], [], [], []
+    while running.any():
+        if len(inputs) >= MAX_LENGTH:
+            raise EnvironmentFailure(
+                f"A lesson has not ended after {MAX_LENGTH:,} steps. Give the env a time limit, or let memory live for "
+                "an episode."
+            )
+        seen, is_first = view.inputs(), torch.as_tensor(view.is_first, device=policy.device)
+        actions, state = stepper.act(seen, state, is_first, deterministic=True)
+        outcome = envs.step(policy.distribution.to_env(actions))
+        asked = torch.zeros(envs.num_envs, dtype=torch.float64)
+        target = torch.zeros(envs.num_envs, width, dtype=torch.float64)
+        if outcome.targets is not None and outcome.has_target is not None:
+            given = np.flatnonzero(outcome.has_target)
+            target[given] = policy.distribution.targets(outcome.targets[given])
+            asked[given] = 1.0
+            forced = policy.distribution.mode(target[given].to(policy.device, policy.dtype), None)
+            actions = actions.clone()
+            actions[torch.as_tensor(given, device=policy.device)] = forced
+        asked *= torch.as_tensor(running) * (len(inputs) >= washout)
+        inputs.append(seen)
+        first.append(is_first)
+        targets.append(target)
+        weights.append(asked)
+        ends = outcome.terminated | outcome.truncated
+        trial_ends = ends & outcome.trial_starts
+        view.advance(outcome, actions, crosses(policy.memory.lifetime, ends, trial_ends))
+        running &= ~(trial_ends if policy.memory.lifetime == "trial" else ends)
+    stacked = tree_map(lambda *leaves: torch.stack(leaves), inputs[0], *inputs[1:])
+    return Lessons(stacked, torch.stack(first), torch.stack(targets), torch.stack(weights))
+
+
+def lessons_from_demonstrations(policy: RecurrentPolicy, demonstrations: Demonstrations, *, washout: int) -> Lessons:
+    """Return demonstrations as lessons: at every observation the demonstrated action is what should have been answered.
+
+    Raises:
+        DemonstrationsError: If they are of other spaces than the policy's.
+    """
+    demonstrations.check_spaces(policy.observation_space, policy.action_space)
+    steps, lives = demonstrations.valid.shape
+    flat = demonstrations.actions.reshape(steps * lives, *demonstrations.actions.shape[2:])
+    targets = policy.distribution.targets(flat)
+    stored = policy.distribution.mode(targets.to(policy.device, policy.dtype), None)
+    stored = stored.view(steps, lives, *policy.distribution.action_shape)
+    rewards = torch.as_tensor(demonstrations.rewards).to(policy.device, policy.dtype)
+    starts = torch.as_tensor(demonstrations.episode_starts, device=policy.device)
+    seen = policy.inputs
+    is_first = torch.zeros(steps, lives, dtype=torch.bool, device=policy.device)
+    is_first[0] = True
+    inputs = PolicyInputs(
+        _observations(policy, demonstrations),
+        _before(stored) if seen.previous_action else None,
+        _before(rewards) if seen.previous_reward else None,
+        starts if seen.episode_start else None,
+    )
+    weights = torch.as_tensor(demonstrations.valid).double()
+    weights[:washout] = 0.0
+    return Lessons(inputs, is_first, targets.view(steps, lives, -1), weights)
+
+
+def _observations(policy: RecurrentPolicy, demonstrations: Demonstrations) -> Tree:
+    types = observation_dtypes(policy.observation_space, policy.dtype)
+    return tree_map(
+        lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(policy.device, dtype),
+        demonstrations.observations,
+        types,
+    )
+
+
+def _before(values: Tensor) -> Tensor:
+    """Return the values ``(T, S, ...)`` of the step before, zeros at the first."""
+    return torch.cat([torch.zeros_like(values[:1]), values[:-1]])
