@@ -48,7 +48,7 @@ def standard_start(start_angle: float = 4.0) -> FloatArray:
     return start
 
 
-def balanced_starts(act: Act, starts: FloatArray | None = None, num_steps: int = 1000) -> BoolArray:
+def balanced_starts(act: Act, starts: FloatArray | None = None, num_steps: int = 1000, at_least: int = 1) -> BoolArray:
     """Plays an actor from all starts at once and tells from which of them it balances both poles.
 
         balanced = balanced_starts(act)
@@ -59,14 +59,17 @@ def balanced_starts(act: Act, starts: FloatArray | None = None, num_steps: int =
             fallen it goes on being asked, about a lane put back to its start, and its answers don't count.
         starts: (S, 6) as of `generalisation_starts`, which is the default.
         num_steps: For how long the poles must stand, 1 or more.
+        at_least: Once fewer starts than this are left the test is over, as nothing can be passed any more; the answer
+            is then of the steps played.
 
     Returns:
         (S,) True where both poles stood and the cart stayed on the track for all steps.
 
     Raises:
-        ValueError: The starts have another shape, `num_steps` is impossible, or an action is.
+        ValueError: The starts have another shape, `num_steps` or `at_least` is impossible, or an action is.
     """
     check_integer("num_steps", num_steps, 1)
+    check_integer("at_least", at_least, 1)
     starts = generalisation_starts() if starts is None else np.asarray(starts, dtype=np.float64)
     if starts.ndim != 2 or starts.shape[1] != STATE_SIZE or len(starts) == 0:
         raise ValueError(f"starts must have the shape (1 or more, {STATE_SIZE}), but they have {starts.shape}.")
@@ -78,6 +81,6 @@ def balanced_starts(act: Act, starts: FloatArray | None = None, num_steps: int =
         fallen = np.flatnonzero(transition.terminated)
         task.place(fallen, starts[fallen])
         balanced[fallen] = False
-        if not balanced.any():
+        if balanced.sum() < at_least:
             break
     return balanced

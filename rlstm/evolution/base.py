@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["Strategy", "default_population", "normal", "share_ties"]
+__all__ = ["Strategy", "check_least_sigma", "default_population", "normal", "share_ties"]
 
 
 class Strategy(ABC):
@@ -131,6 +131,16 @@ class Strategy(ABC):
 def default_population(num_genes: int) -> int:
     """Return 4 + ⌊3 ln N⌋, the usual population of evolution strategies (Hansen's CMA tutorial, table 1)."""
     return 4 + int(3 * torch.tensor(float(num_genes), dtype=torch.float64).log())
+
+
+def check_least_sigma(least_sigma: float, sigma: float) -> None:
+    """Refuse a lower bound of the deviation that is negative or above where it starts.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if not 0 <= least_sigma <= sigma:
+        raise ValueError(f"least_sigma is {least_sigma}; it must be from 0 to sigma, {sigma}.")
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -37,10 +37,12 @@ class CMAES(CovarianceAdaptation):
         population: P; 4 + ⌊3 ln N⌋ if ``None``.
         sigma: σ of the first generation.
         generator: Draws the samples.
+        least_sigma: Below which σ never falls.
         allow_large: Permit more than ``MOST_GENES`` genes.
 
     Raises:
-        ValueError: If there are too many genes, with the memory that their covariance would take.
+        ValueError: If there are too many genes, with the memory that their covariance would take, or the least σ is out
+            of range.
     """
 
     source = "Hansen & Ostermeier 2001; Hansen 2016"
@@ -63,9 +65,10 @@ class CMAES(CovarianceAdaptation):
         population: int | None = None,
         sigma: float = 0.1,
         generator: torch.Generator,
+        least_sigma: float = 0.0,
         allow_large: bool = False,
     ) -> None:
-        super().__init__(mean, population=population, sigma=sigma, generator=generator)
+        super().__init__(mean, population=population, sigma=sigma, generator=generator, least_sigma=least_sigma)
         genes = self.num_genes
         if genes > MOST_GENES and not allow_large:
             raise ValueError(

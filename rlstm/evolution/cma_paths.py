@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rlstm.evolution.base import Strategy, default_population, share_ties
+from rlstm.evolution.base import Strategy, check_least_sigma, default_population, share_ties
 
 __all__ = ["CMAConstants", "CovarianceAdaptation", "next_paths"]
 
@@ -119,7 +119,11 @@ class CovarianceAdaptation(Strategy):
         population: P; 4 + ⌊3 ln N⌋ if ``None``.
         sigma: σ of the first generation.
         generator: Draws the samples.
+        least_sigma: σ never falls below it, so that the search goes on exploring (Igel 2003).
         rate_factor: See ``CMAConstants``.
+
+    Raises:
+        ValueError: If the least σ is out of range.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class CovarianceAdaptation(Strategy):
         population: int | None,
         sigma: float,
         generator: torch.Generator,
+        least_sigma: float = 0.0,
         rate_factor: float = 1.0,
     ) -> None:
         population = default_population(len(mean)) if population is None else population
@@ -137,6 +142,8 @@ class CovarianceAdaptation(Strategy):
         self.mean = mean.detach().cpu().double().clone()
         self.sigma_path, self.path = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.sigma = float(sigma)
+        check_least_sigma(least_sigma, sigma)
+        self.least_sigma = least_sigma
         self.num_updates = 0
 
     @property
@@ -161,6 +168,7 @@ class CovarianceAdaptation(Strategy):
             whitened_step=self.whiten(step),
             step=step,
         )
+        self.sigma = max(self.sigma, self.least_sigma)
         rank_one, rank_mu, rate = constants.rank_one_rate, constants.rank_mu_rate, constants.path_rate
         kept = 1 - rank_one - rank_mu + (0.0 if advances else rank_one * rate * (2 - rate))
         self.num_updates += 1

@@ -34,16 +34,32 @@ class SepCMAES(CovarianceAdaptation):
         population: P; 4 + ⌊3 ln N⌋ if ``None``.
         sigma: σ of the first generation.
         generator: Draws the samples.
+        least_sigma: Below which σ never falls.
+
+    Raises:
+        ValueError: If the least σ is out of range.
     """
 
     source = "Ros & Hansen 2008"
     state_names: ClassVar[tuple[str, ...]] = ("mean", "variances", "sigma_path", "path", "sigma", "num_updates")
 
     def __init__(
-        self, mean: Tensor, *, population: int | None = None, sigma: float = 0.1, generator: torch.Generator
+        self,
+        mean: Tensor,
+        *,
+        population: int | None = None,
+        sigma: float = 0.1,
+        generator: torch.Generator,
+        least_sigma: float = 0.0,
     ) -> None:
-        factor = (len(mean) + 2) / 3
-        super().__init__(mean, population=population, sigma=sigma, generator=generator, rate_factor=factor)
+        super().__init__(
+            mean,
+            population=population,
+            sigma=sigma,
+            generator=generator,
+            least_sigma=least_sigma,
+            rate_factor=(len(mean) + 2) / 3,
+        )
         self.variances = torch.ones_like(self.mean)
 
     def sample(self) -> Tensor:

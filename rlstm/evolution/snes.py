@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlstm.evolution.base import Strategy, default_population, normal, share_ties
+from rlstm.evolution.base import Strategy, check_least_sigma, default_population, normal, share_ties
 
 __all__ = ["SNES"]
 
@@ -33,6 +33,10 @@ class SNES(Strategy):
         generator: Draws the samples.
         mean_rate: η_μ.
         sigma_rate: η_σ; (3 + ln N) / (5 √N) if ``None``.
+        least_sigma: Below which no σ ever falls.
+
+    Raises:
+        ValueError: If the least σ is out of range.
     """
 
     source = "Schaul, Glasmachers & Schmidhuber 2011; Wierstra et al. 2014"
@@ -47,12 +51,14 @@ class SNES(Strategy):
         generator: torch.Generator,
         mean_rate: float = 1.0,
         sigma_rate: float | None = None,
+        least_sigma: float = 0.0,
     ) -> None:
         population = default_population(len(mean)) if population is None else population
         super().__init__(mean, population=population, sigma=sigma, generator=generator)
         self.mean = mean.detach().cpu().double().clone()
         self.sigma = torch.full_like(self.mean, sigma)
-        self.mean_rate = mean_rate
+        check_least_sigma(least_sigma, sigma)
+        self.mean_rate, self.least_sigma = mean_rate, least_sigma
         genes = self.num_genes
         self.sigma_rate = (3 + math.log(genes)) / (5 * math.sqrt(genes)) if sigma_rate is None else sigma_rate
         ranks = torch.arange(1, population + 1, dtype=torch.float64)
@@ -74,4 +80,4 @@ class SNES(Strategy):
         steps = (genomes - self.mean) / self.sigma
         mean_gradient, sigma_gradient = utilities @ steps, utilities @ (steps.square() - 1)
         self.mean = self.mean + self.mean_rate * self.sigma * mean_gradient
-        self.sigma = self.sigma * (0.5 * self.sigma_rate * sigma_gradient).exp()
+        self.sigma = (self.sigma * (0.5 * self.sigma_rate * sigma_gradient).exp()).clamp(min=self.least_sigma)

@@ -57,6 +57,21 @@ def test_linear_feedback_balances_some_of_the_625_starts_and_doing_nothing_those
     assert still.sum() == 5
 
 
+def test_a_test_that_can_not_be_passed_any_more_is_over() -> None:
+    played = 0
+
+    def count(observations: Any) -> Any:
+        nonlocal played
+        played += 1
+        return np.zeros((len(observations), 1))
+
+    starts = generalisation_starts()
+    balanced = balanced_starts(count, starts, 200, at_least=STARTS_FOR_A_PASS)
+    assert balanced.sum() < STARTS_FOR_A_PASS
+    assert np.array_equal(balanced, balanced_starts(count, starts, soon := played))
+    assert balanced_starts(count, starts, soon - 1).sum() >= STARTS_FOR_A_PASS
+
+
 def test_an_actor_goes_on_seeing_lanes_within_the_track_also_where_it_failed() -> None:
     largest, act = [], make_actor()
 
@@ -104,6 +119,7 @@ def test_linear_feedback_balances_for_a_hundred_thousand_steps() -> None:
     [
         ({"starts": np.zeros((3, 4))}, r"starts must have the shape \(1 or more, 6\), but they have \(3, 4\)"),
         ({"starts": np.zeros((0, 6))}, r"they have \(0, 6\)"),
+        ({"at_least": 0}, "at_least must be an integer >= 1, but got 0"),
         ({"num_steps": 0}, "num_steps must be an integer >= 1, but got 0"),
         ({"act": lambda o: np.full((len(o), 1), 2.0)}, "action .* is outside Box"),
         ({"act": lambda o: np.zeros(len(o))}, r"shape \(625,\)"),

@@ -15,6 +15,7 @@ from rlstm.evolution.cma_paths import next_paths
 from rlstm.evolution.cosyne import CoSyNE
 from rlstm.evolution.esp import ESP
 from rlstm.evolution.open_es import OpenES
+from rlstm.evolution.restarts import Restarts
 from rlstm.evolution.sep_cma_es import SepCMAES
 from rlstm.evolution.snes import SNES
 
@@ -591,6 +592,102 @@ def test_of_genomes_that_are_all_alike_every_gene_changes_places() -> None:
     assert float((strategy.pool[:300] == genomes[:300]).double().mean()) < 0.02
 
 
+# Deviations with a lower bound, and restarts.
+
+
+@pytest.mark.parametrize("name", ["snes", "sep-cma-es", "cma-es"])
+def test_deviations_do_not_fall_below_their_bound(name) -> None:
+    free, bounded = make(name), make(name, least_sigma=0.2)
+    for strategy in (free, bounded):
+        for _ in range(200):
+            strategy.tell(sphere(strategy.ask()))
+    assert float(torch.as_tensor(free.sigma, dtype=torch.float64).max()) < 1e-3
+    assert float(torch.as_tensor(bounded.sigma, dtype=torch.float64).min()) == 0.2
+
+
+def restarting(name: str = "cma-es", seed: int = 0, patience=3, longest_try=None, **options) -> Restarts:
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.full((GENES,), 0.5, dtype=torch.float64)
+    if name == "esp":
+        options["groups"] = torch.arange(GENES) // 2
+
+    def begin():
+        return STRATEGIES[name](mean, sigma=0.5, generator=generator, **options)
+
+    return Restarts(begin, generator=generator, patience=patience, longest_try=longest_try)
+
+
+def test_a_try_ends_after_so_many_generations_without_progress() -> None:
+    strategy = restarting(patience=3)
+    first = strategy.present_try
+    for fitness in (0.0, 1.0, 1.0, 0.5, 2.0, 2.0, 2.0):
+        strategy.ask()
+        strategy.tell(torch.full((strategy.population,), fitness))
+        assert strategy.present_try is first
+    strategy.ask()
+    strategy.tell(torch.full((strategy.population,), 1.0))
+    assert strategy.num_restarts == 1
+    assert torch.equal(strategy.present_try.centre, torch.full((GENES,), 0.5, dtype=torch.float64))
+    # The next try has its own best fitness to beat: 0.1 and 0.2 are progress, though 2 was reached before.
+    for fitness in (0.1, 0.1, 0.1, 0.2, 0.2, 0.2):
+        strategy.ask()
+        strategy.tell(torch.full((strategy.population,), fitness))
+    assert strategy.num_restarts == 1
+    assert strategy.best_fitness == 2.0
+
+
+def test_a_try_ends_when_it_is_old_whatever_it_reached() -> None:
+    strategy = restarting(patience=None, longest_try=4)
+    for generation in range(12):
+        assert strategy.num_restarts == generation // 4
+        strategy.ask()
+        strategy.tell(torch.full((strategy.population,), float(generation)))
+
+
+def test_tries_differ_and_the_best_genome_of_all_is_kept() -> None:
+    strategy = restarting(patience=1)
+    genomes = strategy.ask()
+    fitness = sphere(genomes)
+    strategy.tell(fitness)
+    best = genomes[int(fitness.argmax())]
+    strategy.ask()
+    strategy.tell(torch.full((strategy.population,), -100.0))
+    assert strategy.num_restarts == 1
+    assert not torch.equal(strategy.ask(), genomes)
+    assert torch.equal(strategy.centre, best)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("stop_after", [0, 1, 4, 5])
+def test_restarts_resume_to_the_last_bit(name, stop_after) -> None:
+    straight = restarting(name, patience=2, longest_try=4)
+    for _ in range(stop_after):
+        straight.tell(sphere(straight.ask()).round())
+    resumed = restarting(name, seed=99, patience=2, longest_try=4)
+    resumed.ask()
+    resumed.load_state_dict(straight.state_dict())
+    for _ in range(9):
+        ours, theirs = straight.ask(), resumed.ask()
+        assert torch.equal(ours, theirs)
+        straight.tell(sphere(ours).round())
+        resumed.tell(sphere(theirs).round())
+    assert straight.num_restarts == resumed.num_restarts > 1
+    assert torch.equal(straight.centre, resumed.centre)
+
+
+def test_restarts_that_can_not_work_are_refused() -> None:
+    with pytest.raises(ValueError, match="Give patience, longest_try or both"):
+        restarting(patience=None)
+    with pytest.raises(ValueError, match="longest_try is 0"):
+        restarting(longest_try=0)
+    with pytest.raises(ValueError, match="another generator"):
+        Restarts(lambda: make("snes"), generator=torch.Generator(), patience=3)
+    with pytest.raises(ValueError, match="tries are of 'CMAES'; here they are of 'SNES'"):
+        restarting("snes").load_state_dict(restarting("cma-es").state_dict())
+    with pytest.raises(ValueError, match="'patience' is 3 in the state; here it is 5"):
+        restarting(patience=5).load_state_dict(restarting().state_dict())
+
+
 # What they refuse.
 
 
@@ -619,6 +716,8 @@ def test_sizes_out_of_range_are_refused(name, options, message) -> None:
         ("esp", {"combinations": 0, "population": 40}, "combinations is 0"),
         ("esp", {"credit": "median"}, "credit is 'median'; it must be mean or max"),
         ("cosyne", {"population": 6}, "population is 6; .* at least 8"),
+        *((name, {"least_sigma": 0.6}, "from 0 to sigma, 0.5") for name in ("snes", "sep-cma-es", "cma-es")),
+        ("cma-es", {"least_sigma": -0.1}, "least_sigma is -0.1"),
         ("open-es", {"population": 7}, "population is 7; mirrored pairs need an even one, 8 say"),
         ("cma-es", {"genes": 2001}, r"2,001 genes keeps a covariance matrix of 0\.03 GiB.*sep-cma-es or snes"),
         ("cma-es", {"genes": 100_000}, r"matrix of 74\.51 GiB"),
