@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from experiments import EXPERIMENTS, GROUPS, MEASURES, Experiment
-from results_table import commit, read_rows, write_between
+from results_table import append_row, commit, read_rows, write_between
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "learning.csv"
@@ -149,17 +149,6 @@ def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dic
             yield run.result()
 
 
-def append_row(row: dict[str, Any]) -> None:
-    """Add a row to the file."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    is_new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def interquartile_mean(values: np.ndarray) -> float:
     """Return the mean of the middle half, fractions of the outer values counted in part (Agarwal et al. 2021)."""
     weights = np.clip(np.minimum(np.arange(1, len(values) + 1), np.arange(len(values), 0, -1)) - len(values) / 4, 0, 1)
@@ -232,7 +221,7 @@ def main() -> None:
             print(f"{name:24s} {experiment.title}: {experiment.measure} >= {experiment.criterion:g}")
         return
     for row in run_all(arguments.names, arguments):
-        append_row(row)
+        append_row(RESULTS, COLUMNS, row)
         reached = row["reached_at"] or "never"
         print(f"{row['experiment']} seed {row['seed']}: reached at {reached}, final {row['final']}", flush=True)
         write_readme(read_rows(RESULTS))
