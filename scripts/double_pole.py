@@ -210,6 +210,8 @@ def evolve(bench: Bench, runs: Sequence[Run]) -> Iterator[Run]:
                     yield run
             playing = [run for run in playing if run.plays]
         waiting = [run for run in runs if run.candidate is not None]
+        if not waiting:
+            continue
         with shared_time(waiting):
             put_to_many_steps(bench, waiting)
         for run in waiting:
