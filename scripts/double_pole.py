@@ -16,7 +16,7 @@ A network that passes ends its run. The settings of the strategies were chosen o
 from 1000 on. Networks have no biases: the task is the same to the left and to the right, and so are they.
 
 Runs are independent, but ``--together`` so many of them play in one batch, which changes nothing but the speed. One
-that has found a candidate waits, so that the longest test is played for all of them at once. Rows are in
+that has found a promising candidate waits, so that the longest test is played for all of them at once. Rows are in
 ``scripts/results/double_pole.csv``; a run that is there is not run again. ``seconds`` is a run's share of the time.
 
 Sources: F. Gruau, D. Whitley, L. Pyeatt, GP 1996; F. Gomez, J. Schmidhuber, R. Miikkulainen, JMLR 9, 2008.
@@ -32,36 +32,26 @@ import dataclasses
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from double_pole_bench import MAX_STEPS, Bench
 from double_pole_settings import FITNESSES, SETTINGS, Setting
 from double_pole_table import write_readme
 from results_table import append_row, commit, read_rows
 from torch import Tensor
 
-from rlstm.api import resolve_env
 from rlstm.envs.pole_generalisation import STARTS_FOR_A_PASS, balanced_starts, generalisation_starts, standard_start
-from rlstm.evaluation import EvaluationResult
 from rlstm.evolution import STRATEGIES, Strategy
 from rlstm.evolution.restarts import Restarts
-from rlstm.lanes import LaneEnvs
-from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
-from rlstm.population import GenomeLayout, PopulationStepper, play_population
-from rlstm.vector_envs import EnvConfig, make
-
-Array = npt.NDArray[Any]
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "double_pole.csv"
 
-ENV = "rlstm/DoublePoleNoVel-v0"
-MAX_STEPS, MANY_STEPS = 1000, 100_000
+SOME_STEPS, MANY_STEPS = 5000, 100_000
 
 COLUMNS = (
     "strategy",
@@ -86,85 +76,6 @@ COLUMNS = (
 )
 
 
-class Bench:
-    """The task, the network, and which of its weights are genes.
-
-    Args:
-        setting: Of the strategy.
-        fitness: One of ``FITNESSES``.
-    """
-
-    def __init__(self, setting: Setting, fitness: str) -> None:
-        self.fitness = fitness
-        envs = self._make_envs(1)
-        config = PolicyConfig(
-            cell=setting.cell,
-            hidden_size=setting.hidden_size,
-            encoder_sizes=(),
-            squash_actions=True,
-            normalize_observations=False,
-            scale_rewards=False,
-        )
-        self.policy = RecurrentPolicy(envs.observation_space, envs.action_space, config, MemoryConfig(), InputsConfig())
-        self.layout = GenomeLayout(self.policy)
-        self.genes = weights_only(self.layout)  # (N,) of the layout's
-
-    @property
-    def num_genes(self) -> int:
-        """N."""
-        return len(self.genes)
-
-    def begin(self, setting: Setting, name: str, seed: int) -> Strategy:
-        """Return a strategy at its start, with restarts where the setting has them."""
-        generator = torch.Generator().manual_seed(seed)
-        options = dict(setting.options)
-        if name == "esp":
-            _, options["groups"] = self.layout.groups(self.policy)[self.genes].unique(return_inverse=True)
-
-        def begin_try() -> Strategy:
-            return STRATEGIES[name](torch.zeros(self.num_genes), generator=generator, **options)
-
-        if setting.patience is None:
-            return begin_try()
-        return Restarts(begin_try, generator=generator, patience=setting.patience)
-
-    def play(self, genomes: Tensor) -> EvaluationResult:
-        """Play an episode each with networks ``(P, N)``."""
-        envs = self._make_envs(len(genomes))
-        return play_population(self.policy, self.layout, self._with_biases(genomes), envs, seeds=[0])
-
-    def actor(self, genomes: Tensor, num_starts: int) -> Callable[[Array], Array]:
-        """Return P networks ``(P, N)`` as an actor for P · S lanes."""
-        stepper = PopulationStepper(self.policy, self.layout, self._with_biases(genomes))
-        lanes = len(genomes) * num_starts
-        state = stepper.init_state(lanes)
-        nothing_begins = torch.zeros(lanes, dtype=torch.bool)
-
-        @torch.inference_mode()
-        def act(observations: Array) -> Array:
-            nonlocal state
-            inputs = PolicyInputs(torch.from_numpy(observations))
-            actions, state = stepper.act(inputs, state, nothing_begins, deterministic=True)
-            return self.policy.distribution.to_env(actions)
-
-        return act
-
-    def _with_biases(self, genomes: Tensor) -> Tensor:
-        whole = genomes.new_zeros(len(genomes), self.layout.num_genes)
-        whole[:, self.genes] = genomes
-        return whole
-
-    def _make_envs(self, num_envs: int) -> LaneEnvs:
-        config = EnvConfig(ENV, {"fitness": self.fitness, "max_steps": MAX_STEPS}, num_envs=num_envs)
-        return make(resolve_env(config), config, MemoryConfig())
-
-
-def weights_only(layout: GenomeLayout) -> Tensor:
-    """Return the places ``(N,)`` of all genes but the biases."""
-    places = [torch.arange(gene.start, gene.stop) for gene in layout.genes if "bias" not in gene.name.split(".")[-1]]
-    return torch.cat(places)
-
-
 class Run:
     """One run of a strategy, and how far it is.
 
@@ -186,6 +97,11 @@ class Run:
         """Whether it goes on evolving now."""
         return not self.solved and self.candidate is None and self.evaluations < self.limit
 
+    @property
+    def over(self) -> bool:
+        """Whether it has come to an end."""
+        return self.solved or (self.candidate is None and self.evaluations >= self.limit)
+
     def tell(self, genomes: Tensor, fitness: Tensor, balanced: Tensor) -> None:
         """Take in a generation: genomes ``(P, N)``, fitness ``(P,)`` and which balanced all steps ``(P,)``."""
         self.strategy.tell(fitness)
@@ -201,22 +117,14 @@ def evolve(bench: Bench, runs: Sequence[Run]) -> Iterator[Run]:
         while playing:
             with shared_time(playing):
                 play_generation(bench, playing)
-            for run in playing:
-                if run.candidate is not None:
-                    with shared_time([run]):
-                        put_to_625_starts(bench, run, run.candidate)
-            for run in playing:
-                if not run.plays and run.candidate is None:
-                    yield run
+            put_to_short_tests(bench, [run for run in playing if run.candidate is not None])
+            yield from (run for run in playing if run.over)
             playing = [run for run in playing if run.plays]
         waiting = [run for run in runs if run.candidate is not None]
-        if not waiting:
-            continue
-        with shared_time(waiting):
-            put_to_many_steps(bench, waiting)
+        put_to_many_steps(bench, waiting, MANY_STEPS)
         for run in waiting:
-            if not run.plays:
-                yield run
+            run.solved, run.candidate = run.candidate is not None, None
+        yield from (run for run in waiting if run.over)
 
 
 def play_generation(bench: Bench, runs: Sequence[Run]) -> None:
@@ -229,25 +137,43 @@ def play_generation(bench: Bench, runs: Sequence[Run]) -> None:
         run.tell(genomes, own, stood)
 
 
-def put_to_625_starts(bench: Bench, run: Run, candidate: Tensor) -> None:
-    """Put a run's candidate to the test from 625 starts, where that counts; it goes on waiting only if it passes."""
-    run.num_tests += 1
-    if bench.fitness != "damping":
-        return
+def put_to_short_tests(bench: Bench, runs: Sequence[Run]) -> None:
+    """Put candidates to the 625 starts, where they count, and to the first steps of the longest test.
+
+    Most fail there, and are candidates no more.
+    """
+    for run in runs:
+        with shared_time([run]):
+            run.num_tests += 1
+            if bench.fitness == "damping":
+                put_to_625_starts(bench, run)
+    put_to_many_steps(bench, [run for run in runs if run.candidate is not None], SOME_STEPS)
+
+
+def put_to_625_starts(bench: Bench, run: Run) -> None:
+    """Put a run's candidate to the test from 625 starts."""
     starts = generalisation_starts()
-    act = bench.actor(candidate.unsqueeze(0), len(starts))
+    act = bench.actor(stack([run]), len(starts))
     run.starts = int(balanced_starts(act, starts, MAX_STEPS, at_least=STARTS_FOR_A_PASS).sum())
     if run.starts < STARTS_FOR_A_PASS:
         run.candidate = None
 
 
-def put_to_many_steps(bench: Bench, runs: Sequence[Run]) -> None:
-    """Put the candidates of all runs to the test of 100,000 steps; those that fail send their runs back to evolve."""
-    candidates = torch.stack([run.candidate for run in runs if run.candidate is not None])
-    starts = np.repeat(standard_start(), len(runs), axis=0)
-    passed = balanced_starts(bench.actor(candidates, 1), starts, MANY_STEPS)
+def put_to_many_steps(bench: Bench, runs: Sequence[Run], num_steps: int) -> None:
+    """Put the candidates of all runs together to so many steps from the start."""
+    if not runs:
+        return
+    with shared_time(runs):
+        starts = np.repeat(standard_start(), len(runs), axis=0)
+        passed = balanced_starts(bench.actor(stack(runs), 1), starts, num_steps)
     for run, balanced in zip(runs, passed, strict=True):
-        run.solved, run.candidate = bool(balanced), None
+        if not balanced:
+            run.candidate = None
+
+
+def stack(runs: Sequence[Run]) -> Tensor:
+    """Return the candidates, ``(P, N)``."""
+    return torch.stack([run.candidate for run in runs if run.candidate is not None])
 
 
 @contextlib.contextmanager

@@ -71,13 +71,16 @@ def test_only_the_best_network_is_a_candidate_and_only_if_it_balanced(scripts, b
 
 
 def test_a_candidate_that_fails_sends_its_run_back(scripts, bench) -> None:
-    (run,) = make_runs(scripts, bench, (0,), 1000)
+    run, *others = make_runs(scripts, bench, (0, 1, 2), 1000)
     run.candidate = torch.zeros(bench.num_genes)
-    scripts.double_pole.put_to_625_starts(bench, run, run.candidate)
+    scripts.double_pole.put_to_short_tests(bench, [run])
     assert (run.candidate, run.num_tests, run.solved, run.plays) == (None, 1, False, True)
-    run.candidate = torch.zeros(bench.num_genes)
-    scripts.double_pole.put_to_many_steps(bench, [run])
-    assert (run.candidate, run.solved, run.plays) == (None, False, True)
+    for other in (run, *others):
+        other.candidate = torch.zeros(bench.num_genes)
+    scripts.double_pole.put_to_many_steps(bench, [run, *others], 5)
+    assert all(other.candidate is not None for other in (run, *others))
+    scripts.double_pole.put_to_many_steps(bench, [run, *others], 200)
+    assert all(other.plays and not other.over for other in (run, *others))
 
 
 def row(evaluations, solved, strategy="cma-es", fitness="damping", network="elman, 1 hidden"):

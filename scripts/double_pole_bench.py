@@ -1,0 +1,110 @@
+"""The task and the network of double pole balancing, and how networks play it: in training, and in the tests.
+
+Letters in shapes: P = networks, N = genes, S = starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from double_pole_settings import Setting
+from torch import Tensor
+
+from rlstm.api import resolve_env
+from rlstm.evaluation import EvaluationResult
+from rlstm.evolution import STRATEGIES, Strategy
+from rlstm.evolution.restarts import Restarts
+from rlstm.lanes import LaneEnvs
+from rlstm.memory import InputsConfig, MemoryConfig
+from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
+from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.vector_envs import EnvConfig, make
+
+__all__ = ["MAX_STEPS", "Bench"]
+
+ENV = "rlstm/DoublePoleNoVel-v0"
+MAX_STEPS = 1000
+
+Array = npt.NDArray[Any]
+
+
+class Bench:
+    """The task, the network, and which of its weights are genes.
+
+    Args:
+        setting: Of the strategy.
+        fitness: One of ``FITNESSES``.
+    """
+
+    def __init__(self, setting: Setting, fitness: str) -> None:
+        self.fitness = fitness
+        envs = self._make_envs(1)
+        config = PolicyConfig(
+            cell=setting.cell,
+            hidden_size=setting.hidden_size,
+            encoder_sizes=(),
+            squash_actions=True,
+            normalize_observations=False,
+            scale_rewards=False,
+        )
+        self.policy = RecurrentPolicy(envs.observation_space, envs.action_space, config, MemoryConfig(), InputsConfig())
+        self.layout = GenomeLayout(self.policy)
+        self.genes = weights_only(self.layout)  # (N,) of the layout's
+
+    @property
+    def num_genes(self) -> int:
+        """N."""
+        return len(self.genes)
+
+    def begin(self, setting: Setting, name: str, seed: int) -> Strategy:
+        """Return a strategy at its start, with restarts where the setting has them."""
+        generator = torch.Generator().manual_seed(seed)
+        options = dict(setting.options)
+        if name == "esp":
+            _, options["groups"] = self.layout.groups(self.policy)[self.genes].unique(return_inverse=True)
+
+        def begin_try() -> Strategy:
+            return STRATEGIES[name](torch.zeros(self.num_genes), generator=generator, **options)
+
+        if setting.patience is None:
+            return begin_try()
+        return Restarts(begin_try, generator=generator, patience=setting.patience)
+
+    def play(self, genomes: Tensor) -> EvaluationResult:
+        """Play an episode each with networks ``(P, N)``."""
+        envs = self._make_envs(len(genomes))
+        return play_population(self.policy, self.layout, self._with_biases(genomes), envs, seeds=[0])
+
+    def actor(self, genomes: Tensor, num_starts: int) -> Callable[[Array], Array]:
+        """Return P networks ``(P, N)`` as an actor for P · S lanes."""
+        stepper = PopulationStepper(self.policy, self.layout, self._with_biases(genomes))
+        lanes = len(genomes) * num_starts
+        state = stepper.init_state(lanes)
+        nothing_begins = torch.zeros(lanes, dtype=torch.bool)
+
+        @torch.inference_mode()
+        def act(observations: Array) -> Array:
+            nonlocal state
+            inputs = PolicyInputs(torch.from_numpy(observations))
+            actions, state = stepper.act(inputs, state, nothing_begins, deterministic=True)
+            return self.policy.distribution.to_env(actions)
+
+        return act
+
+    def _with_biases(self, genomes: Tensor) -> Tensor:
+        whole = genomes.new_zeros(len(genomes), self.layout.num_genes)
+        whole[:, self.genes] = genomes
+        return whole
+
+    def _make_envs(self, num_envs: int) -> LaneEnvs:
+        config = EnvConfig(ENV, {"fitness": self.fitness, "max_steps": MAX_STEPS}, num_envs=num_envs)
+        return make(resolve_env(config), config, MemoryConfig())
+
+
+def weights_only(layout: GenomeLayout) -> Tensor:
+    """Return the places ``(N,)`` of all genes but the biases."""
+    places = [torch.arange(gene.start, gene.stop) for gene in layout.genes if "bias" not in gene.name.split(".")[-1]]
+    return torch.cat(places)
