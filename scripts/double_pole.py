@@ -51,7 +51,7 @@ from rlstm.evolution.restarts import Restarts
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "double_pole.csv"
 
-SOME_STEPS, MANY_STEPS = 5000, 100_000
+SOME_STEPS, MANY_STEPS = 3000, 100_000
 
 COLUMNS = (
     "strategy",
@@ -138,16 +138,17 @@ def play_generation(bench: Bench, runs: Sequence[Run]) -> None:
 
 
 def put_to_short_tests(bench: Bench, runs: Sequence[Run]) -> None:
-    """Put candidates to the 625 starts, where they count, and to the first steps of the longest test.
+    """Put candidates to the first steps of the longest test, at which most fail, and to the 625 starts, if they count.
 
-    Most fail there, and are candidates no more.
+    Those that fail are candidates no more.
     """
     for run in runs:
-        with shared_time([run]):
-            run.num_tests += 1
-            if bench.fitness == "damping":
+        run.num_tests += 1
+    put_to_many_steps(bench, runs, SOME_STEPS)
+    for run in runs:
+        if run.candidate is not None and bench.fitness == "damping":
+            with shared_time([run]):
                 put_to_625_starts(bench, run)
-    put_to_many_steps(bench, [run for run in runs if run.candidate is not None], SOME_STEPS)
 
 
 def put_to_625_starts(bench: Bench, run: Run) -> None:

@@ -58,6 +58,7 @@ GOMEZ, IGEL = "Gomez, Schmidhuber & Miikkulainen 2008", "Igel 2003"
 
 DAMPING = {
     "snes": Setting({"population": 16, "sigma": 2.0, "least_sigma": 0.5}, patience=30),
+    "esp": Setting({"population": 16, "sigma": 4.0, "mutation_scale": 0.5, "burst_after": 5}, patience=20),
     "cosyne": Setting({"population": 32, "sigma": 6.0, "mutation_scale": 1.0, "mutation_rate": 0.5}, patience=30),
     "open-es": Setting({"population": 16, "sigma": 1.0, "learning_rate": 0.5}, patience=30),
     "sep-cma-es": Setting({"sigma": 1.0, "least_sigma": 0.3}, patience=30),
