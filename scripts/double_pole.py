@@ -51,7 +51,7 @@ from rlstm.evolution.restarts import Restarts
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "double_pole.csv"
 
-SOME_STEPS, MANY_STEPS = 3000, 100_000
+SOME_STEPS, MORE_STEPS, MANY_STEPS = 3000, 20_000, 100_000
 
 COLUMNS = (
     "strategy",
@@ -88,7 +88,8 @@ class Run:
     def __init__(self, strategy: Strategy, seed: int, limit: int) -> None:
         self.strategy, self.seed, self.limit = strategy, seed, limit
         self.evaluations = self.num_tests = self.starts = 0
-        self.candidate: Tensor | None = None  # (N,), what waits for the longest test.
+        self.candidate: Tensor | None = None  # (N,), what is, or waits to be, put to the tests.
+        self.is_promising = False  # Whether the candidate has but the longest test before it.
         self.solved = False
         self.seconds = 0.0
 
@@ -108,23 +109,28 @@ class Run:
         self.evaluations += len(genomes)
         best = int(fitness.argmax())
         if balanced[best]:
-            self.candidate = genomes[best]
+            self.candidate, self.is_promising = genomes[best], False
 
 
 def evolve(bench: Bench, runs: Sequence[Run]) -> Iterator[Run]:
     """Let runs evolve side by side; yield each when it is over."""
-    while playing := [run for run in runs if run.plays]:
-        while playing:
+    left = list(runs)
+    while left:
+        while playing := [run for run in left if run.plays]:
             with shared_time(playing):
                 play_generation(bench, playing)
             put_to_short_tests(bench, [run for run in playing if run.candidate is not None])
-            yield from (run for run in playing if run.over)
-            playing = [run for run in playing if run.plays]
-        waiting = [run for run in runs if run.candidate is not None]
-        put_to_many_steps(bench, waiting, MANY_STEPS)
-        for run in waiting:
-            run.solved, run.candidate = run.candidate is not None, None
-        yield from (run for run in waiting if run.over)
+        fresh = [run for run in left if run.candidate is not None and not run.is_promising]
+        put_to_many_steps(bench, fresh, MORE_STEPS)
+        for run in fresh:
+            run.is_promising = run.candidate is not None
+        if not any(run.plays for run in left):  # All that are not given up wait.
+            waiting = [run for run in left if run.candidate is not None]
+            put_to_many_steps(bench, waiting, MANY_STEPS)
+            for run in waiting:
+                run.solved, run.candidate = run.candidate is not None, None
+        yield from (run for run in left if run.over)
+        left = [run for run in left if not run.over]
 
 
 def play_generation(bench: Bench, runs: Sequence[Run]) -> None:

@@ -109,3 +109,29 @@ def test_networks_and_settings_have_lines_of_their_own(scripts) -> None:
     rows = [row(100, True), row(300, True, network="elman, 3 hidden")]
     lines = scripts.double_pole_table.table(rows, "damping").splitlines()
     assert sum(line.startswith("| **cma-es**") for line in lines) == 2
+
+
+def test_a_run_is_solved_by_the_longest_test_alone_and_goes_on_where_it_fails(scripts, bench, monkeypatch) -> None:
+    """Tests by script: what stands for how long; seed 0's first candidate falls late, its second does not."""
+    runs = make_runs(scripts, bench, (0, 1, 2), 40)
+    falls_after = {0: [50_000, 200_000], 1: [10_000, 2000, 1000], 2: [200_000]}
+    tested = []
+
+    def play(bench, playing):
+        for run in playing:
+            run.evaluations += 8
+            run.candidate, run.is_promising = torch.full((5,), float(run.seed)), False
+
+    def put(bench, tested_runs, num_steps):
+        for run in tested_runs:
+            tested.append((run.seed, num_steps))
+            if falls_after[run.seed][0] < num_steps:
+                run.candidate = None
+                falls_after[run.seed] = falls_after[run.seed][1:] or [0]
+
+    monkeypatch.setattr(scripts.double_pole, "play_generation", play)
+    monkeypatch.setattr(scripts.double_pole, "put_to_many_steps", put)
+    monkeypatch.setattr(scripts.double_pole, "put_to_625_starts", lambda bench, run: None)
+    ended = [(run.seed, run.solved, run.evaluations) for run in scripts.double_pole.evolve(bench, runs)]
+    assert ended == [(1, False, 40), (2, True, 8), (0, True, 16)]
+    assert [one for one in tested if one[1] == 100_000] == [(0, 100_000), (2, 100_000), (0, 100_000)]
