@@ -16,7 +16,7 @@ A network that passes ends its run. The settings of the strategies were chosen o
 from 1000 on. Networks have no biases: the task is the same to the left and to the right, and so are they.
 
 Runs are independent, but ``--together`` so many of them play in one batch, which changes nothing but the speed. One
-that has found a promising candidate waits, so that the longest test is played for all of them at once. Rows are in
+with a candidate waits, while the longest test is played for all candidates together. Rows are in
 ``scripts/results/double_pole.csv``; a run that is there is not run again. ``seconds`` is a run's share of the time.
 
 Sources: F. Gruau, D. Whitley, L. Pyeatt, GP 1996; F. Gomez, J. Schmidhuber, R. Miikkulainen, JMLR 9, 2008.
@@ -38,20 +38,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from double_pole_bench import MAX_STEPS, Bench
+from double_pole_bench import MAX_STEPS, Actor, Bench
 from double_pole_settings import FITNESSES, SETTINGS, Setting
 from double_pole_table import write_readme
+from double_pole_trial import MANY_STEPS, LongTrial
 from results_table import append_row, commit, read_rows
 from torch import Tensor
 
-from rlstm.envs.pole_generalisation import STARTS_FOR_A_PASS, balanced_starts, generalisation_starts, standard_start
+from rlstm.envs.pole_generalisation import STARTS_FOR_A_PASS, balanced_starts, generalisation_starts
 from rlstm.evolution import STRATEGIES, Strategy
 from rlstm.evolution.restarts import Restarts
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "double_pole.csv"
 
-SOME_STEPS, MORE_STEPS, MANY_STEPS = 3000, 20_000, 100_000
 
 COLUMNS = (
     "strategy",
@@ -88,8 +88,7 @@ class Run:
     def __init__(self, strategy: Strategy, seed: int, limit: int) -> None:
         self.strategy, self.seed, self.limit = strategy, seed, limit
         self.evaluations = self.num_tests = self.starts = 0
-        self.candidate: Tensor | None = None  # (N,), what is, or waits to be, put to the tests.
-        self.is_promising = False  # Whether the candidate has but the longest test before it.
+        self.candidate: Tensor | None = None  # (N,), what is put to the tests.
         self.solved = False
         self.seconds = 0.0
 
@@ -109,26 +108,29 @@ class Run:
         self.evaluations += len(genomes)
         best = int(fitness.argmax())
         if balanced[best]:
-            self.candidate, self.is_promising = genomes[best], False
+            self.candidate = genomes[best]
 
 
 def evolve(bench: Bench, runs: Sequence[Run]) -> Iterator[Run]:
     """Let runs evolve side by side; yield each when it is over."""
-    left = list(runs)
+    trial = LongTrial(bench)
+    left, waiting = list(runs), list[Run]()  # Those on trial, in its order.
     while left:
-        while playing := [run for run in left if run.plays]:
+        playing = [run for run in left if run.plays]
+        if playing:
             with shared_time(playing):
                 play_generation(bench, playing)
-            put_to_short_tests(bench, [run for run in playing if run.candidate is not None])
-        fresh = [run for run in left if run.candidate is not None and not run.is_promising]
-        put_to_many_steps(bench, fresh, MORE_STEPS)
-        for run in fresh:
-            run.is_promising = run.candidate is not None
-        if not any(run.plays for run in left):  # All that are not given up wait.
-            waiting = [run for run in left if run.candidate is not None]
-            put_to_many_steps(bench, waiting, MANY_STEPS)
-            for run in waiting:
-                run.solved, run.candidate = run.candidate is not None, None
+        for run in playing:
+            if run.candidate is not None and passes_short_test(bench, run, run.candidate):
+                trial.add(run.candidate)
+                waiting.append(run)
+        with shared_time(waiting):
+            fallen, stood = trial.advance(MAX_STEPS if playing else MANY_STEPS)
+        for run, failed, solved in zip(waiting, fallen, stood, strict=True):
+            if failed:
+                run.candidate = None
+            run.solved = bool(solved)
+        waiting = [run for run in waiting if run.candidate is not None and not run.solved]
         yield from (run for run in left if run.over)
         left = [run for run in left if not run.over]
 
@@ -143,44 +145,18 @@ def play_generation(bench: Bench, runs: Sequence[Run]) -> None:
         run.tell(genomes, own, stood)
 
 
-def put_to_short_tests(bench: Bench, runs: Sequence[Run]) -> None:
-    """Put candidates to the first steps of the longest test, at which most fail, and to the 625 starts, if they count.
-
-    Those that fail are candidates no more.
-    """
-    for run in runs:
-        run.num_tests += 1
-    put_to_many_steps(bench, runs, SOME_STEPS)
-    for run in runs:
-        if run.candidate is not None and bench.fitness == "damping":
-            with shared_time([run]):
-                put_to_625_starts(bench, run)
-
-
-def put_to_625_starts(bench: Bench, run: Run) -> None:
-    """Put a run's candidate to the test from 625 starts."""
-    starts = generalisation_starts()
-    act = bench.actor(stack([run]), len(starts))
-    run.starts = int(balanced_starts(act, starts, MAX_STEPS, at_least=STARTS_FOR_A_PASS).sum())
+def passes_short_test(bench: Bench, run: Run, candidate: Tensor) -> bool:
+    """Put a run's candidate to the test from 625 starts, if that counts; where it fails it is a candidate no more."""
+    run.num_tests += 1
+    if bench.fitness != "damping":
+        return True
+    with shared_time([run]):
+        starts = generalisation_starts()
+        act = Actor(bench, candidate.unsqueeze(0), len(starts))
+        run.starts = int(balanced_starts(act, starts, MAX_STEPS, at_least=STARTS_FOR_A_PASS).sum())
     if run.starts < STARTS_FOR_A_PASS:
         run.candidate = None
-
-
-def put_to_many_steps(bench: Bench, runs: Sequence[Run], num_steps: int) -> None:
-    """Put the candidates of all runs together to so many steps from the start."""
-    if not runs:
-        return
-    with shared_time(runs):
-        starts = np.repeat(standard_start(), len(runs), axis=0)
-        passed = balanced_starts(bench.actor(stack(runs), 1), starts, num_steps)
-    for run, balanced in zip(runs, passed, strict=True):
-        if not balanced:
-            run.candidate = None
-
-
-def stack(runs: Sequence[Run]) -> Tensor:
-    """Return the candidates, ``(P, N)``."""
-    return torch.stack([run.candidate for run in runs if run.candidate is not None])
+    return run.candidate is not None
 
 
 @contextlib.contextmanager

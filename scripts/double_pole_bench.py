@@ -5,7 +5,6 @@ Letters in shapes: P = networks, N = genes, S = starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
 from rlstm.population import GenomeLayout, PopulationStepper, play_population
 from rlstm.vector_envs import EnvConfig, make
 
-__all__ = ["MAX_STEPS", "Bench"]
+__all__ = ["MAX_STEPS", "Actor", "Bench"]
 
 ENV = "rlstm/DoublePoleNoVel-v0"
 MAX_STEPS = 1000
@@ -78,21 +77,9 @@ class Bench:
         envs = self._make_envs(len(genomes))
         return play_population(self.policy, self.layout, self._with_biases(genomes), envs, seeds=[0])
 
-    def actor(self, genomes: Tensor, num_starts: int) -> Callable[[Array], Array]:
-        """Return P networks ``(P, N)`` as an actor for P · S lanes."""
-        stepper = PopulationStepper(self.policy, self.layout, self._with_biases(genomes))
-        lanes = len(genomes) * num_starts
-        state = stepper.init_state(lanes)
-        nothing_begins = torch.zeros(lanes, dtype=torch.bool)
-
-        @torch.inference_mode()
-        def act(observations: Array) -> Array:
-            nonlocal state
-            inputs = PolicyInputs(torch.from_numpy(observations))
-            actions, state = stepper.act(inputs, state, nothing_begins, deterministic=True)
-            return self.policy.distribution.to_env(actions)
-
-        return act
+    def stepper(self, genomes: Tensor) -> PopulationStepper:
+        """Return networks ``(P, N)`` laid out for acting."""
+        return PopulationStepper(self.policy, self.layout, self._with_biases(genomes))
 
     def _with_biases(self, genomes: Tensor) -> Tensor:
         whole = genomes.new_zeros(len(genomes), self.layout.num_genes)
@@ -102,6 +89,30 @@ class Bench:
     def _make_envs(self, num_envs: int) -> LaneEnvs:
         config = EnvConfig(ENV, {"fitness": self.fitness, "max_steps": MAX_STEPS}, num_envs=num_envs)
         return make(resolve_env(config), config, MemoryConfig())
+
+
+class Actor:
+    """P networks that act in P · S lanes, each in S of them, and what they remember.
+
+    Args:
+        bench: What they are networks of.
+        genomes: ``(P, N)``.
+        num_starts: S.
+        state: What they remember; nothing, if ``None``.
+    """
+
+    def __init__(self, bench: Bench, genomes: Tensor, num_starts: int, state: Any = None) -> None:
+        self._stepper, self._distribution = bench.stepper(genomes), bench.policy.distribution
+        lanes = len(genomes) * num_starts
+        self.state = self._stepper.init_state(lanes) if state is None else state
+        self._nothing_begins = torch.zeros(lanes, dtype=torch.bool)
+
+    @torch.inference_mode()
+    def __call__(self, observations: Array) -> Array:
+        """Return the forces, from observations of all lanes."""
+        inputs = PolicyInputs(torch.from_numpy(observations))
+        actions, self.state = self._stepper.act(inputs, self.state, self._nothing_begins, deterministic=True)
+        return self._distribution.to_env(actions)
 
 
 def weights_only(layout: GenomeLayout) -> Tensor:

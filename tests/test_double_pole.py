@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from rlstm.envs.pole_generalisation import standard_start
+
 
 @pytest.fixture(scope="module")
 def bench(scripts):
@@ -48,9 +50,9 @@ def test_the_actor_in_the_tests_is_the_network_that_was_trained(scripts, bench) 
     genomes = torch.randn(6, bench.num_genes, generator=torch.Generator().manual_seed(0)) * 2
     lengths = bench.play(genomes).lengths
     assert len(set(lengths.tolist())) > 1
-    starts = np.repeat(scripts.double_pole.standard_start(), 6, axis=0)
+    starts = np.repeat(standard_start(), 6, axis=0)
     for num_steps in range(lengths.min() - 1, lengths.max() + 1):
-        balanced = scripts.double_pole.balanced_starts(bench.actor(genomes, 1), starts, num_steps)
+        balanced = scripts.double_pole.balanced_starts(scripts.double_pole.Actor(bench, genomes, 1), starts, num_steps)
         assert balanced.tolist() == (lengths > num_steps).tolist()
 
 
@@ -71,16 +73,76 @@ def test_only_the_best_network_is_a_candidate_and_only_if_it_balanced(scripts, b
 
 
 def test_a_candidate_that_fails_sends_its_run_back(scripts, bench) -> None:
-    run, *others = make_runs(scripts, bench, (0, 1, 2), 1000)
+    (run,) = make_runs(scripts, bench, (0,), 1000)
     run.candidate = torch.zeros(bench.num_genes)
-    scripts.double_pole.put_to_short_tests(bench, [run])
-    assert (run.candidate, run.num_tests, run.solved, run.plays) == (None, 1, False, True)
-    for other in (run, *others):
-        other.candidate = torch.zeros(bench.num_genes)
-    scripts.double_pole.put_to_many_steps(bench, [run, *others], 5)
-    assert all(other.candidate is not None for other in (run, *others))
-    scripts.double_pole.put_to_many_steps(bench, [run, *others], 200)
-    assert all(other.plays and not other.over for other in (run, *others))
+    assert not scripts.double_pole.passes_short_test(bench, run, run.candidate)
+    assert (run.candidate, run.num_tests, run.plays, run.over) == (None, 1, True, False)
+
+
+def test_a_trial_in_parts_is_one_from_start_to_end(scripts, bench) -> None:
+    """Networks that enter it at different times fall at the steps at which they fall in training."""
+    genomes = torch.randn(7, bench.num_genes, generator=torch.Generator().manual_seed(0)) * 2
+    lengths = bench.play(genomes).lengths
+    assert len(set(lengths.tolist())) > 3
+    trial = scripts.double_pole_trial.LongTrial(bench)
+    waiting, fell_at, entered = [], {}, {}
+    for now in range(60):
+        if now % 2 == 0 and now // 2 < 7:
+            trial.add(genomes[now // 2])
+            waiting.append(now // 2)
+            entered[now // 2] = now
+        fallen, stood = trial.advance(1)
+        assert not stood.any()
+        fell_at.update({one: now + 1 - entered[one] for one, fell in zip(waiting, fallen, strict=True) if fell})
+        waiting = [one for one, fell in zip(waiting, fallen, strict=True) if not fell]
+        assert len(trial) == len(waiting)
+    assert fell_at == dict(enumerate(lengths.tolist()))
+
+
+def test_a_trial_ends_after_all_its_steps(scripts, bench, monkeypatch) -> None:
+    monkeypatch.setattr(scripts.double_pole_trial, "MANY_STEPS", 12)
+    trial = scripts.double_pole_trial.LongTrial(bench)
+    for steps in (5, 3):
+        trial.add(torch.zeros(bench.num_genes))
+        fallen, stood = trial.advance(steps)
+        assert not (fallen | stood).any()
+    for left in (2, 1):
+        fallen, stood = trial.advance(100)  # As far as the first one has to go.
+        assert not fallen.any()
+        assert stood.tolist() == [True, False][:left]
+    assert len(trial) == 0
+
+
+def test_a_run_is_solved_by_the_longest_test_alone_and_goes_on_where_it_fails(scripts, bench, monkeypatch) -> None:
+    """Generations and tests by script: how many steps the candidates of each seed stand, one after the other."""
+    runs = make_runs(scripts, bench, (0, 1, 2), 40)
+    falls_after = {0: [50_000, 200_000], 1: [10_000] * 9, 2: [200_000]}
+
+    class Trial:
+        def __init__(self, bench):
+            self.falls_after, self.steps = np.zeros(0), np.zeros(0)
+
+        def add(self, candidate):
+            self.falls_after = np.append(self.falls_after, falls_after[int(candidate[0])].pop(0))
+            self.steps = np.append(self.steps, 0)
+
+        def advance(self, num_steps):
+            self.steps = self.steps + num_steps
+            fallen = self.steps > self.falls_after
+            stood = ~fallen & (self.steps >= 100_000)
+            self.falls_after, self.steps = (one[~fallen & ~stood] for one in (self.falls_after, self.steps))
+            return fallen, stood
+
+    def play(bench, playing):
+        for run in playing:
+            run.evaluations += 8
+            run.candidate = torch.full((5,), float(run.seed))
+
+    monkeypatch.setattr(scripts.double_pole, "play_generation", play)
+    monkeypatch.setattr(scripts.double_pole, "LongTrial", Trial)
+    monkeypatch.setattr(scripts.double_pole, "passes_short_test", lambda *_: True)
+    ended = {run.seed: (run.solved, run.evaluations) for run in scripts.double_pole.evolve(bench, runs)}
+    assert ended == {0: (True, 16), 1: (False, 40), 2: (True, 8)}
 
 
 def row(evaluations, solved, strategy="cma-es", fitness="damping", network="elman, 1 hidden"):
@@ -109,29 +171,3 @@ def test_networks_and_settings_have_lines_of_their_own(scripts) -> None:
     rows = [row(100, True), row(300, True, network="elman, 3 hidden")]
     lines = scripts.double_pole_table.table(rows, "damping").splitlines()
     assert sum(line.startswith("| **cma-es**") for line in lines) == 2
-
-
-def test_a_run_is_solved_by_the_longest_test_alone_and_goes_on_where_it_fails(scripts, bench, monkeypatch) -> None:
-    """Tests by script: what stands for how long; seed 0's first candidate falls late, its second does not."""
-    runs = make_runs(scripts, bench, (0, 1, 2), 40)
-    falls_after = {0: [50_000, 200_000], 1: [10_000, 2000, 1000], 2: [200_000]}
-    tested = []
-
-    def play(bench, playing):
-        for run in playing:
-            run.evaluations += 8
-            run.candidate, run.is_promising = torch.full((5,), float(run.seed)), False
-
-    def put(bench, tested_runs, num_steps):
-        for run in tested_runs:
-            tested.append((run.seed, num_steps))
-            if falls_after[run.seed][0] < num_steps:
-                run.candidate = None
-                falls_after[run.seed] = falls_after[run.seed][1:] or [0]
-
-    monkeypatch.setattr(scripts.double_pole, "play_generation", play)
-    monkeypatch.setattr(scripts.double_pole, "put_to_many_steps", put)
-    monkeypatch.setattr(scripts.double_pole, "put_to_625_starts", lambda bench, run: None)
-    ended = [(run.seed, run.solved, run.evaluations) for run in scripts.double_pole.evolve(bench, runs)]
-    assert ended == [(1, False, 40), (2, True, 8), (0, True, 16)]
-    assert [one for one in tested if one[1] == 100_000] == [(0, 100_000), (2, 100_000), (0, 100_000)]
