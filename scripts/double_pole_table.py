@@ -19,12 +19,16 @@ TITLES = {
 HEAD = ("", "network", "evaluations, mean", "median", "most", "solved", "source")
 
 
-def table(rows: Sequence[dict[str, str]], fitness: str) -> str:
-    """Return the Markdown table of a fitness, fewest evaluations first; nothing without rows of ours."""
+def table(rows: Sequence[dict[str, str]], fitness: str, least_runs: int = 50) -> str:
+    """Return the Markdown table of a fitness, fewest evaluations first; nothing without rows of ours.
+
+    A strategy has a line once it has ``least_runs`` rows: short runs are over first, so fewer would flatter it.
+    """
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in rows:
         if row["fitness"] == fitness:
             groups.setdefault((row["strategy"], row["network"], row["settings"]), []).append(row)
+    groups = {key: own for key, own in groups.items() if len(own) >= least_runs}
     if not groups:
         return ""
     lines = [own_line(name, network, own) for (name, network, _), own in groups.items()]

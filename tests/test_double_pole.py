@@ -158,16 +158,22 @@ def test_the_table_is_in_the_order_of_means_and_lists_runs_given_up(scripts) -> 
         row(4000, True, "esp"),
         row(7, True, "esp", "standard"),
     ]
-    lines = scripts.double_pole_table.table(rows, "damping").splitlines()[2:]
+    lines = scripts.double_pole_table.table(rows, "damping", 2).splitlines()[2:]
     assert lines[0] == "| **cma-es** | elman, 1 hidden | 200 | 200 | 300 | 2 of 2 | here |"
     assert lines[1].startswith("| CMA-ES | elman, 3 hidden | 3,043 | 2,405 | 9,698 | 100 of 100 |")
     (own,) = [line for line in lines if line.startswith("| **esp**")]
     assert own == "| **esp** | elman, 1 hidden | > 4,500 | never | > 5,000 | 1 of 2 | here |"
     assert [line for line in lines if "26,342" in line]
-    assert scripts.double_pole_table.table(rows[:2], "standard") == ""
+    assert scripts.double_pole_table.table(rows[:2], "standard", 1) == ""
 
 
 def test_networks_and_settings_have_lines_of_their_own(scripts) -> None:
     rows = [row(100, True), row(300, True, network="elman, 3 hidden")]
-    lines = scripts.double_pole_table.table(rows, "damping").splitlines()
+    lines = scripts.double_pole_table.table(rows, "damping", 1).splitlines()
     assert sum(line.startswith("| **cma-es**") for line in lines) == 2
+
+
+def test_a_strategy_has_a_line_once_its_long_runs_are_over_too(scripts) -> None:
+    rows = [row(100, True)] * 49
+    assert scripts.double_pole_table.table(rows, "damping") == ""
+    assert "49" not in scripts.double_pole_table.table([*rows, row(9000, True)], "damping")
