@@ -11,6 +11,7 @@ AGENTS: dict[str, tuple[str, str, str]] = {
     # name: module, agent class, config class. Modules are imported when an agent is used.
     "ppo": ("rlstm.agents.ppo", "PPO", "PPOConfig"),
     "reinforce": ("rlstm.agents.reinforce", "REINFORCE", "REINFORCEConfig"),
+    "evolino": ("rlstm.agents.evolino", "Evolino", "EvolinoConfig"),
     "random": ("rlstm.agents.random_agent", "RandomAgent", "RandomConfig"),
 }
 

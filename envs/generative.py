@@ -6,7 +6,7 @@ Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, T = s
 """
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -49,8 +49,14 @@ class GenerativeTask(TeacherTask):
         check_integer("washout", washout, 1)
         check_integer("free_run", free_run, 1)
         check_boolean("feedback", feedback)
-        low = np.array([-1] if feedback else [-1, 0], dtype=np.float32)
-        super().__init__(num_envs, gym.spaces.Box(low, np.ones_like(low)), gym.spaces.Box(-1.0, 1.0, (1,), np.float32))
+        # A free run multiplies the rounding of what is fed back at every step.
+        dtype: Any = np.float64 if feedback else np.float32
+        low = np.array([-1] if feedback else [-1, 0], dtype=dtype)
+        super().__init__(
+            num_envs,
+            gym.spaces.Box(low, np.ones_like(low), dtype=dtype),
+            gym.spaces.Box(-1.0, 1.0, (1,), dtype),
+        )
         self.feedback = feedback
         self.last_answers: FloatArray = np.zeros(num_envs)
         self.is_forced: BoolArray = np.zeros(num_envs, dtype=np.bool_)
@@ -95,7 +101,7 @@ class GenerativeTask(TeacherTask):
         values = self.series.take(self.series_starts + self.elapsed_steps)
         if self.feedback:
             answers = np.where(is_shown | self.is_forced, values, self.last_answers)
-            return np.ascontiguousarray(answers[:, None], dtype=np.float32)
+            return np.ascontiguousarray(answers[:, None])
         observations = np.empty((self.num_envs, 2), dtype=np.float32)
         observations[:, 0] = np.where(is_shown, values, 0.0)
         observations[:, 1] = is_shown

@@ -43,8 +43,9 @@ class SuperimposedSines(GenerativeTask):
     | washout | d(t - 1), 1 |
     | free run | 0, 0 |
 
-    With `feedback`: Box(-1, 1, (1,), float32), d(t - 1) in the washout and the policy's own last action in the free
-    run, as in the papers; `reset(options={"teacher_forcing": True})` shows d(t - 1) in both, to fit a predictor.
+    With `feedback` all is float64 and the observation Box(-1, 1, (1,)): d(t - 1) in the washout and the policy's own
+    last action in the free run, as in the papers. `reset(options={"teacher_forcing": True})` then shows d(t - 1) in
+    both, to fit a predictor.
 
     ## Rewards
     Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps.

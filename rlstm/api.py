@@ -27,7 +27,8 @@ from rlstm.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
 from rlstm.presets import find_preset
 from rlstm.progress import UI, make_progress
 from rlstm.run_directory import RunDirectory, RunDirectoryError, default_run_directory, write_json
-from rlstm.training import Training, TrainResult, load_weights, run, summary
+from rlstm.runs import Run, TrainResult
+from rlstm.training import Training, run, summary
 from rlstm.vector_envs import EnvConfig, resolve_spec, with_wrappers
 
 __all__ = [
@@ -76,15 +77,16 @@ def config_from_layers(
 
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
-    settings: dict[str, Any] = {}
+    algorithm_type = load_agent(agent)[1]
+    settings: dict[str, Any] = dict(getattr(algorithm_type, "defaults", {}))
     if preset is not None:
         found = find_preset(preset)
         if found.agent != agent:
             raise ConfigError(f"Preset '{preset}' is for agent '{found.agent}', not '{agent}'.")
-        settings = dict(found.settings)
+        settings = layer(settings, found.settings)
     for one in layers:
         settings = layer(settings, one)
-    return build_config(agent, load_agent(agent)[1], settings, complete=complete)
+    return build_config(agent, algorithm_type, settings, complete=complete)
 
 
 def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **settings: Any) -> TrainResult:
@@ -119,7 +121,7 @@ def train_config(
         if config.run.init_from is not None:
             start_from = RunDirectory.open(config.run.init_from)
             which: Which = "best" if (start_from.checkpoints_path / "best").exists() else "latest"
-            load_weights(training.policy, load_checkpoint(start_from, which))
+            training.start_from(load_checkpoint(start_from, which))
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         directory = RunDirectory.create(
             path,
@@ -178,12 +180,14 @@ def resume(
         training.close()
 
 
-def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Training, EnvSpec]:
+def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
     from rlstm.agents import load_agent
 
     spec = _resolve(config) if spec is None else spec
     with refusals_name_settings():
-        return Training(config, load_agent(config.agent)[0], spec), spec
+        agent_type = load_agent(config.agent)[0]
+        run_type: type[Run] = getattr(agent_type, "training_type", Training)
+        return run_type(config, agent_type, spec), spec
 
 
 def _written_spec(spec: EnvSpec) -> str:
@@ -222,7 +226,7 @@ def resolve_env(config: EnvConfig) -> EnvSpec:
 
 
 def _run(
-    training: Training, directory: RunDirectory, ui: UI, purge_step: int | None, note: str | None = None
+    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, note: str | None = None
 ) -> TrainResult:
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)

@@ -24,7 +24,7 @@ from rlstm.loaded_agent import LoadedAgent
 from rlstm.policies import RecurrentPolicy
 from rlstm.recording import record as record_lives
 from rlstm.run_directory import RunDirectory
-from rlstm.training import load_weights, make_policy
+from rlstm.runs import load_weights, make_policy
 from rlstm.vector_envs import LaneEnvs
 
 __all__ = ["LoadedAgent", "evaluate_run", "load", "record"]

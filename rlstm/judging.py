@@ -39,7 +39,12 @@ _MOST_SHARDS = 16
 
 def solver(name: str, ridge_strength: float) -> Solver:
     """Return the rule by which readouts called ``name`` are solved: lstsq, ridge or svm."""
-    return {"lstsq": least_squares, "ridge": partial(ridge, strength=ridge_strength), "svm": svm}[name]
+    solvers: dict[str, Solver] = {
+        "lstsq": least_squares,
+        "ridge": partial(ridge, strength=ridge_strength),
+        "svm": svm,
+    }
+    return solvers[name]
 
 
 class Genotype:
@@ -49,25 +54,39 @@ class Genotype:
         policy: Its weights are those that don't evolve.
         readout: Whether the readout evolves.
         memory: Whether encoder and cell evolve.
+        biases: Whether biases do; if not they are 0.
+        input_gain: What the genes of weights that read the inputs are multiplied by.
     """
 
-    def __init__(self, policy: RecurrentPolicy, *, readout: bool, memory: bool = True) -> None:
-        self.evolved = GenomeLayout(policy, readout=readout, memory=memory)
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        *,
+        readout: bool,
+        memory: bool = True,
+        biases: bool = True,
+        input_gain: float = 1.0,
+    ) -> None:
+        self.evolved = GenomeLayout(policy, readout=readout, memory=memory, biases=biases, input_gain=input_gain)
         self.whole = GenomeLayout(policy)
-        self._fixed = None if memory else GenomeLayout(policy, readout=False).read(policy)
+        self._head = f"policy_head.{len(policy.policy_head) - 1}"
+        kept = {} if memory else {name: value.detach().double().cpu() for name, value in policy.named_parameters()}
+        self._fixed = {gene.name: kept[gene.name].clone() for gene in self.whole.genes if gene.name in kept}
 
     def complete(self, genomes: Tensor, readouts: Readout | None) -> Tensor:
-        """Return all acting weights ``(P, N)``: encoder, cell, readout.
+        """Return all acting weights ``(P, N)``; what is not finite in a readout is 0.
 
         Args:
             genomes: Of what evolves.
             readouts: Where the readout doesn't evolve.
         """
-        parts = [genomes] if self._fixed is None else [self._fixed.expand(len(genomes), -1), genomes]
+        count = len(genomes)
+        parts = {name: value.expand(count, *value.shape) for name, value in self._fixed.items()}
+        parts |= self.evolved.split(genomes)
         if readouts is not None:
-            weight, bias = readouts.weight.transpose(1, 2).flatten(1), readouts.bias.flatten(1)
-            parts += [weight.nan_to_num(0.0).cpu(), bias.nan_to_num(0.0).cpu()]
-        return torch.cat(parts, 1)
+            parts[f"{self._head}.weight"] = readouts.weight.transpose(1, 2).nan_to_num(0.0).cpu()
+            parts[f"{self._head}.bias"] = readouts.bias.squeeze(1).nan_to_num(0.0).cpu()
+        return torch.cat([parts[gene.name].reshape(count, -1) for gene in self.whole.genes], 1)
 
 
 class Verdict(NamedTuple):
@@ -169,10 +188,15 @@ class Judge:
         whole = whole.masked_fill(failed.unsqueeze(1), 0.0)
         envs = self.envs(population * len(seeds))
         result = play_population(self.policy, self.genotype.whole, whole, envs, seeds=seeds, episodes=episodes)
-        returns, lengths, successes = (
-            values.reshape(population, -1) for values in (result.returns, result.lengths, result.successes)
+        shape = (population, -1)
+        return Verdict(
+            whole,
+            result.returns.reshape(shape),
+            result.lengths.reshape(shape),
+            result.successes.reshape(shape),
+            conditions,
+            failed.numpy(),
         )
-        return Verdict(whole, returns, lengths, successes, conditions, failed.numpy())
 
     def features(self, genomes: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the readouts of genomes ``(P, N)`` read in the lessons, where something is asked.

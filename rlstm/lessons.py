@@ -61,7 +61,10 @@ def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], 
     stepper, state = policy.stepper(), policy.init_state(envs.num_envs)
     running = np.ones(envs.num_envs, dtype=bool)
     width = policy.distribution.num_parameters
-    inputs, first, targets, weights = [], [], [], []
+    inputs: list[PolicyInputs] = []
+    first: list[Tensor] = []
+    targets: list[Tensor] = []
+    weights: list[Tensor] = []
     while running.any():
         if len(inputs) >= MAX_LENGTH:
             raise EnvironmentFailure(

@@ -49,12 +49,22 @@ class GenomeLayout:
         policy: The policy.
         readout: Whether the policy head is part of the genome; without it, only what is remembered evolves.
         memory: Whether encoder and cell are; without them only the readout evolves.
+        biases: Whether biases are; without them they are 0, and what acts is symmetric.
+        input_gain: What a gene of the first weights, those that read the inputs, is multiplied by.
 
     Raises:
         UnsupportedSpaceError: If the observations hold images, whose convolutions no population can share.
     """
 
-    def __init__(self, policy: RecurrentPolicy, *, readout: bool = True, memory: bool = True) -> None:
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        *,
+        readout: bool = True,
+        memory: bool = True,
+        biases: bool = True,
+        input_gain: float = 1.0,
+    ) -> None:
         if any(True for _ in policy.actor.encoder.leaves.parameters()):
             raise UnsupportedSpaceError(
                 f"A population can't see images, but the observations are {policy.observation_space}. Use vectors, or "
@@ -68,30 +78,39 @@ class GenomeLayout:
             parts["policy_head"] = policy.policy_head
         self.readout = readout
         self.genes: list[_Gene] = []
+        self.zeros: dict[str, tuple[int, ...]] = {}  # Parameters without genes.
         self.num_genes = 0
         for prefix, module in parts.items():
             for name, parameter in module.named_parameters():
                 if prefix == "actor.cell" and name in redundant:
                     continue
+                if not biases and "bias" in name:
+                    self.zeros[f"{prefix}.{name}"] = tuple(parameter.shape)
+                    continue
                 self.genes.append(_Gene(f"{prefix}.{name}", tuple(parameter.shape), self.num_genes))
                 self.num_genes += parameter.numel()
+
+        self._gains = torch.ones(self.num_genes, dtype=torch.float64)
+        if memory:
+            self._gains[: self.genes[0].stop] = input_gain
 
     def read(self, policy: RecurrentPolicy) -> Tensor:
         """Return the genome ``(N,)`` of a policy, float64 on the host; what is redundant is added where it belongs."""
         parameters = {name: value.detach().double() for name, value in policy.named_parameters()}
         for name, other in _redundant(policy.actor.cell).items():
             parameters[f"actor.cell.{other}"] = parameters[f"actor.cell.{other}"] + parameters[f"actor.cell.{name}"]
-        return torch.cat([parameters[gene.name].flatten().cpu() for gene in self.genes])
+        return torch.cat([parameters[gene.name].flatten().cpu() for gene in self.genes]) / self._gains
 
     @torch.no_grad()
     def write(self, policy: RecurrentPolicy, genome: Tensor) -> None:
         """Give a policy the weights of a genome ``(N,)``; redundant parameters become 0."""
         self._check(genome.unsqueeze(0))
+        genome = genome * self._gains.to(genome)
         parameters = dict(policy.named_parameters())
         for gene in self.genes:
             parameters[gene.name].copy_(genome[gene.start : gene.stop].view(gene.shape))
-        for name in _redundant(policy.actor.cell):
-            parameters[f"actor.cell.{name}"].zero_()
+        for name in (*(f"actor.cell.{one}" for one in _redundant(policy.actor.cell)), *self.zeros):
+            parameters[name].zero_()
 
     def split(self, genomes: Tensor) -> dict[str, Tensor]:
         """Return the parameters of genomes ``(P, N)`` by name, ``(P, ...)``.
@@ -100,7 +119,9 @@ class GenomeLayout:
             ValueError: If the genomes have another length.
         """
         self._check(genomes)
-        return {gene.name: genomes[:, gene.start : gene.stop].unflatten(1, gene.shape) for gene in self.genes}
+        genomes = genomes * self._gains.to(genomes)
+        parts = {gene.name: genomes[:, gene.start : gene.stop].unflatten(1, gene.shape) for gene in self.genes}
+        return parts | {name: genomes.new_zeros(len(genomes), *shape) for name, shape in self.zeros.items()}
 
     def _check(self, genomes: Tensor) -> None:
         if genomes.dim() != 2 or genomes.shape[1] != self.num_genes:

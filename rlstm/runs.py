@@ -59,12 +59,13 @@ class Run(ABC):
 
     Args:
         config: The experiment.
+        agent_type: The agent's class.
         spec: The env.
     """
 
     policy: RecurrentPolicy  # As it would be evaluated now.
 
-    def __init__(self, config: ExperimentConfig[Any], spec: EnvSpec) -> None:
+    def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
         self.config, self.spec = config, spec
         self.device, self.device_reason = choose_device(config.run.device)
         self.step = 0

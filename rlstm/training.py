@@ -68,7 +68,7 @@ class Training(Run):
     """
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
-        super().__init__(config, spec)
+        super().__init__(config, agent_type, spec)
         seed, num_envs = config.run.seed, config.env.num_envs
         self._seeds = integer_seeds(seed, "envs", num_envs)
         self.envs = make(spec, config.env, config.memory)

@@ -18,7 +18,7 @@ from rlstm.cli.tables import facts, number, percent
 
 if TYPE_CHECKING:
     from rlstm.config import ExperimentConfig
-    from rlstm.training import TrainResult
+    from rlstm.runs import TrainResult
 
 __all__ = ["run", "training_answer"]
 

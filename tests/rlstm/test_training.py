@@ -11,7 +11,8 @@ import rlstm.api as api
 from rlstm.checkpoints import Checkpoint, list_checkpoints, load_checkpoint
 from rlstm.config import ConfigError
 from rlstm.run_directory import RunDirectory
-from rlstm.training import Training, _due, load_weights
+from rlstm.runs import load_weights
+from rlstm.training import Training, _due
 from rlstm.vector_envs import LaneEnvs
 
 UPDATE = 4 * 8
