@@ -263,8 +263,8 @@ class Evolino:
         if self.alike == _ALL_ALIKE:
             warnings.warn(
                 f"For {_ALL_ALIKE} generations all {self.strategy.population} genomes were worth the same, "
-                f"{value:.4g}: there is nothing to select. Try a larger --sigma or --population, more --num-envs or --episodes, or "
-                "a reward that tells near misses from far ones.",
+                f"{value:.4g}: there is nothing to select. Try a larger --sigma or --population, more --num-envs or "
+                "--episodes, or a reward that tells near misses from far ones.",
                 stacklevel=2,
             )
 

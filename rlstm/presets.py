@@ -126,6 +126,27 @@ PRESETS: dict[str, Preset] = {
         },
         "Balance one pole without seeing velocities, by recurrent policy gradients.",
     ),
+    "double-pole": Preset(
+        "evolino",
+        {
+            "env": "rlstm/DoublePoleNoVel-v0",
+            "env_kwargs": {"fitness": "damping"},
+            "total_steps": 1_000_000,
+            "num_envs": 1,
+            "cell": "elman",
+            "hidden_size": 1,
+            "squash_actions": True,
+            "strategy": "cma-es",
+            "population": 8,
+            "sigma": 1.0,
+            "least_sigma": 0.3,
+            "patience": 30,
+            "biases": False,
+            "confirm_episodes": 1,
+            "eval_episodes": 1,
+        },
+        "Balance two poles without seeing velocities, and bring them to rest, by evolution of five weights.",
+    ),
     "cartpole-no-vel": Preset(
         "ppo",
         {
