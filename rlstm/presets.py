@@ -41,6 +41,18 @@ _TRIALS = {
     "final_ent_coef": 0.0,
     "eval_every": 0,
 }
+# Sums of sines: weights so small that memories are nearly linear, which float64 bears; no biases, as sines have none.
+_SINES = {
+    "env": "rlstm/Sines-v0",
+    "dtype": "float64",
+    "total_steps": 60_000,
+    "num_envs": 2,
+    "population": 20,
+    "input_gain": 1e-4,
+    "biases": False,
+    "washout": 100,
+    "lessons": 6,
+}
 
 PRESETS: dict[str, Preset] = {
     "tmaze": Preset(
@@ -287,6 +299,43 @@ PRESETS: dict[str, Preset] = {
             "memory_length": 20,
         },
         "bsuite's memory chain of length 10: 10,000 episodes.",
+    ),
+    "sines": Preset(
+        "evolino",
+        {
+            **_SINES,
+            "env_kwargs": {"feedback": True, "num_sines": 2},
+            "hidden_size": 10,
+            "sigma": 0.3,
+        },
+        "Go on with a sum of 2 sines alone, by Evolino: seconds.",
+    ),
+    "sines-5": Preset(
+        "evolino",
+        {
+            **_SINES,
+            "env_kwargs": {"feedback": True, "num_sines": 5},
+            "hidden_size": 40,
+            "sigma": 0.25,
+        },
+        "Go on with a sum of 5 sines alone, by Evolino.",
+    ),
+    "mackey-glass": Preset(
+        "evolino",
+        {
+            "env": "rlstm/MackeyGlass-v0",
+            "env_kwargs": {"feedback": True, "free_run": 84},
+            "dtype": "float64",
+            "total_steps": 20_000,
+            "num_envs": 2,
+            "population": 10,
+            "hidden_size": 200,
+            "sigma": 0.11,
+            "input_gain": 3.0,
+            "washout": 50,
+            "lessons": 30,
+        },
+        "Go on with a chaotic signal for 84 steps, by Evolino.",
     ),
 }
 
