@@ -123,6 +123,21 @@ PRESETS: dict[str, Preset] = {
         },
         "Bakker's T-maze, corridor 20, by recurrent policy gradients.",
     ),
+    "tmaze-evolino": Preset(
+        "evolino",
+        {
+            "env": "rlstm/TMaze-v0",
+            "env_kwargs": {"corridor_length": 20},
+            "total_steps": 2_000_000,
+            "eval_every": 250_000,
+            "num_envs": 4,
+            "hidden_size": 4,
+            "population": 64,
+            "sigma": 5.0,  # Gates that are open or shut from the start: around 0 the memory fades within some steps.
+            "confirm_episodes": 32,
+        },
+        "Bakker's T-maze, corridor 20, by neuroevolution: an LSTM of 4 cells and its readout.",
+    ),
     "pole-reinforce": Preset(
         "reinforce",
         {

@@ -49,6 +49,10 @@ class Experiment:
 
 GROUPS = {
     "T-maze": "A sign at the start tells which way to turn after a corridor of so many steps (Bakker 2001). Greedy.",
+    "T-maze by evolution": (
+        "The same, by separable natural evolution strategies; a generation's steps are those of all its genomes. "
+        "Control: the readout alone evolves, by CMA-ES, over a random LSTM that stays as it begins. Greedy."
+    ),
     "Passive T-maze": "Every episode is just long enough: one wrong step and it is lost (Ni et al. 2023).",
     "Hidden velocities": "Classic control without velocities. Published: RecurrentPPO, rl-baselines3-zoo.",
     "POPGym": (
@@ -92,6 +96,20 @@ def _lengthened(length: int, num_steps: int, gamma: float) -> tuple[str, ...]:
     return ("--env-kwargs", f"corridor_length={length}", *_LONG_MEMORY, "--num-steps", str(num_steps), *rates)
 
 
+def _evolved(length: int, total_steps: int) -> dict[str, Experiment]:
+    """Return the experiment of a corridor by evolution and its control."""
+    flags = ("--env-kwargs", f"corridor_length={length}", "--total-steps", str(total_steps))
+    name = "tmaze-evolino" if length == 20 else f"tmaze-evolino-{length}"
+    group, preset = "T-maze by evolution", "tmaze-evolino"
+    random = (*flags, "--readout", "cma", "--sigma", "1")
+    return {
+        name: Experiment(group, f"Corridor {length}", preset, flags, "success", 0.99, agent="evolino"),
+        f"{name}-control": Experiment(
+            group, f"Corridor {length}, random memory", preset, random, "success", 0.99, agent="evolino"
+        ),
+    }
+
+
 def _memory_chain(length: int) -> tuple[str, ...]:
     sizes = ("--memory-length", str(max(3, 2 * length)), "--num-steps", str(length + 1))
     return ("--env-kwargs", f"memory_length={length}", *sizes, "--total-steps", str(10_000 * (length + 1)))
@@ -129,6 +147,9 @@ EXPERIMENTS = {
         )
         for length, num_steps, gamma in ((500, 1024, 0.995), (1000, 2048, 0.998))
     },
+    **_evolved(20, 2_000_000),
+    **_evolved(70, 5_000_000),
+    **_evolved(100, 6_000_000),
     "passive-100": Experiment("Passive T-maze", "Corridor 100", "passive-tmaze", (), "success", 0.99),
     "passive-250": Experiment(
         "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99
