@@ -259,7 +259,8 @@ def _targets(
 ) -> tuple[npt.NDArray[Any] | None, BoolArray | None]:
     """Return what a teacher would have answered to this step's observations, (B, ...), and in which lanes it says so.
 
-    A class below 0 or a NaN says that nothing is asked. A finished lane's stands in ``final_info``, like its regret.
+    A class below 0 or a NaN says that nothing is asked; a target that isn't there is 0. A finished lane's stands in
+    ``final_info``, like its regret.
     """
     rows = [(infos, np.setdiff1d(np.arange(num_envs), finished))]
     if len(finished) and isinstance(infos.get("final_info"), dict):
@@ -277,4 +278,5 @@ def _targets(
         targets[lanes], given[lanes] = values[lanes], said[lanes]
     flat = targets.reshape(num_envs, -1)
     given &= ~np.isnan(flat).any(axis=1) if flat.dtype.kind == "f" else (flat >= 0).all(axis=1)
+    targets[~given] = 0
     return (targets, given) if given.any() else (None, None)

@@ -1,24 +1,10 @@
-"""Presets: settings found for a task, by name. A flag or a config file changes any of them."""
+"""Settings for PPO and REINFORCE."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from rlstm.presets.preset import Preset
 
-from rlstm.errors import unknown_name
-
-__all__ = ["PRESETS", "Preset", "find_preset"]
-
-
-@dataclass(frozen=True)
-class Preset:
-    """An agent, an env and the settings with which the one learns the other."""
-
-    agent: str
-    settings: Mapping[str, Any]  # By the names of the flags, see ``rlstm.config``.
-    description: str
-
+__all__ = ["POLICY_GRADIENTS"]
 
 # Long corridors: gradients over the whole way, a discount that leaves the start worth something, and an entropy bonus
 # that fades, so that first turns are tried and later none is missed.
@@ -41,20 +27,8 @@ _TRIALS = {
     "final_ent_coef": 0.0,
     "eval_every": 0,
 }
-# Sums of sines: weights so small that memories are nearly linear, which float64 bears; no biases, as sines have none.
-_SINES = {
-    "env": "rlstm/Sines-v0",
-    "dtype": "float64",
-    "total_steps": 60_000,
-    "num_envs": 2,
-    "population": 20,
-    "input_gain": 1e-4,
-    "biases": False,
-    "washout": 100,
-    "lessons": 6,
-}
 
-PRESETS: dict[str, Preset] = {
+POLICY_GRADIENTS: dict[str, Preset] = {
     "tmaze": Preset(
         "ppo",
         {
@@ -123,21 +97,6 @@ PRESETS: dict[str, Preset] = {
         },
         "Bakker's T-maze, corridor 20, by recurrent policy gradients.",
     ),
-    "tmaze-evolino": Preset(
-        "evolino",
-        {
-            "env": "rlstm/TMaze-v0",
-            "env_kwargs": {"corridor_length": 20},
-            "total_steps": 2_000_000,
-            "eval_every": 250_000,
-            "num_envs": 4,
-            "hidden_size": 4,
-            "population": 64,
-            "sigma": 5.0,  # Gates that are open or shut from the start: around 0 the memory fades within some steps.
-            "confirm_episodes": 32,
-        },
-        "Bakker's T-maze, corridor 20, by neuroevolution: an LSTM of 4 cells and its readout.",
-    ),
     "pole-reinforce": Preset(
         "reinforce",
         {
@@ -152,27 +111,6 @@ PRESETS: dict[str, Preset] = {
             "ent_coef": 0.0,
         },
         "Balance one pole without seeing velocities, by recurrent policy gradients.",
-    ),
-    "double-pole": Preset(
-        "evolino",
-        {
-            "env": "rlstm/DoublePoleNoVel-v0",
-            "env_kwargs": {"fitness": "damping"},
-            "total_steps": 1_000_000,
-            "num_envs": 1,
-            "cell": "elman",
-            "hidden_size": 1,
-            "squash_actions": True,
-            "strategy": "cma-es",
-            "population": 8,
-            "sigma": 1.0,
-            "least_sigma": 0.3,
-            "patience": 30,
-            "biases": False,
-            "confirm_episodes": 1,
-            "eval_episodes": 1,
-        },
-        "Balance two poles without seeing velocities, and bring them to rest, by evolution of five weights.",
     ),
     "cartpole-no-vel": Preset(
         "ppo",
@@ -315,52 +253,4 @@ PRESETS: dict[str, Preset] = {
         },
         "bsuite's memory chain of length 10: 10,000 episodes.",
     ),
-    "sines": Preset(
-        "evolino",
-        {
-            **_SINES,
-            "env_kwargs": {"feedback": True, "num_sines": 2},
-            "hidden_size": 10,
-            "sigma": 0.3,
-        },
-        "Go on with a sum of 2 sines alone, by Evolino: seconds.",
-    ),
-    "sines-5": Preset(
-        "evolino",
-        {
-            **_SINES,
-            "env_kwargs": {"feedback": True, "num_sines": 5},
-            "hidden_size": 40,
-            "sigma": 0.25,
-        },
-        "Go on with a sum of 5 sines alone, by Evolino.",
-    ),
-    "mackey-glass": Preset(
-        "evolino",
-        {
-            "env": "rlstm/MackeyGlass-v0",
-            "env_kwargs": {"feedback": True, "free_run": 84},
-            "dtype": "float64",
-            "total_steps": 20_000,
-            "num_envs": 2,
-            "population": 10,
-            "hidden_size": 200,
-            "sigma": 0.11,
-            "input_gain": 3.0,
-            "washout": 50,
-            "lessons": 30,
-        },
-        "Go on with a chaotic signal for 84 steps, by Evolino.",
-    ),
 }
-
-
-def find_preset(name: str) -> Preset:
-    """Return a preset.
-
-    Raises:
-        UnknownNameError: If there is none of this name, with the nearest one.
-    """
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return PRESETS[name]
