@@ -103,8 +103,8 @@ class EvolinoConfig:
     lessons: int = 4
     """Sequences with a teacher from which a readout is solved."""
 
-    washout: int = 0
-    """Steps at the start of a lesson that don't count in the fit."""
+    washout: int | None = None
+    """Steps at the start of a lesson that don't count in the fit. Default: 0; a quarter where answers are fed back."""
 
     ridge_strength: float = 1e-3
     """The penalty of ridge, relative to the features' variance."""
@@ -126,7 +126,7 @@ class EvolinoConfig:
         for name in ("sigma", "input_gain", "ridge_strength", "es_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
-        if self.washout < 0:
+        if self.washout is not None and self.washout < 0:
             raise ValueError(f"washout is {self.washout}; it must not be negative.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is {self.patience}; it must be at least 1.")

@@ -77,7 +77,7 @@ class BatchedTask(ABC):
     state_arrays: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes of shape (B, ...) that, with the base class's own, are the whole state of the lanes."""
 
-    supports_teacher_forcing: ClassVar[bool] = False
+    supports_teacher_forcing: bool = False
     """Whether episodes can be teacher-forced: what a policy sees of its own answers is then what they should be."""
 
     step_info: ClassVar[tuple[str, ...]] = ()

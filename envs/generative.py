@@ -32,7 +32,8 @@ class GenerativeTask(TeacherTask):
     the washout, where a trainer may want to feed it back; the reward counts in the free run only.
 
     With `feedback` the observation is one number, the last value put out: d(t - 1) in the washout, the policy's own
-    answer to the step before from then on. In teacher-forced episodes it is d(t - 1) throughout.
+    answer to the step before from then on. In teacher-forced episodes, which it alone supports, it is d(t - 1)
+    throughout.
 
     Args:
         num_envs: B.
@@ -42,7 +43,6 @@ class GenerativeTask(TeacherTask):
         feedback: Whether the free run shows the policy its own last answer.
     """
 
-    supports_teacher_forcing: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("series", "squared_errors", "last_answers", "is_forced")
 
     def __init__(self, num_envs: int, variance: float, washout: int, free_run: int, feedback: bool) -> None:
@@ -57,7 +57,7 @@ class GenerativeTask(TeacherTask):
             gym.spaces.Box(low, np.ones_like(low), dtype=dtype),
             gym.spaces.Box(-1.0, 1.0, (1,), dtype),
         )
-        self.feedback = feedback
+        self.feedback = self.supports_teacher_forcing = feedback
         self.last_answers: FloatArray = np.zeros(num_envs)
         self.is_forced: BoolArray = np.zeros(num_envs, dtype=np.bool_)
         self.washout, self.free_run = int(washout), int(free_run)

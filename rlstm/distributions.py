@@ -43,6 +43,9 @@ class ActionDistribution(nn.Module, ABC):
     mask_size: int | None = None
     """Width M of a mask, or None where masks make no sense."""
 
+    clips: bool = False
+    """Whether the env gets actions clipped to bounds."""
+
     @abstractmethod
     def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw actions; returns them and their log-probabilities ``(...)``."""
@@ -62,6 +65,10 @@ class ActionDistribution(nn.Module, ABC):
     @abstractmethod
     def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
         """Return actions ``(B, ...)`` as the env takes them: offsets, squash and bounds applied."""
+
+    def beyond_bounds(self, actions: Tensor) -> npt.NDArray[np.bool_]:
+        """Return for each of the actions ``(B, ...)`` whether ``to_env`` clips a number of it, ``(B,)``."""
+        return np.zeros(len(actions), dtype=np.bool_)
 
     @abstractmethod
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
@@ -217,7 +224,7 @@ class Gaussian(ActionDistribution):
         super().__init__()
         if squash and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise ValueError(f"squash_actions needs an action space with finite bounds; this is {space}.")
-        self.squash = squash
+        self.squash, self.clips = squash, not squash
         self.env_shape, self.env_dtype = space.shape, space.dtype
         self.num_parameters = self.num_features = math.prod(space.shape)
         self.action_shape, self.action_dtype = (self.num_parameters,), None
@@ -259,6 +266,13 @@ class Gaussian(ActionDistribution):
         numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape).astype(self.env_dtype)
         clipped: npt.NDArray[Any] = np.clip(numpy_actions, self.env_low, self.env_high)
         return clipped
+
+    def beyond_bounds(self, actions: Tensor) -> npt.NDArray[np.bool_]:
+        """Return where a number lies outside the bounds; never behind the squash."""
+        if self.squash:
+            return super().beyond_bounds(actions)
+        outside: npt.NDArray[np.bool_] = ((actions < self.low) | (actions > self.high)).any(-1).cpu().numpy()
+        return outside
 
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
         """Return the numbers; with the squash what it makes of them, which is finite inside the bounds only."""

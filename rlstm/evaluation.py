@@ -43,6 +43,7 @@ class EvaluationResult:
     successes: npt.NDArray[np.float64]  # (N,) 1, 0, or NaN where the env doesn't say
     trial_returns: npt.NDArray[np.float64]  # (N / K,) or empty
     regrets: npt.NDArray[np.float64]  # (N,) info["regret"] summed over the episode, NaN where the env doesn't say
+    clipped: npt.NDArray[np.int64]  # (N,) steps whose action was clipped to the bounds of its space
 
     @property
     def mean_return(self) -> float:
@@ -191,9 +192,9 @@ class Player:
         self.policy, self.envs = policy, envs
         self.view = PolicyView(policy, envs.reset(seeds))
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
-        self.regrets = np.zeros(envs.num_envs)
+        self.regrets, self.clipped = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.played = np.zeros(envs.num_envs, dtype=np.int64)
-        self.episodes: list[list[tuple[float, int, float, float]]] = [[] for _ in range(envs.num_envs)]
+        self.episodes: list[list[tuple[float, int, float, float, int]]] = [[] for _ in range(envs.num_envs)]
 
     def step(self, act: Callable[[PolicyInputs, Tensor], Tensor]) -> None:
         """Take a step in every lane.
@@ -203,28 +204,30 @@ class Player:
         """
         view = self.view
         actions = act(view.inputs(), torch.as_tensor(view.is_first, device=self.policy.device))
-        outcome = self.envs.step(self.policy.distribution.to_env(actions))
+        distribution = self.policy.distribution
+        outcome = self.envs.step(distribution.to_env(actions))
         episode_ends = outcome.terminated | outcome.truncated
         trial_ends = episode_ends & outcome.trial_starts
         view.advance(outcome, actions, crosses(self.policy.memory.lifetime, episode_ends, trial_ends))
         self.returns += outcome.rewards
         self.lengths += 1
         self.regrets += np.nan if outcome.regrets is None else outcome.regrets
+        if distribution.clips:
+            self.clipped += distribution.beyond_bounds(actions)
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
         done = np.flatnonzero(episode_ends | (self.lengths >= MAX_LENGTH))
         for lane in done.tolist():
             success = successes.get(lane, float("nan"))
-            row = (float(self.returns[lane]), int(self.lengths[lane]), success, float(self.regrets[lane]))
-            self.episodes[lane].append(row)
-        self.returns[done] = 0.0
-        self.regrets[done] = 0.0
-        self.lengths[done] = 0
+            sums = float(self.regrets[lane]), int(self.clipped[lane])
+            self.episodes[lane].append((float(self.returns[lane]), int(self.lengths[lane]), success, *sums))
+        for count in (self.returns, self.regrets, self.lengths, self.clipped):
+            count[done] = 0
         self.played[done] += 1
 
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
         """Return the first ``quotas`` ``(B,)`` episodes of the lanes."""
         rows = [row for lane, quota in enumerate(quotas) for row in self.episodes[lane][:quota]]
-        returns, lengths, successes, regrets = (np.array(column) for column in zip(*rows, strict=True))
+        returns, lengths, successes, regrets, clipped = (np.array(column) for column in zip(*rows, strict=True))
         per_trial = self.policy.memory.episodes_per_trial
         trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)
-        return EvaluationResult(returns, lengths, successes, trial_returns, regrets)
+        return EvaluationResult(returns, lengths, successes, trial_returns, regrets, clipped)

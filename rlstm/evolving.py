@@ -8,6 +8,7 @@ champion, the two of them and others on fresh seeds. The policy of the run is th
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -79,7 +80,7 @@ class Evolution(Run):
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
         super().__init__(config, agent_type, spec)
-        refuse_unfit(config)
+        refuse_unfit(config, self.device)
         torch.set_num_threads(1)  # A shard is computed by one thread, whoever computes it.
         self._algorithm = config.algorithm
         with ExitStack() as on_failure:
@@ -87,15 +88,22 @@ class Evolution(Run):
             on_failure.callback(first.close)
             self.policy = make_policy(config, first.observation_space, first.action_space, self.device)
             self._demonstrations = self._read_demonstrations()
+            forces = bool(first.envs.metadata.get("supports_teacher_forcing", False))
             has_teacher = self._demonstrations is not None or self._meets_a_teacher(first)
             self.agent: EvolvingAgent = agent_type(
                 self.policy,
                 config.algorithm,
                 has_teacher=has_teacher,
-                teacher_forces=bool(first.envs.metadata.get("supports_teacher_forcing", False)),
+                teacher_forces=forces,
                 generator=generator(config.run.seed, "minibatches"),
             )
             on_failure.pop_all()
+        if forces and self.agent.solve is not None and config.algorithm.washout == 0:
+            warnings.warn(
+                "washout is 0, but answers are fed back: a readout that is fitted to a memory which has just begun "
+                "goes astray when it runs free. Leave --washout out, or give it some dozen steps.",
+                stacklevel=2,
+            )
         self._kind, self._description = first.kind, first.description
         first.close()
         self._judge = Judge(self.policy, self.agent.genotype, self._make_envs, self.agent.solve)
@@ -162,6 +170,8 @@ class Evolution(Run):
             "evolino/generations": float(self.num_updates),
             "evolino/env_steps": float(self.step),
         }
+        if self.policy.distribution.clips:
+            metrics["evolino/clipped"] = float(verdict.clipped.sum() / verdict.lengths.sum())
         if not np.isnan(verdict.successes).all():
             metrics["rollout/success_rate"] = float(np.nanmean(verdict.successes))
         return metrics, {"play": played - began, "learn": ended - played}
@@ -172,7 +182,7 @@ class Evolution(Run):
             return None, 0
         washout = self._algorithm.washout
         if self._demonstrations is not None:
-            return lessons_from_demonstrations(self.policy, self._demonstrations, washout=washout), 0
+            return lessons_from_demonstrations(self.policy, self._demonstrations, washout=washout or 0), 0
         count = self._algorithm.lessons
         seeds = integer_seeds(self.config.run.seed, "lessons", count, self.num_updates)
         lessons = play_lessons(self.policy, self._judge.envs(count), seeds, washout=washout)
@@ -261,7 +271,12 @@ class Evolution(Run):
         }
 
 
-def refuse_unfit(config: ExperimentConfig[Any]) -> None:
+def refuse_unfit(config: ExperimentConfig[Any], device: torch.device) -> None:
     """Refuse settings that evolution can't follow."""
+    if config.algorithm.workers > 1 and device.type != "cpu":
+        raise ConfigError(
+            f"workers is {config.algorithm.workers}, but the run is on {device}, where one process plays everything: "
+            "leave --workers out, or use --device cpu."
+        )
     if config.policy.critic_memory == "separate":
         raise ConfigError("critic_memory is 'separate', but evolution has no critic; leave it out.")

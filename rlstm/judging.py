@@ -96,6 +96,7 @@ class Verdict(NamedTuple):
     returns: npt.NDArray[np.float64]  # (P, K)
     lengths: npt.NDArray[np.int64]  # (P, K)
     successes: npt.NDArray[np.float64]  # (P, K) 1, 0, or NaN where the env doesn't say
+    clipped: npt.NDArray[np.int64]  # (P, K) steps whose action was clipped to the bounds of its space
     conditions: Tensor  # (P,) of what was solved; NaN where nothing was
     failed: BoolArray  # (P,) whose memory is not finite
 
@@ -110,9 +111,16 @@ class Verdict(NamedTuple):
         """Return the verdicts of shards as one."""
         if len(parts) == 1:
             return parts[0]
-        genomes, returns, lengths, successes, conditions, failed = zip(*parts, strict=True)
-        arrays = (np.concatenate(returns), np.concatenate(lengths), np.concatenate(successes))
-        return Verdict(torch.cat(genomes), *arrays, torch.cat(conditions), np.concatenate(failed))
+        genomes, returns, lengths, successes, clipped, conditions, failed = zip(*parts, strict=True)
+        return Verdict(
+            torch.cat(genomes),
+            np.concatenate(returns),
+            np.concatenate(lengths),
+            np.concatenate(successes),
+            np.concatenate(clipped),
+            torch.cat(conditions),
+            np.concatenate(failed),
+        )
 
 
 def shard_sizes(population: int, lanes: int, kind: str) -> list[int]:
@@ -194,6 +202,7 @@ class Judge:
             result.returns.reshape(shape),
             result.lengths.reshape(shape),
             result.successes.reshape(shape),
+            result.clipped.reshape(shape),
             conditions,
             failed.numpy(),
         )

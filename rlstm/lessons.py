@@ -41,7 +41,7 @@ class Lessons(NamedTuple):
 
 
 @torch.inference_mode()
-def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], *, washout: int) -> Lessons:
+def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], *, washout: int | None) -> Lessons:
     """Play one life a lane, an episode or a trial, and keep what was seen and what should have been answered.
 
     The policy answers as it is now, which matters only where observations depend on actions. Previous actions are the
@@ -51,12 +51,14 @@ def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], 
         policy: Decides what is seen.
         envs: S lanes, reset here.
         seeds: S.
-        washout: Steps at the beginning of every life that ask nothing.
+        washout: Steps at the beginning of every life that ask nothing. None for none, or, where the env forces the
+            teacher's answers, for a quarter of the longest life.
 
     Raises:
         EnvironmentFailure: If a life doesn't end.
     """
-    options = {"teacher_forcing": True} if envs.envs.metadata.get("supports_teacher_forcing", False) else None
+    forces = bool(envs.envs.metadata.get("supports_teacher_forcing", False))
+    options = {"teacher_forcing": True} if forces else None
     view = PolicyView(policy, envs.reset(seeds, options))
     stepper, state = policy.stepper(), policy.init_state(envs.num_envs)
     running = np.ones(envs.num_envs, dtype=bool)
@@ -83,7 +85,7 @@ def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], 
             forced = policy.distribution.mode(target[given].to(policy.device, policy.dtype), None)
             actions = actions.clone()
             actions[torch.as_tensor(given, device=policy.device)] = forced
-        asked *= torch.as_tensor(running) * (len(inputs) >= washout)
+        asked *= torch.as_tensor(running)
         inputs.append(seen)
         first.append(is_first)
         targets.append(target)
@@ -92,12 +94,18 @@ def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], 
         trial_ends = ends & outcome.trial_starts
         view.advance(outcome, actions, crosses(policy.memory.lifetime, ends, trial_ends))
         running &= ~(trial_ends if policy.memory.lifetime == "trial" else ends)
+    if washout is None:
+        washout = len(inputs) // 4 if forces else 0
+    for asked in weights[:washout]:
+        asked.zero_()
     stacked = tree_map(lambda *leaves: torch.stack(leaves), inputs[0], *inputs[1:])
     return Lessons(stacked, torch.stack(first), torch.stack(targets), torch.stack(weights))
 
 
 def lessons_from_demonstrations(policy: RecurrentPolicy, demonstrations: Demonstrations, *, washout: int) -> Lessons:
     """Return demonstrations as lessons: at every observation the demonstrated action is what should have been answered.
+
+    The first ``washout`` steps ask nothing.
 
     Raises:
         DemonstrationsError: If they are of other spaces than the policy's.

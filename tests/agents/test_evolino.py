@@ -133,7 +133,8 @@ def verdict(genomes: torch.Tensor, returns: list[list[float]]) -> Verdict:
     unknown = np.full(values.shape, np.nan)
     conditions = torch.full((len(genomes),), torch.nan)
     lengths = np.ones(values.shape, dtype=np.int64)
-    return Verdict(genomes, values, lengths, unknown, conditions, np.zeros(len(genomes), dtype=bool))
+    failed = np.zeros(len(genomes), dtype=bool)
+    return Verdict(genomes, values, lengths, unknown, np.zeros_like(lengths), conditions, failed)
 
 
 def test_a_lucky_generation_does_not_make_a_champion() -> None:
@@ -226,6 +227,36 @@ def test_lessons_hold_the_teachers_answers_and_force_them(tmp_path: Path) -> Non
     assert not lessons.weights[:60].any()
     # What is seen at a step is what should have been answered at the one before, in the free run too.
     torch.testing.assert_close(inputs[1:], lessons.targets[:-1, :, 0])
+    training.close()
+
+
+def test_by_default_a_quarter_of_a_lesson_washes_in_where_answers_are_fed_back() -> None:
+    training = make(SINES)
+    lessons = play_lessons(training.policy, training._judge.envs(3), [1, 2, 3], washout=None)
+    assert not lessons.weights[:25].any()
+    assert lessons.weights[25:].all()
+    alone = make({**SINES, "env_kwargs": {"washout": 60, "free_run": 40}})
+    assert play_lessons(alone.policy, alone._judge.envs(1), [1], washout=None).weights.all()
+    training.close()
+    alone.close()
+
+
+def test_feedback_without_a_washout_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="washout is 0, but answers are fed back"):
+        make(SINES, washout=0).close()
+
+
+def test_actions_beyond_their_bounds_are_counted() -> None:
+    training = make(SINES, readout="joint", sigma=100.0)
+    wild, _ = training.update()
+    training.close()
+    training = make(SINES, readout="joint", sigma=1e-6)
+    tame, _ = training.update()
+    training.close()
+    assert wild["evolino/clipped"] > 0.5
+    assert tame["evolino/clipped"] == 0.0
+    training = make(MAZE)
+    assert "evolino/clipped" not in training.update()[0]
     training.close()
 
 

@@ -376,3 +376,18 @@ def test_a_squash_needs_finite_bounds_but_not_for_choices() -> None:
 def test_an_unsupported_action_space_is_named_with_those_supported(space: spaces.Space[Any]) -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"is not supported\. Supported: Discrete, MultiDiscrete"):
         make_distribution(space, squash=False, initial_log_std=0.0)
+
+
+@pytest.mark.parametrize(("name", "squash"), every_distribution())
+def test_actions_are_beyond_the_bounds_where_the_env_gets_other_numbers(name: str, squash: bool) -> None:
+    distribution = make(name, squash)
+    generator = torch.Generator().manual_seed(1)
+    parameters = 3.0 * torch.randn(64, distribution.num_parameters, dtype=torch.float64, generator=generator)
+    actions = distribution.sample(parameters, None, generator)[0].detach()
+    beyond = distribution.beyond_bounds(actions)
+    if squash or not name.startswith("box"):
+        assert not beyond.any()
+        return
+    given = torch.as_tensor(distribution.to_env(actions).reshape(64, -1).astype(np.float64))
+    assert beyond.tolist() == (~torch.isclose(given, actions, rtol=1e-6, atol=1e-7)).any(1).tolist()
+    assert beyond.any() == (name in BOUNDED)

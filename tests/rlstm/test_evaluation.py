@@ -257,7 +257,8 @@ def first_arm(kit, envs, memory):
 def outcome_of_trials(returns, regrets, num_trials):
     returns, regrets = np.array(returns, dtype=float), np.array(regrets, dtype=float)
     trial_returns = returns.reshape(num_trials, -1).sum(axis=1) if num_trials else np.zeros(0)
-    return EvaluationResult(returns, np.ones(len(returns), dtype=int), np.zeros(len(returns)), trial_returns, regrets)
+    lengths, clipped = np.ones(len(returns), dtype=int), np.zeros(len(returns), dtype=int)
+    return EvaluationResult(returns, lengths, np.zeros(len(returns)), trial_returns, regrets, clipped)
 
 
 def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial(kit):
