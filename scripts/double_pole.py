@@ -3,7 +3,7 @@
     python scripts/double_pole.py                                   # the strategies and their settings
     python scripts/double_pole.py cma-es snes --fitness damping     # 50 runs of each, seeds 0 to 49
     python scripts/double_pole.py cma-es --fitness standard --runs 10
-    python scripts/double_pole.py --tables                          # the README's table from the rows, nothing is run
+    python scripts/double_pole.py --tables                          # the tables from the rows, nothing is run
 
 A generation plays `rlstm/DoublePoleNoVel-v0`, one episode a network: 1000 steps, the long pole leaning by 4 degrees at
 the start. Each network counts as one evaluation. Its best network, if it balanced all 1000 steps, is then put to the
@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from double_pole_bench import MAX_STEPS, Actor, Bench
 from double_pole_settings import FITNESSES, SETTINGS, Setting
-from double_pole_table import write_readme
+from double_pole_table import write_page
 from double_pole_trial import MANY_STEPS, LongTrial
 from results_table import append_row, commit, read_rows
 from torch import Tensor
@@ -236,8 +236,8 @@ def main(words: Sequence[str]) -> None:
                 append_row(RESULTS, COLUMNS, row)
                 outcome = "solved" if row["solved"] else "given up"
                 print(f"{name} seed {row['seed']}: {outcome} after {row['evaluations']}", flush=True)
-            write_readme(read_rows(RESULTS))
-    write_readme(read_rows(RESULTS))
+            write_page(read_rows(RESULTS))
+    write_page(read_rows(RESULTS))
 
 
 def seeds_left(name: str, setting: Setting, arguments: argparse.Namespace) -> list[int]:

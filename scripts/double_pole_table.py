@@ -1,4 +1,4 @@
-"""The README's tables of double pole balancing: evaluations until a network passes the tests, ours and published."""
+"""The tables of double pole balancing: evaluations until a network passes the tests, ours and published."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from double_pole_settings import FITNESSES, PUBLISHED
-from results_table import ROOT, write_between
+from results_table import PAGE, write_between
 
-__all__ = ["table", "write_readme"]
+__all__ = ["table", "write_page"]
 
-README = ROOT / "README.md"
 BEGIN, END = "<!-- double pole: written by scripts/double_pole.py -->", "<!-- end of double pole -->"
 TITLES = {
     "damping": "**Damping fitness**, 1000 steps from 200 of 625 starts, and 100,000 steps",
@@ -60,7 +59,7 @@ def own_line(name: str, network: str, rows: Sequence[dict[str, str]]) -> tuple[f
     return float(evaluations.mean()), f"| {' | '.join(cells)} |"
 
 
-def write_readme(rows: Sequence[dict[str, str]]) -> None:
-    """Put the tables between their marks in README."""
+def write_page(rows: Sequence[dict[str, str]]) -> None:
+    """Put the tables between their marks in RESULTS.md."""
     tables = [f"{TITLES[fitness]}:\n\n{one}" for fitness in FITNESSES if (one := table(rows, fitness))]
-    write_between(README, BEGIN, END, "\n\n".join(tables))
+    write_between(PAGE, BEGIN, END, "\n\n".join(tables))

@@ -3,7 +3,7 @@
     python scripts/free_runs.py                             # the tasks and their settings
     python scripts/free_runs.py sines-2 sines-5 --seeds 0 1 # every strategy, these seeds
     python scripts/free_runs.py mackey-glass --strategies snes
-    python scripts/free_runs.py --tables                    # the README's table from the rows, nothing is trained
+    python scripts/free_runs.py --tables                    # the table of RESULTS.md from the rows, nothing is trained
 
 A run is `rlstm train evolino` on `rlstm/Sines-v0` or `rlstm/MackeyGlass-v0` with feedback: 100 true values, then the
 network's own. Its champion goes on with 100 signals whose starts are never trained on. The error is a signal's root
@@ -34,10 +34,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from results_table import ROOT, append_row, commit, read_rows, write_between
+from results_table import PAGE, ROOT, append_row, commit, read_rows, write_between
 
 RESULTS = ROOT / "scripts" / "results" / "free_runs.csv"
-README = ROOT / "README.md"
 BEGIN, END = "<!-- free runs: written by scripts/free_runs.py -->", "<!-- end of free runs -->"
 EPISODES = 100
 AHEAD = 84  # Steps after the last true value at which Mackey-Glass is measured; it was seen one step late.
@@ -258,7 +257,7 @@ def main() -> None:
         row = run_one(name, strategy, seed, arguments.num_threads)
         append_row(RESULTS, COLUMNS, row)
         print(f"{name} {strategy} seed {seed}: {row[TASKS[name].measure]}, {row['seconds']} s", flush=True)
-    write_between(README, BEGIN, END, table(read_rows(RESULTS)))
+    write_between(PAGE, BEGIN, END, table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

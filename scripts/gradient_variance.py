@@ -34,7 +34,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
-from results_table import ROOT, commit, read_rows, write_between, write_rows
+from results_table import PAGE, ROOT, commit, read_rows, write_between, write_rows
 
 from rlstm.agents import load_agent
 from rlstm.agents.reinforce import REINFORCE
@@ -333,7 +333,7 @@ def main() -> None:
             continue
         rows += [{key: str(value) for key, value in row.items()} for row in run_seed(*run, arguments.num_threads)]
         write_rows(RESULTS, COLUMNS, rows)
-    if not write_between(ROOT / "README.md", BEGIN, END, table(rows)):
+    if not write_between(PAGE, BEGIN, END, table(rows)):
         print(table(rows))
 
 

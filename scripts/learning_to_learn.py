@@ -3,7 +3,7 @@
     python scripts/learning_to_learn.py runs/bandit            # an agent trained in trials, and all oracles of its task
     python scripts/learning_to_learn.py --bandit 100,5 --mdp 10   # oracles only: 100 pulls of 5 arms, 10 episodes
     python scripts/learning_to_learn.py --tune --bandit 100,5  # try the constants of the oracles on tasks of their own
-    python scripts/learning_to_learn.py --tables               # the README's tables from the rows, nothing is played
+    python scripts/learning_to_learn.py --tables               # the tables from the rows, nothing is played
 
 Every strategy plays one trial of each of 10,000 tasks, drawn from seeds that no training, and no evaluation during
 one, has used. Rows are in ``scripts/results/learning_to_learn.csv``: the mean total reward of a trial, its standard

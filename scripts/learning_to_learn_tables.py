@@ -1,13 +1,12 @@
-"""The tables of learning to learn in README, from the rows of ``scripts/results/learning_to_learn.csv``."""
+"""The tables of learning to learn in RESULTS.md, from the rows of ``scripts/results/learning_to_learn.csv``."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from learning_to_learn_tasks import LEARNERS, Task
-from results_table import ROOT, write_between
+from results_table import PAGE, write_between
 
-README = ROOT / "README.md"
 BEGIN = "<!-- learning to learn: written by scripts/learning_to_learn.py -->"
 END = "<!-- end of learning to learn -->"
 
@@ -15,9 +14,9 @@ Rows = list[dict[str, str]]
 
 
 def write_tables(rows: Rows) -> None:
-    """Write the tables between their marks in README; print them where there are no marks."""
+    """Write the tables between their marks in RESULTS.md; print them where there are no marks."""
     text = tables(rows)
-    if text and not write_between(README, BEGIN, END, text):
+    if text and not write_between(PAGE, BEGIN, END, text):
         print(f"\n{text}")
 
 

@@ -1,10 +1,10 @@
-"""Learning results by name: train every seed, write a row a seed, and regenerate the tables in README.
+"""Learning results by name: train every seed, write a row a seed, and regenerate the tables in RESULTS.md.
 
     python scripts/reproduce.py                            # what there is
     python scripts/reproduce.py tmaze --seeds 0 1 2        # add seeds; a row is written as soon as its seed is done
     python scripts/reproduce.py tmaze tmaze-70 --jobs 2    # so many seeds at once, a process each
     python scripts/reproduce.py tmaze-70 --runs runs       # keep the run directories: runs/tmaze-70-seed0
-    python scripts/reproduce.py --tables                   # the README's tables from the rows, nothing is trained
+    python scripts/reproduce.py --tables                   # the tables of RESULTS.md from the rows, nothing is trained
 
 Experiments are in ``scripts/experiments.py``, rows in ``scripts/results/learning.csv``: the command that repeats the
 run, commit, seed, steps, wall time, device and versions. A seed that is there is not run again, so a long table can be
@@ -29,11 +29,10 @@ from typing import Any
 
 import numpy as np
 from experiments import EXPERIMENTS, GROUPS, MEASURES, Experiment
-from results_table import append_row, commit, read_rows, write_between
+from results_table import PAGE, append_row, commit, read_rows, write_between
 
 SCRIPTS = Path(__file__).resolve().parent
 RESULTS = SCRIPTS / "results" / "learning.csv"
-README = SCRIPTS.parent / "README.md"
 BEGIN, END = "<!-- learning results: written by scripts/reproduce.py -->", "<!-- end of learning results -->"
 EVALUATION_EPISODES = 200
 
@@ -197,10 +196,10 @@ def table(rows: list[dict[str, str]], group: str) -> str:
     )
 
 
-def write_readme(rows: list[dict[str, str]]) -> None:
-    """Put the tables between their marks in README."""
+def write_page(rows: list[dict[str, str]]) -> None:
+    """Put the tables between their marks in RESULTS.md."""
     tables = "\n\n".join(filter(None, (table(rows, group) for group in GROUPS)))
-    write_between(README, BEGIN, END, tables)
+    write_between(PAGE, BEGIN, END, tables)
 
 
 def main() -> None:
@@ -224,8 +223,8 @@ def main() -> None:
         append_row(RESULTS, COLUMNS, row)
         reached = row["reached_at"] or "never"
         print(f"{row['experiment']} seed {row['seed']}: reached at {reached}, final {row['final']}", flush=True)
-        write_readme(read_rows(RESULTS))
-    write_readme(read_rows(RESULTS))
+        write_page(read_rows(RESULTS))
+    write_page(read_rows(RESULTS))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What scripts that write results share: rows in a CSV, the checkout's commit, and tables between marks in README."""
+"""What scripts that write results share: rows in a CSV, the checkout's commit, and tables between marks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from rlstm.run_directory import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "RESULTS.md"
 CODE = ("rlstm", "agents", "envs", "scripts/*.py")
 
 

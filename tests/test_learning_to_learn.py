@@ -129,12 +129,12 @@ def row(task, strategy, mean, difference=0.0, **others):
 def test_the_tables_have_agents_oracles_and_published_numbers(scripts, tmp_path, monkeypatch):
     tables = scripts.learning_to_learn_tables
     bandit, mdp = (scripts.learning_to_learn_tasks.Task(*task) for task in (("bandit", 100, 5), ("mdp", 10)))
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
-    monkeypatch.setattr(tables, "README", readme)
+    page = tmp_path / "RESULTS.md"
+    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    monkeypatch.setattr(tables, "PAGE", page)
     rows = [row(bandit, "ucb1", 70.0), row(bandit, "ucb1", 78.04), row(mdp, "psrl", 133.7)]
     tables.write_tables([*rows, row(bandit, "ppo gru 64", 78.0, -0.5), row(bandit, "ppo gru 64", 79.0, 0.25)])
-    lines = readme.read_text().splitlines()
+    lines = page.read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     bandits, mdps = dict(zip(cells[0], cells[2], strict=True)), dict(zip(cells[3], cells[5], strict=True))
@@ -146,7 +146,7 @@ def test_the_tables_have_agents_oracles_and_published_numbers(scripts, tmp_path,
 
 
 def test_tables_are_written_between_two_marks_or_not_at_all(scripts, tmp_path):
-    path = tmp_path / "README.md"
+    path = tmp_path / "RESULTS.md"
     path.write_text("nothing\n")
     assert not scripts.results_table.write_between(path, "<!-- a -->", "<!-- b -->", "text")
     assert path.read_text() == "nothing\n"
