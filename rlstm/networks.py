@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.trees import Tree
 
-__all__ = ["ACTION_MASK_KEY", "ObservationEncoder", "RunningMoments", "linear", "mlp", "observation_dtypes"]
+__all__ = [
+    "ACTION_MASK_KEY",
+    "HighwayLayer",
+    "ObservationEncoder",
+    "RunningMoments",
+    "highway",
+    "linear",
+    "mlp",
+    "observation_dtypes",
+]
 
 ACTION_MASK_KEY = "action_mask"
 _CLIP = 10.0  # Normalised observations are clipped to ±10 standard deviations.
@@ -84,11 +93,42 @@ def linear(num_inputs: int, num_outputs: int, gain: float = math.sqrt(2)) -> nn.
     return layer
 
 
-def mlp(num_inputs: int, sizes: Sequence[int]) -> tuple[nn.Sequential, int]:
-    """Return tanh layers of ``sizes`` and the width of what they put out (``num_inputs`` where there are none)."""
+class HighwayLayer(nn.Module):
+    """A layer that begins by carrying what it reads past itself (Srivastava, Greff & Schmidhuber 2015).
+
+    With x what it reads::
+
+        y = T tanh(W_H x + b_H) + (1 - T) x,    T = σ(W_T x + b_T)
+
+    Args:
+        size: Width of x and y.
+        carry_bias: -b_T at the start: the larger, the more is carried.
+    """
+
+    def __init__(self, size: int, carry_bias: float = 2.0) -> None:
+        super().__init__()
+        self.linear = linear(size, 2 * size, gain=1.0)  # H and T.
+        nn.init.constant_(self.linear.bias[size:], -carry_bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return y ``(..., size)`` for x ``(..., size)``."""
+        return highway(self.linear(features), features)
+
+
+def highway(both: Tensor, features: Tensor) -> Tensor:
+    """Return y of a highway layer from what enters H and T, ``(..., 2·size)``, and x ``(..., size)``."""
+    transformed, gate = both.chunk(2, -1)
+    return torch.lerp(features, torch.tanh(transformed), torch.sigmoid(gate))
+
+
+def mlp(num_inputs: int, sizes: Sequence[int], *, is_highway: bool = False) -> tuple[nn.Sequential, int]:
+    """Return tanh layers of ``sizes`` and the width of what they put out (``num_inputs`` where there are none).
+
+    With ``is_highway`` those that are as wide as what they read are highway layers.
+    """
     layers: list[nn.Module] = []
     for size in sizes:
-        layers += [linear(num_inputs, size), nn.Tanh()]
+        layers += [HighwayLayer(size)] if is_highway and size == num_inputs else [linear(num_inputs, size), nn.Tanh()]
         num_inputs = size
     return nn.Sequential(*layers), num_inputs
 
@@ -202,21 +242,34 @@ class ObservationEncoder(nn.Module):
         num_extras: Width of the features appended to the observation (previous action, reward, episode start).
         sizes: Widths of the tanh layers.
         normalise: Whether vectors of floats pass a running normaliser.
+        is_highway: Whether layers as wide as what they read are highway layers.
+        left_out: More keys of a Dict that are not read.
 
     Raises:
         UnsupportedSpaceError: If a part of the space can't be read, naming it and what can.
     """
 
-    def __init__(self, space: spaces.Space[Any], num_extras: int, sizes: Sequence[int], *, normalise: bool) -> None:
+    def __init__(
+        self,
+        space: spaces.Space[Any],
+        num_extras: int,
+        sizes: Sequence[int],
+        *,
+        normalise: bool,
+        is_highway: bool = False,
+        left_out: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        if isinstance(space, spaces.Dict) and ACTION_MASK_KEY in space.spaces:
-            space = spaces.Dict({key: part for key, part in space.spaces.items() if key != ACTION_MASK_KEY})
+        if isinstance(space, spaces.Dict):
+            unread = {ACTION_MASK_KEY, *left_out}
+            space = spaces.Dict({key: part for key, part in space.spaces.items() if key not in unread})
         leaves = _make_leaves(space, ())
         # Vectors come first, so that the normaliser covers one slice.
         self.leaves = nn.ModuleList(sorted(leaves, key=lambda leaf: not leaf.is_vector))
         vector_size = sum(leaf.size for leaf in leaves if leaf.is_vector)
         self.moments = RunningMoments(vector_size) if normalise and vector_size else None
-        self.layers, self.output_size = mlp(sum(leaf.size for leaf in leaves) + num_extras, sizes)
+        width = sum(leaf.size for leaf in leaves) + num_extras
+        self.layers, self.output_size = mlp(width, sizes, is_highway=is_highway)
 
     def vectors(self, observations: Tree, dtype: torch.dtype) -> Tensor:
         """Return the raw vectors of floats that the normaliser covers, ``(..., V)``."""
@@ -249,11 +302,17 @@ class ObservationEncoder(nn.Module):
         return encode
 
     def _layers_stepper(self) -> Callable[[Tensor], Tensor]:
-        layers = [(layer.weight.t().contiguous(), layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
+        highways = [isinstance(layer, HighwayLayer) for layer in self.layers if not isinstance(layer, nn.Tanh)]
+        linears = [layer for layer in self.layers.modules() if isinstance(layer, nn.Linear)]
+        layers = [
+            (layer.weight.t().contiguous(), layer.bias, is_highway)
+            for layer, is_highway in zip(linears, highways, strict=True)
+        ]
 
         def run(features: Tensor) -> Tensor:
-            for weight, bias in layers:
-                features = torch.addmm(bias, features, weight).tanh_()
+            for weight, bias, is_highway in layers:
+                entering = torch.addmm(bias, features, weight)
+                features = highway(entering, features) if is_highway else entering.tanh_()
             return features
 
         return run

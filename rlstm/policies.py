@@ -7,20 +7,19 @@ step t is consumed; ``is_first[t]`` erases it before the cell sees that observat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlstm.acting import PolicyStep, PolicyStepper
-from rlstm.cells import MemoryInit, RecurrentCell, State, make_cell
-from rlstm.cells.base import check_memory_length
+from rlstm.cells import CELLS, RecurrentCell, State, make_cell
 from rlstm.distributions import ActionDistribution, make_distribution
 from rlstm.kernels.unroll import unroll
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.networks import ObservationEncoder, RunningMoments, linear, mlp
+from rlstm.policy_config import PolicyConfig
 from rlstm.trees import Tree
 
 if TYPE_CHECKING:
@@ -66,57 +65,6 @@ class Actor(Protocol):
 
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
         """Choose actions ``(B, ...)`` and return them with the next state."""
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """The network."""
-
-    cell: str = "lstm"
-    """Memory cell: see 'rlstm cells'."""
-
-    hidden_size: int = 128
-    """Width of each layer of the memory."""
-
-    num_layers: int = 1
-    """Memory cells on top of each other."""
-
-    encoder_sizes: tuple[int, ...] = (64,)
-    """Widths of the tanh layers between observation and memory; none feeds the memory directly."""
-
-    head_sizes: tuple[int, ...] = ()
-    """Widths of the tanh layers between memory and each head."""
-
-    critic_memory: Literal["shared", "separate"] | None = None
-    """Whether the critic reads the actor's memory or has an encoder and a memory of its own. Default: the agent's."""
-
-    memory_length: int | None = None
-    """Longest lag in steps to bridge: the gates begin with time scales up to it (Tallec & Ollivier 2018)."""
-
-    memory_init: MemoryInit = "chrono"
-    """How these are spread: drawn at random, most of them long, or the same number in every octave from 2 steps on."""
-
-    squash_actions: bool = False
-    """Pass continuous actions through tanh into the bounds, instead of clipping them."""
-
-    initial_log_std: float = 0.0
-    """Initial log standard deviation of continuous actions."""
-
-    normalize_observations: bool = True
-    """Normalise what is seen by running means and deviations: vectors of floats, previous rewards."""
-
-    scale_rewards: bool = True
-    """Divide the critic's targets by the running deviation of discounted returns."""
-
-    def __post_init__(self) -> None:
-        """Refuse sizes out of range."""
-        for name in ("hidden_size", "num_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("encoder_sizes", "head_sizes"):
-            if any(size < 1 for size in getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; every width must be at least 1.")
-        check_memory_length(self.memory_length, self.memory_init)
 
 
 class _Trunk(nn.Module):
@@ -178,16 +126,26 @@ class RecurrentPolicy(nn.Module):
         num_extras = self.distribution.num_features * bool(seen.previous_action)
         num_extras += bool(seen.previous_reward) + bool(seen.episode_start)
         encoder = ObservationEncoder(
-            self.observation_space, num_extras, config.encoder_sizes, normalise=config.normalize_observations
+            self.observation_space,
+            num_extras,
+            config.encoder_sizes,
+            normalise=config.normalize_observations,
+            is_highway=config.highway,
+            left_out=() if config.elapsed_time is None else (config.elapsed_time,),
         )
-        sizes = (encoder.output_size, config.hidden_size)
+        reads_time = config.cell in CELLS and CELLS[config.cell].reads_elapsed_time
         cell = make_cell(
             config.cell,
-            *sizes,
+            encoder.output_size + reads_time,
+            config.hidden_size,
             num_layers=config.num_layers,
+            residual=config.residual,
+            layer_norm=config.layer_norm,
             memory_length=config.memory_length,
             memory_init=config.memory_init,
+            options=config.cell_kwargs,
         )
+        _check_elapsed_time(config.elapsed_time, config.cell, self.observation_space, is_read=reads_time)
         return _Trunk(encoder, cell)
 
     @property
@@ -215,6 +173,11 @@ class RecurrentPolicy(nn.Module):
             return self._unit
         variance = moments.variance[0]  # 0 as long as nothing varies: there is no scale to be seen yet.
         return torch.where(variance > 0, (variance + 1e-8).sqrt(), 1.0).to(self.dtype)
+
+    @property
+    def sequence_path(self) -> str:
+        """How the memory runs over sequences here."""
+        return "loop of steps" if self.config.sequence == "loop" else self.actor.cell.sequence_path(self.device)
 
     def trunks(self) -> Iterator[_Trunk]:
         """Yield the actor's encoder and memory, and the critic's where it has its own."""
@@ -285,19 +248,23 @@ class RecurrentPolicy(nn.Module):
         """Run encoder and memory over the rollout, as far back and with as much kept as the config says."""
         scale, horizon, is_first = self.reward_scale, self.memory.bptt_horizon, rollout.is_first
 
+        sequence = trunk.cell.reference_sequence if self.config.sequence == "loop" else trunk.cell.sequence
+
         def run(inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-            return trunk.cell.sequence(self.encode(trunk.encoder, inputs, is_first, scale), state, is_first)
+            return sequence(self.encode(trunk.encoder, inputs, is_first, scale), state, is_first)
 
         if self.memory.recompute and torch.is_grad_enabled():  # The encoder too: that of images keeps more than a cell.
             parameters = tuple(trunk.parameters())
             return unroll(run, rollout.inputs, state, is_first, horizon=horizon, recomputed=parameters)
         encoded = self.encode(trunk.encoder, rollout.inputs, is_first, scale)
-        return unroll(trunk.cell.sequence, encoded, state, is_first, horizon=horizon)
+        return unroll(sequence, encoded, state, is_first, horizon=horizon)
 
     def encode(
         self, encoder: Callable[..., Tensor], inputs: PolicyInputs, is_first: Tensor, reward_scale: Tensor
     ) -> Tensor:
         """Encode what the policy sees, ``(..., F)``; the action before the first of a memory is no action.
+
+        The last number is the time since the step before where the memory reads it.
 
         Args:
             encoder: An ``ObservationEncoder`` of this policy, or its stepper.
@@ -316,7 +283,18 @@ class RecurrentPolicy(nn.Module):
             extras.append(rewards.unsqueeze(-1))
         if inputs.episode_starts is not None:
             extras.append(inputs.episode_starts.unsqueeze(-1))
-        return encoder(inputs.observations, extras, self.dtype)
+        encoded = encoder(inputs.observations, extras, self.dtype)
+        if not self.actor.cell.reads_elapsed_time:
+            return encoded
+        return torch.cat([encoded, self._elapsed_time(inputs.observations, is_first).unsqueeze(-1)], -1)
+
+    def _elapsed_time(self, observations: Tree, is_first: Tensor) -> Tensor:
+        """Return the time since the step before, ``(...)``: 0 where memory begins, else as observed, or 1."""
+        if self.config.elapsed_time is None:
+            return (~is_first).to(self.dtype)
+        observed: Tensor = observations[self.config.elapsed_time]
+        elapsed = observed.to(self.dtype).reshape(is_first.shape)
+        return elapsed.clamp(min=0.0).masked_fill(is_first, 0.0)
 
     def update_normalisers(self, rollout: Rollout, discounted_returns: Tensor) -> None:
         """Take a rollout into the running statistics: once per update, after the last epoch.
@@ -333,6 +311,20 @@ class RecurrentPolicy(nn.Module):
             self.return_moments.update(discounted_returns[rollout.valid].unsqueeze(-1))
         if self.reward_moments is not None:
             self.reward_moments.update(rollout.rewards[rollout.valid].unsqueeze(-1))
+
+
+def _check_elapsed_time(key: str | None, cell: str, space: spaces.Space[Any], *, is_read: bool) -> None:
+    """Refuse a key of elapsed time that isn't there, is no single number, or that nothing reads."""
+    if key is None:
+        return
+    if not is_read:
+        readers = ", ".join(name for name, one in CELLS.items() if one.reads_elapsed_time)
+        raise ValueError(f"elapsed_time is '{key}', but the cell '{cell}' reads no time. Those that do: {readers}.")
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    if key not in parts or not isinstance(parts[key], spaces.Box) or parts[key].shape not in ((), (1,)):
+        raise ValueError(
+            f"elapsed_time is '{key}', which must be a key of the Dict observation with one number; this is {space}."
+        )
 
 
 def _make_head(num_inputs: int, config: PolicyConfig, num_outputs: int, gain: float) -> nn.Sequential:

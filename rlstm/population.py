@@ -24,6 +24,7 @@ from rlstm.errors import UnsupportedSpaceError
 from rlstm.evaluation import EvaluationResult, Player
 from rlstm.lanes import LaneEnvs
 from rlstm.memory import BoolArray
+from rlstm.networks import highway
 from rlstm.policies import PolicyInputs, RecurrentPolicy
 from rlstm.trees import tree_map
 
@@ -291,12 +292,7 @@ def _cell_weights(cell: RecurrentCell, weights: Mapping[str, Tensor]) -> dict[st
 
 def _layers(layers: nn.Sequential, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     """Return linear and tanh layers with P sets of weights, from ``(P·E, I)`` to ``(P·E, O)``."""
-    steps: list[Callable[[Tensor], Tensor]] = [
-        PopulationLinear(weights[f"{index}.weight"], weights[f"{index}.bias"])
-        if isinstance(layer, nn.Linear)
-        else torch.tanh
-        for index, layer in enumerate(layers)
-    ]
+    steps = [_layer(layer, _under(weights, f"{index}.")) for index, layer in enumerate(layers)]
 
     def run(features: Tensor) -> Tensor:
         for step in steps:
@@ -304,6 +300,15 @@ def _layers(layers: nn.Sequential, weights: Mapping[str, Tensor]) -> Callable[[T
         return features
 
     return run
+
+
+def _layer(layer: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    if isinstance(layer, nn.Tanh):
+        return torch.tanh
+    if isinstance(layer, nn.Linear):
+        return PopulationLinear(weights["weight"], weights["bias"])
+    both = PopulationLinear(weights["linear.weight"], weights["linear.bias"])  # Of a highway layer.
+    return lambda features: highway(both(features), features)
 
 
 def _redundant(cell: RecurrentCell) -> Mapping[str, str]:
@@ -327,6 +332,8 @@ def _units(gene: _Gene, policy: RecurrentPolicy) -> list[tuple[object, ...]]:
     if module.startswith("actor.cell"):
         if rows % size:
             raise ValueError(f"'{gene.name}' has {rows} rows, which {size} units can't share evenly.")
+        if ".layers." in module:  # What a layer wraps belongs to it.
+            module = ".".join(module.split(".")[:4])
         return [(module, row % size) for row in range(rows) for _ in range(width)]
     if module == f"policy_head.{len(policy.policy_head) - 1}":
         below = top if len(policy.policy_head) == 1 else f"policy_head.{len(policy.policy_head) - 3}"

@@ -146,7 +146,7 @@ class Training(Run):
         memory = self.config.memory
         return {
             "envs": self.envs.description,
-            "sequence": self.policy.actor.cell.sequence_path(self.device),
+            "sequence": self.policy.sequence_path,
             "memory": f"lifetime {memory.lifetime}, credit {memory.credit_boundary}",
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from rlstm.cells.base import MemoryInit, RecurrentCell, State, Stepper
@@ -9,6 +11,7 @@ from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
 from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import unknown_name
 
@@ -28,8 +31,11 @@ def make_cell(
     hidden_size: int,
     *,
     num_layers: int = 1,
+    residual: bool = False,
+    layer_norm: bool = False,
     memory_length: int | None = None,
     memory_init: MemoryInit = "chrono",
+    options: Mapping[str, Any] | None = None,
 ) -> RecurrentCell:
     """Build the cell called ``name``, stacked ``num_layers`` high.
 
@@ -38,22 +44,44 @@ def make_cell(
         input_size: Width I of the inputs.
         hidden_size: Width H of each layer.
         num_layers: Height of the stack.
+        residual: Whether each layer but the first adds to what it reads.
+        layer_norm: Whether each layer but the first reads it normalised.
         memory_length: Longest lag in steps that every layer's initialisation should bridge; ``None`` for the plain one.
         memory_init: How the time scales up to it are spread.
+        options: More arguments of the cell, by their names.
 
     Returns:
         The cell; a ``StackedCell`` where ``num_layers`` is more than 1.
 
     Raises:
-        ValueError: If the name is unknown or a number is out of range.
+        ValueError: If the name is unknown, a number is out of range, or the cell has no such option.
     """
     if name not in CELLS:
         raise unknown_name("cell", name, CELLS)
     if num_layers < 1:
         raise ValueError(f"num_layers is {num_layers}; it must be at least 1.")
+    for option, is_set in (("residual", residual), ("layer_norm", layer_norm)):
+        if is_set and num_layers == 1:
+            raise ValueError(f"{option} is of the layers above the first, but num_layers is 1; leave it out.")
     given = {"memory_length": (memory_length, None), "memory_init": (memory_init, "chrono")}
     # Defaults are not passed on, so a cell without gates need not know of them.
-    options: dict[str, Any] = {key: value for key, (value, default) in given.items() if value != default}
-    sizes = [input_size] + [hidden_size] * (num_layers - 1)
-    layers = [CELLS[name](size, hidden_size, **options) for size in sizes]
+    arguments: dict[str, Any] = {key: value for key, (value, default) in given.items() if value != default}
+    arguments |= _check_options(name, options or {})
+    layers = [CELLS[name](input_size, hidden_size, **arguments)]
+    for _ in range(num_layers - 1):
+        width = layers[-1].output_size + layers[0].reads_elapsed_time
+        layer = CELLS[name](width, hidden_size, **arguments)
+        is_wrapped = residual or layer_norm
+        layers.append(ResidualCell(layer, residual=residual, layer_norm=layer_norm) if is_wrapped else layer)
     return layers[0] if num_layers == 1 else StackedCell(layers)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options if the cell has them all."""
+    common = ("self", "input_size", "hidden_size", "memory_length", "memory_init")
+    known = [one for one in inspect.signature(CELLS[name].__init__).parameters if one not in common]
+    for one in options:
+        if one not in known:
+            has = f"Its options: {', '.join(known)}." if known else "It has none."
+            raise ValueError(f"The cell '{name}' has no option '{one}'. {has}")
+    return options

@@ -51,6 +51,9 @@ class RecurrentCell(nn.Module, ABC):
     source: ClassVar[str]
     """Where the cell was published, for the table of cells."""
 
+    reads_elapsed_time: ClassVar[bool] = False
+    """Whether the last number that the cell reads at a step is the time since the step before."""
+
     redundant_parameters: ClassVar[Mapping[str, str]] = {}
     """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,8 @@ class StackedCell(RecurrentCell):
     """A stack of cells. Every layer gets the same ``is_first``; the state is a tuple with one state a layer.
 
     Args:
-        layers: The cells from bottom to top; the input width of each is the output width of the one below.
+        layers: The cells from bottom to top; the input width of each is the output width of the one below, and one
+            more where it reads the elapsed time, which all of them then get.
 
     Raises:
         ValueError: If there is no layer or two widths don't meet.
@@ -28,11 +30,12 @@ class StackedCell(RecurrentCell):
             raise ValueError("A stack needs at least one layer.")
         super().__init__(layers[0].input_size, layers[-1].hidden_size)
         for index, (lower, upper) in enumerate(itertools.pairwise(layers)):
-            if lower.output_size != upper.input_size:
+            if lower.output_size + upper.reads_elapsed_time != upper.input_size:
                 raise ValueError(
                     f"Layer {index} puts out {lower.output_size} values, layer {index + 1} takes {upper.input_size}."
                 )
         self.source = layers[0].source  # type: ignore[misc]
+        self.reads_elapsed_time = layers[0].reads_elapsed_time  # type: ignore[misc]
         self.layers = nn.ModuleList(layers)
         self.output_size = layers[-1].output_size
 
@@ -46,20 +49,17 @@ class StackedCell(RecurrentCell):
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance every layer one step, ``(B, I)`` to ``(B, H)``."""
-        return _run([cell.step for cell in self._cells], inputs, state)
+        return self._run([cell.step for cell in self._cells], inputs, state)
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps layer by layer, each by its own fast path; shapes as in the base class."""
-        outputs, states = inputs, []
-        for cell, layer_state in zip(self._cells, state, strict=True):
-            outputs, layer_state = cell.sequence(outputs, layer_state, is_first)
-            states.append(layer_state)
-        return outputs, tuple(states)
+        runs: list[Stepper] = [partial(cell.sequence, is_first=is_first) for cell in self._cells]
+        return self._run(runs, inputs, state)
 
     def stepper(self) -> Stepper:
         """Return the steppers of the layers as one."""
         steppers = [cell.stepper() for cell in self._cells]
-        return lambda inputs, state: _run(steppers, inputs, state)
+        return lambda inputs, state: self._run(steppers, inputs, state)
 
     def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
         """Return those of the layers as one."""
@@ -68,16 +68,18 @@ class StackedCell(RecurrentCell):
             prefix = f"layers.{index}."
             own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
             steppers.append(cell.population_stepper(own))
-        return lambda inputs, state: _run(steppers, inputs, state)
+        return lambda inputs, state: self._run(steppers, inputs, state)
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path of the layers."""
         return self._cells[0].sequence_path(device)
 
-
-def _run(steps: Sequence[Stepper], inputs: Tensor, state: State) -> tuple[Tensor, State]:
-    outputs, states = inputs, []
-    for step, layer_state in zip(steps, state, strict=True):
-        outputs, layer_state = step(outputs, layer_state)
-        states.append(layer_state)
-    return outputs, tuple(states)
+    def _run(self, runs: Sequence[Stepper], inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run the layers from bottom to top over a step or a sequence."""
+        outputs, states = inputs, []
+        for index, (run, layer_state) in enumerate(zip(runs, state, strict=True)):
+            if index and self.reads_elapsed_time:
+                outputs = torch.cat([outputs, inputs[..., -1:]], -1)
+            outputs, layer_state = run(outputs, layer_state)
+            states.append(layer_state)
+        return outputs, tuple(states)

@@ -17,6 +17,7 @@ from rlstm.cells import CELLS, RecurrentCell, State, make_cell
 from rlstm.cells.base import memory_bias
 from rlstm.cells.gru import GRUCell, GRUState
 from rlstm.cells.lstm import LSTMCell, LSTMState
+from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import UnknownNameError
 from rlstm.testing import ContractError, check_cell, reset_patterns
@@ -668,3 +669,30 @@ def test_on_a_gpu_nothing_crosses_a_reset(name: str) -> None:
     other = torch.cat([torch.randn(9, 4, 16, device="cuda"), inputs.detach()[9:]])
     again, _ = cell.sequence(other.requires_grad_(), random_state(cell, 4), is_first)
     assert torch.equal(again[9:], outputs[9:])
+
+
+@pytest.mark.parametrize("options", [{"residual": True}, {"layer_norm": True}, {"residual": True, "layer_norm": True}])
+def test_residual_and_normalised_stacks_keep_the_contract(options) -> None:
+    check_cell(lambda inputs, hidden: make_cell("lstm", inputs, hidden, num_layers=3, **options))
+
+
+def test_layers_above_the_first_add_to_what_they_read_and_read_it_normalised() -> None:
+    stack = make_cell("elman", 4, 3, num_layers=2, residual=True, layer_norm=True).double()
+    assert isinstance(stack, StackedCell)
+    below, above = stack.layers
+    inputs, state = torch.randn(5, 4, dtype=torch.float64), stack.init_state(5)
+    hidden, _ = below.step(inputs, state[0])
+    normalised = (hidden - hidden.mean(1, keepdim=True)) / (hidden.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = above.cell.step(normalised, state[1])[0] + hidden
+    torch.testing.assert_close(stack.step(inputs, state)[0], expected)
+
+
+def test_impossible_layers_and_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="residual is of the layers above the first, but num_layers is 1"):
+        make_cell("lstm", 3, 3, residual=True)
+    with pytest.raises(ValueError, match="layer_norm is of the layers above the first"):
+        make_cell("lstm", 3, 3, layer_norm=True)
+    with pytest.raises(ValueError, match="reads 3 and puts out 4"):
+        ResidualCell(LSTMCell(3, 4), residual=True, layer_norm=False)
+    with pytest.raises(ValueError, match=r"The cell 'lstm' has no option 'heads'\. It has none\."):
+        make_cell("lstm", 3, 3, options={"heads": 2})

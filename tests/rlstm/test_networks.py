@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlstm.errors import UnsupportedSpaceError
-from rlstm.networks import ObservationEncoder, RunningMoments, linear, mlp, observation_dtypes
+from rlstm.networks import HighwayLayer, ObservationEncoder, RunningMoments, linear, mlp, observation_dtypes
 from rlstm.trees import Tree, tree_leaves, tree_map
 
 FLOAT = torch.float32
@@ -360,3 +360,20 @@ def test_a_stack_of_tanh_layers_is_the_formula() -> None:
     nothing, size = mlp(3, ())
     assert size == 3
     assert torch.equal(nothing(x), x)
+
+
+def test_a_highway_layer_is_the_papers_and_begins_by_carrying() -> None:
+    layer = HighwayLayer(3).double()
+    features = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    weight, bias = layer.linear.weight, layer.linear.bias
+    transformed = torch.tanh(features @ weight[:3].t() + bias[:3])
+    gate = torch.sigmoid(features @ weight[3:].t() + bias[3:])
+    torch.testing.assert_close(layer(features), transformed * gate + features * (1 - gate))
+    assert bias.tolist() == [0.0, 0.0, 0.0, -2.0, -2.0, -2.0]
+    assert torch.autograd.gradcheck(layer, (features,))
+
+
+def test_only_layers_as_wide_as_what_they_read_are_highway_layers() -> None:
+    layers, width = mlp(4, (4, 6, 6), is_highway=True)
+    assert [type(layer).__name__ for layer in layers] == ["HighwayLayer", "Linear", "Tanh", "HighwayLayer"]
+    assert width == 6

@@ -171,6 +171,9 @@ def test_evaluating_gives_back_what_was_stored_while_acting(name: str, critic_me
         {"memory_length": 20, "memory_init": "log_spaced", "num_layers": 2},
         {"normalize_observations": True, "scale_rewards": True},
         {"normalize_observations": True, "cell": "gru", "num_layers": 2, "head_sizes": (3,)},
+        {"num_layers": 3, "residual": True, "layer_norm": True},
+        {"highway": True, "encoder_sizes": (6, 6, 6, 4)},
+        {"sequence": "loop"},
     ],
     ids=str,
 )
@@ -180,6 +183,17 @@ def test_every_part_of_the_network_acts_as_it_evaluates(config: dict[str, Any], 
     assert_replayed(policy, rollout)
     policy.update_normalisers(rollout, rollout.rewards * 4)  # Now with statistics, if there are any.
     assert_replayed(policy, play(policy))
+
+
+def test_the_loop_is_the_reference_of_the_fast_path() -> None:
+    policy, loop = make(), make(sequence="loop")
+    rollout = play(policy)
+    fast, plain = policy.evaluate(rollout), loop.evaluate(rollout)
+    torch.testing.assert_close(fast.values, plain.values, rtol=0, atol=1e-12)
+    assert (loop.sequence_path, policy.sequence_path) == ("loop of steps", "reset steps into the dense kernel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CELLS["lstm"], "sequence", None)
+        loop.evaluate(rollout)  # The fast path isn't used.
 
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {

@@ -21,6 +21,8 @@ CHOICE = spaces.Discrete(4)
 NETWORKS = {
     **{cell: {"cell": cell, "encoder_sizes": ()} for cell in CELLS},
     "stack": {"num_layers": 2, "encoder_sizes": (4,)},
+    "residual stack": {"num_layers": 3, "residual": True, "layer_norm": True, "encoder_sizes": ()},
+    "highway": {"highway": True, "encoder_sizes": (4, 4, 4)},
     "deep": {"encoder_sizes": (4, 3), "head_sizes": (6,), "critic_memory": "separate"},
 }
 
@@ -115,6 +117,12 @@ def test_groups_of_deep_networks_follow_the_units() -> None:
     assert len(groups.unique()) == len(set(groups.tolist()))
     # Without the readout only the encoder and the memory are there.
     assert GenomeLayout(policy, readout=False).groups(policy).max() == 4 + 3 + 3 - 1
+
+
+def test_what_a_residual_layer_wraps_belongs_to_its_units() -> None:
+    policy = make_policy(num_layers=2, residual=True, layer_norm=True, hidden_size=3, encoder_sizes=())
+    groups = GenomeLayout(policy).groups(policy)
+    assert groups.unique().tolist() == list(range(3 + 3 + 1))
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)

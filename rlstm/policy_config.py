@@ -1,0 +1,79 @@
+"""The settings of a policy's network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rlstm.cells.base import MemoryInit, check_memory_length
+
+__all__ = ["PolicyConfig"]
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The network."""
+
+    cell: str = "lstm"
+    """Memory cell: see 'rlstm cells'."""
+
+    hidden_size: int = 128
+    """Width of each layer of the memory."""
+
+    num_layers: int = 1
+    """Memory cells on top of each other."""
+
+    residual: bool = False
+    """Whether layers of the memory above the first add to what they read."""
+
+    layer_norm: bool = False
+    """Whether layers of the memory above the first read it normalised (Ba et al. 2016)."""
+
+    cell_kwargs: dict[str, Any] = field(default_factory=dict)
+    """More options of the cell as KEY=VALUE, see its docstring; values are read as JSON."""
+
+    elapsed_time: str | None = None
+    """Key of a Dict observation with the time since the step before, for cells that read it. Default: 1 a step."""
+
+    sequence: Literal["auto", "loop"] = "auto"
+    """How the memory runs over sequences: the fastest way there is here, or the plain loop over steps."""
+
+    encoder_sizes: tuple[int, ...] = (64,)
+    """Widths of the tanh layers between observation and memory; none feeds the memory directly."""
+
+    highway: bool = False
+    """Whether encoder layers as wide as what they read are highway layers (Srivastava et al. 2015)."""
+
+    head_sizes: tuple[int, ...] = ()
+    """Widths of the tanh layers between memory and each head."""
+
+    critic_memory: Literal["shared", "separate"] | None = None
+    """Whether the critic reads the actor's memory or has an encoder and a memory of its own. Default: the agent's."""
+
+    memory_length: int | None = None
+    """Longest lag in steps to bridge: the gates begin with time scales up to it (Tallec & Ollivier 2018)."""
+
+    memory_init: MemoryInit = "chrono"
+    """How these are spread: drawn at random, most of them long, or the same number in every octave from 2 steps on."""
+
+    squash_actions: bool = False
+    """Pass continuous actions through tanh into the bounds, instead of clipping them."""
+
+    initial_log_std: float = 0.0
+    """Initial log standard deviation of continuous actions."""
+
+    normalize_observations: bool = True
+    """Normalise what is seen by running means and deviations: vectors of floats, previous rewards."""
+
+    scale_rewards: bool = True
+    """Divide the critic's targets by the running deviation of discounted returns."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes out of range."""
+        for name in ("hidden_size", "num_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("encoder_sizes", "head_sizes"):
+            if any(size < 1 for size in getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; every width must be at least 1.")
+        check_memory_length(self.memory_length, self.memory_init)
