@@ -40,7 +40,7 @@ NEUROEVOLUTION: dict[str, Preset] = {
         {
             "env": "rlstm/DoublePoleNoVel-v0",
             "env_kwargs": {"fitness": "damping"},
-            "total_steps": 1_000_000,
+            "total_steps": 400_000,
             "num_envs": 1,
             "cell": "elman",
             "hidden_size": 1,
