@@ -23,18 +23,18 @@ Implementation details, each with its reason:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution import STRATEGIES, Strategy
-from rlstm.evolution.restarts import Restarts
+from rlstm.evolution import Strategy
+from rlstm.evolution.making import make_strategy
 from rlstm.evolving import Evolution
 from rlstm.judging import Genotype, Solver, Verdict, solver
 from rlstm.policies import RecurrentPolicy
@@ -170,6 +170,7 @@ class Evolino:
                 "head_sizes out, or use --readout joint."
             )
         self.solve: Solver | None = solver(self.readout, config.ridge_strength) if solved else None
+        self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
         self.genotype = self._genotype()
         self.strategy: Strategy = self._strategy(torch.zeros(self.genotype.evolved.num_genes, dtype=torch.float64))
         self.champion: Tensor | None = None  # (N,) all acting weights
@@ -179,8 +180,7 @@ class Evolino:
     def __str__(self) -> str:
         """Return what evolves and how."""
         genes, population = self.genotype.evolved.num_genes, self.strategy.population
-        name = "cma-es" if self.readout == "cma" else self.config.strategy
-        return f"{name}, {population} genomes of {genes} genes, readout {self.readout}"
+        return f"{self.strategy_name}, {population} genomes of {genes} genes, readout {self.readout}"
 
     def begin(self, *, from_weights: bool) -> None:
         """Draw the first generation around 0, or around the policy's weights."""
@@ -199,26 +199,13 @@ class Evolino:
         )
 
     def _strategy(self, mean: Tensor) -> Strategy:
-        config = self.config
-        name = "cma-es" if self.readout == "cma" else config.strategy
-        options: dict[str, Any] = {"population": config.population, "sigma": config.sigma, "generator": self.generator}
-        if name in ("snes", "sep-cma-es", "cma-es"):
-            options["least_sigma"] = config.least_sigma
-        if name in ("esp", "cosyne"):
-            options["mutation_scale"] = config.mutation_scale
-        if name == "esp":
-            options |= {
-                "groups": self.genotype.evolved.groups(self.policy),
-                "combinations": config.combinations,
-                "burst_after": config.burst_after,
-                "credit": config.credit,
-            }
-        if name == "open-es":
-            options["learning_rate"] = config.es_learning_rate
-        begin = partial(STRATEGIES[name], mean, **options)
-        if config.patience is None:
-            return begin()
-        return Restarts(begin, generator=self.generator, patience=config.patience)
+        return make_strategy(
+            self.strategy_name,
+            mean,
+            dataclasses.asdict(self.config),
+            groups=lambda: self.genotype.evolved.groups(self.policy),
+            generator=self.generator,
+        )
 
     def ask(self) -> Tensor:
         """Return the next generation ``(P, N)``."""

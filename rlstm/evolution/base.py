@@ -8,6 +8,7 @@ stops after a ``tell`` goes on to the last bit as if it had not.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -34,6 +35,12 @@ class Strategy(ABC):
 
     state_names: ClassVar[tuple[str, ...]]
     """The attributes, tensors and numbers, that with the generator are the whole state."""
+
+    settings: ClassVar[Mapping[str, str]] = {}
+    """What an agent's settings are called that become arguments beside population and sigma, by the argument."""
+
+    has_groups: ClassVar[bool] = False
+    """Whether it takes ``groups``, the subpopulation of every gene."""
 
     def __init__(self, mean: Tensor, *, population: int, sigma: float, generator: torch.Generator) -> None:
         if mean.dim() != 1 or len(mean) == 0:

@@ -5,6 +5,7 @@ Source: N. Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772, f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -46,6 +47,7 @@ class CMAES(CovarianceAdaptation):
     """
 
     source = "Hansen & Ostermeier 2001; Hansen 2016"
+    settings: ClassVar[Mapping[str, str]] = {"least_sigma": "least_sigma"}
     state_names: ClassVar[tuple[str, ...]] = (
         "mean",
         "covariance",

@@ -7,6 +7,7 @@ synapses", JMLR 9, 2008.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -44,6 +45,7 @@ class CoSyNE(Strategy):
 
     source = "Gomez, Schmidhuber & Miikkulainen 2008"
     state_names: ClassVar[tuple[str, ...]] = ("pool", "best", "best_fitness")
+    settings: ClassVar[Mapping[str, str]] = {"mutation_scale": "mutation_scale"}
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ D. Wierstra, M. Gagliolo, F. Gomez, "Training recurrent networks by Evolino", Ne
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -59,6 +60,10 @@ class ESP(Strategy):
         "generations_without_progress",
         "num_bursts",
     )
+    settings: ClassVar[Mapping[str, str]] = {
+        name: name for name in ("combinations", "mutation_scale", "burst_after", "credit")
+    }
+    has_groups = True
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ reinforcement learning", 2017; Adam: D. Kingma, J. Ba, 2015.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -38,6 +39,7 @@ class OpenES(Strategy):
     """
 
     source = "Salimans et al. 2017"
+    settings: ClassVar[Mapping[str, str]] = {"learning_rate": "es_learning_rate"}
     state_names: ClassVar[tuple[str, ...]] = ("mean", "first_moment", "second_moment", "num_updates")
 
     def __init__(

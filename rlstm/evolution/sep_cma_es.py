@@ -5,6 +5,7 @@ Source: R. Ros, N. Hansen, "A simple modification in CMA-ES achieving linear tim
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -41,6 +42,7 @@ class SepCMAES(CovarianceAdaptation):
     """
 
     source = "Ros & Hansen 2008"
+    settings: ClassVar[Mapping[str, str]] = {"least_sigma": "least_sigma"}
     state_names: ClassVar[tuple[str, ...]] = ("mean", "variances", "sigma_path", "path", "sigma", "num_updates")
 
     def __init__(

@@ -7,6 +7,7 @@ GECCO 2011; D. Wierstra et al., "Natural evolution strategies", JMLR 15, 2014 (u
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -41,6 +42,7 @@ class SNES(Strategy):
 
     source = "Schaul, Glasmachers & Schmidhuber 2011; Wierstra et al. 2014"
     state_names: ClassVar[tuple[str, ...]] = ("mean", "sigma")
+    settings: ClassVar[Mapping[str, str]] = {"least_sigma": "least_sigma"}
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from rlstm.evolution.cma_es import CMAES
 from rlstm.evolution.cma_paths import next_paths
 from rlstm.evolution.cosyne import CoSyNE
 from rlstm.evolution.esp import ESP
+from rlstm.evolution.making import make_strategy
 from rlstm.evolution.open_es import OpenES
 from rlstm.evolution.restarts import Restarts
 from rlstm.evolution.sep_cma_es import SepCMAES
@@ -772,3 +773,26 @@ def test_a_mean_that_is_no_genome_is_refused() -> None:
 def test_the_table_names_every_strategy_with_its_source() -> None:
     assert set(STRATEGIES.values()) == {SNES, ESP, CoSyNE, OpenES, SepCMAES, CMAES}
     assert all(strategy.source for strategy in STRATEGIES.values())
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("patience", [None, 3])
+def test_a_strategy_is_made_from_the_settings_that_it_takes(name: str, patience: int | None) -> None:
+    settings = {
+        "population": 16, "sigma": 0.25, "least_sigma": 0.125, "patience": patience, "mutation_scale": 0.5,
+        "combinations": 2, "burst_after": 7, "credit": "max", "es_learning_rate": 0.75, "of_somebody_else": 1,
+    }  # fmt: skip
+    has_groups = STRATEGIES[name] is ESP
+
+    def groups() -> torch.Tensor:
+        assert has_groups, "Only subpopulations need them, and not every cell has them."
+        return torch.arange(GENES) // 2
+
+    generator = torch.Generator().manual_seed(0)
+    made = make_strategy(name, torch.zeros(GENES, dtype=torch.float64), settings, groups=groups, generator=generator)
+    assert isinstance(made, Restarts) == (patience is not None)
+    strategy = made.present_try if isinstance(made, Restarts) else made
+    own = {setting: getattr(strategy, argument) for argument, setting in STRATEGIES[name].settings.items()}
+    assert own == {setting: settings[setting] for setting in own}
+    assert strategy.population == 16
+    assert strategy.generator is generator
