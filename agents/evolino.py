@@ -11,6 +11,9 @@ Implementation details, each with its reason:
 2.  With a teacher (``info["target"]`` at the steps of the env, or demonstrations) every genome lives through the same
     lessons, previous answers forced to the teacher's, and its readout is solved in closed form in float64. Then it
     plays episodes on other seeds, alone: its fitness is the mean return, not the error of the fit.
+    With ``readout`` rwr there is no teacher but the best episodes that anybody has played, and each genome's readout is
+    solved from what was done in them, weighted by return (``rlstm.elites``). The first are an untrained policy's; then
+    the best quarter of every generation plays with noise, an env's episode each. Elites are of episodes with noise.
 3.  All genomes of a generation play under the same seeds, the next generation under others: nobody is lucky.
 4.  The champion stays until somebody is better. Who looks better than the champion's score has to prove it: both, and
     the strategy's own bet, play the same fresh seeds, and the best becomes, or stays, champion. Its score is the mean
@@ -33,6 +36,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from rlstm.elites import Elites
 from rlstm.evolution import Strategy
 from rlstm.evolution.making import make_strategy
 from rlstm.evolving import Evolution
@@ -60,9 +64,10 @@ class EvolinoConfig:
     strategy: Literal["snes", "esp", "cosyne", "open-es", "sep-cma-es", "cma-es"] = "snes"
     """What proposes genomes."""
 
-    readout: Literal["auto", "joint", "lstsq", "ridge", "svm", "cma"] = "auto"
+    readout: Literal["auto", "joint", "lstsq", "ridge", "svm", "cma", "rwr"] = "auto"
     """Joint: evolved with the memory; lstsq, ridge, svm: solved from targets; cma: evolved alone, over a memory that
-    stays as it begins. Auto: joint without a teacher, lstsq where the env forces its answers, else ridge."""
+    stays as it begins; rwr: solved from the best episodes played so far, weighted by return (experimental). Auto: joint
+    without a teacher, lstsq where the env forces its answers, else ridge."""
 
     population: int | None = None
     """Genomes of a generation. Default: the strategy's own."""
@@ -107,10 +112,13 @@ class EvolinoConfig:
     """Steps at the start of a lesson that don't count in the fit. Default: 0; a quarter where answers are fed back."""
 
     ridge_strength: float = 1e-3
-    """The penalty of ridge, relative to the features' variance."""
+    """The penalty of ridge and rwr, relative to the features' variance."""
 
     demonstrations: str | None = None
     """File of demonstrations (rlstm record) that are the teacher."""
+
+    elite_episodes: int = 20
+    """Episodes (trials, where memory lives for one) that are remembered as the best so far: rwr."""
 
     confirm_episodes: int = 16
     """Episodes on fresh seeds that decide between the champion and who looks better."""
@@ -120,7 +128,8 @@ class EvolinoConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("episodes", "combinations", "burst_after", "lessons", "confirm_episodes", "workers"):
+        counts = ("episodes", "combinations", "burst_after", "lessons", "elite_episodes", "confirm_episodes", "workers")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("sigma", "input_gain", "ridge_strength", "es_learning_rate"):
@@ -130,7 +139,7 @@ class EvolinoConfig:
             raise ValueError(f"washout is {self.washout}; it must not be negative.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is {self.patience}; it must be at least 1.")
-        if self.demonstrations is not None and self.readout in ("joint", "cma"):
+        if self.demonstrations is not None and self.readout in ("joint", "cma", "rwr"):
             raise ValueError(
                 f"readout is '{self.readout}', which no demonstrations can teach; use ridge, lstsq or svm."
             )
@@ -163,13 +172,14 @@ class Evolino:
     ) -> None:
         self.policy, self.config, self.generator = policy, config, generator
         self.readout = _choose_readout(config, has_teacher=has_teacher, teacher_forces=teacher_forces)
-        solved = self.readout in ("lstsq", "ridge", "svm")
+        solved = self.readout in ("lstsq", "ridge", "svm", "rwr")
         if solved and policy.config.head_sizes:
             raise ValueError(
                 f"head_sizes is {policy.config.head_sizes}, but readout '{self.readout}' solves a linear one: leave "
                 "head_sizes out, or use --readout joint."
             )
         self.solve: Solver | None = solver(self.readout, config.ridge_strength) if solved else None
+        self.elites = Elites(config.elite_episodes) if self.readout == "rwr" else None
         self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
         self.genotype = self._genotype()
         self.strategy: Strategy = self._strategy(torch.zeros(self.genotype.evolved.num_genes, dtype=torch.float64))
@@ -214,24 +224,9 @@ class Evolino:
     def tell(self, verdict: Verdict) -> dict[str, float]:
         """Learn from a generation; returns metrics by their tags."""
         fitness = verdict.fitness
-        diversity = float(verdict.genomes.std(0).mean())
         self.strategy.tell(fitness)
-        finite = fitness[fitness.isfinite()]
-        self._count_alike(finite)
-        metrics = {
-            "evolino/diversity": diversity,
-            "evolino/failed": float(len(fitness) - len(finite)),
-            "evolino/evaluations": float(len(fitness)),
-        }
-        if len(finite):
-            metrics |= {
-                "evolino/best": float(finite.max()),
-                "evolino/mean": float(finite.mean()),
-                "evolino/median": float(finite.median()),
-            }
-        conditions = verdict.conditions[~verdict.conditions.isnan()]
-        if len(conditions):
-            metrics["evolino/readout_condition"] = float(conditions.median())
+        self._count_alike(fitness[fitness.isfinite()])
+        metrics = verdict.metrics()
         for name in ("num_bursts", "num_restarts"):
             if hasattr(self.strategy, name):
                 metrics[f"evolino/{name.removeprefix('num_')}"] = float(getattr(self.strategy, name))
@@ -245,7 +240,8 @@ class Evolino:
         value = float(fitness[0]) if len(fitness) else -math.inf
         alike = len(fitness) == 0 or bool((fitness == value).all())
         self.varied |= not alike
-        solved = (self.varied or self.solve is not None) and value >= self.champion_return
+        taught = self.solve is not None and self.elites is None
+        solved = (self.varied or taught) and value >= self.champion_return
         self.alike = self.alike + 1 if alike and not solved else 0
         if self.alike == _ALL_ALIKE:
             warnings.warn(
@@ -288,6 +284,11 @@ class Evolino:
         self.champion_success += share * (float(verdict.successes[best].mean()) - self.champion_success)
         self.champion_episodes += count
 
+    def explorers(self, verdict: Verdict) -> Tensor:
+        """Return who plays with noise in search of better elites, ``(C, N)``: the generation's best quarter."""
+        ranks = verdict.fitness.argsort(descending=True, stable=True)[: max(1, len(verdict.genomes) // 4)]
+        return verdict.genomes[ranks[verdict.fitness[ranks].isfinite()]]
+
     def champion_metrics(self) -> dict[str, float]:
         """Return by their tags what the champion was worth on fresh seeds."""
         if self.champion is None:
@@ -308,6 +309,7 @@ class Evolino:
             "alike": self.alike,
             "varied": self.varied,
             "action_generator": self.policy.generator.get_state(),
+            "elites": None if self.elites is None else self.elites.state_dict(),
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -316,6 +318,8 @@ class Evolino:
         for name in ("champion", "champion_return", "champion_success", "champion_episodes", "alike", "varied"):
             setattr(self, name, values[name])
         self.policy.generator.set_state(values["action_generator"])
+        if self.elites is not None:
+            self.elites.load_state_dict(values["elites"])
 
 
 def _choose_readout(config: EvolinoConfig, *, has_teacher: bool, teacher_forces: bool) -> str:
@@ -325,8 +329,10 @@ def _choose_readout(config: EvolinoConfig, *, has_teacher: bool, teacher_forces:
             f"readout is '{config.readout}', which needs a teacher, but no step of the env has info['target'] and no "
             "demonstrations are given. Use --readout joint, or --demonstrations FILE (rlstm record)."
         )
-    if config.readout != "auto":
-        return config.readout
-    if not has_teacher:
-        return "joint"
-    return "lstsq" if teacher_forces else "ridge"
+    automatic = ("lstsq" if teacher_forces else "ridge") if has_teacher else "joint"
+    if config.readout == "rwr" and has_teacher:
+        raise ValueError(
+            "readout is 'rwr', which learns from its own best episodes, but the env has a teacher: info['target']. "
+            f"Leave readout out, and '{automatic}' is used."
+        )
+    return automatic if config.readout == "auto" else config.readout

@@ -36,6 +36,7 @@ __all__ = ["FORMAT_VERSION", "Demonstrations", "describe_space", "refuse_existin
 FORMAT_VERSION = 1
 _FORMAT = "rlstm demonstrations"
 _PLAIN = ("actions", "rewards", "valid", "episode_starts", "successes")
+_BY_STEP = ("observations", "actions", "rewards", "valid", "episode_starts")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ class Demonstrations:
         return np.asarray(self.valid.sum(axis=0, dtype=np.int64))
 
     @property
+    def returns(self) -> npt.NDArray[np.float64]:
+        """Return of every life, ``(N,)``: to the last bit the same whatever lives and memory layout are around it."""
+        return np.asarray(self.rewards.cumsum(axis=0)[-1])
+
+    @property
     def mean_return(self) -> float:
         """Mean return of an episode."""
         return float(self.rewards.sum() / self.num_episodes)
@@ -98,9 +104,19 @@ class Demonstrations:
     def select(self, lives: npt.NDArray[Any]) -> Demonstrations:
         """Return some of the lives, by index or mask ``(N,)``, no longer in time than the longest of them."""
         length = int(self.lengths[lives].max(initial=0))
-        names = ("observations", "actions", "rewards", "valid", "episode_starts")
-        chosen = {name: tree_map(lambda leaf: leaf[:length, lives], getattr(self, name)) for name in names}
+        chosen = {name: tree_map(lambda leaf: leaf[:length, lives], getattr(self, name)) for name in _BY_STEP}
         return dataclasses.replace(self, **chosen, successes=self.successes[lives])
+
+    def joined(self, others: Demonstrations) -> Demonstrations:
+        """Return these lives and, after them, others of the same spaces; the metadata are these."""
+        length = max(len(self.valid), len(others.valid))
+
+        def side_by_side(*leaves: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            padding = [[(0, length - len(leaf)), *[(0, 0)] * (leaf.ndim - 1)] for leaf in leaves]
+            return np.concatenate([np.pad(leaf, pad) for leaf, pad in zip(leaves, padding, strict=True)], axis=1)
+
+        joined = {name: tree_map(side_by_side, getattr(self, name), getattr(others, name)) for name in _BY_STEP}
+        return dataclasses.replace(self, **joined, successes=np.append(self.successes, others.successes))
 
     def only_successes(self) -> Demonstrations:
         """Return the lives whose last episode succeeded: what was tried before it in a trial belongs to them.

@@ -8,7 +8,8 @@ Under trials of K episodes a trial curve shows learning within a trial: a mean f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +26,15 @@ from rlstm.policy_view import PolicyView
 from rlstm.seeding import Stream, generator, integer_seeds
 from rlstm.vector_envs import EnvConfig, LaneEnvs, make
 
-__all__ = ["MAX_LENGTH", "EvaluationResult", "Player", "episode_quotas", "evaluate", "evaluation_envs"]
+__all__ = [
+    "MAX_LENGTH",
+    "EvaluationResult",
+    "Player",
+    "drawing_from",
+    "episode_quotas",
+    "evaluate",
+    "evaluation_envs",
+]
 
 _MAX_LANES = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
@@ -154,17 +163,22 @@ def evaluate(
         actions, state = stepper.act(inputs, state, is_first, deterministic=deterministic)
         return actions
 
-    training_generator = policy.generator
-    policy.generator = generator(seed, _ACTIONS[stream], policy.device)
-    try:
-        with torch.inference_mode():
-            while (player.played < quotas).any():
-                player.step(act)
-                if on_step is not None:
-                    on_step()
-    finally:
-        policy.generator = training_generator
+    with torch.inference_mode(), drawing_from(generator(seed, _ACTIONS[stream], policy.device), policy):
+        while (player.played < quotas).any():
+            player.step(act)
+            if on_step is not None:
+                on_step()
     return player.result(quotas)
+
+
+@contextmanager
+def drawing_from(other: torch.Generator, policy: RecurrentPolicy) -> Iterator[None]:
+    """Let a policy draw its actions from another generator; its own, which training goes on with, stays as it is."""
+    own, policy.generator = policy.generator, other
+    try:
+        yield
+    finally:
+        policy.generator = own
 
 
 def episode_quotas(episodes: int, num_envs: int, memory: MemoryConfig) -> npt.NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 ``Evolution`` seeds, plays and counts; what is learnt from it is the agent's. A generation is one update: lessons where
 readouts are solved, then episodes of every genome under common seeds, then, where somebody looks better than the
-champion, the two of them and others on fresh seeds. The policy of the run is the champion.
+champion, the two of them and others on fresh seeds, and where elite episodes teach, the best with noise, in search of
+better ones. The policy of the run is the champion.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from rlstm.checkpoints import Checkpoint
 from rlstm.config import ConfigError, ExperimentConfig
 from rlstm.demonstrations import Demonstrations
+from rlstm.elites import Elites
 from rlstm.evaluation import Player
 from rlstm.judging import Genotype, Judge, Solver, Verdict, shard_sizes
 from rlstm.lessons import Lessons, lessons_from_demonstrations, play_lessons
@@ -39,6 +41,7 @@ class EvolvingAgent(Protocol):
     config: Any
     genotype: Genotype
     solve: Solver | None  # How readouts are solved; None where they evolve.
+    elites: Elites | None  # What they are solved from where nobody teaches.
 
     def begin(self, *, from_weights: bool) -> None:
         """Draw the first generation, around nothing or around the policy's weights."""
@@ -54,6 +57,9 @@ class EvolvingAgent(Protocol):
 
     def decide(self, verdict: Verdict) -> None:
         """Choose the champion by what the candidates did."""
+
+    def explorers(self, verdict: Verdict) -> Tensor:
+        """Return the genomes ``(C, N)`` with all acting weights that are to look for better elites; may be none."""
 
     def champion_metrics(self) -> dict[str, float]:
         """Return by their tags what the champion is worth."""
@@ -150,13 +156,17 @@ class Evolution(Run):
                 num_steps += self._fill_normalisers()
             if not self._begun:
                 self._begin(from_weights=False)
-        lessons, lesson_steps = self._lessons()
-        verdict = self._play(self.agent.ask(), lessons)
+        genomes = self.agent.ask()
+        lessons, lesson_steps = self._lessons(genomes)
+        verdict = self._play(genomes, lessons)
         num_steps += lesson_steps + int(verdict.lengths.sum())
         played = time.perf_counter()
         metrics = self.agent.tell(verdict)
         num_steps += self._confirm(verdict)
         metrics |= self.agent.champion_metrics()
+        if self.agent.elites is not None:
+            num_steps += self._explore(self.agent.explorers(verdict), self.agent.elites, self.num_updates + 1)
+            metrics |= self.agent.elites.metrics()
         self.step += num_steps
         self.num_updates += 1
         ended = time.perf_counter()
@@ -176,17 +186,32 @@ class Evolution(Run):
             metrics["rollout/success_rate"] = float(np.nanmean(verdict.successes))
         return metrics, {"play": played - began, "learn": ended - played}
 
-    def _lessons(self) -> tuple[Lessons | None, int]:
-        """Return this generation's lessons and the steps that they took."""
+    def _lessons(self, genomes: Tensor) -> tuple[Lessons | None, int]:
+        """Return the lessons of a generation ``(P, N)`` and the steps that they took."""
         if self.agent.solve is None:
             return None, 0
-        washout = self._algorithm.washout
+        washout, elites = self._algorithm.washout, self.agent.elites
+        if elites is not None:
+            is_first = elites.lives is None
+            steps = self._explore(self.agent.genotype.untrained(genomes), elites, 0) if is_first else 0
+            return elites.lessons(self.policy, washout=washout or 0), steps
         if self._demonstrations is not None:
             return lessons_from_demonstrations(self.policy, self._demonstrations, washout=washout or 0), 0
         count = self._algorithm.lessons
         seeds = integer_seeds(self.config.run.seed, "lessons", count, self.num_updates)
         lessons = play_lessons(self.policy, self._judge.envs(count), seeds, washout=washout)
         return lessons, lessons.is_first.numel()
+
+    def _explore(self, whole: Tensor, elites: Elites, index: int) -> int:
+        """Offer what genomes with all their acting weights ``(C, N)`` do with noise; returns the steps."""
+        if not len(whole):
+            return 0
+        seed = self.config.run.seed
+        seeds = integer_seeds(seed, "explorations", len(whole) * self.config.env.num_envs, index)
+        actions = generator(seed, "explorations_actions", self.device, index)
+        lives = self._judge.explore(whole, seeds, self._episodes(1), actions)
+        elites.offer(lives)
+        return lives.num_steps
 
     def _play(self, genomes: Tensor, lessons: Lessons | None) -> Verdict:
         """Judge a generation ``(P, N)``, shard by shard, here or in workers."""

@@ -18,13 +18,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rlstm.demonstrations import Demonstrations
 from rlstm.errors import EnvironmentFailure
-from rlstm.lanes import LaneEnvs
+from rlstm.evaluation import EvaluationResult, drawing_from
+from rlstm.lanes import LaneEnvs, Lanes
 from rlstm.lessons import Lessons
 from rlstm.memory import BoolArray
 from rlstm.policies import RecurrentPolicy
 from rlstm.population import GenomeLayout, PopulationStepper, play_population
 from rlstm.readouts import Readout, least_squares, ridge, svm
+from rlstm.recording import on_tape
 from rlstm.trees import tree_map
 
 __all__ = ["Genotype", "Judge", "Solver", "Verdict", "shard_sizes", "solver"]
@@ -38,10 +41,11 @@ _MOST_SHARDS = 16
 
 
 def solver(name: str, ridge_strength: float) -> Solver:
-    """Return the rule by which readouts called ``name`` are solved: lstsq, ridge or svm."""
+    """Return the rule by which readouts called ``name`` are solved: lstsq, ridge, svm or rwr."""
     solvers: dict[str, Solver] = {
         "lstsq": least_squares,
         "ridge": partial(ridge, strength=ridge_strength),
+        "rwr": partial(ridge, strength=ridge_strength),
         "svm": svm,
     }
     return solvers[name]
@@ -88,6 +92,12 @@ class Genotype:
             parts[f"{self._head}.bias"] = readouts.bias.squeeze(1).nan_to_num(0.0).cpu()
         return torch.cat([parts[gene.name].reshape(count, -1) for gene in self.whole.genes], 1)
 
+    def untrained(self, genomes: Tensor) -> Tensor:
+        """Return all acting weights ``(P, N)`` with readouts of 0: whoever samples by them explores."""
+        (outputs, features) = next(gene.shape for gene in self.whole.genes if gene.name == f"{self._head}.weight")
+        zeros = torch.zeros(len(genomes), features + 1, outputs, dtype=torch.float64)
+        return self.complete(genomes, Readout(zeros[:, 1:], zeros[:, :1], torch.full((len(genomes),), torch.nan)))
+
 
 class Verdict(NamedTuple):
     """What P genomes did."""
@@ -105,6 +115,25 @@ class Verdict(NamedTuple):
         """Mean returns ``(P,)``, -∞ for those that failed."""
         means = torch.from_numpy(self.returns.mean(axis=1))
         return means.masked_fill(torch.from_numpy(self.failed), -torch.inf)
+
+    def metrics(self) -> dict[str, float]:
+        """Return by their tags what a generation is worth; those of who failed count as failures alone."""
+        finite = self.fitness[self.fitness.isfinite()]
+        metrics = {
+            "evolino/diversity": float(self.genomes.std(0).mean()),
+            "evolino/failed": float(len(self.genomes) - len(finite)),
+            "evolino/evaluations": float(len(self.genomes)),
+        }
+        if len(finite):
+            metrics |= {
+                "evolino/best": float(finite.max()),
+                "evolino/mean": float(finite.mean()),
+                "evolino/median": float(finite.median()),
+            }
+        conditions = self.conditions[~self.conditions.isnan()]
+        if len(conditions):
+            metrics["evolino/readout_condition"] = float(conditions.median())
+        return metrics
 
     @staticmethod
     def join(parts: Sequence[Verdict]) -> Verdict:
@@ -206,6 +235,27 @@ class Judge:
             conditions,
             failed.numpy(),
         )
+
+    def explore(self, whole: Tensor, seeds: Sequence[int], episodes: int, generator: torch.Generator) -> Demonstrations:
+        """Let genomes with all their acting weights ``(P, N)`` play with noise; returns their lives, as executed.
+
+        Args:
+            whole: The genomes.
+            seeds: P·E, one a lane: each of their own, so that there is more to be seen.
+            episodes: Of a lane.
+            generator: Draws the actions.
+        """
+
+        def play(lanes: Lanes) -> EvaluationResult:
+            with drawing_from(generator, self.policy):
+                layout = self.genotype.whole
+                return play_population(
+                    self.policy, layout, whole, lanes, seeds=seeds, episodes=episodes, deterministic=False
+                )
+
+        envs = self.envs(len(seeds))
+        quotas = np.full(envs.num_envs, episodes)
+        return on_tape(play, envs, quotas, self.policy.memory, {"deterministic": False})
 
     def features(self, genomes: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the readouts of genomes ``(P, N)`` read in the lessons, where something is asked.

@@ -22,7 +22,7 @@ from rlstm.cells.population_linear import PopulationLinear
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.evaluation import EvaluationResult, Player
-from rlstm.lanes import LaneEnvs
+from rlstm.lanes import Lanes
 from rlstm.memory import BoolArray
 from rlstm.networks import highway
 from rlstm.policies import PolicyInputs, RecurrentPolicy
@@ -203,12 +203,13 @@ def play_population(
     policy: RecurrentPolicy,
     layout: GenomeLayout,
     genomes: Tensor,
-    envs: LaneEnvs,
+    envs: Lanes,
     *,
     seeds: Sequence[int],
     episodes: int = 1,
+    deterministic: bool = True,
 ) -> EvaluationResult:
-    """Let P policies play complete episodes, each its likeliest actions, all under the same seeds.
+    """Let P policies play complete episodes, each its likeliest actions or sampled ones.
 
     Every lane plays the same number of episodes. Policies that are through are left out of the computation once half of
     those in it are; their lanes idle on.
@@ -218,8 +219,9 @@ def play_population(
         layout: Of the genomes.
         genomes: ``(P, N)``.
         envs: P·E lanes, reset here.
-        seeds: E, the same for every policy, so that none is lucky: common random numbers.
+        seeds: E, the same for every policy, so that none is lucky: common random numbers; or P·E, one a lane.
         episodes: Of a lane; with trials a multiple of ``episodes_per_trial``.
+        deterministic: Take the likeliest action instead of sampling.
 
     Returns:
         The episodes, P·E·``episodes``, policy after policy.
@@ -227,17 +229,17 @@ def play_population(
     Raises:
         ValueError: If the lanes are not P·E, or the episodes no whole number of trials.
     """
-    population, lanes = len(genomes), len(seeds)
-    if envs.num_envs != population * lanes:
+    population, lanes = len(genomes), envs.num_envs // len(genomes)
+    if envs.num_envs != population * lanes or len(seeds) not in (lanes, envs.num_envs):
         raise ValueError(
-            f"{population} policies under {lanes} seeds need {population * lanes} lanes, not {envs.num_envs}."
+            f"{population} policies under {len(seeds)} seeds need {population * len(seeds)} lanes, not {envs.num_envs}."
         )
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1.")
     if episodes % (policy.memory.episodes_per_trial or 1):
         raise ValueError(f"episodes is {episodes}; it must be a multiple of {policy.memory.episodes_per_trial}.")
-    player = Player(policy, envs, list(seeds) * population)
-    crew = _Crew(policy, layout, genomes, lanes)
+    player = Player(policy, envs, list(seeds) * (envs.num_envs // len(seeds)))
+    crew = _Crew(policy, layout, genomes, lanes, deterministic=deterministic)
     with torch.inference_mode():
         while (unfinished := player.played < episodes).any():
             crew.keep(np.asarray(unfinished.reshape(population, lanes).any(1)))
@@ -248,8 +250,11 @@ def play_population(
 class _Crew:
     """The policies that still play, and their memories."""
 
-    def __init__(self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor, lanes: int) -> None:
+    def __init__(
+        self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor, lanes: int, *, deterministic: bool
+    ) -> None:
         self._policy, self._layout, self._genomes, self._lanes = policy, layout, genomes, lanes
+        self._deterministic = deterministic
         self._members = torch.arange(len(genomes))
         self._rows = torch.arange(len(genomes) * lanes)
         self._stepper = PopulationStepper(policy, layout, genomes)
@@ -268,13 +273,15 @@ class _Crew:
     def act(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
         """Choose the actions of all lanes; where nobody plays any more, some that are allowed."""
         if len(self._rows) == len(is_first):
-            actions, self._state = self._stepper.act(inputs, self._state, is_first, deterministic=True)
-            return actions
+            return self._choose(inputs, is_first)
         rows, distribution = self._rows.to(is_first.device), self._policy.distribution
         nothing = torch.zeros(len(is_first), distribution.num_parameters, device=self._policy.device)
         actions = distribution.mode(nothing.to(self._policy.dtype), inputs.action_masks)
-        seen = tree_map(lambda leaf: leaf[rows], inputs)
-        actions[rows], self._state = self._stepper.act(seen, self._state, is_first[rows], deterministic=True)
+        actions[rows] = self._choose(tree_map(lambda leaf: leaf[rows], inputs), is_first[rows])
+        return actions
+
+    def _choose(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
+        actions, self._state = self._stepper.act(inputs, self._state, is_first, deterministic=self._deterministic)
         return actions
 
 

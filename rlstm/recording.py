@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from rlstm.policies import RecurrentPolicy
 from rlstm.trees import Tree, tree_map
 from rlstm.vector_envs import LaneEnvs
 
-__all__ = ["record"]
+__all__ = ["on_tape", "record"]
 
 
 class _TapedLanes:
@@ -81,9 +81,36 @@ def record(
     Raises:
         EnvironmentFailure: If an episode doesn't end.
     """
+    quotas = episode_quotas(episodes, envs.num_envs, policy.memory)
+
+    def play(lanes: Lanes) -> EvaluationResult:
+        return evaluate(policy, lanes, episodes, seed=seed, deterministic=deterministic, stream="demonstrations")
+
+    return on_tape(play, envs, quotas, policy.memory, {"seed": seed, "deterministic": deterministic})
+
+
+def on_tape(
+    play: Callable[[Lanes], EvaluationResult],
+    envs: LaneEnvs,
+    quotas: npt.NDArray[np.int64],
+    memory: MemoryConfig,
+    metadata: Mapping[str, Any],
+) -> Demonstrations:
+    """Let somebody play and return what was seen and done, lane after lane.
+
+    Args:
+        play: Plays complete episodes in the lanes that it is given, resetting them once.
+        envs: The lanes.
+        quotas: The episodes of each lane, ``(B,)``; those of the result.
+        memory: What a life is.
+        metadata: Who played, as ``Demonstrations`` keeps it.
+
+    Raises:
+        EnvironmentFailure: If an episode doesn't end.
+    """
     tape = _TapedLanes(envs)
-    result = evaluate(policy, tape, episodes, seed=seed, deterministic=deterministic, stream="demonstrations")
-    lives = _lives(result, episode_quotas(episodes, envs.num_envs, policy.memory), policy.memory)
+    result = play(tape)
+    lives = _lives(result, quotas, memory)
     valid = np.arange(max(life.length for life in lives))[:, None] < [life.length for life in lives]
     episode_starts = np.zeros_like(valid)
     for index, life in enumerate(lives):
@@ -97,12 +124,7 @@ def record(
         np.array([life.success for life in lives]),
         describe_space(envs.observation_space),
         describe_space(envs.action_space, bounds=True),
-        {
-            "seed": seed,
-            "deterministic": deterministic,
-            "episodes_played": len(result.returns),
-            "success_rate": result.success_rate,
-        },
+        {**metadata, "episodes_played": len(result.returns), "success_rate": result.success_rate},
     )
 
 

@@ -27,6 +27,8 @@ Stream = Literal[
     "generations",
     "confirmations",
     "lessons",
+    "explorations",
+    "explorations_actions",
 ]
 
 _STREAMS: dict[Stream, int] = {
@@ -42,6 +44,8 @@ _STREAMS: dict[Stream, int] = {
     "generations": 9,
     "confirmations": 10,
     "lessons": 11,
+    "explorations": 12,
+    "explorations_actions": 13,
 }
 
 
@@ -57,9 +61,11 @@ def integer_seeds(seed: int, stream: Stream, count: int, index: int | None = Non
     return [int(word >> np.uint64(1)) for word in sequence.generate_state(count, np.uint64)]
 
 
-def generator(seed: int, stream: Stream, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a torch generator for one stream."""
-    return torch.Generator(device=device).manual_seed(integer_seeds(seed, stream, 1)[0])
+def generator(
+    seed: int, stream: Stream, device: torch.device | str = "cpu", index: int | None = None
+) -> torch.Generator:
+    """Return a torch generator for one stream; another one for every ``index``."""
+    return torch.Generator(device=device).manual_seed(integer_seeds(seed, stream, 1, index)[0])
 
 
 def seed_everything(seed: int) -> None:

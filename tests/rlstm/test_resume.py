@@ -43,6 +43,7 @@ ALGORITHMS = {
     "evolino": {"population": 8, "sigma": 0.5, "normalize_observations": True, "total_steps": 24_000},
     "random": {"num_steps": 8},
 }
+ALGORITHMS["evolino rwr"] = ALGORITHMS["evolino"] | {"readout": "rwr", "elite_episodes": 5, "total_steps": 14_000}
 MEMORIES = {
     "episode": {},
     "trial": {"lifetime": "trial", "episodes_per_trial": 2},
@@ -50,7 +51,8 @@ MEMORIES = {
 
 
 def train(path, agent="ppo", **settings):
-    return api.train(agent, ui="none", run_dir=str(path), **{**TINY, **ALGORITHMS[agent], **settings})
+    name = agent.split()[0]  # A variant of an agent has a second word.
+    return api.train(name, ui="none", run_dir=str(path), **{**TINY, **ALGORITHMS[agent], **settings})
 
 
 def everything(path):
@@ -100,7 +102,7 @@ def middle(path):
 
 @pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
 @pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [*AGENTS, "evolino rwr"])
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, agent, kind, memory):
     train(tmp_path / "whole", agent, vectorization=kind, memory=memory)
     expected = everything(tmp_path / "whole")
