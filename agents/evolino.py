@@ -11,17 +11,17 @@ Implementation details, each with its reason:
 2.  With a teacher (``info["target"]`` at the steps of the env, or demonstrations) every genome lives through the same
     lessons, previous answers forced to the teacher's, and its readout is solved in closed form in float64. Then it
     plays episodes on other seeds, alone: its fitness is the mean return, not the error of the fit.
-    With ``readout`` rwr there is no teacher but the best episodes that anybody has played, and each genome's readout is
-    solved from what was done in them, weighted by return (``rlstm.elites``). The first are an untrained policy's; then
-    the best quarter of every generation plays with noise, an env's episode each. Elites are of episodes with noise.
-3.  All genomes of a generation play under the same seeds, the next generation under others: nobody is lucky.
-4.  The champion stays until somebody is better. Who looks better than the champion's score has to prove it: both, and
+3.  With ``readout`` rwr the best episodes that anybody has played are the teacher: a readout is solved from what was
+    done in them, weighted by return (``rlstm.elites``). First an untrained policy explores; then, after every
+    generation, its best quarter plays again with noise, on fresh seeds. Fitness is without noise, as always.
+4.  All genomes of a generation play under the same seeds, the next generation under others: nobody is lucky.
+5.  The champion stays until somebody is better. Who looks better than the champion's score has to prove it: both, and
     the strategy's own bet, play the same fresh seeds, and the best becomes, or stays, champion. Its score is the mean
     of all that it played there, so a lucky generation is no record.
-5.  Observation normalisers, if wanted, are filled by the first lives of an untrained policy and then stay: a champion
+6.  Observation normalisers, if wanted, are filled by the first lives of an untrained policy and then stay: a champion
     is worth what it was only while it sees what it saw.
-6.  Genomes begin around 0, not around a network's usual initial weights; ``--init-from`` begins around a trained one.
-7.  Evolution has no critic, no discount and no gradient: these settings mean nothing here.
+7.  Genomes begin around 0, not around a network's usual initial weights; ``--init-from`` begins around a trained one.
+8.  Evolution has no critic, no discount and no gradient: these settings mean nothing here.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ class Evolino:
         self.champion_episodes += count
 
     def explorers(self, verdict: Verdict) -> Tensor:
-        """Return who plays with noise in search of better elites, ``(C, N)``: the generation's best quarter."""
+        """Return who plays again with noise, in search of better elites, ``(C, N)``: the generation's best quarter."""
         ranks = verdict.fitness.argsort(descending=True, stable=True)[: max(1, len(verdict.genomes) // 4)]
         return verdict.genomes[ranks[verdict.fitness[ranks].isfinite()]]
 

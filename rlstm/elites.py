@@ -8,6 +8,10 @@ with the best lives of all generations kept (J. Kober, J. Peters, "Policy search
 Here a life weighs by its return relative to the others that are kept, (R - worst) / (best - worst), so neither scale
 nor offset of rewards matters, and every step of it is a row: longer lives have more. A return is that of one life,
 never a mean: where tasks or envs are random the memory prefers the lucky, and an easy task is no merit.
+
+In a few runs (T-maze, CartPole without velocities) this took far fewer steps than evolving the readout, and memories
+drawn at random did nearly as well as evolved ones; on Pendulum without velocities it was no better than that. Where
+noise never succeeds there is nothing to imitate.
 """
 
 from __future__ import annotations
