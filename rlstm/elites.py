@@ -10,8 +10,8 @@ nor offset of rewards matters, and every step of it is a row: longer lives have 
 never a mean: where tasks or envs are random the memory prefers the lucky, and an easy task is no merit.
 
 In a few runs (T-maze, CartPole without velocities) this took far fewer steps than evolving the readout, and memories
-drawn at random did nearly as well as evolved ones; on Pendulum without velocities it was no better than that. Where
-noise never succeeds there is nothing to imitate.
+drawn at random did nearly as well as evolved ones; on Pendulum without velocities it was no better than evolving the
+readout. Where noise never succeeds there is nothing to imitate.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from gymnasium.envs.registration import EnvSpec
 from rlstm.api import resolve_env
 from rlstm.cells import CELLS
 from rlstm.errors import UnsupportedSpaceError
+from rlstm.evaluation import drawing_from
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
 from rlstm.population import GenomeLayout, PopulationStepper, play_population
@@ -270,6 +271,36 @@ def test_all_members_meet_the_same_episodes() -> None:
     lengths = result.lengths.reshape(3, 6)
     assert (lengths == lengths[0]).all()
     assert len(np.unique(lengths[0])) > 1
+
+
+def test_lanes_may_have_seeds_of_their_own() -> None:
+    envs = lanes_of("rlstm/CartPoleNoVel-v0", 4)
+    policy = make_policy(envs.observation_space, envs.action_space)
+    layout = GenomeLayout(policy)
+    genome = some_genomes(layout, 1).expand(2, -1)
+    own = play_population(policy, layout, genome, envs, seeds=[1, 2, 3, 4], episodes=3)
+    common = play_population(policy, layout, genome, envs, seeds=[1, 2], episodes=3)
+    envs.close()
+    assert own.returns[:6].tolist() == common.returns[:6].tolist() == common.returns[6:].tolist()
+    assert own.returns[6:].tolist() != common.returns[6:].tolist()
+
+
+def test_sampled_actions_are_drawn_from_the_policy_s_generator() -> None:
+    envs = lanes_of("rlstm/CartPoleNoVel-v0", 4)
+    policy = make_policy(envs.observation_space, envs.action_space)
+    layout = GenomeLayout(policy)
+    genomes = some_genomes(layout, 2)
+    returns = []
+    for seed in (0, 0, 1):
+        with drawing_from(torch.Generator().manual_seed(seed), policy):
+            result = play_population(policy, layout, genomes, envs, seeds=[1, 2], deterministic=False, episodes=5)
+        returns.append(result.returns.tolist())
+    before = policy.generator.get_state()
+    returns.append(play_population(policy, layout, genomes, envs, seeds=[1, 2], episodes=5).returns.tolist())
+    assert torch.equal(policy.generator.get_state(), before)
+    envs.close()
+    assert returns[0] == returns[1]
+    assert returns[0] not in returns[2:]
 
 
 def test_what_can_not_be_played_is_refused() -> None:

@@ -68,6 +68,8 @@ def test_generators_of_a_stream_repeat_and_those_of_others_differ() -> None:
     assert len(set(draws.values())) == 3 * len(STREAMS)
     assert draws[1, "actions"] == tuple(torch.rand(3, generator=generator(1, "actions")).tolist())
     assert generator(0, "actions").device == torch.device("cpu")
+    indices = [generator(0, "explorations_actions", index=index).initial_seed() for index in (None, 0, 1, 2, 1)]
+    assert len(set(indices)) == 4
 
 
 @pytest.mark.usefixtures("restored")
