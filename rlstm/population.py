@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -239,22 +240,20 @@ def play_population(
     if episodes % (policy.memory.episodes_per_trial or 1):
         raise ValueError(f"episodes is {episodes}; it must be a multiple of {policy.memory.episodes_per_trial}.")
     player = Player(policy, envs, list(seeds) * (envs.num_envs // len(seeds)))
-    crew = _Crew(policy, layout, genomes, lanes, deterministic=deterministic)
+    crew = _Crew(policy, layout, genomes, lanes)
+    act = partial(crew.act, deterministic=deterministic)
     with torch.inference_mode():
         while (unfinished := player.played < episodes).any():
             crew.keep(np.asarray(unfinished.reshape(population, lanes).any(1)))
-            player.step(crew.act)
+            player.step(act)
     return player.result(np.full(envs.num_envs, episodes))
 
 
 class _Crew:
     """The policies that still play, and their memories."""
 
-    def __init__(
-        self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor, lanes: int, *, deterministic: bool
-    ) -> None:
+    def __init__(self, policy: RecurrentPolicy, layout: GenomeLayout, genomes: Tensor, lanes: int) -> None:
         self._policy, self._layout, self._genomes, self._lanes = policy, layout, genomes, lanes
-        self._deterministic = deterministic
         self._members = torch.arange(len(genomes))
         self._rows = torch.arange(len(genomes) * lanes)
         self._stepper = PopulationStepper(policy, layout, genomes)
@@ -270,18 +269,16 @@ class _Crew:
         self._stepper = PopulationStepper(self._policy, self._layout, self._genomes[self._members])
         self._state = tree_map(lambda leaf: leaf[rows.to(leaf.device)], self._state)
 
-    def act(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
+    def act(self, inputs: PolicyInputs, is_first: Tensor, *, deterministic: bool) -> Tensor:
         """Choose the actions of all lanes; where nobody plays any more, some that are allowed."""
         if len(self._rows) == len(is_first):
-            return self._choose(inputs, is_first)
+            actions, self._state = self._stepper.act(inputs, self._state, is_first, deterministic=deterministic)
+            return actions
         rows, distribution = self._rows.to(is_first.device), self._policy.distribution
         nothing = torch.zeros(len(is_first), distribution.num_parameters, device=self._policy.device)
         actions = distribution.mode(nothing.to(self._policy.dtype), inputs.action_masks)
-        actions[rows] = self._choose(tree_map(lambda leaf: leaf[rows], inputs), is_first[rows])
-        return actions
-
-    def _choose(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
-        actions, self._state = self._stepper.act(inputs, self._state, is_first, deterministic=self._deterministic)
+        seen, first = tree_map(lambda leaf: leaf[rows], inputs), is_first[rows]
+        actions[rows], self._state = self._stepper.act(seen, self._state, first, deterministic=deterministic)
         return actions
 
 
