@@ -10,7 +10,9 @@ Implementation details, each with its reason:
     cell's incoming weights (and outgoing ones, if they evolve) are one chromosome, as in the papers.
 2.  With a teacher (``info["target"]`` at the steps of the env, or demonstrations) every genome lives through the same
     lessons, previous answers forced to the teacher's, and its readout is solved in closed form in float64. Then it
-    plays episodes on other seeds, alone: its fitness is the mean return, not the error of the fit.
+    plays episodes on other seeds, alone: its fitness is the mean return, not the error of the fit. With ``fitness``
+    error it is minus the mean squared error of its answers in lessons on other seeds, as in the papers: where answers
+    are sets or classes that goes on telling better from good when all are right.
 3.  With ``readout`` rwr the best episodes that anybody has played are the teacher: a readout is solved from what was
     done in them, weighted by return (``rlstm.elites``). First an untrained policy explores; then, after every
     generation, its best quarter plays again with noise, on fresh seeds. Fitness is without noise, as always.
@@ -40,8 +42,9 @@ from rlstm.elites import Elites
 from rlstm.evolution import Strategy
 from rlstm.evolution.making import make_strategy
 from rlstm.evolving import Evolution
-from rlstm.judging import Genotype, Solver, Verdict, solver
+from rlstm.judging import Genotype, Verdict
 from rlstm.policies import RecurrentPolicy
+from rlstm.readout_choice import Solver, choose_readout, solver
 
 __all__ = ["Evolino", "EvolinoConfig"]
 
@@ -68,6 +71,10 @@ class EvolinoConfig:
     """Joint: evolved with the memory; lstsq, ridge, svm: solved from targets; cma: evolved alone, over a memory that
     stays as it begins; rwr: solved from the best episodes played so far, weighted by return (experimental). Auto: joint
     without a teacher, lstsq where the env forces its answers, else ridge."""
+
+    fitness: Literal["return", "error"] = "return"
+    """Return: of episodes played alone; error: minus the mean squared error of a solved readout in other lessons, as
+    many as environments. Not where the env forces its answers: there the return is the error of a free run."""
 
     population: int | None = None
     """Genomes of a generation. Default: the strategy's own."""
@@ -139,6 +146,13 @@ class EvolinoConfig:
             raise ValueError(f"washout is {self.washout}; it must not be negative.")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience is {self.patience}; it must be at least 1.")
+        if self.fitness == "error" and (self.demonstrations is not None or self.readout in ("joint", "cma", "rwr")):
+            raise ValueError(
+                "fitness is 'error', which needs an env with a teacher and a readout solved from it: leave out "
+                "demonstrations, and joint, cma and rwr of readout; or leave out fitness."
+            )
+        if self.fitness == "error" and self.episodes > 1:
+            raise ValueError(f"episodes is {self.episodes}, but for fitness 'error' nobody plays: use --num-envs.")
         if self.demonstrations is not None and self.readout in ("joint", "cma", "rwr"):
             raise ValueError(
                 f"readout is '{self.readout}', which no demonstrations can teach; use ridge, lstsq or svm."
@@ -171,8 +185,13 @@ class Evolino:
         generator: torch.Generator,
     ) -> None:
         self.policy, self.config, self.generator = policy, config, generator
-        self.readout = _choose_readout(config, has_teacher=has_teacher, teacher_forces=teacher_forces)
+        self.readout = choose_readout(config.readout, has_teacher=has_teacher, teacher_forces=teacher_forces)
         solved = self.readout in ("lstsq", "ridge", "svm", "rwr")
+        if config.fitness == "error" and (teacher_forces or not solved):
+            reason = "the env can force its answers, and then errors tell nothing of a free run"
+            raise ValueError(
+                f"fitness is 'error', but {reason if solved else 'there is no teacher'}: leave fitness out."
+            )
         if solved and policy.config.head_sizes:
             raise ValueError(
                 f"head_sizes is {policy.config.head_sizes}, but readout '{self.readout}' solves a linear one: leave "
@@ -320,19 +339,3 @@ class Evolino:
         self.policy.generator.set_state(values["action_generator"])
         if self.elites is not None:
             self.elites.load_state_dict(values["elites"])
-
-
-def _choose_readout(config: EvolinoConfig, *, has_teacher: bool, teacher_forces: bool) -> str:
-    """Return how readouts come about."""
-    if config.readout in ("lstsq", "ridge", "svm") and not has_teacher:
-        raise ValueError(
-            f"readout is '{config.readout}', which needs a teacher, but no step of the env has info['target'] and no "
-            "demonstrations are given. Use --readout joint, or --demonstrations FILE (rlstm record)."
-        )
-    automatic = ("lstsq" if teacher_forces else "ridge") if has_teacher else "joint"
-    if config.readout == "rwr" and has_teacher:
-        raise ValueError(
-            "readout is 'rwr', which learns from its own best episodes, but the env has a teacher: info['target']. "
-            f"Leave readout out, and '{automatic}' is used."
-        )
-    return automatic if config.readout == "auto" else config.readout

@@ -1,15 +1,16 @@
 """Evolution as a run: the same envs, flags, folders and checkpoints as any other training.
 
 ``Evolution`` seeds, plays and counts; what is learnt from it is the agent's. A generation is one update: lessons where
-readouts are solved, then episodes of every genome under common seeds, then, where somebody looks better than the
-champion, the two of them and others on fresh seeds, and where elite episodes teach, the best with noise, in search of
-better ones. The policy of the run is the champion.
+readouts are solved, then episodes of every genome under common seeds, or an exam, then, where somebody looks better
+than the champion, the two of them and others on fresh seeds, and where elite episodes teach, the best with noise, in
+search of better ones. The policy of the run is the champion.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -23,9 +24,10 @@ from rlstm.config import ConfigError, ExperimentConfig
 from rlstm.demonstrations import Demonstrations
 from rlstm.elites import Elites
 from rlstm.evaluation import Player
-from rlstm.judging import Genotype, Judge, Solver, Verdict, shard_sizes
+from rlstm.judging import Genotype, Judge, Verdict, shard_sizes
 from rlstm.lessons import Lessons, lessons_from_demonstrations, play_lessons
 from rlstm.policies import RecurrentPolicy
+from rlstm.readout_choice import Solver
 from rlstm.runs import Run, make_policy
 from rlstm.seeding import generator, integer_seeds
 from rlstm.vector_envs import LaneEnvs, make
@@ -171,7 +173,6 @@ class Evolution(Run):
         self.num_updates += 1
         ended = time.perf_counter()
         metrics |= {
-            "rollout/ep_rew_mean": float(verdict.returns.mean()),
             "rollout/ep_len_mean": float(verdict.lengths.mean()),
             "time/fps": num_steps / (ended - began),
             "time/iterations": float(self.num_updates),
@@ -182,6 +183,8 @@ class Evolution(Run):
         }
         if self.policy.distribution.clips:
             metrics["evolino/clipped"] = float(verdict.clipped.sum() / verdict.lengths.sum())
+        if not self._examines:  # An error is no return.
+            metrics["rollout/ep_rew_mean"] = float(verdict.returns.mean())
         if not np.isnan(verdict.successes).all():
             metrics["rollout/success_rate"] = float(np.nanmean(verdict.successes))
         return metrics, {"play": played - began, "learn": ended - played}
@@ -213,16 +216,27 @@ class Evolution(Run):
         elites.offer(lives)
         return lives.num_steps
 
+    @property
+    def _examines(self) -> bool:
+        return bool(self._algorithm.fitness == "error")
+
+    def _exam(self, seeds: Sequence[int]) -> Lessons | None:
+        """Return lessons of these seeds if errors are what counts."""
+        if not self._examines:
+            return None
+        return play_lessons(self.policy, self._judge.envs(len(seeds)), seeds, washout=self._algorithm.washout)
+
     def _play(self, genomes: Tensor, lessons: Lessons | None) -> Verdict:
         """Judge a generation ``(P, N)``, shard by shard, here or in workers."""
         num_envs, episodes = self.config.env.num_envs, self._episodes(self._algorithm.episodes)
         seeds = integer_seeds(self.config.run.seed, "generations", num_envs, self.num_updates)
+        exam = self._exam(seeds)
         shards = genomes.split(shard_sizes(len(genomes), num_envs, self._kind))
         if self._algorithm.workers > 1 and len(shards) > 1:
             if self._workers is None:
                 self._workers = Workers(self._algorithm.workers, self._judge, self.spec, self.config)
-            return Verdict.join(self._workers.judge(shards, lessons, seeds, episodes))
-        return Verdict.join([self._judge.judge(shard, lessons, seeds, episodes) for shard in shards])
+            return Verdict.join(self._workers.judge(shards, lessons, seeds, episodes, exam))
+        return Verdict.join([self._judge.judge(shard, lessons, seeds, episodes, exam) for shard in shards])
 
     def _episodes(self, episodes: int) -> int:
         """Return the episodes of a lane: as many trials where there are trials."""
@@ -234,7 +248,11 @@ class Evolution(Run):
         if candidates is None:
             return 0
         seeds = integer_seeds(self.config.run.seed, "confirmations", self._algorithm.confirm_episodes, self.num_updates)
-        outcome = self._judge.play(candidates, None, seeds, self._episodes(1))
+        exam = self._exam(seeds)
+        if exam is None:
+            outcome = self._judge.play(candidates, None, seeds, self._episodes(1))
+        else:
+            outcome = self._judge.examine(candidates, None, exam)
         self.agent.decide(outcome)
         return int(outcome.lengths.sum())
 
@@ -279,6 +297,8 @@ class Evolution(Run):
 
     def recent_metrics(self) -> dict[str, float]:
         """Return what the champion was worth on fresh seeds."""
+        if self._examines:
+            return {}
         names = {"champion": "ep_rew_mean", "champion_success_rate": "success_rate"}
         metrics = self.agent.champion_metrics()
         return {

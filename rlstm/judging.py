@@ -1,16 +1,17 @@
 """What genomes are worth: their readouts solved where there is a teacher, then episodes played under common seeds.
 
+Instead of playing they may sit an exam: lessons from which nothing was solved, in which their errors count.
+
 A generation is judged in shards that its size alone decides, so that the result is the same to the last bit however
 many processes share them (``rlstm.workers``).
 
-Letters in shapes: P = genomes, N = genes, K = episodes of each genome, S = lessons.
+Letters in shapes: P = genomes, N = genes, K = episodes of each genome, or lessons of an exam, S = lessons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,29 +27,16 @@ from rlstm.lessons import Lessons
 from rlstm.memory import BoolArray
 from rlstm.policies import RecurrentPolicy
 from rlstm.population import GenomeLayout, PopulationStepper, play_population
-from rlstm.readouts import Readout, least_squares, ridge, svm
+from rlstm.readout_choice import Solver
+from rlstm.readouts import Readout
 from rlstm.recording import on_tape
 from rlstm.trees import tree_map
 
-__all__ = ["Genotype", "Judge", "Solver", "Verdict", "shard_sizes", "solver"]
-
-Solver = Callable[[Tensor, Tensor, Tensor], Readout]
-"""From features (P, R, H), targets (R, Y) and weights (R,) to readouts."""
+__all__ = ["Genotype", "Judge", "Verdict", "shard_sizes"]
 
 _LANES_OF_A_SHARD = {"native": 256}  # By the kind of the vector env: enough for a step to be worth its overhead.
 _FEWEST_LANES = 16
 _MOST_SHARDS = 16
-
-
-def solver(name: str, ridge_strength: float) -> Solver:
-    """Return the rule by which readouts called ``name`` are solved: lstsq, ridge, svm or rwr."""
-    solvers: dict[str, Solver] = {
-        "lstsq": least_squares,
-        "ridge": partial(ridge, strength=ridge_strength),
-        "rwr": partial(ridge, strength=ridge_strength),
-        "svm": svm,
-    }
-    return solvers[name]
 
 
 class Genotype:
@@ -103,7 +91,7 @@ class Verdict(NamedTuple):
     """What P genomes did."""
 
     genomes: Tensor  # (P, N) all acting weights
-    returns: npt.NDArray[np.float64]  # (P, K)
+    returns: npt.NDArray[np.float64]  # (P, K); of an exam minus errors, see ``Judge.examine``
     lengths: npt.NDArray[np.int64]  # (P, K)
     successes: npt.NDArray[np.float64]  # (P, K) 1, 0, or NaN where the env doesn't say
     clipped: npt.NDArray[np.int64]  # (P, K) steps whose action was clipped to the bounds of its space
@@ -197,35 +185,40 @@ class Judge:
             self._envs.popitem()[1].close()
 
     @torch.inference_mode()
-    def judge(self, genomes: Tensor, lessons: Lessons | None, seeds: Sequence[int], episodes: int) -> Verdict:
-        """Complete and play genomes ``(P, N)``: one shard.
+    def judge(
+        self,
+        genomes: Tensor,
+        lessons: Lessons | None,
+        seeds: Sequence[int],
+        episodes: int,
+        exam: Lessons | None = None,
+    ) -> Verdict:
+        """Complete genomes ``(P, N)`` and play them, or examine them: one shard.
 
         Args:
             genomes: Of what evolves.
             lessons: Where readouts are solved.
             seeds: One for each lane of a genome.
             episodes: Of a lane.
+            exam: Other lessons; with them nothing is played.
         """
         readouts = None
         if self.solve is not None:
             if lessons is None:
                 raise ValueError("Readouts are to be solved, but there are no lessons.")
             readouts = self.solve(*self.features(genomes, lessons))
-        return self.play(self.genotype.complete(genomes, readouts), readouts, seeds, episodes)
+        whole = self.genotype.complete(genomes, readouts)
+        if exam is not None:
+            return self.examine(whole, readouts, exam)
+        return self.play(whole, readouts, seeds, episodes)
 
     @torch.inference_mode()
     def play(self, whole: Tensor, readouts: Readout | None, seeds: Sequence[int], episodes: int) -> Verdict:
         """Play genomes with all their acting weights ``(P, N)``."""
-        population = len(whole)
-        failed = ~whole.isfinite().all(1)
-        conditions = torch.full((population,), torch.nan, dtype=torch.float64)
-        if readouts is not None:
-            failed |= ~readouts.weight.isfinite().flatten(1).all(1).cpu()
-            conditions = readouts.condition.cpu()
-        whole = whole.masked_fill(failed.unsqueeze(1), 0.0)
-        envs = self.envs(population * len(seeds))
+        whole, failed, conditions = _sound(whole, readouts)
+        envs = self.envs(len(whole) * len(seeds))
         result = play_population(self.policy, self.genotype.whole, whole, envs, seeds=seeds, episodes=episodes)
-        shape = (population, -1)
+        shape = (len(whole), -1)
         return Verdict(
             whole,
             result.returns.reshape(shape),
@@ -257,6 +250,39 @@ class Judge:
         quotas = np.full(envs.num_envs, episodes)
         return on_tape(play, envs, quotas, self.policy.memory, {"deterministic": False})
 
+    @torch.inference_mode()
+    def examine(self, whole: Tensor, readouts: Readout | None, exam: Lessons) -> Verdict:
+        """Let genomes with all their acting weights ``(P, N)`` answer in lessons.
+
+        What counts as the return of lesson k, of K, is -K Σ e² / R with the sum over its answers and R the answers in
+        all lessons: the mean over lessons is minus the mean squared error of an answer. Nobody says what a success is.
+        """
+        whole, failed, conditions = _sound(whole, readouts)
+        stepper = PopulationStepper(self.policy, self.genotype.whole, whole)
+        population, (steps, count) = len(whole), exam.is_first.shape
+        state = stepper.init_state(population * count)
+        errors = torch.zeros(population, count, dtype=torch.float64, device=self.policy.device)
+        targets, weights = exam.targets.to(errors.device), exam.weights.to(errors.device)
+        total = float(weights.sum()) * targets.shape[-1]
+        if total == 0:
+            raise EnvironmentFailure("The exam asks nothing: no step has a target, or the washout covers them all.")
+        for step in range(steps):
+            inputs = tree_map(lambda leaf, step=step: _tiled(leaf[step], population), exam.inputs)
+            answers, state = stepper.answer(inputs, state, _tiled(exam.is_first[step], population))
+            squares = (answers.view(population, count, -1).double() - targets[step]).square().sum(-1)
+            errors += torch.where(weights[step] > 0, squares * weights[step], 0.0)
+        lengths = (weights > 0).sum(0).cpu().numpy()
+        shape = (population, count)
+        return Verdict(
+            whole,
+            -errors.cpu().numpy() * (count / total),
+            np.broadcast_to(lengths, shape).copy(),
+            np.full(shape, np.nan),
+            np.zeros(shape, dtype=np.int64),
+            conditions,
+            failed.numpy(),
+        )
+
     def features(self, genomes: Tensor, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the readouts of genomes ``(P, N)`` read in the lessons, where something is asked.
 
@@ -278,6 +304,16 @@ class Judge:
                 kept.append(features.view(population, count, -1)[:, asked[step]])
         device = self.policy.device
         return torch.cat(kept, 1).double(), lessons.targets[asked].to(device), lessons.weights[asked].to(device)
+
+
+def _sound(whole: Tensor, readouts: Readout | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return genomes ``(P, N)``, zeros for those that failed, who failed ``(P,)``, and what was solved's condition."""
+    failed = ~whole.isfinite().all(1)
+    conditions = torch.full((len(whole),), torch.nan, dtype=torch.float64)
+    if readouts is not None:
+        failed |= ~readouts.weight.isfinite().flatten(1).all(1).cpu()
+        conditions = readouts.condition.cpu()
+    return whole.masked_fill(failed.unsqueeze(1), 0.0), failed, conditions
 
 
 def _tiled(leaf: Tensor, population: int) -> Tensor:

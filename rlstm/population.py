@@ -177,13 +177,17 @@ class PopulationStepper:
         Raises:
             ValueError: If the genomes have no readout.
         """
-        if self._head is None:
-            raise ValueError("These genomes have no readout, and without one nobody acts: take a layout with it.")
-        features, state = self.remember(inputs, state, is_first)
-        parameters = self._head(features)
+        parameters, state = self.answer(inputs, state, is_first)
         if deterministic:
             return self._distribution.mode(parameters, inputs.action_masks), state
         return self._distribution.sample(parameters, inputs.action_masks, self._policy.generator)[0], state
+
+    def answer(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Return what the policy heads put out, ``(P·E, Y)``, and the next state; otherwise as ``act``."""
+        if self._head is None:
+            raise ValueError("These genomes have no readout, and without one nobody acts: take a layout with it.")
+        features, state = self.remember(inputs, state, is_first)
+        return self._head(features), state
 
     def remember(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Return what a readout reads, ``(P·E, H)``, and the next state; otherwise as ``act``."""

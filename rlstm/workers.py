@@ -59,7 +59,12 @@ class Workers:
         return _Worker(number, process, here)
 
     def judge(
-        self, shards: Sequence[Tensor], lessons: Lessons | None, seeds: Sequence[int], episodes: int
+        self,
+        shards: Sequence[Tensor],
+        lessons: Lessons | None,
+        seeds: Sequence[int],
+        episodes: int,
+        exam: Lessons | None = None,
     ) -> list[Verdict]:
         """Return the verdicts of shards in their order; see ``Judge.judge``.
 
@@ -75,7 +80,7 @@ class Workers:
                 if waiting and worker.number not in busy:
                     index, shard = waiting.popleft()
                     busy[worker.number] = (index, shard)
-                    worker.send((shard, lessons, list(seeds), episodes))
+                    worker.send((shard, lessons, list(seeds), episodes, exam))
             ready = wait([item for worker in self._workers for item in (worker.pipe, worker.process.sentinel)])
             for worker in list(self._workers):
                 if worker.number not in busy or not (worker.pipe in ready or worker.process.sentinel in ready):
@@ -142,11 +147,11 @@ def _work(pipe: Connection, task: bytes) -> None:
     judge = Judge(policy, genotype, partial(_make_envs, spec, config), solve)
     while True:
         try:
-            shard, lessons, seeds, episodes = pickle.loads(pipe.recv_bytes())
+            shard, *job = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
         try:
-            answer: Verdict | Exception = judge.judge(shard, lessons, seeds, episodes)
+            answer: Verdict | Exception = judge.judge(shard, *job)
         except EnvironmentFailure as error:
             answer = error
         except Exception:

@@ -53,6 +53,23 @@ SINES: dict[str, Any] = {
 }
 
 
+STRINGS: dict[str, Any] = {
+    "env": "rlstm/AnBnCn-v0",
+    "env_kwargs": {"max_n": 3},
+    "dtype": "float64",
+    "readout": "lstsq",
+    "fitness": "error",
+    "num_envs": 5,
+    "lessons": 4,
+    "hidden_size": 4,
+    "population": 8,
+    "sigma": 1.0,
+    "confirm_episodes": 4,
+    "total_steps": 3000,
+    "eval_episodes": 4,
+}
+
+
 def make(settings: dict[str, Any], **more: Any) -> Evolution:
     config = api.make_config("evolino", **{**settings, **more})
     training, _ = api._make_training(config)
@@ -276,6 +293,52 @@ def test_the_fit_is_that_of_each_genome_alone() -> None:
     training.close()
 
 
+def test_the_fitness_of_an_exam_is_the_mean_squared_error_of_the_readout_in_it() -> None:
+    training = make(STRINGS)
+    judge, agent = training._judge, training.agent
+    assert isinstance(agent, Evolino)
+    assert agent.solve is not None
+    lessons, exam = (
+        play_lessons(training.policy, judge.envs(4), seeds, washout=1) for seeds in (range(4), range(4, 8))
+    )
+    genomes = agent.ask()
+    readouts = agent.solve(*judge.features(genomes, lessons))
+    features, targets, _ = judge.features(genomes, exam)
+    errors = (readouts(features) - targets).square().mean((1, 2))
+    found = judge.judge(genomes, lessons, [], 1, exam)
+    torch.testing.assert_close(found.fitness, -errors, rtol=1e-9, atol=1e-12)
+    assert found.lengths[0].tolist() == (exam.weights > 0).sum(0).tolist()
+    assert np.isnan(found.successes).all()
+    # Who is to be compared with the champion has the same errors, though nothing is solved again.
+    again = judge.examine(found.genomes, None, exam)
+    np.testing.assert_array_equal(again.returns, found.returns)
+    training.close()
+
+
+def test_a_run_by_errors_makes_champions_of_small_ones_and_tells_of_no_returns() -> None:
+    training = make(STRINGS, total_steps=100_000)
+    metrics, _ = training.update()
+    agent = training.agent
+    assert isinstance(agent, Evolino)
+    first = agent.champion_return
+    assert first < 0.0
+    for _ in range(30):
+        metrics, _ = training.update()
+    assert first < agent.champion_return == metrics["evolino/champion"] < 0.0
+    assert "rollout/ep_rew_mean" not in metrics
+    assert training.recent_metrics() == {}
+    training.close()
+
+
+def test_an_exam_that_asks_nothing_is_refused() -> None:
+    training = make(STRINGS)
+    exam = play_lessons(training.policy, training._judge.envs(4), range(4), washout=99)
+    whole = torch.zeros(2, training.agent.genotype.whole.num_genes)
+    with pytest.raises(EnvironmentFailure, match="The exam asks nothing"):
+        training._judge.examine(whole, None, exam)
+    training.close()
+
+
 def test_demonstrations_teach(tmp_path: Path) -> None:
     teacher = {**MAZE, "env_kwargs": {"corridor_length": 1}, "population": 32, "total_steps": 120_000, "num_envs": 4}
     train(tmp_path / "teacher", teacher, seed=1)
@@ -328,8 +391,14 @@ def test_shards_depend_on_the_population_alone() -> None:
     assert shard_sizes(40, 2, "sync") == [8] * 5
 
 
-def test_workers_change_nothing(tmp_path: Path) -> None:
-    settings = {**MAZE, "vectorization": "sync", "population": 16, "total_steps": 1500}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {**MAZE, "vectorization": "sync", "population": 16, "total_steps": 1500},
+        {**STRINGS, "population": 60, "num_envs": 10, "total_steps": 9000},
+    ],
+)
+def test_workers_change_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
     train(tmp_path / "one", settings, workers=1)
     train(tmp_path / "three", settings, workers=3)
     assert states(tmp_path / "one") == states(tmp_path / "three")
@@ -382,6 +451,10 @@ class Breaks(gym.Env[Any, Any]):
         ({"critic_memory": "separate"}, "no critic"),
         ({"episodes": 0}, "episodes"),
         ({"readout": "joint", "demonstrations": "x"}, "no demonstrations can teach"),
+        ({"fitness": "error"}, "there is no teacher"),
+        ({"fitness": "error", "readout": "joint"}, "a readout that is solved"),
+        ({"fitness": "error", "episodes": 2}, "nobody plays: use --num-envs"),
+        ({**SINES, "fitness": "error"}, "nothing of a free run"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
