@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -159,8 +158,8 @@ class Evolution(Run):
             if not self._begun:
                 self._begin(from_weights=False)
         genomes = self.agent.ask()
-        lessons, lesson_steps = self._lessons(genomes)
-        verdict = self._play(genomes, lessons)
+        lessons, exam, lesson_steps = self._lessons(genomes)
+        verdict = self._play(genomes, lessons, exam)
         num_steps += lesson_steps + int(verdict.lengths.sum())
         played = time.perf_counter()
         metrics = self.agent.tell(verdict)
@@ -189,21 +188,25 @@ class Evolution(Run):
             metrics["rollout/success_rate"] = float(np.nanmean(verdict.successes))
         return metrics, {"play": played - began, "learn": ended - played}
 
-    def _lessons(self, genomes: Tensor) -> tuple[Lessons | None, int]:
-        """Return the lessons of a generation ``(P, N)`` and the steps that they took."""
+    def _lessons(self, genomes: Tensor) -> tuple[Lessons | None, Lessons | None, int]:
+        """Return the lessons of a generation ``(P, N)``, its exam if errors are what counts, and the steps of both."""
         if self.agent.solve is None:
-            return None, 0
+            return None, None, 0
         washout, elites = self._algorithm.washout, self.agent.elites
         if elites is not None:
             is_first = elites.lives is None
             steps = self._explore(self.agent.genotype.untrained(genomes), elites, 0) if is_first else 0
-            return elites.lessons(self.policy, washout=washout or 0), steps
+            return elites.lessons(self.policy, washout=washout or 0), None, steps
         if self._demonstrations is not None:
-            return lessons_from_demonstrations(self.policy, self._demonstrations, washout=washout or 0), 0
+            return lessons_from_demonstrations(self.policy, self._demonstrations, washout=washout or 0), None, 0
         count = self._algorithm.lessons
         seeds = integer_seeds(self.config.run.seed, "lessons", count, self.num_updates)
-        lessons = play_lessons(self.policy, self._judge.envs(count), seeds, washout=washout)
-        return lessons, lessons.is_first.numel()
+        if not self._examines:
+            lessons = play_lessons(self.policy, self._judge.envs(count), seeds, washout=washout)
+            return lessons, None, lessons.is_first.numel()
+        seeds += self._generation_seeds()
+        both = play_lessons(self.policy, self._judge.envs(len(seeds)), seeds, washout=washout)
+        return *both.split(count), both.is_first.numel()
 
     def _explore(self, whole: Tensor, elites: Elites, index: int) -> int:
         """Offer what genomes with all their acting weights ``(C, N)`` do with noise; returns the steps."""
@@ -220,17 +223,13 @@ class Evolution(Run):
     def _examines(self) -> bool:
         return bool(self._algorithm.fitness == "error")
 
-    def _exam(self, seeds: Sequence[int]) -> Lessons | None:
-        """Return lessons of these seeds if errors are what counts."""
-        if not self._examines:
-            return None
-        return play_lessons(self.policy, self._judge.envs(len(seeds)), seeds, washout=self._algorithm.washout)
+    def _generation_seeds(self) -> list[int]:
+        return integer_seeds(self.config.run.seed, "generations", self.config.env.num_envs, self.num_updates)
 
-    def _play(self, genomes: Tensor, lessons: Lessons | None) -> Verdict:
+    def _play(self, genomes: Tensor, lessons: Lessons | None, exam: Lessons | None) -> Verdict:
         """Judge a generation ``(P, N)``, shard by shard, here or in workers."""
         num_envs, episodes = self.config.env.num_envs, self._episodes(self._algorithm.episodes)
-        seeds = integer_seeds(self.config.run.seed, "generations", num_envs, self.num_updates)
-        exam = self._exam(seeds)
+        seeds = self._generation_seeds()
         shards = genomes.split(shard_sizes(len(genomes), num_envs, self._kind))
         if self._algorithm.workers > 1 and len(shards) > 1:
             if self._workers is None:
@@ -248,11 +247,12 @@ class Evolution(Run):
         if candidates is None:
             return 0
         seeds = integer_seeds(self.config.run.seed, "confirmations", self._algorithm.confirm_episodes, self.num_updates)
-        exam = self._exam(seeds)
-        if exam is None:
-            outcome = self._judge.play(candidates, None, seeds, self._episodes(1))
-        else:
+        if self._examines:
+            envs = self._judge.envs(len(seeds))
+            exam = play_lessons(self.policy, envs, seeds, washout=self._algorithm.washout)
             outcome = self._judge.examine(candidates, None, exam)
+        else:
+            outcome = self._judge.play(candidates, None, seeds, self._episodes(1))
         self.agent.decide(outcome)
         return int(outcome.lengths.sum())
 

@@ -39,6 +39,11 @@ class Lessons(NamedTuple):
         """Whether nothing was asked at any step."""
         return not bool((self.weights > 0).any())
 
+    def split(self, count: int) -> tuple[Lessons, Lessons]:
+        """Return the first ``count`` sequences, and the others."""
+        first, others = tree_map(lambda leaf: leaf[:, :count], self), tree_map(lambda leaf: leaf[:, count:], self)
+        return first, others
+
 
 @torch.inference_mode()
 def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], *, washout: int | None) -> Lessons:
