@@ -22,9 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import io
-import platform
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -34,7 +31,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from results_table import PAGE, ROOT, append_row, commit, read_rows, write_between
+from results_table import PAGE, ROOT, append_row, read_rows, write_between
+from training_run import MACHINE_COLUMNS, machine, train
 
 RESULTS = ROOT / "scripts" / "results" / "free_runs.csv"
 BEGIN, END = "<!-- free runs: written by scripts/free_runs.py -->", "<!-- end of free runs -->"
@@ -54,13 +52,7 @@ COLUMNS = (
     "steps",
     "seconds",
     "command",
-    "commit",
-    "device",
-    "threads",
-    "python",
-    "torch",
-    "numpy",
-    "gymnasium",
+    *MACHINE_COLUMNS,
 )
 STRATEGIES = {
     "snes": ("--strategy", "snes"),
@@ -150,23 +142,12 @@ def free_returns(run_dir: Path, seed: int, free_run: int) -> npt.NDArray[np.floa
 
 def run_one(name: str, strategy: str, seed: int, num_threads: int = 1) -> dict[str, Any]:
     """Train one seed and return its row."""
-    import gymnasium
-    import torch
-
-    from rlstm.cli import main as rlstm_command
-    from rlstm.run_directory import RunDirectory
-
     task = TASKS[name]
     words = ["train", "evolino", *task.words(strategy), "--seed", str(seed), "--eval-every", "0"]
     words += ["--eval-episodes", "1", "--num-threads", str(num_threads)]
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = rlstm_command([*words, "--run-dir", str(run_dir), "--ui", "none"])
-        if code != 0:
-            raise SystemExit(f"The run failed with exit code {code}: rlstm {shlex.join(words)}")
-        with RunDirectory(str(run_dir)).progress_path.open(newline="", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
+        last = train(words, run_dir)
         steps = AHEAD if name == "mackey-glass" else 300
         found = errors(free_returns(run_dir, seed, steps), steps, variance(name))
         at_end = ""
@@ -188,13 +169,7 @@ def run_one(name: str, strategy: str, seed: int, num_threads: int = 1) -> dict[s
         "steps": int(float(last["step"])),
         "seconds": round(float(last["time/time_elapsed"]), 1),
         "command": f"rlstm {shlex.join(words)}",
-        "commit": commit(),
-        "device": f"cpu, {platform.machine()}",
-        "threads": num_threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "gymnasium": gymnasium.__version__,
+        **machine(num_threads),
     }
 
 
