@@ -76,6 +76,25 @@ NEUROEVOLUTION: dict[str, Preset] = {
         },
         "Go on with a sum of 5 sines alone, by Evolino.",
     ),
+    "anbncn": Preset(
+        "evolino",
+        {
+            "env": "rlstm/AnBnCn-v0",
+            "env_kwargs": {"max_n": 10},
+            "dtype": "float64",
+            "total_steps": 1_200_000,
+            "eval_every": 0,
+            "num_envs": 8,
+            "hidden_size": 8,
+            "population": 50,
+            "sigma": 1.0,
+            "readout": "lstsq",
+            "fitness": "error",  # It goes on telling better counters from good ones when all answers are right.
+            "lessons": 8,
+            "confirm_episodes": 64,
+        },
+        "Count: a^n b^n c^n by Evolino, n up to 10; the champion handles longer ones.",
+    ),
     "mackey-glass": Preset(
         "evolino",
         {
