@@ -22,11 +22,12 @@ from torch import Tensor
 from rlstm.demonstrations import Demonstrations
 from rlstm.errors import EnvironmentFailure
 from rlstm.evaluation import EvaluationResult, drawing_from
+from rlstm.genomes import GenomeLayout
 from rlstm.lanes import LaneEnvs, Lanes
 from rlstm.lessons import Lessons
 from rlstm.memory import BoolArray
 from rlstm.policies import RecurrentPolicy
-from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.population import PopulationStepper, play_population
 from rlstm.readout_choice import Solver
 from rlstm.readouts import Readout
 from rlstm.recording import on_tape

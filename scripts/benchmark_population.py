@@ -35,10 +35,11 @@ import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.api import resolve_env
 from rlstm.cells.lstm import LSTMCell, LSTMState
 from rlstm.devices import prepare_process
+from rlstm.genomes import GenomeLayout
 from rlstm.lanes import LaneEnvs
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
-from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.population import PopulationStepper, play_population
 from rlstm.readouts import least_squares, ridge
 from rlstm.vector_envs import EnvConfig, make
 

@@ -3,7 +3,7 @@
     python scripts/counting.py                              # what a run is
     python scripts/counting.py --max-n 10 40 --seeds 0 1    # evolution and the control, these seeds
     python scripts/counting.py --max-n 10 --strategies evolution
-    python scripts/counting.py --tables                     # the README's table from the rows, nothing is trained
+    python scripts/counting.py --tables                     # the table from the rows, nothing is trained
 
 A run is the preset ``anbncn``, strings of n up to 10, from whose champion a second run goes on with strings of n up to
 ``--max-n``. No string is longer than that, neither those from which readouts are solved nor those that decide between
@@ -32,14 +32,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from results_table import ROOT, append_row, read_rows, write_between
+from results_table import PAGE, ROOT, append_row, read_rows, write_between
 from training_run import MACHINE_COLUMNS, last_row, machine, train
 
 if TYPE_CHECKING:
     from rlstm.policies import RecurrentPolicy
 
 RESULTS = ROOT / "scripts" / "results" / "counting.csv"
-README = ROOT / "README.md"
 BEGIN, END = "<!-- counting: written by scripts/counting.py -->", "<!-- end of counting -->"
 MOST = 1000  # No larger n is tried.
 LANES = 128  # Strings that are read together.
@@ -223,7 +222,7 @@ def main() -> None:
             row = run_one(max_n, strategy, seed, Path(folder), arguments.num_threads)
             append_row(RESULTS, COLUMNS, row)
             print(f"n <= {max_n} {strategy} seed {seed}: {row['largest_n']}, {row['seconds']} s", flush=True)
-    write_between(README, BEGIN, END, table(read_rows(RESULTS)))
+    write_between(PAGE, BEGIN, END, table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ from rlstm.api import resolve_env
 from rlstm.evaluation import EvaluationResult
 from rlstm.evolution import STRATEGIES, Strategy
 from rlstm.evolution.restarts import Restarts
+from rlstm.genomes import GenomeLayout
 from rlstm.lanes import LaneEnvs
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
-from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.population import PopulationStepper, play_population
 from rlstm.vector_envs import EnvConfig, make
 
 __all__ = ["MAX_STEPS", "Actor", "Bench"]

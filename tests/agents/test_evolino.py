@@ -452,7 +452,7 @@ class Breaks(gym.Env[Any, Any]):
         ({"episodes": 0}, "episodes"),
         ({"readout": "joint", "demonstrations": "x"}, "no demonstrations can teach"),
         ({"fitness": "error"}, "there is no teacher"),
-        ({"fitness": "error", "readout": "joint"}, "a readout that is solved"),
+        ({"fitness": "error", "readout": "joint"}, "a readout solved from it"),
         ({"fitness": "error", "episodes": 2}, "nobody plays: use --num-envs"),
         ({**SINES, "fitness": "error"}, "nothing of a free run"),
     ],

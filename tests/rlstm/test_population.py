@@ -11,9 +11,10 @@ from rlstm.api import resolve_env
 from rlstm.cells import CELLS
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.evaluation import drawing_from
+from rlstm.genomes import GenomeLayout
 from rlstm.memory import InputsConfig, MemoryConfig
 from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
-from rlstm.population import GenomeLayout, PopulationStepper, play_population
+from rlstm.population import PopulationStepper, play_population
 from rlstm.trees import tree_leaves
 from rlstm.vector_envs import EnvConfig, make
 
