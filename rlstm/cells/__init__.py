@@ -11,6 +11,7 @@ from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
 from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import unknown_name
@@ -21,6 +22,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "lstm": LSTMCell,
     "gru": GRUCell,
     "elman": ElmanCell,
+    "peephole_lstm": PeepholeLSTMCell,
     "none": FeedForwardCell,
 }
 

@@ -97,7 +97,7 @@ def test_a_sequence_equals_the_loop_of_steps(name: str, num_layers: int, num_ste
             )
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", TWINS)
 def test_resets_equal_running_every_episode_alone_through_torch(name: str) -> None:
     twin_cell = build(name)
     twin = TWINS[name][1](WIDTH, HIDDEN).double()
@@ -217,7 +217,7 @@ def test_a_stepper_is_a_snapshot_and_carries_no_gradient_into_the_weights(name: 
 # Equality with torch
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", TWINS)
 def test_a_step_equals_torchs_cell_with_the_same_weights(name: str) -> None:
     cell, twin = build(name), TWINS[name][0](WIDTH, HIDDEN).double()
     twin.load_state_dict(cell.state_dict())
@@ -231,7 +231,7 @@ def test_a_step_equals_torchs_cell_with_the_same_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", TWINS)
 def test_a_sequence_without_resets_equals_torchs_network(name: str, num_layers: int) -> None:
     cell, twin = build(name, num_layers), TWINS[name][1](WIDTH, HIDDEN, num_layers=num_layers).double()
     layers = cell.layers if num_layers > 1 else [cell]
@@ -248,7 +248,7 @@ def test_a_sequence_without_resets_equals_torchs_network(name: str, num_layers: 
             torch.testing.assert_close(got, leaf[i], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("name", TWINS)
 def test_parameters_have_torchs_names_and_shapes(name: str) -> None:
     twin = TWINS[name][0](WIDTH, HIDDEN)
     shapes = {key: value.shape for key, value in CELLS[name](WIDTH, HIDDEN).state_dict().items()}

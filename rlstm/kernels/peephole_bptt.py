@@ -1,0 +1,104 @@
+"""The peephole LSTM over a sequence with resets, backpropagation through time written by hand.
+
+With p the peepholes, and every factor in brackets computed for all steps before the loop::
+
+    δo = dh [tanh(c) o (1 - o)]          dc += dh [o (1 - tanh²(c)) + tanh(c) o (1 - o) p_o]
+    δi = dc [g i (1 - i)]                δf = dc [c̄ f (1 - f)]               δg = dc [i (1 - g²)]
+    dc̄ = dc [f + g i (1 - i) p_i + c̄ f (1 - f) p_f]                          dh̄ = δ R
+
+and after it dp_i = Σ δi c̄, dp_f = Σ δf c̄, dp_o = Σ δo c.
+
+Source: the equations of ``rlstm.cells.peephole_lstm``, differentiated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlstm.kernels.gated_bptt import BPTTKernel, doubled_block, logistic_slope, tanh_slope
+
+__all__ = ["PeepholeKernel"]
+
+
+class PeepholeKernel(BPTTKernel):
+    """Parameters: W ``(4H, I)``, R ``(4H, H)``, b ``(4H,)``, p ``(3H,)``; gates i, f, g, o; leaves h, c."""
+
+    fills = (0.0, 0.0)
+    saved = ("gates", "tanh_c")
+
+    gates: Tensor  # (T, B, 4H): i, f, g / 2, o.
+    tanh_c: Tensor  # (T, B, H)
+
+    def begin(self) -> None:
+        """Project the inputs; the cell's input is doubled, for one logistic function over i, f and it."""
+        num_steps, num_rows, width = self.inputs.shape
+        weight_ih, weight_hh, bias, peepholes = self.parameters
+        hidden = weight_hh.shape[1]
+        self.peepholes = peepholes.view(3, hidden)
+        self.recurrent = doubled_block(weight_hh, 2, 4).t()
+        flat = torch.addmm(
+            doubled_block(bias, 2, 4), self.inputs.reshape(-1, width), doubled_block(weight_ih, 2, 4).t()
+        )
+        self.gates = flat.view(num_steps, num_rows, 4 * hidden)
+        self.outputs, c, self.tanh_c = (flat.new_empty(num_steps, num_rows, hidden) for _ in range(3))
+        self.after = [self.outputs, c]
+        self.views = list(zip(*(one.unbind() for one in (self.gates, self.outputs, c, self.tanh_c)), strict=True))
+        parts = (self.gates[..., : 2 * hidden].unflatten(-1, (2, hidden)), self.gates[..., : 3 * hidden])
+        self.opened = list(zip(*(one.unbind() for one in (*parts, *self.gates.split(hidden, dim=-1))), strict=True))
+
+    def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
+        """Compute i, f, g from c̄, then c, then o from c."""
+        h, c = before
+        gates, h_after, c_after, tanh_c = self.views[t]
+        see_before, first_three, i, f, half_g, o = self.opened[t]
+        gates.addmm_(h, self.recurrent)
+        see_before.addcmul_(c.unsqueeze(1), self.peepholes[:2])
+        first_three.sigmoid_()
+        torch.mul(f, c, out=c_after).addcmul_(i, half_g.sub_(0.5), value=2.0)
+        o.addcmul_(c_after, self.peepholes[2]).sigmoid_()
+        torch.mul(o, torch.tanh(c_after, out=tanh_c), out=h_after)
+        return [h_after, c_after]
+
+    def begin_back(self, grad_outputs: Tensor) -> None:
+        """Compute the factors in brackets above."""
+        hidden = self.tanh_c.shape[-1]
+        i, f, half_g, o = self.gates.split(hidden, dim=-1)
+        g, see_input, see_forget, see_output = half_g * 2.0, *self.parameters[3].view(3, hidden)
+        self.c_before = self.before(1)
+        factors = self.gates.new_empty(*self.tanh_c.shape[:2], 3, hidden)
+        into_i = logistic_slope(g, i, out=factors[:, :, 0])
+        into_f = logistic_slope(self.c_before, f, out=factors[:, :, 1])
+        tanh_slope(i, g, out=factors[:, :, 2])
+        into_o = logistic_slope(self.tanh_c, o)
+        into_c = tanh_slope(o, self.tanh_c).addcmul_(into_o, see_output)
+        kept = torch.addcmul(f, into_i, see_input).addcmul_(into_f, see_forget)
+        self.deltas = torch.empty_like(self.gates)
+        first_three = self.deltas[..., : 3 * hidden].unflatten(-1, (3, hidden))
+        parts = (grad_outputs, into_o, into_c, factors, kept, self.deltas, first_three, self.deltas[..., 3 * hidden :])
+        self.back = list(zip(*(one.unbind() for one in parts), strict=True))
+
+    def step_back(self, t: int, grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Multiply by the factors."""
+        dh, dc = grads
+        grad, into_o, into_c, factors, kept, delta, first_three, delta_o = self.back[t]
+        dh = grad if dh is None else dh.add(grad)
+        torch.mul(dh, into_o, out=delta_o)
+        dc = dh * into_c if dc is None else torch.addcmul(dc, dh, into_c)
+        torch.mul(factors, dc.unsqueeze(1), out=first_three)
+        return [delta @ self.parameters[1], dc * kept]
+
+    def finish_back(self) -> list[Tensor]:
+        """Sum over all steps."""
+        weight_ih, weight_hh, _, _ = self.parameters
+        hidden = weight_hh.shape[1]
+        flat = self.deltas.view(-1, 4 * hidden)
+        delta_i, delta_f, _, delta_o = self.deltas.split(hidden, dim=-1)
+        seen = ((delta_i, self.c_before), (delta_f, self.c_before), (delta_o, self.after[1]))
+        return [
+            (flat @ weight_ih).view_as(self.inputs),
+            flat.t() @ self.inputs.reshape(-1, weight_ih.shape[1]),
+            flat.t() @ self.before(0).view(-1, hidden),
+            flat.sum(0),
+            torch.cat([(delta * c).sum((0, 1)) for delta, c in seen]),
+        ]
