@@ -12,6 +12,7 @@ from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
 from rlstm.cells.lstm import LSTMCell
 from rlstm.cells.peephole_lstm import PeepholeLSTMCell
+from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.errors import unknown_name
@@ -23,6 +24,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "gru": GRUCell,
     "elman": ElmanCell,
     "peephole_lstm": PeepholeLSTMCell,
+    "peephole_lstm_c": PeepholeLSTMCCell,
     "none": FeedForwardCell,
 }
 
