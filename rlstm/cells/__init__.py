@@ -15,6 +15,7 @@ from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
+from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
 from rlstm.errors import unknown_name
 
 __all__ = ["CELLS", "MemoryInit", "RecurrentCell", "State", "Stepper", "make_cell"]
@@ -25,6 +26,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "elman": ElmanCell,
     "peephole_lstm": PeepholeLSTMCell,
     "peephole_lstm_c": PeepholeLSTMCCell,
+    "time_aware_lstm": TimeAwareLSTMCell,
     "none": FeedForwardCell,
 }
 
