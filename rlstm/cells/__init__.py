@@ -11,6 +11,7 @@ from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
 from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.lstm_1997 import LSTM1997Cell
 from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell
 from rlstm.cells.residual import ResidualCell
@@ -24,6 +25,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "lstm": LSTMCell,
     "gru": GRUCell,
     "elman": ElmanCell,
+    "lstm_1997": LSTM1997Cell,
     "peephole_lstm": PeepholeLSTMCell,
     "peephole_lstm_c": PeepholeLSTMCCell,
     "time_aware_lstm": TimeAwareLSTMCell,
