@@ -3,7 +3,7 @@
     python scripts/benchmark_sequence.py
 
 T 128, H 128, I 64, two threads, flushed denormals. All variants take turns; the median of the turns is printed with the
-ratio to ``torch.nn.LSTM`` (or ``GRU``) without resets. "loop" is the reference: a Python loop over steps.
+ratio to ``torch.nn.LSTM`` (``GRU`` for the GRU) without resets. "loop" is the reference: a Python loop over steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells import make_cell
+from rlstm.cells import CELLS, make_cell
 from rlstm.devices import prepare_process
 
 NUM_STEPS, WIDTH, HIDDEN = 128, 64, 128
@@ -25,7 +25,7 @@ NUM_STEPS, WIDTH, HIDDEN = 128, 64, 128
 def variants(cell_name: str, num_rows: int, rates: list[float]) -> dict[str, Callable[[], Tensor]]:
     """Return functions that run a sequence forward."""
     inputs = torch.randn(NUM_STEPS, num_rows, WIDTH, requires_grad=True)
-    dense = {"lstm": nn.LSTM, "gru": nn.GRU}[cell_name](WIDTH, HIDDEN)
+    dense = (nn.GRU if cell_name == "gru" else nn.LSTM)(WIDTH, HIDDEN)
     cell = make_cell(cell_name, WIDTH, HIDDEN)
     state = cell.init_state(num_rows)
     functions: dict[str, Callable[[], Tensor]] = {"dense, no resets": lambda: dense(inputs)[0]}
@@ -54,12 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=25)
     parser.add_argument("--num-threads", type=int, default=2)
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=["lstm", "gru"])
+    parser.add_argument("--num-rows", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 0.01, 0.05, 1.0])
     arguments = parser.parse_args()
     threads = prepare_process(arguments.num_threads)
     print(f"T {NUM_STEPS}, I {WIDTH}, H {HIDDEN}, float32, {threads} threads, torch {torch.__version__}")
-    for cell_name in ("lstm", "gru"):
-        for num_rows in (16, 64):
+    for cell_name in arguments.cells:
+        for num_rows in arguments.num_rows:
             torch.manual_seed(0)
             results = measure(variants(cell_name, num_rows, arguments.rates), arguments.turns)
             dense = results["dense, no resets"]
