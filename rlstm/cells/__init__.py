@@ -12,6 +12,8 @@ from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
 from rlstm.cells.lstm import LSTMCell
 from rlstm.cells.lstm_1997 import LSTM1997Cell
+from rlstm.cells.min_gru import MinGRUCell
+from rlstm.cells.min_lstm import MinLSTMCell
 from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell
 from rlstm.cells.residual import ResidualCell
@@ -29,6 +31,8 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "peephole_lstm": PeepholeLSTMCell,
     "peephole_lstm_c": PeepholeLSTMCCell,
     "time_aware_lstm": TimeAwareLSTMCell,
+    "min_gru": MinGRUCell,
+    "min_lstm": MinLSTMCell,
     "none": FeedForwardCell,
 }
 

@@ -30,6 +30,8 @@ TWINS: dict[str, tuple[type[nn.Module], type[nn.RNNBase]]] = {
     "elman": (nn.RNNCell, nn.RNN),
 }
 MEMORIES = sorted(set(CELLS) - {"none"})
+STABILISERS: dict[str, int] = {}
+"""Leaves of a cell's state that keep exponentials in range and carry no gradient, because nothing depends on them."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +50,13 @@ def build(
     return cell
 
 
+@torch.no_grad()
 def random_state(cell: RecurrentCell, num_rows: int) -> State:
-    return tree_map(torch.randn_like, cell.init_state(num_rows))
+    """Return a state that the cell itself has reached: not every number is a possible one."""
+    state = cell.init_state(num_rows)
+    for _ in range(3):
+        _, state = cell.step(torch.randn(num_rows, cell.input_size).to(next(cell.parameters())), state)
+    return state
 
 
 def project(leaves: list[Tensor]) -> Tensor:
@@ -122,8 +129,9 @@ def test_a_memory_is_used_where_nothing_is_reset(name: str, num_layers: int) -> 
     inputs = torch.randn(6, 2, WIDTH).double().requires_grad_()
     state = tree_map(lambda leaf: leaf.requires_grad_(), random_state(cell, 2))
     outputs, _ = cell.sequence(inputs, state, torch.zeros(6, 2, dtype=torch.bool))
-    grads = torch.autograd.grad(outputs[-1].sum(), [inputs, *tree_leaves(state)])
-    assert all((grad[..., 0].abs() > 1e-12).all() for grad in grads)
+    grads = torch.autograd.grad(outputs[-1].sum(), [inputs, *tree_leaves(state)], allow_unused=True)
+    assert sum(grad is None for grad in grads) == STABILISERS.get(name, 0) * num_layers
+    assert all((grad[..., 0].abs() > 1e-12).all() for grad in grads if grad is not None)
 
 
 def test_the_control_has_no_memory() -> None:
@@ -173,7 +181,7 @@ def test_inputs_may_lie_in_memory_as_they_like(name: str) -> None:
     is_first = dict(reset_patterns(9, 3))["random"]
     batch_first, mask = torch.randn(3, 9, 2 * WIDTH).double(), is_first.t().contiguous().t()
     inputs = batch_first.transpose(0, 1)[..., ::2]
-    state = tree_map(lambda leaf: torch.randn(leaf.shape[1], 3).double().t(), cell.init_state(3))
+    state = tree_map(lambda leaf: leaf.movedim(0, -1).contiguous().movedim(-1, 0), random_state(cell, 3))
     assert not inputs.is_contiguous()
     expected = run(cell.sequence, cell, inputs.contiguous(), tree_map(Tensor.contiguous, state), is_first)
     outputs, final = cell.sequence(inputs, state, mask)

@@ -325,15 +325,17 @@ def unrolled(cell: RecurrentCell, num_steps: int, is_first: Tensor, run: Callabl
     draws = torch.Generator().manual_seed(2)
     num_rows, like = is_first.shape[1], next(cell.parameters())
     inputs = torch.randn(num_steps, num_rows, 4, generator=draws).to(like).requires_grad_()
-    state = tree_map(
-        lambda leaf: torch.randn(leaf.shape, generator=draws).to(like).requires_grad_(), cell.init_state(num_rows)
-    )
+    state = cell.init_state(num_rows)
+    with torch.no_grad():  # A state that the cell itself has reached: not every number is a possible one.
+        for seen in torch.randn(3, num_rows, 4, generator=draws).to(like):
+            _, state = cell.step(seen, state)
+    state = tree_map(Tensor.requires_grad_, state)
     outputs, final = run(inputs, state, is_first)
     results = [outputs, *tree_leaves(final)]
     loss = torch.stack([(r * torch.randn(r.shape, generator=draws).to(r)).sum() for r in results]).sum()
     sources = {"inputs": inputs, **{f"state {k}": leaf for k, leaf in enumerate(tree_leaves(state))}}
     sources |= dict(cell.named_parameters())
-    grads = torch.autograd.grad(loss, list(sources.values()))
+    grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True, materialize_grads=True)
     values = {f"result {k}": result.detach() for k, result in enumerate(results)}
     return values | {f"d {name}": grad for name, grad in zip(sources, grads, strict=True)}
 
