@@ -17,6 +17,7 @@ from rlstm.cells.min_lstm import MinLSTMCell
 from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell
 from rlstm.cells.residual import ResidualCell
+from rlstm.cells.slstm import SLSTMCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
 from rlstm.errors import unknown_name
@@ -31,6 +32,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "peephole_lstm": PeepholeLSTMCell,
     "peephole_lstm_c": PeepholeLSTMCCell,
     "time_aware_lstm": TimeAwareLSTMCell,
+    "slstm": SLSTMCell,
     "min_gru": MinGRUCell,
     "min_lstm": MinLSTMCell,
     "none": FeedForwardCell,

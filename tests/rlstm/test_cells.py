@@ -30,7 +30,7 @@ TWINS: dict[str, tuple[type[nn.Module], type[nn.RNNBase]]] = {
     "elman": (nn.RNNCell, nn.RNN),
 }
 MEMORIES = sorted(set(CELLS) - {"none"})
-STABILISERS: dict[str, int] = {}
+STABILISERS = {"slstm": 1}
 """Leaves of a cell's state that keep exponentials in range and carry no gradient, because nothing depends on them."""
 
 

@@ -1,0 +1,177 @@
+"""The sLSTM: an LSTM with exponential gates, a normaliser and heads that mix their own units alone.
+
+Source: Beck et al. 2024, *xLSTM: Extended Long Short-Term Memory* (arXiv 2405.04517), section 2.2 and appendix A.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias
+from rlstm.cells.population_linear import PopulationLinear
+from rlstm.kernels.slstm_bptt import NEVER, across_heads, slstm_bptt_sequence
+
+__all__ = ["ForgetGate", "SLSTMCell", "SLSTMState", "choose_heads", "forget_biases", "initial_slstm", "mix_slstm"]
+
+ForgetGate = Literal["sigmoid", "exponential"]
+
+
+class SLSTMState(NamedTuple):
+    """What an sLSTM carries: output, memory, normaliser and the logarithm by which both are scaled down."""
+
+    h: Tensor  # (B, H)
+    c: Tensor  # (B, H)
+    n: Tensor  # (B, H)
+    m: Tensor  # (B, H)
+
+
+class SLSTMCell(RecurrentCell):
+    """sLSTM.
+
+    With h̄, c̄, n̄, m̄ the state after any erase and [ĩ, f̃, z̃, õ] = W x + R h̄ + b, R without entries between heads,
+    z = tanh(z̃), o = σ(õ) and log f = log σ(f̃), or f̃ itself where the forget gate is exponential::
+
+        m = max(log f + m̄, ĩ),    i' = exp(ĩ - m),    f' = exp(log f + m̄ - m)
+        c = f' c̄ + i' z,    n = f' n̄ + i',    h = o c / n
+
+    A new memory has m = -1e30, so its first step yields n = 1, and n stays at 1 or above. m only keeps the exponentials
+    in range: outputs don't depend on it and it carries no gradient.
+
+    W starts uniform (Xavier) for each gate, R at 0, b_f at 5 - 12 (k / (D - 1))^0.3 for unit k of the D units of each
+    head, the other biases at 0, as in the authors' package.
+
+    Args:
+        input_size: Width I of the inputs.
+        hidden_size: Width H of the memory.
+        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it (Tallec & Ollivier 2018). b_i
+            stays at 0, since h does not change when all ĩ are shifted. ``None`` for the biases above.
+        memory_init: How: see ``memory_bias``.
+        num_heads: Number N of heads, a divisor of H; ``None`` for the largest of 4, 2, 1 that is one.
+        forget_gate: ``sigmoid`` or ``exponential``; its biases start where both gates are the same.
+
+    Raises:
+        ValueError: If the heads don't divide H, the forget gate is unknown, the memory length is out of range, or
+            ``memory_init`` is given without it.
+    """
+
+    source = "Beck et al. 2024"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        memory_length: int | None = None,
+        memory_init: MemoryInit = "chrono",
+        *,
+        num_heads: int | None = None,
+        forget_gate: ForgetGate = "sigmoid",
+    ) -> None:
+        super().__init__(input_size, hidden_size)
+        check_memory_length(memory_length, memory_init)
+        self.num_heads = choose_heads(hidden_size, num_heads)
+        if forget_gate not in get_args(ForgetGate):
+            raise ValueError(f"forget_gate is '{forget_gate}'; it must be one of {', '.join(get_args(ForgetGate))}.")
+        self.forget_gate: ForgetGate = forget_gate
+        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
+        self.weight_hh = nn.Parameter(torch.zeros(4 * hidden_size, hidden_size // self.num_heads))
+        self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
+        with torch.no_grad():
+            for block in self.weight_ih.chunk(4):
+                nn.init.xavier_uniform_(block)
+            biases = (
+                forget_biases(hidden_size, self.num_heads)
+                if memory_length is None
+                else memory_bias(hidden_size, memory_length, memory_init)
+            )
+            self.bias_ih.chunk(4)[1].copy_(biases if forget_gate == "sigmoid" else nn.functional.logsigmoid(biases))
+
+    def init_state(self, batch_size: int) -> SLSTMState:
+        """Return zeros, and -1e30 for m: ``(batch_size, H)`` each."""
+        return initial_slstm(self.weight_ih, batch_size, self.hidden_size)
+
+    def step(self, inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
+        """Advance one step, ``(B, I)`` to ``(B, H)``."""
+        gates = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)
+        gates = gates + nn.functional.linear(state.h, across_heads(self.weight_hh))
+        return mix_slstm(gates, state, self.forget_gate)
+
+    def sequence(self, inputs: Tensor, state: SLSTMState, is_first: Tensor) -> tuple[Tensor, SLSTMState]:
+        """Run T steps with resets; shapes as in the base class."""
+        projections = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)
+        exponential = self.forget_gate == "exponential"
+        outputs, *memory = slstm_bptt_sequence(projections, state, is_first, self.weight_hh, exponential=exponential)
+        return outputs, SLSTMState(outputs[-1], *memory)
+
+    @torch.no_grad()
+    def stepper(self) -> Stepper:
+        """Return a step with one matrix product on [x | h]."""
+        weight = torch.cat([self.weight_ih, across_heads(self.weight_hh)], dim=1).t().contiguous()  # (I + H, 4H)
+        bias = self.bias_ih.clone()
+
+        def step(inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
+            gates = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight)
+            return mix_slstm(gates, state, self.forget_gate)
+
+        return step
+
+    @torch.no_grad()
+    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+        """Return ``stepper`` for P cells: one product on [x | h]; shapes as in the base class."""
+        weight = torch.cat([parameters["weight_ih"], across_heads(parameters["weight_hh"])], dim=2)
+        product = PopulationLinear(weight, parameters["bias_ih"])
+
+        def step(inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
+            return mix_slstm(product(torch.cat([inputs, state.h], dim=1)), state, self.forget_gate)
+
+        return step
+
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the path: backpropagation through time written by hand."""
+        return "hand-written backpropagation through time"
+
+
+def choose_heads(width: int, num_heads: int | None) -> int:
+    """Return the number of heads; for ``None`` the largest of 4, 2, 1 that divides ``width``.
+
+    Raises:
+        ValueError: If ``num_heads`` is below 1 or does not divide ``width``.
+    """
+    if num_heads is None:
+        return next(number for number in (4, 2, 1) if width % number == 0)
+    if num_heads < 1 or width % num_heads:
+        raise ValueError(f"num_heads is {num_heads}; it must divide the width of the memory, {width}.")
+    return num_heads
+
+
+def forget_biases(width: int, num_heads: int, depth: float = 0.0) -> Tensor:
+    """Return 5 - 12 (k / (D - 1))^(0.3 + 1.3 depth) for the D units of each head, ``(width,)``.
+
+    Args:
+        width: Width of the memory.
+        num_heads: Number of heads, D = width / num_heads.
+        depth: Where the block stands in a stack, from 0 at the bottom to 1 at the top.
+    """
+    size = width // num_heads
+    return (5 - 12 * torch.linspace(0, 1, size) ** (0.3 + 1.3 * depth)).repeat(num_heads)
+
+
+def initial_slstm(like: Tensor, batch_size: int, width: int) -> SLSTMState:
+    """Return the state of an sLSTM that has seen nothing, in the type and on the device of ``like``."""
+    zeros = like.new_zeros(batch_size, width)
+    return SLSTMState(zeros, zeros.clone(), zeros.clone(), torch.full_like(zeros, NEVER))
+
+
+def mix_slstm(gates: Tensor, state: SLSTMState, forget_gate: ForgetGate) -> tuple[Tensor, SLSTMState]:
+    """Return the outputs from all that enters the gates i, f, z, o, ``(B, 4H)``; m is a constant for the gradient."""
+    admit, forget, new, opened = gates.chunk(4, dim=1)
+    kept = (forget if forget_gate == "exponential" else nn.functional.logsigmoid(forget)) + state.m.detach()
+    m = torch.maximum(kept, admit).detach()
+    admitted, forgotten = torch.exp(admit - m), torch.exp(kept - m)
+    c = forgotten * state.c + admitted * torch.tanh(new)
+    n = forgotten * state.n + admitted
+    h = torch.sigmoid(opened) * c / n
+    return h, SLSTMState(h, c, n, m)
