@@ -14,6 +14,7 @@ from rlstm.cells.lstm import LSTMCell
 from rlstm.cells.lstm_1997 import LSTM1997Cell
 from rlstm.cells.min_gru import MinGRUCell
 from rlstm.cells.min_lstm import MinLSTMCell
+from rlstm.cells.mlstm import MLSTMCell
 from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell
 from rlstm.cells.residual import ResidualCell
@@ -33,6 +34,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "peephole_lstm_c": PeepholeLSTMCCell,
     "time_aware_lstm": TimeAwareLSTMCell,
     "slstm": SLSTMCell,
+    "mlstm": MLSTMCell,
     "min_gru": MinGRUCell,
     "min_lstm": MinLSTMCell,
     "none": FeedForwardCell,

@@ -134,16 +134,26 @@ class SLSTMCell(RecurrentCell):
         return "hand-written backpropagation through time"
 
 
-def choose_heads(width: int, num_heads: int | None) -> int:
-    """Return the number of heads; for ``None`` the largest of 4, 2, 1 that divides ``width``.
+def choose_heads(width: int, num_heads: int | None, *, narrowest: int = 1) -> int:
+    """Return the number of heads; for ``None`` the largest of 4, 2, 1 that divides ``width`` and fits.
+
+    Args:
+        width: Width of all heads together.
+        num_heads: Their number, or ``None``.
+        narrowest: Smallest width of one.
 
     Raises:
-        ValueError: If ``num_heads`` is below 1 or does not divide ``width``.
+        ValueError: If ``num_heads`` is below 1 or does not divide ``width``, or a head would be too narrow.
     """
     if num_heads is None:
-        return next(number for number in (4, 2, 1) if width % number == 0)
+        num_heads = next((number for number in (4, 2) if width % number == 0 and width >= number * narrowest), 1)
     if num_heads < 1 or width % num_heads:
         raise ValueError(f"num_heads is {num_heads}; it must divide the width of the memory, {width}.")
+    if width < num_heads * narrowest:
+        raise ValueError(
+            f"{num_heads} heads share a width of {width}; each needs at least {narrowest}: take fewer heads or a "
+            "larger hidden_size."
+        )
     return num_heads
 
 

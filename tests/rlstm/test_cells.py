@@ -30,7 +30,7 @@ TWINS: dict[str, tuple[type[nn.Module], type[nn.RNNBase]]] = {
     "elman": (nn.RNNCell, nn.RNN),
 }
 MEMORIES = sorted(set(CELLS) - {"none"})
-STABILISERS = {"slstm": 1}
+STABILISERS = {"slstm": 1, "mlstm": 1, "xlstm": 2}
 """Leaves of a cell's state that keep exponentials in range and carry no gradient, because nothing depends on them."""
 
 
@@ -99,8 +99,9 @@ def test_a_sequence_equals_the_loop_of_steps(name: str, num_layers: int, num_ste
         arguments = (cell, torch.randn(num_steps, num_rows, WIDTH).double(), random_state(cell, num_rows), is_first)
         expected = run(RecurrentCell.reference_sequence.__get__(cell), *arguments)
         for quantity, value in run(cell.sequence, *arguments).items():
+            tolerance = 1e-9 * max(1.0, float(expected[quantity].detach().abs().max()))
             torch.testing.assert_close(
-                value, expected[quantity], rtol=0, atol=1e-9, msg=lambda m, p=pattern, q=quantity: f"{p}, {q}: {m}"
+                value, expected[quantity], rtol=0, atol=tolerance, msg=lambda m, p=pattern, q=quantity: f"{p}, {q}: {m}"
             )
 
 
@@ -131,7 +132,9 @@ def test_a_memory_is_used_where_nothing_is_reset(name: str, num_layers: int) -> 
     outputs, _ = cell.sequence(inputs, state, torch.zeros(6, 2, dtype=torch.bool))
     grads = torch.autograd.grad(outputs[-1].sum(), [inputs, *tree_leaves(state)], allow_unused=True)
     assert sum(grad is None for grad in grads) == STABILISERS.get(name, 0) * num_layers
-    assert all((grad[..., 0].abs() > 1e-12).all() for grad in grads if grad is not None)
+    # What an mLSTM has read counts where its normaliser is large enough, so not in every lane.
+    enough = Tensor.any if name in ("mlstm", "xlstm") else Tensor.all
+    assert all(enough(grad[..., 0].abs() > 1e-12) for grad in grads if grad is not None)
 
 
 def test_the_control_has_no_memory() -> None:

@@ -362,8 +362,9 @@ def test_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str, 
                 got = unrolled(cell, num_steps, is_first, recomputing(cell, segment_length))
                 for key, value in got.items():
                     where = f"{pattern}, T = {num_steps}, segments of {segment_length}, {key}"
+                    tolerance = 1e-12 * max(1.0, float(expected[key].abs().max()))
                     torch.testing.assert_close(
-                        value, expected[key], rtol=0, atol=1e-12, msg=lambda m, w=where: f"{w}: {m}"
+                        value, expected[key], rtol=0, atol=tolerance, msg=lambda m, w=where: f"{w}: {m}"
                     )
 
 
@@ -386,7 +387,8 @@ def test_a_loss_may_reach_a_part_of_what_is_recomputed(name: str, part: str) -> 
     for run in (cell.sequence, recomputing(cell, 3)):
         seen = inputs.clone().requires_grad_()
         outputs, final = run(seen, cell.init_state(2), is_first)
-        losses = {"outputs": outputs, "final state": tree_leaves(final)[-1], "first output": outputs[0]}
+        state = torch.cat([leaf.flatten() for leaf in tree_leaves(final)])
+        losses = {"outputs": outputs, "final state": state, "first output": outputs[0]}
         cell.zero_grad()
         losses[part].square().sum().backward()
         grads.append([seen.grad, *(parameter.grad for parameter in cell.parameters())])
@@ -553,7 +555,8 @@ def test_what_is_kept_for_the_gradient_grows_with_the_root_of_the_steps(name: st
     """Four times the steps, twice as much; a cell that keeps its past keeps four times as much, many times over."""
     kept, peak = zip(*(memory_used(name, num_steps, recompute=True) for num_steps in (100, 400)), strict=True)
     assert kept[1] < 2.6 * kept[0]
-    assert kept[1] < 0.2 * 400  # The outputs, 400, come on top.
+    units = sum(leaf.numel() for leaf in tree_leaves(make_cell(name, 3, 32).init_state(1))) / 32
+    assert kept[1] < 0.1 * 400 * max(2, units)  # 20 states and a segment; the outputs, 400, come on top.
     plainly_kept, plain_peak = memory_used(name, 400, recompute=False)
     assert plainly_kept > 1.5 * 400
     assert peak[1] < plain_peak - 0.5 * (plainly_kept - kept[1])

@@ -52,6 +52,7 @@ def test_every_cell_of_a_population_steps_as_it_would_alone(name, path, num_laye
 @pytest.mark.parametrize("name", CELLS)
 def test_a_member_of_a_float32_population_steps_as_in_float64(name, slots) -> None:
     """But for rounding; and as in a population of one, whoever is beside it."""
+    atol = 1e-4 if name in ("mlstm", "xlstm") else 1e-5  # These divide by what may be small.
     cells, parameters = population(name, num_layers=1)
     single = {key: value.float() for key, value in parameters.items()}
     exact = {key: value.double() for key, value in single.items()}
@@ -68,12 +69,12 @@ def test_a_member_of_a_float32_population_steps_as_in_float64(name, slots) -> No
             inputs = torch.randn(POPULATION * slots, INPUTS)
             outputs, state = together(inputs, state)
             expected, exact_state = exactly(inputs.double(), exact_state)
-            assert torch.allclose(outputs.double(), expected, rtol=0, atol=1e-5)
+            assert torch.allclose(outputs.double(), expected, rtol=0, atol=atol)
             handed_out.append(((outputs, state), tree_map(torch.clone, (outputs, state))))
             for index, step in enumerate(alone):
                 rows = slice(index * slots, (index + 1) * slots)
                 expected, own[index] = step(inputs[rows], own[index])
-                assert torch.allclose(outputs[rows], expected, rtol=0, atol=1e-5)
+                assert torch.allclose(outputs[rows], expected, rtol=0, atol=atol)
     for now, then in handed_out:  # No later step has written to what an earlier one returned.
         assert all(torch.equal(one, two) for one, two in zip(tree_leaves(now), tree_leaves(then), strict=True))
 
