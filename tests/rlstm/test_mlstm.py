@@ -169,6 +169,17 @@ def test_what_has_diverged_ends_at_a_reset(reset: int, length: int) -> None:
     assert outputs[:, 1].isnan().all()
 
 
+@pytest.mark.parametrize("length", [1, 3, 64])
+def test_inputs_that_have_diverged_end_at_a_reset(length: int) -> None:
+    cell, is_first = build(chunk_length=length), torch.zeros(9, 2, dtype=torch.bool)
+    is_first[4, 0] = True
+    inputs = torch.randn(9, 2, 3).double()
+    inputs[1] = torch.nan
+    outputs, final = cell.sequence(inputs, cell.init_state(2), is_first)
+    assert all(torch.isfinite(leaf).all() for leaf in (outputs[4:, 0], *(leaf[0] for leaf in final)))
+    assert outputs[1:, 1].isnan().all()
+
+
 def test_exponentials_stay_in_range_in_single_precision() -> None:
     cell = build(hidden=8).float()
     inputs = (torch.randn(60, 2, 3) * 100).requires_grad_()
