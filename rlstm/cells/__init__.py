@@ -21,6 +21,7 @@ from rlstm.cells.residual import ResidualCell
 from rlstm.cells.slstm import SLSTMCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
+from rlstm.cells.xlstm import XLSTMCell
 from rlstm.errors import unknown_name
 
 __all__ = ["CELLS", "MemoryInit", "RecurrentCell", "State", "Stepper", "make_cell"]
@@ -35,6 +36,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "time_aware_lstm": TimeAwareLSTMCell,
     "slstm": SLSTMCell,
     "mlstm": MLSTMCell,
+    "xlstm": XLSTMCell,
     "min_gru": MinGRUCell,
     "min_lstm": MinLSTMCell,
     "none": FeedForwardCell,

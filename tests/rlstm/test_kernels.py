@@ -372,10 +372,11 @@ def test_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str, 
 def test_in_single_precision_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str) -> None:
     """The dense kernel of training gives both biases one tensor as their gradient, and inference has its own."""
     cell, is_first = make_cell(name, 4, 5), dict(reset_patterns(30, 3))["random"]
+    tolerance = 1e-4 if name in ("mlstm", "xlstm") else 1e-5  # These divide by what may be small.
     for mask in (is_first, torch.zeros_like(is_first)):
         expected = unrolled(cell, 30, mask, cell.sequence)
         for key, value in unrolled(cell, 30, mask, recomputing(cell, 6)).items():
-            torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(value, expected[key], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", sorted(set(CELLS) - {"none"}))
