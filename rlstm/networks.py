@@ -1,4 +1,4 @@
-"""Encoders of observations, running normalisers, and layers.
+"""Encoders of observations, and layers.
 
 An encoder turns a tree of observations with any leading axes into one feature vector a step, ``(..., F)``.
 """
@@ -15,13 +15,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlstm.errors import UnsupportedSpaceError
+from rlstm.running_moments import RunningMoments
 from rlstm.trees import Tree
 
 __all__ = [
     "ACTION_MASK_KEY",
     "HighwayLayer",
     "ObservationEncoder",
-    "RunningMoments",
     "highway",
     "linear",
     "mlp",
@@ -29,60 +29,7 @@ __all__ = [
 ]
 
 ACTION_MASK_KEY = "action_mask"
-_CLIP = 10.0  # Normalised observations are clipped to ±10 standard deviations.
 _SUPPORTED = "Box (vectors, images), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these, nested"
-
-
-class RunningMoments(nn.Module):
-    """Mean and variance of everything seen so far, per feature (Chan, Golub & LeVeque 1979).
-
-    The statistics are float64 buffers: saved with the weights, changed by ``update`` alone.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> RunningMoments:
-        """Move to a device like any module, but stay as exact as before when the weights change their type."""
-        exact = {name: getattr(self, name) for name in ("mean", "variance", "count")}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, before in exact.items():
-            after = getattr(self, name)
-            if after.dtype != torch.float64:  # Rounded: take the exact values instead.
-                setattr(self, name, before.to(after.device))
-        return self
-
-    def normalise(self, features: Tensor) -> Tensor:
-        """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; before the first update mean 0 and σ 1."""
-        return self.snapshot(features.dtype)(features)
-
-    def snapshot(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """Return ``normalise`` with the present statistics."""
-        mean, scale = self.mean.to(dtype), (self.variance + 1e-8).rsqrt().to(dtype)
-        return lambda features: ((features - mean) * scale).clamp_(-_CLIP, _CLIP)
-
-    @torch.no_grad()
-    def update(self, samples: Tensor) -> None:
-        """Take in ``samples`` ``(N, size)``; none at all change nothing."""
-        if len(samples) == 0:
-            return
-        samples = samples.double()
-        count = float(len(samples))
-        mean = samples.mean(0)
-        squares = (samples - mean).square().sum(0)
-        total = self.count + count
-        delta = mean - self.mean
-        squares = squares + self.variance * self.count + delta.square() * self.count * count / total
-        self.mean.add_(delta * count / total)
-        self.variance.copy_(squares / total)
-        self.count.copy_(total)
 
 
 def linear(num_inputs: int, num_outputs: int, gain: float = math.sqrt(2)) -> nn.Linear:
@@ -209,7 +156,9 @@ class _Image(_Leaf):
                 nn.init.orthogonal_(layer.weight, math.sqrt(2))
                 nn.init.zeros_(cast(Tensor, layer.bias))
         with torch.no_grad():
-            self.size = self.layers(torch.zeros(1, image_channels, height, width)).shape[1]
+            maps = self.layers[:-1](torch.zeros(1, image_channels, height, width))
+        self.map_shape = (maps.shape[1], maps.shape[2], maps.shape[3])
+        self.size = math.prod(self.map_shape)
 
     def forward(self, leaf: Tensor, dtype: torch.dtype) -> Tensor:
         leading = leaf.shape[:-3]
@@ -268,6 +217,7 @@ class ObservationEncoder(nn.Module):
         self.leaves = nn.ModuleList(sorted(leaves, key=lambda leaf: not leaf.is_vector))
         vector_size = sum(leaf.size for leaf in leaves if leaf.is_vector)
         self.moments = RunningMoments(vector_size) if normalise and vector_size else None
+        self.map_shape = leaves[0].map_shape if len(leaves) == 1 and isinstance(leaves[0], _Image) else None
         width = sum(leaf.size for leaf in leaves) + num_extras
         self.layers, self.output_size = mlp(width, sizes, is_highway=is_highway)
 

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from rlstm.acting import PolicyStep, PolicyStepper
 from rlstm.cells import CELLS, RecurrentCell, State, make_cell
 from rlstm.distributions import ActionDistribution, make_distribution
+from rlstm.errors import UnsupportedSpaceError
 from rlstm.kernels.unroll import unroll
 from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.networks import ObservationEncoder, RunningMoments, linear, mlp
+from rlstm.networks import ObservationEncoder, linear, mlp
 from rlstm.policy_config import PolicyConfig
+from rlstm.running_moments import RunningMoments
 from rlstm.trees import Tree
 
 if TYPE_CHECKING:
@@ -125,15 +127,22 @@ class RecurrentPolicy(nn.Module):
         config, seen = self.config, self.inputs
         num_extras = self.distribution.num_features * bool(seen.previous_action)
         num_extras += bool(seen.previous_reward) + bool(seen.episode_start)
+        reads_time, reads_maps = (
+            config.cell in CELLS and getattr(CELLS[config.cell], name) for name in ("reads_elapsed_time", "reads_maps")
+        )
         encoder = ObservationEncoder(
             self.observation_space,
             num_extras,
-            config.encoder_sizes,
+            () if reads_maps else config.encoder_sizes,
             normalise=config.normalize_observations,
             is_highway=config.highway,
             left_out=() if config.elapsed_time is None else (config.elapsed_time,),
         )
-        reads_time = config.cell in CELLS and CELLS[config.cell].reads_elapsed_time
+        if reads_maps and encoder.map_shape is None:
+            raise UnsupportedSpaceError(
+                f"The cell '{config.cell}' reads one image, but the observations are {self.observation_space}. Use "
+                "another cell, 'lstm' for instance."
+            )
         cell = make_cell(
             config.cell,
             encoder.output_size + reads_time,
@@ -143,7 +152,7 @@ class RecurrentPolicy(nn.Module):
             layer_norm=config.layer_norm,
             memory_length=config.memory_length,
             memory_init=config.memory_init,
-            options=config.cell_kwargs,
+            options={**config.cell_kwargs, **({"map_shape": encoder.map_shape} if reads_maps else {})},
         )
         _check_elapsed_time(config.elapsed_time, config.cell, self.observation_space, is_read=reads_time)
         return _Trunk(encoder, cell)

@@ -39,7 +39,8 @@ class PolicyConfig:
     """How the memory runs over sequences: the fastest way there is here, or the plain loop over steps."""
 
     encoder_sizes: tuple[int, ...] = (64,)
-    """Widths of the tanh layers between observation and memory; none feeds the memory directly."""
+    """Widths of the tanh layers between observation and memory; none feeds the memory directly. A cell that reads the
+    maps of an image has none."""
 
     highway: bool = False
     """Whether encoder layers as wide as what they read are highway layers (Srivastava et al. 2015)."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlstm.cells.base import MemoryInit, RecurrentCell, State, Stepper
+from rlstm.cells.conv_lstm import ConvLSTMCell
 from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
@@ -39,6 +40,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "xlstm": XLSTMCell,
     "min_gru": MinGRUCell,
     "min_lstm": MinLSTMCell,
+    "conv_lstm": ConvLSTMCell,
     "none": FeedForwardCell,
 }
 
@@ -88,7 +90,7 @@ def make_cell(
     layers = [CELLS[name](input_size, hidden_size, **arguments)]
     for _ in range(num_layers - 1):
         width = layers[-1].output_size + layers[0].reads_elapsed_time
-        layer = CELLS[name](width, hidden_size, **arguments)
+        layer = CELLS[name](width, hidden_size, **{**arguments, **layers[0].options_above()})
         is_wrapped = residual or layer_norm
         layers.append(ResidualCell(layer, residual=residual, layer_norm=layer_norm) if is_wrapped else layer)
     return layers[0] if num_layers == 1 else StackedCell(layers)

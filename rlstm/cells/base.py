@@ -54,6 +54,9 @@ class RecurrentCell(nn.Module, ABC):
     reads_elapsed_time: ClassVar[bool] = False
     """Whether the last number that the cell reads at a step is the time since the step before."""
 
+    reads_maps: ClassVar[bool] = False
+    """Whether the cell reads the maps of an image, laid flat; it then has an option ``map_shape``."""
+
     redundant_parameters: ClassVar[Mapping[str, str]] = {}
     """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
 
@@ -136,6 +139,10 @@ class RecurrentCell(nn.Module, ABC):
             return flat
 
         return step
+
+    def options_above(self) -> dict[str, Any]:
+        """Return options that a cell of the same kind needs to read this one's outputs."""
+        return {}
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the implementation that ``sequence`` uses on ``device``."""

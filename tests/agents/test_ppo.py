@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlstm.agents.ppo import PPO, PPOConfig
-from rlstm.cells import CELLS
+from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.envs.registration import ENVS
 from rlstm.errors import NonFiniteError
 from rlstm.memory import MemoryConfig
@@ -16,6 +16,8 @@ from rlstm.rollouts import collect, start
 from rlstm.seeding import integer_seeds
 from rlstm.trees import tree_leaves, tree_map
 from rlstm.vector_envs import EnvConfig, make, resolve_spec
+
+CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
 SCRIPTS = ("..E..C..", "C.......", ".......E", "ECECECEC", "...B...C", "........")
 SHORT = {"rlstm/TMaze-v0": {"corridor_length": 3, "noise": True}}  # Others get a time limit.

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from rlstm.agents.reinforce import REINFORCE, REINFORCEConfig
-from rlstm.cells import CELLS
+from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.envs.registration import ENVS
 from rlstm.errors import NonFiniteError
 from rlstm.evaluation import evaluate
@@ -25,6 +25,8 @@ from rlstm.rollouts import Rollout, start
 from rlstm.seeding import integer_seeds
 from rlstm.trees import tree_map
 from rlstm.vector_envs import EnvConfig, LaneEnvs, make, resolve_spec
+
+CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
 SCRIPTS = ("..E.", "C...", "...E..E.", "EC", "...B..C.....")
 SHORT = {"rlstm/TMaze-v0": {"corridor_length": 3, "noise": True}}  # Others get a time limit.

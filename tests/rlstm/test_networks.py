@@ -13,7 +13,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlstm.errors import UnsupportedSpaceError
-from rlstm.networks import HighwayLayer, ObservationEncoder, RunningMoments, linear, mlp, observation_dtypes
+from rlstm.networks import HighwayLayer, ObservationEncoder, linear, mlp, observation_dtypes
+from rlstm.running_moments import RunningMoments
 from rlstm.trees import Tree, tree_leaves, tree_map
 
 FLOAT = torch.float32

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api import resolve_env
-from rlstm.cells import CELLS
+from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.evaluation import drawing_from
 from rlstm.genomes import GenomeLayout
@@ -17,6 +17,8 @@ from rlstm.policies import PolicyConfig, PolicyInputs, RecurrentPolicy
 from rlstm.population import PopulationStepper, play_population
 from rlstm.trees import tree_leaves
 from rlstm.vector_envs import EnvConfig, make
+
+CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 CHOICE = spaces.Discrete(4)

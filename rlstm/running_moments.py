@@ -1,0 +1,65 @@
+"""Running normalisers: mean and variance of all that was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["RunningMoments"]
+
+_CLIP = 10.0  # What is normalised is clipped to ±10 standard deviations.
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance of everything seen so far, per feature (Chan, Golub & LeVeque 1979).
+
+    The statistics are float64 buffers: saved with the weights, changed by ``update`` alone.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> RunningMoments:
+        """Move to a device like any module, but stay as exact as before when the weights change their type."""
+        exact = {name: getattr(self, name) for name in ("mean", "variance", "count")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, before in exact.items():
+            after = getattr(self, name)
+            if after.dtype != torch.float64:  # Rounded: take the exact values instead.
+                setattr(self, name, before.to(after.device))
+        return self
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; before the first update mean 0 and σ 1."""
+        return self.snapshot(features.dtype)(features)
+
+    def snapshot(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """Return ``normalise`` with the present statistics."""
+        mean, scale = self.mean.to(dtype), (self.variance + 1e-8).rsqrt().to(dtype)
+        return lambda features: ((features - mean) * scale).clamp_(-_CLIP, _CLIP)
+
+    @torch.no_grad()
+    def update(self, samples: Tensor) -> None:
+        """Take in ``samples`` ``(N, size)``; none at all change nothing."""
+        if len(samples) == 0:
+            return
+        samples = samples.double()
+        count = float(len(samples))
+        mean = samples.mean(0)
+        squares = (samples - mean).square().sum(0)
+        total = self.count + count
+        delta = mean - self.mean
+        squares = squares + self.variance * self.count + delta.square() * self.count * count / total
+        self.mean.add_(delta * count / total)
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)
