@@ -33,7 +33,7 @@ test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full product
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow
 
 bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contrib
-	@$(BENCH_VENV)/bin/python scripts/benchmark_sequence.py
+	@$(BENCH_VENV)/bin/python scripts/benchmark_cells.py
 	@$(BENCH_VENV)/bin/python scripts/benchmark_recurrent_ppo.py
 
 clean:  ## remove builds and caches; environments and runs stay

@@ -1,0 +1,203 @@
+"""Time of every cell over a sequence with resets, forward and backward, beside others' in one run.
+
+    python scripts/benchmark_cells.py                       # all cells, T 128, B 16 and 64, I 64, H 128
+    python scripts/benchmark_cells.py --cells lstm gru --num-rows 64 --rates 0.01
+    python scripts/benchmark_cells.py --device cuda
+
+Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
+over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
+take turns; the median of the turns counts. ``ratio`` is to ``torch.nn.LSTM`` at the same rows. The floor is the time
+that the products with the weights alone would take, three times those of the forward pass, at the rate of a large
+matrix product in the same run; what is done to single numbers is not in it.
+
+Rows are in ``scripts/results/cell_speed.csv``, which is written anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from results_table import ROOT, commit, write_rows
+from torch import Tensor, nn
+
+from rlstm.cells import CELLS, make_cell
+from rlstm.devices import prepare_process
+
+RESULTS = ROOT / "scripts" / "results" / "cell_speed.csv"
+COLUMNS = (
+    "cell",
+    "path",
+    "T",
+    "B",
+    "I",
+    "H",
+    "resets",
+    "milliseconds",
+    "ratio",
+    "floor",
+    "command",
+    "commit",
+    "device",
+)
+COLUMNS = (*COLUMNS, "threads", "python", "torch")
+NUM_STEPS, WIDTH, HIDDEN = 128, 64, 128
+LARGE = 1024
+WARM_UP = 2
+
+Variant = tuple[str, str, float, int]  # cell, path, rate of resets, weights in products
+Run = Callable[[], Tensor]
+
+
+def masks(num_rows: int, rate: float, device: torch.device) -> Tensor:
+    """Return ``is_first`` ``(T, B)`` with resets at this rate."""
+    return torch.rand(NUM_STEPS, num_rows, device=device) < rate
+
+
+def products(module: nn.Module) -> int:
+    """Return the weights that inputs or states are multiplied by."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() > 1)
+
+
+def ours(name: str, inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
+    """Yield a cell's fast path at every rate, and its loop."""
+    device, num_rows = inputs.device, inputs.shape[1]
+    cell = make_cell(name, WIDTH, HIDDEN).to(device)
+    state, path, size = cell.init_state(num_rows), cell.sequence_path(device), products(cell)
+    for rate in rates:
+        is_first = masks(num_rows, rate, device)
+        yield (name, path, rate, size), lambda mask=is_first: cell.sequence(inputs, state, mask)[0]
+    is_first = masks(num_rows, 0.01, device)
+    yield (name, "reference: loop of steps", 0.01, size), lambda: cell.reference_sequence(inputs, state, is_first)[0]
+
+
+def others(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
+    """Yield what PyTorch and TorchRL have."""
+    device, num_rows = inputs.device, inputs.shape[1]
+    for name, kind in (("torch.nn.LSTM", nn.LSTM), ("torch.nn.GRU", nn.GRU)):
+        dense = kind(WIDTH, HIDDEN).to(device)
+        yield (name, "dense", 0.0, products(dense)), lambda dense=dense: dense(inputs)[0]
+    one = nn.LSTMCell(WIDTH, HIDDEN).to(device)
+    keep = (~masks(num_rows, 0.01, device)).unsqueeze(-1).to(inputs.dtype)
+
+    def loop() -> Tensor:
+        h = c = inputs.new_zeros(num_rows, HIDDEN)
+        outputs = []
+        for inputs_t, keep_t in zip(inputs, keep, strict=True):
+            h, c = one(inputs_t, (h * keep_t, c * keep_t))
+            outputs.append(h)
+        return torch.stack(outputs)
+
+    yield ("torch.nn.LSTMCell", "loop with masks", 0.01, products(one)), loop
+    yield from torchrl_backends(inputs, rates)
+
+
+def torchrl_backends(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
+    """Yield TorchRL's, if it is installed; a back end that can't run here is named and left out."""
+    try:
+        from tensordict import TensorDict
+        from torchrl.modules import LSTMModule, set_recurrent_mode
+    except ImportError:
+        return
+    device, num_rows = inputs.device, inputs.shape[1]
+
+    def make(backend: str, rate: float) -> tuple[Variant, Run]:
+        module = LSTMModule(WIDTH, HIDDEN, in_key="x", out_key="y", recurrent_backend=backend, device=device)
+        values = TensorDict(
+            {
+                "x": inputs.transpose(0, 1),
+                "is_init": masks(num_rows, rate, device).t().unsqueeze(-1),
+                "recurrent_state_h": inputs.new_zeros(num_rows, NUM_STEPS, 1, HIDDEN),
+                "recurrent_state_c": inputs.new_zeros(num_rows, NUM_STEPS, 1, HIDDEN),
+            },
+            [num_rows, NUM_STEPS],
+        )
+
+        def run() -> Tensor:
+            with set_recurrent_mode(True):
+                outputs: Tensor = module(values.clone(recurse=False))["y"]
+            return outputs
+
+        run().sum().backward()
+        return ("torchrl LSTMModule", backend, rate, products(module)), run
+
+    for backend in ("pad", "scan", "triton"):
+        try:
+            yield from [make(backend, rate) for rate in rates]
+        except Exception as error:
+            print(f"torchrl LSTMModule, {backend}: {type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+def measure(runs: dict[Variant, Run], turns: int, device: torch.device) -> dict[Variant, float]:
+    """Return the median milliseconds of each, forward and backward, taken in turns."""
+    times: dict[Variant, list[float]] = {variant: [] for variant in runs}
+    for turn in range(turns + WARM_UP):
+        for variant, run in runs.items():
+            began = now(device)
+            run().sum().backward()
+            if turn >= WARM_UP:
+                times[variant].append((now(device) - began) * 1e3)
+    return {variant: statistics.median(values) for variant, values in times.items()}
+
+
+def now(device: torch.device) -> float:
+    """Return the time at which all that was asked for is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def product_rate(device: torch.device) -> float:
+    """Return the multiplications and additions a second of a large matrix product: the best of many."""
+    matrix = torch.randn(LARGE, LARGE, device=device)
+    best = float("inf")
+    for _ in range(30):
+        began = now(device)
+        matrix @ matrix
+        best = min(best, now(device) - began)
+    return 2 * LARGE**3 / best
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    vectors = [name for name, cell in CELLS.items() if not cell.reads_maps]
+    parser.add_argument("--cells", nargs="+", choices=vectors, default=vectors)
+    parser.add_argument("--num-rows", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 0.01, 0.1])
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--num-threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-rows", action="store_true", help="only print")
+    arguments = parser.parse_args()
+    threads, device = prepare_process(arguments.num_threads), torch.device(arguments.device)
+    machine = f"cpu, {platform.machine()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    circumstances = {"commit": commit(), "device": machine, "threads": threads, "python": platform.python_version()}
+    circumstances |= {"torch": torch.__version__, "command": "python scripts/benchmark_cells.py"}
+    sizes = {"T": NUM_STEPS, "I": WIDTH, "H": HIDDEN}
+    rows = []
+    for num_rows in arguments.num_rows:
+        torch.manual_seed(0)
+        inputs = torch.rand(NUM_STEPS, num_rows, WIDTH, device=device, requires_grad=True)
+        runs = dict(others(inputs, arguments.rates))
+        for name in arguments.cells:
+            runs |= ours(name, inputs, arguments.rates)
+        times, rate_of_products = measure(runs, arguments.turns, device), product_rate(device)
+        dense = times["torch.nn.LSTM", "dense", 0.0, 4 * HIDDEN * (WIDTH + HIDDEN)]
+        for (name, path, rate, size), milliseconds in times.items():
+            floor = 3 * 2 * size * NUM_STEPS * num_rows / rate_of_products * 1e3
+            figures = {"milliseconds": f"{milliseconds:.2f}", "ratio": f"{milliseconds / dense:.2f}"}
+            figures |= {"cell": name, "path": path, "resets": rate, "floor": f"{floor:.2f}", "B": num_rows}
+            rows.append({**figures, **sizes, **circumstances})
+            ratio = f"{milliseconds / dense:5.2f}x"
+            print(f"{name:18s} B{num_rows:<4d} {rate:4.0%} {milliseconds:8.1f} ms {ratio}  floor {floor:6.1f}  {path}")
+    if not arguments.no_rows:
+        write_rows(RESULTS, COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()
