@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results_table import PAGE, ROOT, append_row, read_rows, write_between
+from results_table import ROOT, append_row, read_rows, write_between
 from training_run import MACHINE_COLUMNS, machine, train
 
 from rlstm.cells import CELLS, make_cell
@@ -175,7 +175,7 @@ def main() -> None:
                 row = run_one(task, cell, seed, arguments.num_threads)
                 append_row(RESULTS, COLUMNS, row)
                 print(f"{task} {cell} seed {seed}: {row['return']}, {row['seconds']} s", flush=True)
-    write_between(PAGE, BEGIN, END, table(read_rows(RESULTS)))
+    write_between(ROOT / "README.md", BEGIN, END, table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":
