@@ -1,0 +1,65 @@
+"""What the Triton kernels share: the tile of a program, the pairs of logistic function and tanh, blocks of weights.
+
+Imported by the kernels alone, never before Triton is asked for. Nothing of ``triton.language.standard`` is used: its
+functions are compiled or interpreted for good when Triton is first imported, those here when a kernel is.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["load_block", "log_logistic", "logistic", "tanh", "tile"]
+
+
+@triton.jit
+def logistic(x):
+    """Return σ(x); exact 0 and 1 far out, and no overflow matters on the way."""
+    return 1.0 / (1.0 + tl.exp(-x))
+
+
+@triton.jit
+def tanh(x):
+    """Return the hyperbolic tangent as 2 σ(2x) - 1, right to 1e-7."""
+    return 2.0 / (1.0 + tl.exp(-2.0 * x)) - 1.0
+
+
+@triton.jit
+def log_logistic(x):
+    """Return log σ(x) without overflow."""
+    return tl.minimum(x, 0.0) - tl.log(1.0 + tl.exp(-tl.abs(x)))
+
+
+@triton.jit
+def tile(num_rows, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr):
+    """Return the rows of a program, int64, its units, and where both exist, ``(BLOCK_ROWS, BLOCK_UNITS)``.
+
+    The first axis of the grid counts blocks of rows, the second groups of ``WIDTH`` units that don't mix.
+    """
+    rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    lane = tl.arange(0, BLOCK_UNITS)
+    units = tl.program_id(1) * WIDTH + lane
+    inside = (rows < num_rows)[:, None] & ((lane < WIDTH) & (units < HIDDEN))[None, :]
+    return rows, units, inside
+
+
+@triton.jit
+def load_block(
+    weight, block: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, TURN: tl.constexpr
+):
+    """Return the weights R ``(WIDTH, WIDTH)`` of one gate and one group of units, padded with zeros to ``BLOCK``.
+
+    Args:
+        weight: ``(gates·HIDDEN, WIDTH)``.
+        block: Which gate.
+        HIDDEN: Units in all groups.
+        WIDTH: Units in a group.
+        BLOCK: Power of 2, at least ``WIDTH``.
+        TURN: Whether the transpose is returned, for δa = h R^T; without it for dh = δ R.
+    """
+    one = tl.arange(0, BLOCK)[:, None]
+    other = tl.arange(0, BLOCK)[None, :]
+    to_unit = other if TURN else one
+    from_unit = one if TURN else other
+    offsets = (block * HIDDEN + tl.program_id(1) * WIDTH + to_unit) * WIDTH + from_unit
+    return tl.load(weight + offsets, mask=(one < WIDTH) & (other < WIDTH), other=0.0)
