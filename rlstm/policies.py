@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rlstm.acting import PolicyStep, PolicyStepper
 from rlstm.cells import CELLS, RecurrentCell, State, make_cell
+from rlstm.cells.sequence_paths import check_sequence_path, name_sequence_path
 from rlstm.distributions import ActionDistribution, make_distribution
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.kernels.unroll import unroll
@@ -154,6 +155,7 @@ class RecurrentPolicy(nn.Module):
             memory_init=config.memory_init,
             options={**config.cell_kwargs, **({"map_shape": encoder.map_shape} if reads_maps else {})},
         )
+        check_sequence_path(cell, config.sequence, config.cell)
         _check_elapsed_time(config.elapsed_time, config.cell, self.observation_space, is_read=reads_time)
         return _Trunk(encoder, cell)
 
@@ -185,8 +187,8 @@ class RecurrentPolicy(nn.Module):
 
     @property
     def sequence_path(self) -> str:
-        """How the memory runs over sequences here."""
-        return "loop of steps" if self.config.sequence == "loop" else self.actor.cell.sequence_path(self.device)
+        """How the memory runs over sequences here; ValueError where it can't as the config says."""
+        return name_sequence_path(self.actor.cell, self.config.sequence, self.device, self.dtype)
 
     def trunks(self) -> Iterator[_Trunk]:
         """Yield the actor's encoder and memory, and the critic's where it has its own."""
@@ -257,7 +259,7 @@ class RecurrentPolicy(nn.Module):
         """Run encoder and memory over the rollout, as far back and with as much kept as the config says."""
         scale, horizon, is_first = self.reward_scale, self.memory.bptt_horizon, rollout.is_first
 
-        sequence = trunk.cell.reference_sequence if self.config.sequence == "loop" else trunk.cell.sequence
+        sequence = trunk.cell.sequence_by(self.config.sequence)
 
         def run(inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
             return sequence(self.encode(trunk.encoder, inputs, is_first, scale), state, is_first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlstm.cells.base import MemoryInit, check_memory_length
+from rlstm.cells.base import MemoryInit, SequencePath, check_memory_length
 
 __all__ = ["PolicyConfig"]
 
@@ -35,8 +35,8 @@ class PolicyConfig:
     elapsed_time: str | None = None
     """Key of a Dict observation with the time since the step before, for cells that read it. Default: 1 a step."""
 
-    sequence: Literal["auto", "loop"] = "auto"
-    """How the memory runs over sequences: the fastest way there is here, or the plain loop over steps."""
+    sequence: SequencePath = "auto"
+    """How the memory runs over sequences: the fastest way measured, the plain loop over steps, or Triton kernels."""
 
     encoder_sizes: tuple[int, ...] = (64,)
     """Widths of the tanh layers between observation and memory; none feeds the memory directly. A cell that reads the

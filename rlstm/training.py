@@ -75,6 +75,7 @@ class Training(Run):
         with ExitStack() as on_failure:
             on_failure.callback(self.envs.close)
             self.policy = make_policy(config, self.envs.observation_space, self.envs.action_space, self.device)
+            self._sequence_path = self.policy.sequence_path  # Refused, where it can't run, before anything is written.
             self.agent: OnPolicyAgent = agent_type(
                 self.policy,
                 config.algorithm,
@@ -146,7 +147,7 @@ class Training(Run):
         memory = self.config.memory
         return {
             "envs": self.envs.description,
-            "sequence": self.policy.sequence_path,
+            "sequence": self._sequence_path,
             "memory": f"lifetime {memory.lifetime}, credit {memory.credit_boundary}",
         }
 

@@ -10,16 +10,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from rlstm.kernels.triton_support import TritonKernel, run_triton
 from rlstm.trees import tree_map
 
 __all__ = [
     "MemoryInit",
     "RecurrentCell",
+    "SequencePath",
+    "SequenceRun",
     "State",
     "Stepper",
     "check_memory_length",
@@ -31,7 +35,9 @@ __all__ = [
 
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
 Stepper = Callable[[Tensor, State], tuple[Tensor, State]]
+SequenceRun = Callable[[Tensor, State, Tensor], tuple[Tensor, State]]
 MemoryInit = Literal["chrono", "log_spaced"]
+SequencePath = Literal["auto", "loop", "triton"]
 
 
 class RecurrentCell(nn.Module, ABC):
@@ -56,6 +62,9 @@ class RecurrentCell(nn.Module, ABC):
 
     reads_maps: ClassVar[bool] = False
     """Whether the cell reads the maps of an image, laid flat; it then has an option ``map_shape``."""
+
+    triton: ClassVar[TritonKernel | None] = None
+    """Its sequence as a Triton kernel, if it has one; used where it is asked for."""
 
     redundant_parameters: ClassVar[Mapping[str, str]] = {}
     """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
@@ -97,6 +106,19 @@ class RecurrentCell(nn.Module, ABC):
             output, state = self.step(inputs_t, self.erase(state, is_first_t))
             outputs.append(output)
         return torch.stack(outputs), state
+
+    def sequence_by(self, path: SequencePath) -> SequenceRun:
+        """Return ``sequence`` for ``auto``, or the path called by name; all take and return the same.
+
+        Whether the path can be taken is seen when it runs; ``rlstm.cells.sequence_paths`` tells before.
+        """
+        if path == "triton":
+            return partial(run_triton, self)
+        return self.sequence if path == "auto" else self.reference_sequence
+
+    def simple_cells(self) -> list[RecurrentCell]:
+        """Return the cells that this one is made of: itself, unless it holds others."""
+        return [self]
 
     def erase(self, state: State, is_first: Tensor) -> State:
         """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by the initial state.

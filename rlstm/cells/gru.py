@@ -23,6 +23,7 @@ from rlstm.cells.base import (
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.gru_bptt import gru_bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence
+from rlstm.kernels.triton_support import TritonKernel
 
 __all__ = ["GRUCell", "GRUState"]
 
@@ -54,6 +55,7 @@ class GRUCell(RecurrentCell):
     """
 
     source = "Cho et al. 2014"
+    triton = TritonKernel("rlstm.kernels.triton_gru", "gru")
     state_type: ClassVar[type] = GRUState
 
     def __init__(

@@ -22,6 +22,7 @@ from rlstm.cells.base import (
 )
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.reset_steps import lstm_sequence
+from rlstm.kernels.triton_support import TritonKernel
 
 __all__ = ["LSTMCell", "LSTMState"]
 
@@ -56,6 +57,7 @@ class LSTMCell(RecurrentCell):
 
     source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
     redundant_parameters: ClassVar[Mapping[str, str]] = {"bias_hh": "bias_ih"}
+    triton = TritonKernel("rlstm.kernels.triton_lstm", "lstm")
     state_type: ClassVar[type] = LSTMState
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, State, Stepper
+from rlstm.cells.base import RecurrentCell, SequencePath, SequenceRun, State, Stepper
 
 __all__ = ["ResidualCell"]
 
@@ -53,8 +53,21 @@ class ResidualCell(RecurrentCell):
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps by the cell's own fast path; shapes as in the base class."""
-        outputs, state = self.cell.sequence(self.norm(inputs), state, is_first)
-        return self._add(inputs, outputs), state
+        return self.sequence_by("auto")(inputs, state, is_first)
+
+    def sequence_by(self, path: SequencePath) -> SequenceRun:
+        """Return the cell's path of that name, with the norm before it and the connection around it."""
+        inner = self.cell.sequence_by(path)
+
+        def run(inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+            outputs, state = inner(self.norm(inputs), state, is_first)
+            return self._add(inputs, outputs), state
+
+        return run
+
+    def simple_cells(self) -> list[RecurrentCell]:
+        """Return those of the cell."""
+        return self.cell.simple_cells()
 
     @torch.no_grad()
     def stepper(self) -> Stepper:

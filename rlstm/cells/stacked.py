@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, State, Stepper
+from rlstm.cells.base import RecurrentCell, SequencePath, SequenceRun, State, Stepper
 
 __all__ = ["StackedCell"]
 
@@ -53,8 +53,20 @@ class StackedCell(RecurrentCell):
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps layer by layer, each by its own fast path; shapes as in the base class."""
-        runs: list[Stepper] = [partial(cell.sequence, is_first=is_first) for cell in self._cells]
-        return self._run(runs, inputs, state)
+        return self.sequence_by("auto")(inputs, state, is_first)
+
+    def sequence_by(self, path: SequencePath) -> SequenceRun:
+        """Return a run layer by layer, each by its own path of that name."""
+        layers = [cell.sequence_by(path) for cell in self._cells]
+
+        def run(inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+            return self._run([partial(_call, layer, is_first) for layer in layers], inputs, state)
+
+        return run
+
+    def simple_cells(self) -> list[RecurrentCell]:
+        """Return those of all layers."""
+        return [one for cell in self._cells for one in cell.simple_cells()]
 
     def stepper(self) -> Stepper:
         """Return the steppers of the layers as one."""
@@ -83,3 +95,7 @@ class StackedCell(RecurrentCell):
             outputs, layer_state = run(outputs, layer_state)
             states.append(layer_state)
         return outputs, tuple(states)
+
+
+def _call(run: SequenceRun, is_first: Tensor, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    return run(inputs, state, is_first)

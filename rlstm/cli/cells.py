@@ -37,12 +37,13 @@ def run(words: list[str]) -> Answer:
             number(cell["parameters"]),
             number(cell["state_size"]),
             *(cell["sequence_path"][device] for device in devices),
+            ", ".join(cell["sequences"]),
             cell["source"],
         )
         for cell in cells
     ]
     paths = [f"sequence on {device}" for device in devices]
-    text = table(("cell", "parameters", "state", *paths, "source"), rows, wrapped=(*paths, "source"))
+    text = table(("cell", "parameters", "state", *paths, "--sequence", "source"), rows, wrapped=(*paths, "source"))
     foot = f"Parameters and numbers of state a lane are those of {_INPUT_SIZE} inputs and --hidden-size {_HIDDEN_SIZE}."
     values = {"input_size": _INPUT_SIZE, "hidden_size": _HIDDEN_SIZE, "cells": cells}
     return Answer(f"{text}\n\n{foot}", values)
@@ -52,6 +53,7 @@ def _describe(name: str, devices: list[str]) -> dict[str, Any]:
     import torch
 
     from rlstm.cells import make_cell
+    from rlstm.cells.sequence_paths import sequence_paths_of
     from rlstm.trees import tree_leaves
 
     cell = make_cell(name, _INPUT_SIZE, _HIDDEN_SIZE)
@@ -60,5 +62,6 @@ def _describe(name: str, devices: list[str]) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in cell.parameters()),
         "state_size": sum(leaf.numel() for leaf in tree_leaves(cell.init_state(1))),
         "sequence_path": {device: cell.sequence_path(torch.device(device)) for device in devices},
+        "sequences": sequence_paths_of(cell),
         "source": cell.source,
     }

@@ -1,0 +1,396 @@
+"""Claims about `rlstm.kernels.triton_*`: persistent kernels equal the plain loop, resets included, or say why not here.
+
+Without a CUDA device the kernels run in Triton's interpreter, which executes the same code on the CPU: it shows that
+they compute the right numbers, not that they are fast. Where Triton is not installed, what they refuse is tested alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rlstm.cells import CELLS, RecurrentCell, State, make_cell
+from rlstm.cells.sequence_paths import check_sequence_path, name_sequence_path, sequence_paths_of
+from rlstm.kernels.triton_support import TritonKernel, run_triton, why_not_here
+from rlstm.kernels.unroll import unroll
+from rlstm.policies import PolicyInputs
+from rlstm.testing import check_cell, reset_patterns
+from rlstm.trees import tree_leaves, tree_map
+
+WIDTH = 4
+TOLERANCE = 5e-6
+"""Relative to the largest entry where that is above 1; five times what is measured."""
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (cell, options)
+    for name, (cell, options) in {
+        "lstm": ("lstm", {}),
+        "gru": ("gru", {}),
+        "peephole_lstm": ("peephole_lstm", {}),
+        "min_gru": ("min_gru", {}),
+        "min_gru identity": ("min_gru", {"candidate": "identity"}),
+        "min_lstm": ("min_lstm", {}),
+        "min_lstm identity": ("min_lstm", {"candidate": "identity"}),
+        "slstm": ("slstm", {"num_heads": 1}),
+        "slstm exponential": ("slstm", {"num_heads": 1, "forget_gate": "exponential"}),
+    }.items()
+    if cell in CELLS and CELLS[cell].triton is not None
+}
+SIZES = [(7, 3, 5), (1, 1, 16), (1, 17, 5), (7, 17, 24), (7, 1, 16)]  # T, B, H
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[torch.device]:
+    """A CUDA device, or the CPU with Triton interpreted; the test is skipped where there is no Triton."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            patch.setenv("TRITON_INTERPRET", "1")  # Read when a kernel's module is first imported.
+        pytest.importorskip("triton")
+        yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build(variant: str, hidden: int, device: torch.device, num_layers: int = 1) -> RecurrentCell:
+    """Return a cell whose parameters are all away from their initial values."""
+    name, options = VARIANTS[variant]
+    cell = make_cell(name, WIDTH, hidden, num_layers=num_layers, options=options)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return cell.to(device)
+
+
+def lived_state(cell: RecurrentCell, num_rows: int) -> State:
+    """Return a state that the cell itself has reached."""
+    inputs = torch.randn(3, num_rows, WIDTH).to(next(cell.parameters()))
+    with torch.no_grad():
+        first = torch.zeros(3, num_rows, dtype=torch.bool, device=inputs.device)
+        return cell.reference_sequence(inputs, cell.init_state(num_rows), first)[1]
+
+
+def differentiate(
+    cell: RecurrentCell, run: Callable[..., Any], inputs: Tensor, state: State, is_first: Tensor
+) -> dict[str, Tensor]:
+    """Return outputs, final state and the gradients of a fixed random projection of both, by name."""
+    inputs = inputs.detach().clone().requires_grad_()
+    state = tree_map(lambda leaf: leaf.detach().clone().requires_grad_(), state)
+    outputs, final = run(inputs, state, is_first)
+    results = [outputs, *tree_leaves(final)]
+    draws = torch.Generator().manual_seed(1)
+    loss = torch.stack([(one * torch.randn(one.shape, generator=draws).to(one)).sum() for one in results]).sum()
+    sources = {"inputs": inputs, **{f"initial {i}": leaf for i, leaf in enumerate(tree_leaves(state))}}
+    sources |= dict(cell.named_parameters())
+    grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True, materialize_grads=True)
+    values = {"outputs": outputs, **{f"final {i}": leaf for i, leaf in enumerate(tree_leaves(final))}}
+    values |= {f"d {name}": grad for name, grad in zip(sources, grads, strict=True)}
+    return {name: value.detach() for name, value in values.items()}
+
+
+def assert_close(got: dict[str, Tensor], expected: dict[str, Tensor], where: str, tolerance: float = TOLERANCE) -> None:
+    for name, value in expected.items():
+        assert got[name].shape == value.shape
+        assert got[name].dtype == value.dtype
+        scale = max(1.0, float(value.abs().max()))
+        assert float((got[name] - value).abs().max()) <= tolerance * scale, f"{where}: {name}"
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_kernel_equals_the_loop_whatever_the_resets(
+    variant: str, sizes: tuple[int, int, int], device: torch.device
+) -> None:
+    num_steps, num_rows, hidden = sizes
+    cell = build(variant, hidden, device)
+    for pattern, mask in reset_patterns(num_steps, num_rows):
+        is_first = mask.to(device)
+        arguments = (torch.randn(num_steps, num_rows, WIDTH).to(device), lived_state(cell, num_rows), is_first)
+        got = differentiate(cell, cell.sequence_by("triton"), *arguments)
+        assert_close(got, differentiate(cell, cell.reference_sequence, *arguments), pattern)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, device: torch.device) -> None:
+    """In float64 outside, float32 inside: nothing crosses a reset, bit for bit, nor does NaN, and rows don't mix."""
+    name, options = VARIANTS[variant]
+
+    class Kernel(CELLS[name]):  # type: ignore[misc]
+        def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+            kernel = self.triton
+            run = getattr(importlib.import_module(kernel.module), kernel.function)
+            narrow = {key: value.float() for key, value in self.named_parameters()}
+            chosen = {key: getattr(self, key) for key in kernel.options}
+            leaves = tuple(leaf.float() for leaf in state)
+            outputs, final = run(inputs.float(), leaves, is_first, **narrow, **chosen)
+            return outputs.double(), type(state)(*(leaf.double() for leaf in final))
+
+    if device.type == "cuda":
+        pytest.skip("check_cell works on the CPU")
+    check_cell(lambda inputs, hidden: Kernel(inputs, hidden, **options), tolerance=2e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nan_in_an_erased_state_leaves_no_trace(variant: str, device: torch.device) -> None:
+    cell = build(variant, 5, device)
+    state = tree_map(torch.clone, lived_state(cell, 3))
+    for leaf in tree_leaves(state):
+        leaf[1] = torch.nan
+    inputs = torch.randn(5, 3, WIDTH).to(device)
+    inputs[2, 2] = torch.inf
+    is_first = torch.zeros(5, 3, dtype=torch.bool, device=device)
+    is_first[0, 1] = is_first[3, 2] = True
+    outputs, final = cell.sequence_by("triton")(inputs, state, is_first)
+    assert outputs[:, :2].isfinite().all()
+    assert outputs[3:, 2].isfinite().all()
+    assert all(leaf.isfinite().all() for leaf in tree_leaves(final))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_is_once_differentiable_and_may_be_differentiated_in_parts(variant: str, device: torch.device) -> None:
+    cell = build(variant, 5, device)
+    inputs, state = torch.randn(4, 2, WIDTH).to(device).requires_grad_(), lived_state(cell, 2)
+    is_first = torch.zeros(4, 2, dtype=torch.bool, device=device)
+    outputs, final = cell.sequence_by("triton")(inputs, state, is_first)
+    (both,) = torch.autograd.grad(outputs.sum() + final[0].sum(), inputs, retain_graph=True)
+    (one,) = torch.autograd.grad(outputs.sum(), inputs, retain_graph=True)
+    (other,) = torch.autograd.grad(final[0].sum(), inputs, retain_graph=True)
+    torch.testing.assert_close(one + other, both, rtol=0, atol=1e-6)
+    (again,) = torch.autograd.grad(outputs.square().sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        again.sum().backward()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_sequences_equal_one_and_horizons_and_recomputation_may_cut_it(variant: str, device: torch.device) -> None:
+    cell = build(variant, 5, device)
+    inputs, state, is_first = torch.randn(6, 3, WIDTH).to(device), lived_state(cell, 3), torch.rand(6, 3) < 0.3
+    is_first = is_first.to(device)
+    run = cell.sequence_by("triton")
+    with torch.no_grad():
+        expected, end = run(inputs, state, is_first)
+        first, middle = run(inputs[:3], state, is_first[:3])
+        second, last = run(inputs[3:], middle, is_first[3:])
+    assert torch.equal(torch.cat([first, second]), expected)
+    assert all(torch.equal(a, b) for a, b in zip(last, end, strict=True))
+    kept = differentiate(cell, run, inputs, state, is_first)
+    parameters = tuple(cell.parameters())
+
+    def cut(run: Any, **how: Any) -> dict[str, Tensor]:
+        return differentiate(cell, lambda *arguments: unroll(run, *arguments, **how), inputs, state, is_first)
+
+    assert_close(cut(run, recomputed=parameters), kept, "recomputed")
+    assert_close(cut(run, horizon=2), cut(cell.reference_sequence, horizon=2), "horizon")
+
+
+@pytest.mark.parametrize("variant", ["lstm", "gru"])
+def test_arguments_in_any_layout_are_read_and_left_alone(variant: str, device: torch.device) -> None:
+    cell = build(variant, 5, device)
+    inputs = torch.randn(3, 4, WIDTH).to(device).transpose(0, 1)
+    state = tree_map(lambda leaf: torch.randn_like(leaf).repeat(1, 2)[:, ::2], cell.init_state(3))
+    is_first = (torch.rand(3, 4) < 0.3).to(device).t()
+    before = [leaf.clone() for leaf in (inputs, *state, is_first, *cell.parameters())]
+    got = differentiate(cell, cell.sequence_by("triton"), inputs, state, is_first)
+    assert_close(got, differentiate(cell, cell.reference_sequence, inputs, state, is_first), "strided")
+    assert all(torch.equal(*pair) for pair in zip(before, (inputs, *state, is_first, *cell.parameters()), strict=True))
+
+
+def multiply_bfloat16_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make products of bfloat16 right in the interpreter, which multiplies the bits as whole numbers (Triton 3.7.1)."""
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    language = importlib.import_module("triton.language")
+    multiply = interpreter.InterpreterBuilder.create_dot
+
+    def widened(handle: Any) -> Any:
+        if handle.dtype.scalar != language.bfloat16:
+            return handle
+        bits = handle.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), language.float32)
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return multiply(self, widened(a), widened(b), *rest)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_in_bfloat16_storage_it_is_near(variant: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gates, outputs and δ rounded to 8 bits; sums and leaves of the state in float32."""
+    if device.type == "cpu":
+        multiply_bfloat16_rightly(monkeypatch)
+    cell = build(variant, 5, device)
+    run = importlib.import_module(cell.triton.module).__dict__[cell.triton.function]
+    parameters = dict(cell.named_parameters())
+    options = {name: getattr(cell, name) for name in cell.triton.options}
+
+    def stored(inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        return run(inputs, state, is_first, **parameters, **options, storage=torch.bfloat16)
+
+    arguments = (torch.randn(7, 17, WIDTH).to(device), lived_state(cell, 17), (torch.rand(7, 17) < 0.2).to(device))
+    got, expected = differentiate(cell, stored, *arguments), differentiate(cell, cell.reference_sequence, *arguments)
+    assert_close(got, expected, "bfloat16", 0.05)
+    assert any(float((got[name] - value).abs().max()) > 1e-4 for name, value in expected.items())
+
+
+@pytest.mark.parametrize("num_layers", [2, 3])
+def test_a_stack_runs_layer_by_layer_through_the_kernel(num_layers: int, device: torch.device) -> None:
+    for options in ({}, {"residual": True, "layer_norm": True}):
+        cell = make_cell("lstm", WIDTH, 5, num_layers=num_layers, **options).to(device)
+        arguments = (torch.randn(4, 2, WIDTH).to(device), cell.init_state(2), (torch.rand(4, 2) < 0.3).to(device))
+        expected = differentiate(cell, cell.reference_sequence, *arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CELLS["lstm"], "sequence", None)
+            patch.setattr(CELLS["lstm"], "step", None)
+            assert_close(differentiate(cell, cell.sequence_by("triton"), *arguments), expected, "stack")
+
+
+def test_weights_that_do_not_stay_on_chip_give_the_same(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    recurrence = importlib.import_module("rlstm.kernels.triton_recurrence")
+    monkeypatch.setattr(recurrence, "_BESIDE_WEIGHTS", 1 << 40)
+    for variant in VARIANTS:
+        cell = build(variant, 5, device)
+        arguments = (torch.randn(3, 2, WIDTH).to(device), lived_state(cell, 2), (torch.rand(3, 2) < 0.3).to(device))
+        got = differentiate(cell, cell.sequence_by("triton"), *arguments)
+        assert_close(got, differentiate(cell, cell.reference_sequence, *arguments), variant)
+
+
+def test_a_program_holds_what_there_is_room_for(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    recurrence = importlib.import_module("rlstm.kernels.triton_recurrence")
+    monkeypatch.setattr(recurrence, "_tf32_is_allowed", lambda: False)
+
+    def constants(blocks: int, hidden: int, width: int, dtype: torch.dtype, rows: int = 8, **how: Any) -> tuple:
+        weight = torch.empty(blocks * hidden, width, dtype=dtype)
+        warps, found = recurrence._mixing(weight, hidden, rows, how.get("precision"))
+        return *(found[name] for name in ("BLOCK_ROWS", "BLOCK_UNITS", "RESIDENT", "PRECISION")), warps
+
+    assert constants(4, 5, 5, torch.float32) == (16, 16, True, "ieee", 8)
+    assert constants(4, 64, 64, torch.float32, precision="tf32") == (16, 64, True, "tf32", 4)
+    assert constants(4, 65, 65, torch.float32) == (16, 128, False, "tf32x3", 8)
+    assert constants(4, 128, 128, torch.float32, precision="tf32") == (16, 128, False, "tf32", 8)
+    assert constants(3, 128, 128, torch.float32, precision="tf32") == (16, 128, True, "tf32", 8)
+    assert constants(4, 128, 128, torch.bfloat16, rows=4096) == (32, 128, True, "ieee", 8)
+    assert constants(4, 256, 64, torch.float32) == (16, 64, True, "ieee", 8)
+
+
+def test_tensorfloat_is_taken_only_where_torch_may_take_it(device: torch.device) -> None:
+    allowed = importlib.import_module("rlstm.kernels.triton_recurrence")._tf32_is_allowed
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, expected in (("highest", False), ("high", True), ("highest", False)):
+            torch.set_float32_matmul_precision(precision)
+            assert allowed() is expected
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+def test_a_policy_evaluates_by_the_kernel_what_the_loop_would_give(
+    critic_memory: str, device: torch.device, kit: Any
+) -> None:
+    config = {"dtype": torch.float32, "critic_memory": critic_memory, "cell": "gru"}
+    policy, loop = (kit.make_policy(sequence=path, **config).to(device) for path in ("triton", "loop"))
+    seen = PolicyInputs(torch.randn(6, 3, *kit.OBSERVATION_SPACE.shape, device=device))
+    is_first = (torch.rand(6, 3) < 0.3).to(device)
+    rollout: Any = SimpleNamespace(inputs=seen, is_first=is_first, initial_state=policy.init_state(3))
+    expected = loop.values(rollout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CELLS["gru"], "sequence", None)
+        patch.setattr(CELLS["gru"], "step", None)
+        torch.testing.assert_close(policy.values(rollout), expected, rtol=0, atol=TOLERANCE)
+    assert policy.sequence_path.startswith("persistent Triton kernel")
+
+
+# What needs no Triton
+
+
+def test_a_policy_refuses_at_once_what_it_can_run_nowhere_and_later_what_it_cannot_run_here(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for config in ({"cell": "elman"}, {"hidden_size": 129}):
+        with pytest.raises(ValueError, match=r"sequence is 'triton', but .*With 'auto'"):
+            kit.make_policy(sequence="triton", **config)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    policy = kit.make_policy(sequence="triton", dtype=torch.float32)  # It may still act here.
+    with pytest.raises(ValueError, match=r"sequence is 'triton', but .*would be: reset steps into the dense kernel"):
+        _ = policy.sequence_path
+
+
+def test_cells_say_which_paths_they_have() -> None:
+    assert sequence_paths_of(make_cell("lstm", 3, 5)) == ["auto", "loop", "triton"]
+    assert sequence_paths_of(make_cell("lstm", 3, 128, num_layers=2)) == ["auto", "loop", "triton"]
+    assert sequence_paths_of(make_cell("lstm", 3, 129)) == ["auto", "loop"]
+    assert sequence_paths_of(make_cell("elman", 3, 5, num_layers=2)) == ["auto", "loop"]
+    for name, cell in CELLS.items():
+        if cell.triton is not None:
+            assert isinstance(cell.triton, TritonKernel)
+            assert importlib.util.find_spec(cell.triton.module), name
+
+
+def test_a_cell_without_a_kernel_is_refused_with_those_that_have_one() -> None:
+    with pytest.raises(ValueError, match=r"the cell 'elman' has no Triton kernel\. Those that have one: lstm, gru"):
+        check_sequence_path(make_cell("elman", 3, 5), "triton", "elman")
+    check_sequence_path(make_cell("elman", 3, 5), "loop", "elman")
+    with pytest.raises(ValueError, match="no Triton kernel"):
+        run_triton(make_cell("elman", 3, 5), torch.zeros(1, 1, 3), None, torch.zeros(1, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_memory_too_wide_is_refused_with_the_widest(num_layers: int) -> None:
+    cell = make_cell("gru", 3, 200, num_layers=num_layers)
+    with pytest.raises(ValueError, match=r"at most 128 units that see each other, and these are 200\. With 'auto'"):
+        check_sequence_path(cell, "triton", "gru")
+
+
+def test_what_is_missing_here_is_named_with_what_would_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, cpu, cuda = make_cell("lstm", 3, 5), torch.device("cpu"), torch.device("cuda")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "triton")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"triton is not installed.*With 'auto' it would be: reset steps into cuDNN\."):
+        name_sequence_path(cell, "triton", cuda, torch.float32)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert name_sequence_path(cell, "triton", cuda, torch.float32) == "persistent Triton kernel"
+    with pytest.raises(ValueError, match="in float32, and this is float64"):
+        name_sequence_path(cell, "triton", cuda, torch.float64)
+    with pytest.raises(ValueError, match=r"run on CUDA devices, and this is cpu.*it would be: reset steps into the"):
+        name_sequence_path(cell, "triton", cpu, torch.float32)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert name_sequence_path(cell, "triton", cpu, torch.float32) == "persistent Triton kernel, interpreted"
+    assert why_not_here(cpu, torch.float32) is None
+    assert name_sequence_path(cell, "auto", cpu, torch.float64) == "reset steps into the dense kernel"
+    assert name_sequence_path(cell, "loop", cpu, torch.float64) == "loop of steps"
+
+
+def test_a_sequence_that_cannot_run_here_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    cell = make_cell("lstm", 3, 5)
+    arguments = (torch.zeros(2, 1, 3), cell.init_state(1), torch.zeros(2, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"sequence is 'triton', but .*\. Use 'auto'\."):
+        cell.sequence_by("triton")(*arguments)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("hidden", [64, 128])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_on_a_gpu_a_large_sequence_equals_the_loop(variant: str, hidden: int, device: torch.device) -> None:
+    cell = build(variant, hidden, device)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.mul_(0.5)
+    num_rows = 100
+    arguments = (torch.randn(64, num_rows, WIDTH).to(device), lived_state(cell, num_rows))
+    is_first = (torch.rand(64, num_rows) < 0.05).to(device)
+    got = differentiate(cell, cell.sequence_by("triton"), *arguments, is_first)
+    assert_close(got, differentiate(cell, cell.reference_sequence, *arguments, is_first), "large", 1e-4)
