@@ -117,7 +117,13 @@ class Categorical(ActionDistribution):
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
         """Return ±1 for every action, 1 for the right one."""
         self._check_targets(actions, ())
-        return 2.0 * self.features(torch.as_tensor(actions.astype(np.int64) - self.start)).double() - 1.0
+        stored = actions.astype(np.int64) - self.start
+        if len(outside := stored[(stored < 0) | (stored >= self.num_features)]):
+            raise UnsupportedSpaceError(
+                f"The env's info['target'] is {outside[0] + self.start}, which is no action: they are {self.start} to "
+                f"{self.start + self.num_features - 1}."
+            )
+        return 2.0 * self.features(torch.as_tensor(stored)).double() - 1.0
 
 
 class MultiCategorical(ActionDistribution):

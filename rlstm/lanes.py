@@ -268,15 +268,26 @@ def _targets(
     found = [(source, lanes) for source, lanes in rows if len(lanes) and "target" in source]
     if not found:
         return None, None
-    first = np.asarray(found[0][0]["target"])
-    if first.dtype.kind not in "fiub" or len(first) != num_envs:
+    said = [np.broadcast_to(np.asarray(source.get("_target", True), dtype=bool), num_envs) for source, _ in found]
+    every = [_stacked(np.asarray(source["target"]), one) for (source, _), one in zip(found, said, strict=True)]
+    if any(values.dtype.kind not in "fiub" or len(values) != num_envs for values in every):
         return None, None
-    targets, given = np.zeros_like(first), np.zeros(num_envs, dtype=bool)
-    for source, lanes in found:
-        values = np.asarray(source["target"])
-        said = np.broadcast_to(np.asarray(source.get("_target", True), dtype=bool), num_envs)
-        targets[lanes], given[lanes] = values[lanes], said[lanes]
+    targets, given = np.zeros_like(every[0]), np.zeros(num_envs, dtype=bool)
+    for (_, lanes), values, one in zip(found, every, said, strict=True):
+        targets[lanes], given[lanes] = values[lanes], one[lanes]
     flat = targets.reshape(num_envs, -1)
     given &= ~np.isnan(flat).any(axis=1) if flat.dtype.kind == "f" else (flat >= 0).all(axis=1)
     targets[~given] = 0
     return (targets, given) if given.any() else (None, None)
+
+
+def _stacked(values: npt.NDArray[Any], said: BoolArray) -> npt.NDArray[Any]:
+    """Return what the lanes said as one array if they said lists, which come as objects, all of one shape."""
+    if values.dtype.kind != "O" or values.shape != said.shape or not said.any():
+        return values
+    rows = [np.asarray(row) for row in values[said]]
+    if any(row.shape != rows[0].shape or row.dtype.kind not in "fiub" for row in rows):
+        return values
+    stacked = np.zeros((len(values), *rows[0].shape), dtype=np.result_type(*rows))
+    stacked[said] = rows
+    return stacked

@@ -85,6 +85,8 @@ def play_lessons(policy: RecurrentPolicy, envs: LaneEnvs, seeds: Sequence[int], 
         target = torch.zeros(envs.num_envs, width, dtype=torch.float64)
         if outcome.targets is not None and outcome.has_target is not None:
             given = np.flatnonzero(outcome.has_target)
+            if outcome.targets.dtype.kind == "f" and np.isinf(outcome.targets[given]).any():
+                raise EnvironmentFailure(f"info['target'] is {outcome.targets[given].tolist()}; it must be finite.")
             target[given] = policy.distribution.targets(outcome.targets[given])
             asked[given] = 1.0
             forced = policy.distribution.mode(target[given].to(policy.device, policy.dtype), None)

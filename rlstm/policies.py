@@ -156,6 +156,8 @@ class RecurrentPolicy(nn.Module):
             options={**config.cell_kwargs, **({"map_shape": encoder.map_shape} if reads_maps else {})},
         )
         check_sequence_path(cell, config.sequence, config.cell)
+        if reads_maps and "map_shape" in config.cell_kwargs:
+            raise ValueError("cell_kwargs has a map_shape, but the observations decide it; leave it out.")
         _check_elapsed_time(config.elapsed_time, config.cell, self.observation_space, is_read=reads_time)
         return _Trunk(encoder, cell)
 

@@ -39,8 +39,9 @@ def choose_readout(name: str, *, has_teacher: bool, teacher_forces: bool) -> str
     """
     if name in ("lstsq", "ridge", "svm") and not has_teacher:
         raise ValueError(
-            f"readout is '{name}', which needs a teacher, but no step of the env has info['target'] and no "
-            "demonstrations are given. Use --readout joint, or --demonstrations FILE (rlstm record)."
+            f"readout is '{name}', which needs a teacher, but no step of the env asks anything by info['target'] (NaN, "
+            "classes below 0 and what is no number ask nothing), and no demonstrations are given. Use --readout joint, "
+            "or --demonstrations FILE (rlstm record)."
         )
     automatic = ("lstsq" if teacher_forces else "ridge") if has_teacher else "joint"
     if name == "rwr" and has_teacher:

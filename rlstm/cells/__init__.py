@@ -99,9 +99,12 @@ def make_cell(
 def _check_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the options if the cell has them all."""
     common = ("self", "input_size", "hidden_size", "memory_length", "memory_init")
-    known = [one for one in inspect.signature(CELLS[name].__init__).parameters if one not in common]
-    for one in options:
+    parameters = inspect.signature(CELLS[name].__init__).parameters
+    known = {one: str(parameter.annotation) for one, parameter in parameters.items() if one not in common}
+    for one, value in options.items():
         if one not in known:
             has = f"Its options: {', '.join(known)}." if known else "It has none."
             raise ValueError(f"The cell '{name}' has no option '{one}'. {has}")
+        if known[one].startswith("int") and type(value) is not int and not (value is None and "None" in known[one]):
+            raise ValueError(f"{one} is {value!r}; it must be a whole number.")
     return options

@@ -1,5 +1,6 @@
 """Evolino: the champion, the readouts, the teacher, workers, resuming, and what is refused."""
 
+import copy
 import os
 import signal
 from pathlib import Path
@@ -16,7 +17,7 @@ from rlstm import api
 from rlstm.agents.evolino import Evolino, EvolinoConfig
 from rlstm.checkpoints import list_checkpoints, load_checkpoint
 from rlstm.config import ConfigError
-from rlstm.errors import EnvironmentFailure
+from rlstm.errors import EnvironmentFailure, UnsupportedSpaceError
 from rlstm.evolution import STRATEGIES
 from rlstm.evolving import Evolution
 from rlstm.finished_runs import evaluate_run
@@ -504,3 +505,53 @@ def test_the_config_has_defaults_for_small_networks() -> None:
     config = api.make_config("evolino", env="rlstm/TMaze-v0")
     assert config.policy.hidden_size == EvolinoConfig.defaults["hidden_size"] == 16
     assert api.make_config("ppo", env="rlstm/TMaze-v0").policy.hidden_size == 128
+
+
+class Teaches(gym.Env[Any, Any]):
+    """An env whose steps say what should have been answered, in whatever form."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, target: Any, num_actions: int = 0) -> None:
+        self.target = target
+        self.action_space = spaces.Discrete(num_actions) if num_actions else spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.ones(1, dtype=np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return np.ones(1, dtype=np.float32), 0.0, self.steps == 4, False, {"target": copy.copy(self.target)}
+
+
+gym.register("tests/Teaches-v0", entry_point=Teaches)
+TAUGHT = {"env": "tests/Teaches-v0", "num_envs": 2, "hidden_size": 3, "population": 4, "vectorization": "sync"}
+
+
+@pytest.mark.parametrize("target", [[0.3, -0.2], np.array([0.3, -0.2]), (0.3, -0.2)])
+def test_a_teacher_may_speak_in_lists(target: Any) -> None:
+    training = make(TAUGHT, env_kwargs={"target": target})
+    lessons = play_lessons(training.policy, training._judge.envs(2), [1, 2], washout=None)
+    assert lessons.weights.all()
+    torch.testing.assert_close(lessons.targets[0, 0], torch.tensor([0.3, -0.2], dtype=torch.float64))
+    assert "readout ridge" in str(training.agent)
+    training.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "num_actions", "message"),
+    [
+        (
+            "left",
+            4,
+            r"no step of the env asks anything by info\['target'\] \(NaN, classes below 0 and what is no number",
+        ),
+        (99, 4, r"info\['target'\] is 99, which is no action: they are 0 to 3"),
+        (np.array([np.inf, 0.0]), 0, r"info\['target'\] is .*inf.*it must be finite"),
+    ],
+)
+def test_what_no_teacher_can_say_is_refused(target: Any, num_actions: int, message: str) -> None:
+    with pytest.raises((EnvironmentFailure, UnsupportedSpaceError, ValueError), match=message):
+        make(TAUGHT, env_kwargs={"target": target, "num_actions": num_actions}, readout="ridge")

@@ -712,3 +712,7 @@ def test_impossible_layers_and_options_are_refused() -> None:
         ResidualCell(LSTMCell(3, 4), residual=True, layer_norm=False)
     with pytest.raises(ValueError, match=r"The cell 'lstm' has no option 'heads'\. It has none\."):
         make_cell("lstm", 3, 3, options={"heads": 2})
+    for value in ("two", 2.5, True):
+        with pytest.raises(ValueError, match=f"num_heads is {value!r}; it must be a whole number"):
+            make_cell("slstm", 3, 4, options={"num_heads": value})
+    assert make_cell("slstm", 3, 4, options={"num_heads": None}).hidden_size == 4

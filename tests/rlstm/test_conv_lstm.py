@@ -137,3 +137,5 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         ConvLSTMCell(9, 3, map_shape=MAPS)
     with pytest.raises(ValueError, match="kernel_size is 2; it must be odd"):
         ConvLSTMCell(24, 3, map_shape=MAPS, kernel_size=2)
+    with pytest.raises(ValueError, match="cell_kwargs has a map_shape, but the observations decide it"):
+        make_policy(IMAGE, cell_kwargs={"map_shape": [1, 2, 2]})
