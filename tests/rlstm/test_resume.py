@@ -112,7 +112,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, agent, kind, memor
     assert_same_run(path, expected)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", [name for name, cell in CELLS.items() if not cell.reads_maps])
 def test_it_does_with_every_cell(tmp_path, cell):
     train(tmp_path / "whole", cell=cell, total_steps=4 * UPDATE, num_layers=2)
     path = stopped_at(tmp_path / "whole", tmp_path / "half", 2 * UPDATE)
