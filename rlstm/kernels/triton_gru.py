@@ -17,10 +17,9 @@ Source: the equations of the cell, differentiated.
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from rlstm.kernels.triton_language import tl, triton
 from rlstm.kernels.triton_ops import load_block, logistic, tanh, tile
 from rlstm.kernels.triton_recurrence import Kept, Recurrence, Storage, run_recurrence
 

@@ -16,10 +16,9 @@ Source: the equations of the cells, differentiated; Diamos et al. 2016, *Persist
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
+from rlstm.kernels.triton_language import tl, triton
 from rlstm.kernels.triton_ops import load_block, logistic, tanh, tile
 from rlstm.kernels.triton_recurrence import Kept, Recurrence, Storage, run_recurrence
 

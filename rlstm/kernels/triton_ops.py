@@ -6,8 +6,7 @@ functions are compiled or interpreted for good when Triton is first imported, th
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
+from rlstm.kernels.triton_language import tl, triton
 
 __all__ = ["load_block", "log_logistic", "logistic", "tanh", "tile"]
 
