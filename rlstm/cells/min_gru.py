@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.min_scan import Candidate, check_candidate, keep_and_candidate, min_scan
+from rlstm.kernels.triton_support import TritonKernel
 
 __all__ = ["MinGRUCell", "MinState"]
 
@@ -47,6 +48,7 @@ class MinGRUCell(RecurrentCell):
     """
 
     source = "Feng et al. 2024"
+    triton = TritonKernel("rlstm.kernels.triton_min", "minimal", options=("candidate",), recurrent=None)
     num_gates: ClassVar[int] = 1
 
     def __init__(

@@ -22,6 +22,7 @@ from rlstm.cells.base import (
 )
 from rlstm.kernels.gated_bptt import bptt_sequence
 from rlstm.kernels.peephole_bptt import PeepholeKernel
+from rlstm.kernels.triton_support import TritonKernel
 
 __all__ = ["PeepholeLSTMCell", "PeepholeLSTMState"]
 
@@ -56,6 +57,7 @@ class PeepholeLSTMCell(RecurrentCell):
     """
 
     source = "Gers & Schmidhuber 2000; Gers, Schraudolph & Schmidhuber 2002"
+    triton = TritonKernel("rlstm.kernels.triton_lstm", "peephole_lstm")
 
     def __init__(
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"

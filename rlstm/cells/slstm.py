@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.slstm_bptt import NEVER, across_heads, slstm_bptt_sequence
+from rlstm.kernels.triton_support import TritonKernel
 
 __all__ = ["ForgetGate", "SLSTMCell", "SLSTMState", "choose_heads", "forget_biases", "initial_slstm", "mix_slstm"]
 
@@ -59,6 +60,7 @@ class SLSTMCell(RecurrentCell):
     """
 
     source = "Beck et al. 2024"
+    triton = TritonKernel("rlstm.kernels.triton_slstm", "slstm", options=("forget_gate",))
 
     def __init__(
         self,

@@ -54,8 +54,8 @@ def peephole_lstm(
     storage: Storage = torch.float32,
     precision: str | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run an LSTM with peepholes ``(3, H)`` of the gates i, f, o; the rest as in ``run_recurrence``."""
-    weights = (weight_ih, bias, weight_hh, peepholes)
+    """Run an LSTM with peepholes ``(3H,)`` of the gates i, f, o; the rest as in ``run_recurrence``."""
+    weights = (weight_ih, bias, weight_hh, peepholes.view(3, -1))
     return run_recurrence(_PEEPHOLE_LSTM, inputs, state, is_first, weights, storage=storage, precision=precision)
 
 

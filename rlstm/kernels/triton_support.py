@@ -48,6 +48,11 @@ def why_never(cell: nn.Module) -> str | None:
     kernel: TritonKernel | None = getattr(cell, "triton", None)
     if kernel is None:
         return "the cell has no Triton kernel"
+    for one in type(cell).__mro__:
+        if "triton" in vars(one):
+            break
+        if changed := {"step", "erase", "init_state"} & vars(one).keys():
+            return f"{one.__name__} has a {min(changed)} of its own, and its Triton kernel is that of another class"
     if kernel.recurrent is None:
         return None
     width = getattr(cell, kernel.recurrent).shape[1]

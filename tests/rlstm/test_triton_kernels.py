@@ -31,19 +31,16 @@ TOLERANCE = 5e-6
 """Relative to the largest entry where that is above 1; five times what is measured."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    name: (cell, options)
-    for name, (cell, options) in {
-        "lstm": ("lstm", {}),
-        "gru": ("gru", {}),
-        "peephole_lstm": ("peephole_lstm", {}),
-        "min_gru": ("min_gru", {}),
-        "min_gru identity": ("min_gru", {"candidate": "identity"}),
-        "min_lstm": ("min_lstm", {}),
-        "min_lstm identity": ("min_lstm", {"candidate": "identity"}),
-        "slstm": ("slstm", {"num_heads": 1}),
-        "slstm exponential": ("slstm", {"num_heads": 1, "forget_gate": "exponential"}),
-    }.items()
-    if cell in CELLS and CELLS[cell].triton is not None
+    "lstm": ("lstm", {}),
+    "gru": ("gru", {}),
+    "peephole_lstm": ("peephole_lstm", {}),
+    "min_gru": ("min_gru", {}),
+    "min_gru identity": ("min_gru", {"candidate": "identity"}),
+    "min_lstm": ("min_lstm", {}),
+    "min_lstm identity": ("min_lstm", {"candidate": "identity"}),
+    "slstm": ("slstm", {"num_heads": 1}),
+    "slstm of 2 heads": ("slstm", {"num_heads": 2}),
+    "slstm exponential": ("slstm", {"num_heads": 1, "forget_gate": "exponential"}),
 }
 SIZES = [(7, 3, 5), (1, 1, 16), (1, 17, 5), (7, 17, 24), (7, 1, 16)]  # T, B, H
 
@@ -63,10 +60,16 @@ def device() -> Iterator[torch.device]:
         yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def rounded(hidden: int, options: dict[str, Any]) -> int:
+    """Return the next multiple of the number of heads."""
+    heads = options.get("num_heads", 1)
+    return -(-hidden // heads) * heads
+
+
 def build(variant: str, hidden: int, device: torch.device, num_layers: int = 1) -> RecurrentCell:
     """Return a cell whose parameters are all away from their initial values."""
     name, options = VARIANTS[variant]
-    cell = make_cell(name, WIDTH, hidden, num_layers=num_layers, options=options)
+    cell = make_cell(name, WIDTH, rounded(hidden, options), num_layers=num_layers, options=options)
     with torch.no_grad():
         for parameter in cell.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -138,7 +141,7 @@ def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, de
 
     if device.type == "cuda":
         pytest.skip("check_cell works on the CPU")
-    check_cell(lambda inputs, hidden: Kernel(inputs, hidden, **options), tolerance=2e-5)
+    check_cell(lambda inputs, hidden: Kernel(inputs, rounded(hidden, options), **options), tolerance=2e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -331,6 +334,10 @@ def test_cells_say_which_paths_they_have() -> None:
     assert sequence_paths_of(make_cell("lstm", 3, 128, num_layers=2)) == ["auto", "loop", "triton"]
     assert sequence_paths_of(make_cell("lstm", 3, 129)) == ["auto", "loop"]
     assert sequence_paths_of(make_cell("elman", 3, 5, num_layers=2)) == ["auto", "loop"]
+    assert sequence_paths_of(make_cell("min_gru", 3, 1000)) == ["auto", "loop", "triton"]  # No unit sees another.
+    assert sequence_paths_of(make_cell("slstm", 3, 512)) == ["auto", "loop", "triton"]  # Four heads of 128.
+    assert sequence_paths_of(make_cell("slstm", 3, 516)) == ["auto", "loop"]
+    assert {cell for cell, _ in VARIANTS.values()} == {name for name, cell in CELLS.items() if cell.triton is not None}
     for name, cell in CELLS.items():
         if cell.triton is not None:
             assert isinstance(cell.triton, TritonKernel)
@@ -343,6 +350,15 @@ def test_a_cell_without_a_kernel_is_refused_with_those_that_have_one() -> None:
     check_sequence_path(make_cell("elman", 3, 5), "loop", "elman")
     with pytest.raises(ValueError, match="no Triton kernel"):
         run_triton(make_cell("elman", 3, 5), torch.zeros(1, 1, 3), None, torch.zeros(1, 1, dtype=torch.bool))
+
+
+def test_a_class_that_steps_in_its_own_way_does_not_inherit_the_kernel() -> None:
+    class Other(CELLS["lstm"]):  # type: ignore[misc]
+        def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+            return super().step(inputs + 1.0, state)
+
+    with pytest.raises(ValueError, match="Other has a step of its own, and its Triton kernel is that of another class"):
+        check_sequence_path(Other(3, 5), "triton", "other")
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
