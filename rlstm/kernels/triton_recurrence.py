@@ -30,11 +30,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Kept", "Recurrence", "Storage", "run_recurrence"]
+__all__ = ["NUM_STAGES", "Kept", "Recurrence", "Storage", "run_recurrence"]
 
 Storage = torch.dtype
 _SHARED_MEMORY = 227 * 1024  # Bytes of an H100, where there is no CUDA device to ask.
-_BESIDE_WEIGHTS = 32 * 1024  # Bytes that a program needs beside R: 24 KiB at most when compiled for an H100.
+_BESIDE_WEIGHTS = 32 * 1024  # Bytes that a program needs beside R: 32 KiB at most when compiled for an H100.
+NUM_STAGES = 1
+"""Steps whose loads the compiler overlaps. More of them double what a program needs of shared memory, or worse."""
+
 _FEW_ROWS, _MANY_ROWS = 16, 32  # A product of tensor cores has 16 rows at least.
 _MANY = 2048  # Rows of a batch from which programs of 16 rows outnumber the multiprocessors of a large GPU.
 
@@ -197,7 +200,13 @@ class _Launch:
             return
         with torch.cuda.device_of(pointers[0]):
             kernel[self.grid](
-                *pointers, self.num_steps, self.num_rows, **self.constants, **(more or {}), num_warps=self.num_warps
+                *pointers,
+                self.num_steps,
+                self.num_rows,
+                **self.constants,
+                **(more or {}),
+                num_warps=self.num_warps,
+                num_stages=NUM_STAGES,
             )
 
 
@@ -219,7 +228,7 @@ def _mixing(weight: Tensor, size: int, num_rows: int, precision: str | None) -> 
         properties: Any = torch.cuda.get_device_properties(weight.device)
         there = properties.shared_memory_per_block_optin
     constants = {
-        "BLOCK_ROWS": _FEW_ROWS if num_rows <= _MANY else _MANY_ROWS,
+        "BLOCK_ROWS": _MANY_ROWS if num_rows > _MANY and units * weight.element_size() <= 256 else _FEW_ROWS,
         "BLOCK_UNITS": units,
         "WIDTH": width,
         "RESIDENT": needed <= there,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -283,6 +286,7 @@ def test_a_program_holds_what_there_is_room_for(device: torch.device, monkeypatc
     assert constants(4, 128, 128, torch.float32, precision="tf32") == (16, 128, False, "tf32", 8)
     assert constants(3, 128, 128, torch.float32, precision="tf32") == (16, 128, True, "tf32", 8)
     assert constants(4, 128, 128, torch.bfloat16, rows=4096) == (32, 128, True, "ieee", 8)
+    assert constants(3, 128, 128, torch.float32, rows=4096)[0] == 16  # Twice the rows would not fit.
     assert constants(4, 256, 64, torch.float32) == (16, 64, True, "ieee", 8)
 
 
@@ -312,6 +316,17 @@ def test_a_policy_evaluates_by_the_kernel_what_the_loop_would_give(
         patch.setattr(CELLS["gru"], "step", None)
         torch.testing.assert_close(policy.values(rollout), expected, rtol=0, atol=TOLERANCE)
     assert policy.sequence_path.startswith("persistent Triton kernel")
+
+
+@pytest.mark.slow
+def test_every_launch_compiles_for_a_large_gpu_and_fits_its_shared_memory(device: torch.device) -> None:
+    """Needs no GPU: Triton brings the assembler. Minutes where nothing is cached."""
+    script = Path(__file__).parents[2] / "scripts" / "compile_triton_kernels.py"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = str(script.parents[1])
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.split(",")[0] for line in done.stdout.splitlines()[1:]} == {"lstm", "gru", "slstm", "min"}
 
 
 # What needs no Triton
