@@ -103,9 +103,9 @@ class SLSTMCell(RecurrentCell):
 
     def sequence(self, inputs: Tensor, state: SLSTMState, is_first: Tensor) -> tuple[Tensor, SLSTMState]:
         """Run T steps with resets; shapes as in the base class."""
-        projections = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)
+        parameters = (self.weight_hh, self.weight_ih, self.bias_ih)
         exponential = self.forget_gate == "exponential"
-        outputs, *memory = slstm_bptt_sequence(projections, state, is_first, self.weight_hh, exponential=exponential)
+        outputs, *memory = slstm_bptt_sequence(inputs, state, is_first, *parameters, exponential=exponential)
         return outputs, SLSTMState(outputs[-1], *memory)
 
     @torch.no_grad()

@@ -1,15 +1,19 @@
 """Backpropagation through time written by hand: the loop that cells with gates share.
 
-A sequence runs in five parts, of which only the second and the fourth are sequential::
+A sequence runs in parts, of which only those of single steps are sequential::
 
     begin          one matrix product W x + b for all T steps; it becomes the store of the gates
     step           t = 0 .. T-1: erase where a memory begins anew, R h̄, the gates, the next state, in prepared buffers
-    begin_back     every factor by which a gradient will be multiplied, for all T steps, in large operations
+    begin_back     buffers for the gradients
+    factors        for a few steps at a time: all by which their gradients will be multiplied
     step_back      t = T-1 .. 0: a few products with these factors and δ R; then erase as forwards
     finish_back    one matrix product for each weight, over all T steps
 
-This file holds the loop with its resets; a ``BPTTKernel`` holds the arithmetic of one cell. Where the host knows that
-no lane is reset at step t, nothing is masked there. What is erased is replaced, never multiplied by 0, so no NaN
+The factors are those of as many steps as stay in a processor's cache: taken step by step, their operations cost more
+than their arithmetic; over all steps, their way to memory and back does.
+
+This file holds the loop with its resets; a ``BPTTKernel`` holds the arithmetic of one cell. The host knows which lanes
+are reset at step t, and only those are written to. What is erased is replaced, never multiplied by 0, so no NaN
 survives.
 
 Notation: h̄, c̄ are the state after any erase; dh, dc the gradient at step t from output and t + 1; δ_a the gradient of a
@@ -19,22 +23,25 @@ gate before its logistic function or tanh. Shapes: inputs ``(T, B, I)``, leaves 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["BPTTKernel", "bptt_sequence", "doubled_block", "logistic_slope", "tanh_slope"]
+__all__ = ["BPTTKernel", "bptt_sequence", "doubled_block", "logistic_slope", "tanh_slope", "weight_gradients"]
+
+
+_CACHED = 2**15  # Numbers of one factor computed at a time: some ten such factors stay in a cache of 1 to 2 MiB.
 
 
 class BPTTKernel(ABC):
     """One cell over one sequence: what it computes in a step, and in a step back.
 
     The forward pass makes one and calls ``begin`` and ``step``; the backward pass makes another, gives it what the
-    first one saved, and calls ``begin_back``, ``step_back`` and ``finish_back``. It writes to nothing saved, so it may
-    run twice.
+    first one saved, and calls ``begin_back``, ``factors``, ``step_back`` and ``finish_back``. It writes to nothing
+    saved, so it may run twice.
 
     Args:
         parameters: The parameters of the cell, in the order in which ``finish_back`` returns their gradients.
@@ -49,7 +56,7 @@ class BPTTKernel(ABC):
 
     inputs: Tensor  # (T, B, I)
     outputs: Tensor  # (T, B, H), set by begin, written by step.
-    after: list[Tensor]  # For each leaf (T, B, H): its value after step t; set by begin, written by step.
+    after: list[Tensor]  # Of the leaves, or the first of them, (T, B, H): values after step t; set by begin.
     initial: list[Tensor]  # The state passed in, before any erase; backward pass only.
     is_first: Tensor  # (T, B); backward pass only.
 
@@ -67,23 +74,36 @@ class BPTTKernel(ABC):
 
     @abstractmethod
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Compute the factors of all steps; ``grad_outputs`` is ``(T, B, H)``, in any layout."""
+        """Prepare the buffers; ``grad_outputs`` is ``(T, B, H)``, in any layout."""
 
     @abstractmethod
-    def step_back(self, t: int, grads: list[Tensor | None]) -> list[Tensor | None]:
-        """Turn gradients of the leaves after step t into those of the leaves before it; write to none that is given.
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Return what ``step_back`` needs of these steps: tensors with the steps first."""
 
-        ``grads`` come without the part through ``outputs[t]``. ``None`` stands for 0.
+    @abstractmethod
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Turn gradients of the leaves after a step into those of the leaves before it; write to none that is given.
+
+        ``factors`` are those of this step. ``grads`` come without the part through its output. ``None`` stands for 0.
         """
 
     @abstractmethod
     def finish_back(self) -> list[Tensor]:
         """Return the gradients of the inputs and of every parameter."""
 
-    def before(self, leaf: int) -> Tensor:
-        """Return a leaf before every step, after any erase, ``(T, B, H)``: for the backward pass."""
-        values = torch.cat([self.initial[leaf].unsqueeze(0), self.after[leaf][:-1]])
-        return values.masked_fill_(self.is_first.unsqueeze(-1), self.fills[leaf])
+    def before(self, leaf: int, steps: slice) -> Tensor:
+        """Return a leaf before each of these steps, after any erase, ``(steps, B, H)``: for the backward pass."""
+        after, is_first = self.after[leaf], self.is_first[steps]
+        if steps.start:
+            values = after[steps.start - 1 : steps.stop - 1].clone()
+        else:
+            values = torch.cat([self.initial[leaf].unsqueeze(0), after[: steps.stop - 1]])
+        values.flatten(0, 1).index_fill_(0, is_first.flatten().nonzero()[:, 0], self.fills[leaf])
+        return values
+
+    def all_steps(self) -> slice:
+        """Return the slice of every step."""
+        return slice(0, len(self.inputs))
 
 
 def bptt_sequence(
@@ -126,13 +146,14 @@ class _Sequence(torch.autograd.Function):
         cell = kernel(parameters, option)
         cell.inputs = inputs
         cell.begin()
-        resets, masks = is_first.any(1).tolist(), is_first.unsqueeze(-1).unbind()
+        rows = _rows_of_resets(is_first)
         state = list(initial)
-        for t, reset in enumerate(resets):
-            if reset:
-                state = [leaf.masked_fill(masks[t], fill) for leaf, fill in zip(state, cell.fills, strict=True)]
+        for t, erased in enumerate(rows):
+            if erased is not None:
+                state = [leaf.index_fill(0, erased, fill) for leaf, fill in zip(state, cell.fills, strict=True)]
             state = cell.step(t, state)
-        ctx.kernel, ctx.option, ctx.resets, ctx.num_leaves = kernel, option, resets, num_leaves
+        ctx.kernel, ctx.option, ctx.rows, ctx.num_leaves = kernel, option, rows, num_leaves
+        ctx.num_after = len(cell.after)
         saved = [getattr(cell, name) for name in cell.saved]
         ctx.save_for_backward(is_first, inputs, *tensors, *cell.after, *saved)
         ctx.set_materialize_grads(False)
@@ -146,13 +167,23 @@ class _Sequence(torch.autograd.Function):
             grad_outputs = cell.after[0].new_zeros(()).expand_as(cell.after[0])
         cell.begin_back(grad_outputs)
         grads = list(grad_state)
-        masks = cell.is_first.unsqueeze(-1).unbind()
-        for t in range(len(masks) - 1, -1, -1):
-            grads = cell.step_back(t, grads)
-            if ctx.resets[t]:
-                grads = [grad if grad is None else grad.masked_fill(masks[t], 0.0) for grad in grads]
+        length = max(1, _CACHED // max(1, grad_outputs[0].numel()))
+        for stop in range(len(ctx.rows), 0, -length):
+            start = max(0, stop - length)
+            factors = list(zip(*(one.unbind() for one in cell.factors(slice(start, stop))), strict=True))
+            for t in range(stop - 1, start - 1, -1):
+                grads = cell.step_back(factors[t - start], grads)
+                if (erased := ctx.rows[t]) is not None:
+                    grads = [grad if grad is None else grad.index_fill(0, erased, 0.0) for grad in grads]
         grad_inputs, *grad_parameters = cell.finish_back()
         return None, None, None, None, grad_inputs, *grads, *grad_parameters
+
+
+def _rows_of_resets(is_first: Tensor) -> list[Tensor | None]:
+    """Return for each step the indices of the lanes that are reset there, ``None`` for none."""
+    counts = is_first.sum(1).tolist()
+    rows = is_first.nonzero()[:, 1].split(counts)
+    return [erased if count else None for erased, count in zip(rows, counts, strict=True)]
 
 
 def _restore(ctx: Any) -> BPTTKernel:
@@ -160,13 +191,26 @@ def _restore(ctx: Any) -> BPTTKernel:
     kernel: type[BPTTKernel] = ctx.kernel
     is_first, inputs, *tensors = ctx.saved_tensors
     initial, after_and_rest = tensors[: ctx.num_leaves], tensors[ctx.num_leaves :]
-    num_parameters = len(after_and_rest) - ctx.num_leaves - len(kernel.saved)
+    num_parameters = len(after_and_rest) - ctx.num_after - len(kernel.saved)
     cell = kernel(after_and_rest[:num_parameters], ctx.option)
     cell.is_first, cell.inputs, cell.initial = is_first, inputs, initial
-    cell.after = after_and_rest[num_parameters : num_parameters + ctx.num_leaves]
-    for name, value in zip(kernel.saved, after_and_rest[num_parameters + ctx.num_leaves :], strict=True):
+    cell.after = after_and_rest[num_parameters : num_parameters + ctx.num_after]
+    for name, value in zip(kernel.saved, after_and_rest[num_parameters + ctx.num_after :], strict=True):
         setattr(cell, name, value)
     return cell
+
+
+def weight_gradients(deltas: Tensor, inputs: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dW = Σ δᵀ x, dR = Σ δᵀ h̄ and db = Σ δ, the first two by one product.
+
+    Args:
+        deltas: ``(T·B, G)``.
+        inputs: ``(T, B, I)``.
+        before: h̄ of every step, ``(T, B, H)``.
+    """
+    seen = torch.cat([inputs, before], dim=-1).flatten(0, 1)
+    of_inputs, of_state = (seen.t() @ deltas).t().split([inputs.shape[-1], before.shape[-1]], dim=1)
+    return of_inputs, of_state, deltas.sum(0)
 
 
 def logistic_slope(factor: Tensor, gate: Tensor, out: Tensor | None = None) -> Tensor:

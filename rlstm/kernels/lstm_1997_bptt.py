@@ -1,23 +1,25 @@
 """The LSTM of 1997 over a sequence with resets, backpropagation through time written by hand.
 
 A block of S cells shares one input and one output gate. With q = 2 σ(c) - 1 = tanh(c / 2), Σ the sum over a block, and
-every factor in brackets computed for all steps before the loop::
+every factor in brackets computed for several steps at once::
 
     δo = Σ dh [q o (1 - o)]          dc += dh [o (1 - q²) / 2]
     δi = Σ dc [g i (1 - i)]          δg = dc [i (1 - (g / 2)²)]
     dc̄ = dc                          dh̄ = δ R, or 0 where the gradient is truncated
 
-Truncated, dh is the output's own gradient, the loop only sums dc, and all δ are computed for all steps after it.
+Truncated, dh is the output's own gradient, and no step back has a matrix product.
 
 Source: the equations of ``rlstm.cells.lstm_1997``, differentiated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, logistic_slope, tanh_slope
+from rlstm.kernels.gated_bptt import BPTTKernel, logistic_slope, tanh_slope, weight_gradients
 
 __all__ = ["LSTM1997Kernel"]
 
@@ -57,53 +59,36 @@ class LSTM1997Kernel(BPTTKernel):
         return [h_after, c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
+        """Prepare the δ."""
+        self.grad_outputs, self.deltas = grad_outputs, torch.empty_like(self.gates)
+
+    def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute the factors in brackets above."""
-        i, o, quarter_g = self._split(self.gates)
-        squashed = self._blocks(self.squashed)
+        i, o, quarter_g = self._split(self.gates[steps])
+        squashed, deltas = self._blocks(self.squashed[steps]), self.deltas[steps]
         i, o = i.expand_as(squashed), o.expand_as(squashed)
-        self.into_i, self.into_o = logistic_slope(quarter_g * 4.0, i), logistic_slope(squashed, o)
-        self.into_c, self.into_g = tanh_slope(o * 0.5, squashed), tanh_slope(i, quarter_g * 2.0)
-        self.deltas = torch.empty_like(self.gates)
-        factors = (self.into_o, self.into_c, self.into_i, self.into_g)
-        if self.option == "truncated":
-            self.grads_h, self.grads_c = grad_outputs, torch.empty_like(self.squashed)
-            parts = [grad_outputs, self.into_c.flatten(2), self.grads_c]
-        else:
-            parts = [grad_outputs, *factors, self.deltas, *self._split(self.deltas)]
-        self.back = list(zip(*(one.unbind() for one in parts), strict=True))
+        into_i, into_o = logistic_slope(quarter_g * 4.0, i), logistic_slope(squashed, o)
+        into_c, into_g = tanh_slope(o * 0.5, squashed), tanh_slope(i, quarter_g * 2.0)
+        return self._blocks(self.grad_outputs[steps]), into_c, into_i, into_o, into_g, deltas, *self._split(deltas)
 
-    def step_back(self, t: int, grads: list[Tensor | None]) -> list[Tensor | None]:
-        """Multiply by the factors; truncated, only sum."""
-        dh, dc = grads
-        if self.option == "truncated":
-            return [None, self._sum_back(t, dh, dc)]
-        dh = self.back[t][0] if dh is None else dh + self.back[t][0]
-        _, into_o, into_c, into_i, into_g, delta, *places = self.back[t]
-        dh_blocks = self._blocks(dh)
-        dc_blocks = dh_blocks * into_c if dc is None else torch.addcmul(self._blocks(dc), dh_blocks, into_c)
-        _write_deltas((dh_blocks, dc_blocks), (into_i, into_o, into_g), places)
-        return [delta @ self.parameters[1], dc_blocks.flatten(1)]
-
-    def _sum_back(self, t: int, dh: Tensor | None, dc: Tensor | None) -> Tensor:
-        """Return dc of step t, stored for later; there is a dh only where the final state has a gradient, at T - 1."""
-        grad, into_c, grad_c = self.back[t]
-        if dh is not None:
-            grad = grad + dh
-            self.grads_h = torch.cat([self.grads_h[:t], grad.unsqueeze(0)])
-        return torch.mul(grad, into_c, out=grad_c) if dc is None else torch.addcmul(dc, grad, into_c, out=grad_c)
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Multiply by the factors, and sum over the cells of a block what enters its gates."""
+        grad, into_c, into_i, into_o, into_g, delta, delta_i, delta_o, delta_g = factors
+        dh, dc = (one if one is None else self._blocks(one) for one in grads)
+        dh = grad if dh is None else dh + grad
+        dc = dh * into_c if dc is None else torch.addcmul(dc, dh, into_c)
+        _sum_of_block(dc, into_i, out=delta_i)
+        _sum_of_block(dh, into_o, out=delta_o)
+        torch.mul(dc, into_g, out=delta_g)
+        return [None if self.option == "truncated" else delta @ self.parameters[1], dc.flatten(1)]
 
     def finish_back(self) -> list[Tensor]:
         """Sum over all steps."""
         weight_ih = self.parameters[0]
-        if self.option == "truncated":
-            grads = (self._blocks(self.grads_h), self._blocks(self.grads_c))
-            _write_deltas(grads, (self.into_i, self.into_o, self.into_g), self._split(self.deltas))
         flat = self.deltas.flatten(0, 1)
         return [
             (flat @ weight_ih).view_as(self.inputs),
-            flat.t() @ self.inputs.reshape(-1, weight_ih.shape[1]),
-            flat.t() @ self.before(0).flatten(0, 1),
-            flat.sum(0),
+            *weight_gradients(flat, self.inputs, self.before(0, self.all_steps())),
         ]
 
     def _num_blocks(self) -> int:
@@ -122,11 +107,9 @@ class LSTM1997Kernel(BPTTKernel):
         return [i.unsqueeze(-1), o.unsqueeze(-1), self._blocks(g)]
 
 
-def _write_deltas(grads: tuple[Tensor, Tensor], factors: tuple[Tensor, Tensor, Tensor], places: list[Tensor]) -> None:
-    """Write δi, δo, δg to ``places`` from dh, dc and the factors; the gates' are summed over the cells of a block."""
-    dh, dc = grads
-    for factor, grad, place in zip(factors, (dc, dh, dc), places, strict=True):
-        if place.shape == grad.shape:
-            torch.mul(grad, factor, out=place)
-        else:
-            torch.sum(grad * factor, dim=-1, keepdim=True, out=place)
+def _sum_of_block(grad: Tensor, factor: Tensor, *, out: Tensor) -> None:
+    """Write the sums of grad · factor over the cells of each block, ``(B, N, 1)``."""
+    if grad.shape[-1] == 1:
+        torch.mul(grad, factor, out=out)
+    else:
+        torch.sum(grad * factor, dim=-1, keepdim=True, out=out)

@@ -1,6 +1,6 @@
 """The peephole LSTM over a sequence with resets, backpropagation through time written by hand.
 
-With p the peepholes, and every factor in brackets computed for all steps before the loop::
+With p the peepholes, and every factor in brackets computed for several steps at once::
 
     δo = dh [tanh(c) o (1 - o)]          dc += dh [o (1 - tanh²(c)) + tanh(c) o (1 - o) p_o]
     δi = dc [g i (1 - i)]                δf = dc [c̄ f (1 - f)]               δg = dc [i (1 - g²)]
@@ -13,10 +13,12 @@ Source: the equations of ``rlstm.cells.peephole_lstm``, differentiated.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, doubled_block, logistic_slope, tanh_slope
+from rlstm.kernels.gated_bptt import BPTTKernel, doubled_block, logistic_slope, tanh_slope, weight_gradients
 
 __all__ = ["PeepholeKernel"]
 
@@ -61,31 +63,35 @@ class PeepholeKernel(BPTTKernel):
         return [h_after, c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Compute the factors in brackets above."""
-        hidden = self.tanh_c.shape[-1]
-        i, f, half_g, o = self.gates.split(hidden, dim=-1)
-        g, see_input, see_forget, see_output = half_g * 2.0, *self.parameters[3].view(3, hidden)
-        self.c_before = self.before(1)
-        factors = self.gates.new_empty(*self.tanh_c.shape[:2], 3, hidden)
-        into_i = logistic_slope(g, i, out=factors[:, :, 0])
-        into_f = logistic_slope(self.c_before, f, out=factors[:, :, 1])
-        tanh_slope(i, g, out=factors[:, :, 2])
-        into_o = logistic_slope(self.tanh_c, o)
-        into_c = tanh_slope(o, self.tanh_c).addcmul_(into_o, see_output)
-        kept = torch.addcmul(f, into_i, see_input).addcmul_(into_f, see_forget)
+        """Prepare the δ and c̄."""
+        self.grad_outputs, self.c_before = grad_outputs, self.before(1, self.all_steps())
         self.deltas = torch.empty_like(self.gates)
-        first_three = self.deltas[..., : 3 * hidden].unflatten(-1, (3, hidden))
-        parts = (grad_outputs, into_o, into_c, factors, kept, self.deltas, first_three, self.deltas[..., 3 * hidden :])
-        self.back = list(zip(*(one.unbind() for one in parts), strict=True))
 
-    def step_back(self, t: int, grads: list[Tensor | None]) -> list[Tensor | None]:
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Compute the factors in brackets above."""
+        tanh_c, deltas = self.tanh_c[steps], self.deltas[steps]
+        hidden = tanh_c.shape[-1]
+        i, f, half_g, o = self.gates[steps].split(hidden, dim=-1)
+        g, see_input, see_forget, see_output = half_g * 2.0, *self.parameters[3].view(3, hidden)
+        factors = g.new_empty(*g.shape[:2], 3, hidden)
+        into_i = logistic_slope(g, i, out=factors[:, :, 0])
+        into_f = logistic_slope(self.c_before[steps], f, out=factors[:, :, 1])
+        tanh_slope(i, g, out=factors[:, :, 2])
+        into_o = logistic_slope(tanh_c, o)
+        into_c = tanh_slope(o, tanh_c).addcmul_(into_o, see_output)
+        kept = torch.addcmul(f, into_i, see_input).addcmul_(into_f, see_forget)
+        first_three = deltas[..., : 3 * hidden].unflatten(-1, (3, hidden))
+        places = (deltas, first_three, deltas[..., 3 * hidden :])
+        return self.grad_outputs[steps], into_o, into_c, factors, kept, *places
+
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
         """Multiply by the factors."""
         dh, dc = grads
-        grad, into_o, into_c, factors, kept, delta, first_three, delta_o = self.back[t]
+        grad, into_o, into_c, into_gates, kept, delta, first_three, delta_o = factors
         dh = grad if dh is None else dh.add(grad)
         torch.mul(dh, into_o, out=delta_o)
         dc = dh * into_c if dc is None else torch.addcmul(dc, dh, into_c)
-        torch.mul(factors, dc.unsqueeze(1), out=first_three)
+        torch.mul(into_gates, dc.unsqueeze(1), out=first_three)
         return [delta @ self.parameters[1], dc * kept]
 
     def finish_back(self) -> list[Tensor]:
@@ -97,8 +103,6 @@ class PeepholeKernel(BPTTKernel):
         seen = ((delta_i, self.c_before), (delta_f, self.c_before), (delta_o, self.after[1]))
         return [
             (flat @ weight_ih).view_as(self.inputs),
-            flat.t() @ self.inputs.reshape(-1, weight_ih.shape[1]),
-            flat.t() @ self.before(0).view(-1, hidden),
-            flat.sum(0),
+            *weight_gradients(flat, self.inputs, self.before(0, self.all_steps())),
             torch.cat([(delta * c).sum((0, 1)) for delta, c in seen]),
         ]

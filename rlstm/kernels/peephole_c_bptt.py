@@ -1,9 +1,9 @@
 """The LSTM whose gates read the whole memory, over a sequence with resets, gradient written by hand.
 
-The output feeds nothing back, so dh is the output's own gradient, and all but the carry of dc is computed for all steps
-at once. With φ the output's activation::
+The output feeds nothing back, so dh is the output's own gradient, and all but the carry of dc is computed for several
+steps at once. With φ the output's activation::
 
-    δo = dh φ(c) o (1 - o)              e = dh o φ'(c)               p = δo U_o           for all steps, before the loop
+    δo = dh φ(c) o (1 - o)              e = dh o φ'(c)               p = δo U_o           for several steps, before them
     dc = e + carry                      δi = dc [g i (1 - i)]        δf = dc [c̄ f (1 - f)]
     carry = dc f + p + [δi, δf] U_if                                                      in the loop
     δg = dc i (1 - g²)                                                                    for all steps, after it
@@ -12,6 +12,8 @@ Source: the equations of ``rlstm.cells.peephole_lstm_c``, differentiated.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -63,28 +65,34 @@ class PeepholeCKernel(BPTTKernel):
         return [c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Compute all that no later step changes."""
-        weight_ch = self.parameters[1]
-        hidden = weight_ch.shape[1]
-        i, f, o = self.gates.split(hidden, dim=-1)
-        self.c_before = self.before(0)
-        self.deltas = self.gates.new_empty(*self.gates.shape[:2], 4 * hidden)
-        delta_o = self.deltas[..., 2 * hidden : 3 * hidden]
-        torch.mul(logistic_slope(self.activated, o), grad_outputs, out=delta_o)
-        self.grads_c = (tanh_slope(o, self.activated) if self.option == "tanh" else o) * grad_outputs
-        from_output = delta_o.reshape(-1, hidden) @ weight_ch[2 * hidden :]
-        factors = torch.stack([logistic_slope(self.cell_input, i), logistic_slope(self.c_before, f)], dim=2)
-        first_two = self.deltas[..., : 2 * hidden]
-        parts = (self.grads_c, factors, f, from_output.view_as(f), first_two, first_two.unflatten(-1, (2, hidden)))
-        self.back = list(zip(*(one.unbind() for one in parts), strict=True))
+        """Prepare the δ, c̄ and dc."""
+        self.grad_outputs, self.c_before = grad_outputs, self.before(0, self.all_steps())
+        self.deltas = self.gates.new_empty(*self.gates.shape[:2], 4 * self.c_before.shape[-1])
+        self.grads_c = torch.empty_like(self.c_before)
 
-    def step_back(self, t: int, grads: list[Tensor | None]) -> list[Tensor | None]:
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Compute all that no later step changes."""
+        grad_outputs, deltas, grads_c = self.grad_outputs[steps], self.deltas[steps], self.grads_c[steps]
+        activated, weight_ch = self.activated[steps], self.parameters[1]
+        hidden = weight_ch.shape[1]
+        i, f, o = self.gates[steps].split(hidden, dim=-1)
+        delta_o = deltas[..., 2 * hidden : 3 * hidden]
+        torch.mul(logistic_slope(activated, o), grad_outputs, out=delta_o)
+        torch.mul(tanh_slope(o, activated) if self.option == "tanh" else o, grad_outputs, out=grads_c)
+        from_output = (delta_o.reshape(-1, hidden) @ weight_ch[2 * hidden :]).view_as(f)
+        factors = f.new_empty(*f.shape[:2], 2, hidden)
+        logistic_slope(self.cell_input[steps], i, out=factors[:, :, 0])
+        logistic_slope(self.c_before[steps], f, out=factors[:, :, 1])
+        first_two = deltas[..., : 2 * hidden]
+        return grads_c, factors, f, from_output, first_two, first_two.unflatten(-1, (2, hidden))
+
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
         """Add the carry, and pass it on."""
         (carry,) = grads
-        dc, factors, f, from_output, delta, delta_parts = self.back[t]
+        dc, into_gates, f, from_output, delta, delta_parts = factors
         if carry is not None:
             dc.add_(carry)
-        torch.mul(factors, dc.unsqueeze(1), out=delta_parts)
+        torch.mul(into_gates, dc.unsqueeze(1), out=delta_parts)
         return [torch.addcmul(from_output, dc, f).addmm_(delta, self.parameters[1][: delta.shape[1]])]
 
     def finish_back(self) -> list[Tensor]:

@@ -1,28 +1,34 @@
 """The sLSTM over a sequence with resets, backpropagation through time written by hand.
 
-The stabiliser m scales c and n alike and cancels in h = o c / n, so it is a constant for the gradient. With h̄, c̄, n̄ the
-state after any erase, i' and f' the stabilised gates, φ = 1 - σ(f̃) (1 for the exponential forget gate), dh the gradient
-of h_t from output and t + 1, and dc, dn those of c_t and n_t from t + 1::
+The stabiliser m scales c and n alike and cancels in h = o c / n, so it is a constant for the gradient. With i' and f'
+the stabilised gates, φ = 1 - σ(f̃) (1 for the exponential forget gate), and every factor in brackets computed for
+several steps at once::
 
-    dc += o dh / n              dn -= h dh / n              δo = dh h (1 - o)
-    δi = i' (z dc + dn)         δf = f' φ (c̄ dc + n̄ dn)     δz = i' dc (1 - z²)
-    dc̄ = f' dc                  dn̄ = f' dn                  dh̄ = δ R
+    dc += dh [o / n]               dn -= dh [h / n]               δo = dh [h (1 - o)]
+    δi = dc [i' z] + dn [i']       δf = dc [f' φ c̄] + dn [f' φ n̄]            δz = dc [i' (1 - z²)]
+    dc̄ = dc [f']                   dn̄ = dn [f']                   dh̄ = δ R
+
+Heads don't see each other, so inside the gates of a head lie together, ``(T, B, N, 4, H/N)``, and R is N products.
 
 Source: the equations of ``rlstm.cells.slstm``, differentiated.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from rlstm.kernels.gated_bptt import BPTTKernel, bptt_sequence, tanh_slope
 
 __all__ = ["NEVER", "across_heads", "slstm_bptt_sequence"]
 
 NEVER = -1e30
 """m of a memory that has seen nothing: the logarithm of 0, but finite."""
+
+_LOG2_E = math.log2(math.e)
 
 
 def across_heads(weight_hh: Tensor) -> Tensor:
@@ -39,119 +45,155 @@ def across_heads(weight_hh: Tensor) -> Tensor:
 
 
 def slstm_bptt_sequence(
-    projections: Tensor,
+    inputs: Tensor,
     state: tuple[Tensor, Tensor, Tensor, Tensor],
     is_first: Tensor,
     weight_hh: Tensor,
+    weight_ih: Tensor | None = None,
+    bias_ih: Tensor | None = None,
     *,
     exponential: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run an sLSTM with resets.
 
     Args:
-        projections: What enters the gates i, f, z, o beside R h̄, ``(T, B, 4H)``.
+        inputs: ``(T, B, I)``, or without W all that enters the gates i, f, z, o beside R h̄, ``(T, B, 4H)``.
         state: h, c, n, m before step 0, ``(B, H)`` each.
         is_first: ``(T, B)`` bool.
-        weight_hh: ``(4H, H/N)``, as for ``across_heads``.
+        weight_hh: R ``(4H, H/N)``, as for ``across_heads``.
+        weight_ih: W ``(4H, I)``, or ``None``.
+        bias_ih: b ``(4H,)``, with W.
         exponential: Whether the forget gate is exp instead of the logistic function.
 
     Returns:
         Outputs ``(T, B, H)``, and c, n, m after step T - 1. Once differentiable; m has no gradient.
     """
-    results: tuple[Tensor, Tensor, Tensor, Tensor] = _SLSTMSequence.apply(  # type: ignore[no-untyped-call]
-        projections, *state, is_first, weight_hh, exponential
-    )
-    return results
+    parameters = [one for one in (weight_hh, weight_ih, bias_ih) if one is not None]
+    leaves = [leaf.unflatten(-1, (-1, weight_hh.shape[1])) for leaf in state]
+    outputs, leaves = bptt_sequence(SLSTMKernel, inputs, leaves, is_first, parameters, exponential)
+    _, c, n, m = (leaf.flatten(-2) for leaf in leaves)
+    return outputs.flatten(-2), c, n, m.detach()
 
 
-class _SLSTMSequence(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        projections: Tensor,
-        h: Tensor,
-        c: Tensor,
-        n: Tensor,
-        m: Tensor,
-        is_first: Tensor,
-        weight_hh: Tensor,
-        exponential: bool,
-    ) -> tuple[Tensor, ...]:
-        num_steps, num_rows, width = projections.shape
-        hidden = width // 4
-        gates = projections.new_empty(num_steps, num_rows, 4, hidden)  # i', f', z, o
-        log_forget = None if exponential else projections.new_empty(num_steps, num_rows, hidden)
-        memories = projections.new_empty(num_steps, num_rows, 2, hidden)  # c, n
-        outputs = projections.new_empty(num_steps, num_rows, hidden)
-        weight = across_heads(weight_hh).t().contiguous()
-        resets = is_first.any(1).tolist()
-        memory = start = torch.stack([c, n], dim=1)
-        last = h
-        for t in range(num_steps):
-            if resets[t]:
-                mask = is_first[t].unsqueeze(1)
-                last, m = last.masked_fill(mask, 0.0), m.masked_fill(mask, NEVER)
-                memory = memory.masked_fill(mask.unsqueeze(2), 0.0)
-            gate = gates[t]
-            torch.addmm(projections[t], last, weight, out=gate.view(num_rows, width))
-            admit, forget, new, opened = gate.unbind(1)
-            kept = forget
-            if log_forget is not None:
-                kept = log_forget[t].copy_(torch.nn.functional.logsigmoid(forget))
-            torch.add(kept, m, out=forget)
-            m = torch.maximum(admit, forget)
-            gate[:, :2].sub_(m.unsqueeze(1)).exp_()
-            new.tanh_()
-            opened.sigmoid_()
-            memory = torch.mul(memory, forget.unsqueeze(1), out=memories[t])
-            memory[:, 0].addcmul_(admit, new)
-            memory[:, 1].add_(admit)
-            last = torch.div(memory[:, 0], memory[:, 1], out=outputs[t]).mul_(opened)
-        ctx.resets = resets
-        ctx.save_for_backward(is_first, weight_hh, h, start, gates, log_forget, memories, outputs)
-        ctx.mark_non_differentiable(m)
-        return outputs, memory[:, 0].clone(), memory[:, 1].clone(), m
+class SLSTMKernel(BPTTKernel):
+    """Parameters: R ``(4H, H/N)`` and, unless inputs are what enters the gates, W ``(4H, I)``, b ``(4H,)``.
 
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, grad_outputs: Tensor, grad_c: Tensor, grad_n: Tensor, _: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        is_first, weight_hh, h, start, gates, log_forget, memories, outputs = ctx.saved_tensors
-        num_steps, num_rows, hidden = outputs.shape
-        admit, forget, new, opened = gates.unbind(2)
-        erased = is_first.unsqueeze(2)
-        before = torch.cat([start.unsqueeze(0), memories[:-1]]).masked_fill_(erased.unsqueeze(3), 0.0)
-        # δ = dc · from_c + dn · from_n + dh · from_h, the factors for all steps before the loop.
-        fading = forget if log_forget is None else forget * torch.expm1(log_forget).neg_()  # f' φ
-        from_c = torch.stack([admit * new, fading * before[:, :, 0], admit * (1 - new * new)], dim=2)
-        from_n = torch.stack([admit, fading * before[:, :, 1]], dim=2)
-        from_h = outputs * (1 - opened)
-        into_memory = torch.stack([opened, -outputs], dim=2).div_(memories[:, :, 1:])
-        deltas = torch.empty_like(gates)
-        weight = across_heads(weight_hh)
-        grad_memory = torch.stack([grad_c, grad_n], dim=1)
-        carry: Tensor | None = None
-        for t in range(num_steps - 1, -1, -1):
-            grad = grad_outputs[t] if carry is None else carry.add_(grad_outputs[t])
-            grad_memory.addcmul_(into_memory[t], grad.unsqueeze(1))
-            delta = deltas[t]
-            torch.mul(from_c[t], grad_memory[:, :1], out=delta[:, :3])
-            delta[:, :2].addcmul_(from_n[t], grad_memory[:, 1:])
-            torch.mul(from_h[t], grad, out=delta[:, 3])
-            carry = delta.view(num_rows, 4 * hidden) @ weight
-            grad_memory.mul_(forget[t].unsqueeze(1))
-            if ctx.resets[t]:
-                carry.masked_fill_(is_first[t].unsqueeze(1), 0.0)
-                grad_memory.masked_fill_(is_first[t].view(-1, 1, 1), 0.0)
-        previous = torch.cat([h.unsqueeze(0), outputs[:-1]]).masked_fill_(erased, 0.0)
-        grad_weight = _grad_of_heads(deltas, previous, weight_hh.shape[1])
-        grad_c, grad_n = grad_memory.unbind(1)
-        return deltas.view(num_steps, num_rows, -1), carry, grad_c, grad_n, None, None, grad_weight, None
+    Leaves h, c, n, m, here ``(B, N, H/N)``. The option is whether the forget gate is exponential.
+    """
 
+    fills = (0.0, 0.0, 0.0, NEVER)
+    saved = ("gates", "log_forget")
 
-def _grad_of_heads(deltas: Tensor, previous: Tensor, width: int) -> Tensor:
-    """Return Σ δᵀ h̄ within each head, ``(4H, H/N)``, for deltas ``(T, B, 4, H)`` and h̄ ``(T, B, H)``."""
-    apart = deltas.flatten(0, 1).unflatten(2, (-1, width))  # (T·B, 4, N, H/N)
-    seen = previous.flatten(0, 1).unflatten(1, (-1, width))
-    return torch.einsum("xgni,xnj->gnij", apart, seen).reshape(-1, width)
+    gates: Tensor  # (T, B, N, 4, H/N): i', f', z / 2, o.
+    log_forget: Tensor  # (T, B, N, H/N): log σ(f̃); of no step for the exponential forget gate.
+
+    def begin(self) -> None:
+        """Project the inputs; z is doubled, for one logistic function over it and o."""
+        weight_hh, *projection = self.parameters
+        num_steps, num_rows, _ = self.inputs.shape
+        width = weight_hh.shape[1]
+        heads = (num_steps, num_rows, len(weight_hh) // (4 * width))
+        if projection:
+            weight, bias = (self._by_heads(one, 0) for one in projection)
+            flat = torch.addmm(bias, self.inputs.flatten(0, 1), weight.t())
+        else:
+            flat = self._by_heads(self.inputs, 2)
+        self.gates = flat.view(*heads, 4, width)
+        self.recurrent = self._by_heads(weight_hh, 0).view(-1, 4 * width, width).transpose(1, 2).contiguous()
+        self.outputs, c, n = self.after = [flat.new_empty(*heads, width) for _ in range(3)]
+        self.log_forget = flat.new_empty(0 if self.option else num_steps, *heads[1:], width)
+        self.workspace = flat.new_empty(0)
+        parts = [self.gates.flatten(-2).transpose(1, 2), self.gates[..., :2, :], self.gates[..., 2:, :]]
+        parts += [*self.gates.unbind(-2), self.outputs, c, n]
+        self.views = list(zip(*(one.unbind() for one in parts), strict=True))
+
+    def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
+        """Open the gates by h̄, put i and f on a common scale, mix.
+
+        exp2 is the faster exponential where results underflow, as they do at every reset.
+        """
+        h, c, n, m = before
+        by_head, admit_and_forget, new_and_opened, admit, forget, half_new, opened, h_after, c_after, n_after = (
+            self.views[t]
+        )
+        by_head.baddbmm_(h.transpose(0, 1), self.recurrent)
+        new_and_opened.sigmoid_()
+        kept = forget
+        if not self.option:
+            kept = self.log_forget[t]
+            torch.ops.aten.log_sigmoid_forward.output(forget, output=kept, buffer=self.workspace)
+        torch.add(kept, m, out=forget)
+        m = torch.maximum(admit, forget)
+        admit_and_forget.sub_(m.unsqueeze(-2)).mul_(_LOG2_E).exp2_()
+        torch.mul(forget, c, out=c_after).addcmul_(admit, half_new.sub_(0.5), value=2.0)
+        torch.mul(forget, n, out=n_after).add_(admit)
+        torch.div(c_after, n_after, out=h_after).mul_(opened)
+        return [h_after, c_after, n_after, m]
+
+    def begin_back(self, grad_outputs: Tensor) -> None:
+        """Prepare the δ."""
+        self.grad_outputs, self.deltas = grad_outputs, torch.empty_like(self.gates)
+        width = self.parameters[0].shape[1]
+        self.back_to_state = self._by_heads(self.parameters[0], 0, 1.0).view(-1, 4 * width, width)
+
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Compute the factors in brackets above."""
+        admit, forget, half_new, opened = self.gates[steps].unbind(-2)
+        outputs, n = self.after[0][steps], self.after[2][steps]
+        fading = forget if self.option else torch.expm1(self.log_forget[steps]).neg_().mul_(forget)
+        new = half_new * 2.0
+        from_c = admit.new_empty(*admit.shape[:3], 3, admit.shape[-1])
+        torch.mul(admit, new, out=from_c[..., 0, :])
+        torch.mul(fading, self.before(1, steps), out=from_c[..., 1, :])
+        tanh_slope(admit, new, out=from_c[..., 2, :])
+        from_n = torch.stack([admit, fading * self.before(2, steps)], dim=-2)
+        into_o = outputs - outputs * opened
+        into_c, into_n = opened / n, outputs / n
+        deltas = self.deltas[steps]
+        places = (deltas.flatten(-2).transpose(1, 2), deltas[..., :3, :], deltas[..., :2, :], deltas[..., 3, :])
+        return self.grad_outputs[steps], into_o, into_c, into_n, from_c, from_n, forget, *places
+
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Multiply by the factors."""
+        grad, into_o, into_c, into_n, from_c, from_n, forget, delta, first_three, first_two, delta_o = factors
+        dh, dc, dn, _ = grads
+        dh = grad if dh is None else dh + grad
+        torch.mul(dh, into_o, out=delta_o)
+        dc = dh * into_c if dc is None else torch.addcmul(dc, dh, into_c)
+        dn = (dh * into_n).neg_() if dn is None else torch.addcmul(dn, dh, into_n, value=-1.0)
+        torch.mul(from_c, dc.unsqueeze(-2), out=first_three)
+        first_two.addcmul_(from_n, dn.unsqueeze(-2))
+        before = torch.empty_like(dc)
+        torch.bmm(delta, self.back_to_state, out=before.transpose(0, 1))
+        return [before, dc * forget, dn * forget, None]
+
+    def finish_back(self) -> list[Tensor]:
+        """Sum over all steps."""
+        weight_hh, *projection = self.parameters
+        flat, before = self.deltas.flatten(2).flatten(0, 1), self.before(0, self.all_steps())
+        width = weight_hh.shape[1]
+        of_heads = flat.view(len(flat), -1, 4 * width).permute(1, 2, 0)
+        grad = torch.bmm(of_heads, before.flatten(0, 1).transpose(0, 1))
+        grads = [self._by_gates(grad.view_as(weight_hh), 0)]
+        if not projection:
+            return [self._by_gates(self.deltas.flatten(2), 2), *grads]
+        grads += [self._by_gates(flat.t() @ self.inputs.flatten(0, 1), 0), self._by_gates(flat.sum(0), 0)]
+        return [(flat @ self._by_heads(projection[0], 0, 1.0)).view_as(self.inputs), *grads]
+
+    def _by_heads(self, gates: Tensor, dim: int, scale: float = 2.0) -> Tensor:
+        """Return a copy in which 4H rows (gate, head, unit) are (head, gate, unit), those of z scaled."""
+        parts = (
+            gates.unflatten(dim, (4, -1, self.parameters[0].shape[1]))
+            .transpose(dim, dim + 1)
+            .clone(memory_format=torch.contiguous_format)
+        )
+        if scale != 1.0:
+            parts.select(dim + 1, 2).mul_(scale)
+        arranged: Tensor = parts.flatten(dim, dim + 2)
+        return arranged
+
+    def _by_gates(self, heads: Tensor, dim: int) -> Tensor:
+        """Return rows (gate, head, unit) for rows (head, gate, unit)."""
+        parts = heads.unflatten(dim, (-1, 4, self.parameters[0].shape[1]))
+        arranged: Tensor = parts.transpose(dim, dim + 1).flatten(dim, dim + 2)
+        return arranged

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlstm.cells import CELLS, RecurrentCell
 from rlstm.cells.lstm_1997 import LSTM1997State
+from rlstm.kernels import gated_bptt
 from rlstm.testing import check_cell, reset_patterns
 from rlstm.trees import tree_leaves, tree_map
 
@@ -93,6 +94,33 @@ def test_the_gradient_of_a_sequence_is_that_of_finite_differences(
 
     sources = [one.detach().clone().requires_grad_() for one in (inputs, *leaves, *cell.parameters())]
     assert torch.autograd.gradcheck(run, sources, fast_mode=True)
+
+
+IN_PIECES = VARIANTS | TRUNCATED | {"slstm": ("slstm", {}), "slstm, one head": ("slstm", {"num_heads": 1})}
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+@pytest.mark.parametrize("pattern", [name for name, _ in reset_patterns(STEPS, ROWS)])
+@pytest.mark.parametrize("variant", IN_PIECES.values(), ids=IN_PIECES.keys())
+def test_a_gradient_does_not_depend_on_how_many_steps_are_prepared_at_once(
+    variant: tuple[str, dict[str, Any]], pattern: str, num_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All five steps at once is what the tests of this file have elsewhere."""
+    cell = build(variant[0], **variant[1])
+    is_first = dict(reset_patterns(STEPS, ROWS))[pattern]
+    inputs = random_inputs(STEPS).requires_grad_()
+    state = tree_map(lambda leaf: leaf.abs().requires_grad_(), random_state(cell))
+    sources = [inputs, *tree_leaves(state), *cell.parameters()]
+    outputs, after = cell.sequence(inputs, state, is_first)
+    loss = sum((leaf * torch.randn_like(leaf)).sum() for leaf in (outputs, *tree_leaves(after)))
+    assert isinstance(loss, Tensor)
+    expected = torch.autograd.grad(loss, sources, retain_graph=True, allow_unused=True)
+    monkeypatch.setattr(gated_bptt, "_CACHED", num_steps * ROWS * HIDDEN)
+    in_pieces = torch.autograd.grad(loss, sources, allow_unused=True)
+    for found, wanted in zip(in_pieces, expected, strict=True):
+        assert (found is None) == (wanted is None)
+        if found is not None and wanted is not None:
+            torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 class _Call(torch.nn.Module):
