@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, orthogonal_blocks, refuse_memory_length
 from rlstm.cells.population_linear import PopulationLinear
+from rlstm.kernels.elman_bptt import ElmanKernel
+from rlstm.kernels.gated_bptt import bptt_sequence
 
 __all__ = ["ElmanCell", "ElmanState"]
 
@@ -60,6 +62,12 @@ class ElmanCell(RecurrentCell):
         h = torch.tanh(from_input + torch.addmm(self.bias_hh, state.h, self.weight_hh.t()))
         return h, ElmanState(h)
 
+    def sequence(self, inputs: Tensor, state: ElmanState, is_first: Tensor) -> tuple[Tensor, ElmanState]:
+        """Run T steps with resets; shapes as in the base class."""
+        parameters = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        outputs, leaves = bptt_sequence(ElmanKernel, inputs, state, is_first, parameters)
+        return outputs, ElmanState(*leaves)
+
     @torch.no_grad()
     def stepper(self) -> Stepper:
         """Return a step with one matrix product on [x | h]."""
@@ -83,3 +91,7 @@ class ElmanCell(RecurrentCell):
             return h, ElmanState(h)
 
         return step
+
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the path, the same on every device."""
+        return "hand-written backpropagation through time"

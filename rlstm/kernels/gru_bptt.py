@@ -1,12 +1,10 @@
 """The GRU over a sequence with resets, backpropagation through time written by hand.
 
-CPUs have no dense kernel for the GRU: the stock one and autograd's loop spend their time in small operations. Here the
-input projection of all steps is one matrix product, the time loop does only what must be sequential, the backward loop
-carries one coefficient tensor, and every weight gradient is one matrix product after the loop.
+CPUs have no dense kernel for the GRU: the stock one and autograd's loop spend their time in small operations. With
+q = R_n h̄ + b'_n, dh the gradient of h_t from output and t + 1, and every factor in brackets computed for several steps
+at once::
 
-With h̄ = h_{t-1}, erased where ``is_first``, q = R_n h̄ + b'_n, and dh the gradient of h_t from output and t + 1::
-
-    δn = dh (1 - z)(1 - n²)     δz = dh (h̄ - n) z (1 - z)     δr = δn q r (1 - r)
+    δn = dh [(1 - z)(1 - n²)]     δz = dh [(h̄ - n) z (1 - z)]     δr = dh [(1 - z)(1 - n²) q r (1 - r)]
     dh̄ = dh z + [δr, δz, δn r] R,    on the input's side [δr, δz, δn]
 
 Source: the equations of ``rlstm.cells.gru``, differentiated.
@@ -14,11 +12,12 @@ Source: the equations of ``rlstm.cells.gru``, differentiated.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from rlstm.kernels.gated_bptt import BPTTKernel, bptt_sequence, doubled_block, logistic_slope, tanh_slope
 
 __all__ = ["gru_bptt_sequence"]
 
@@ -46,77 +45,82 @@ def gru_bptt_sequence(
     Returns:
         Outputs ``(T, B, H)`` and h after step T - 1, ``(B, H)``. Once differentiable.
     """
-    outputs: Tensor = _GRUSequence.apply(inputs, h, is_first, weight_ih, weight_hh, bias_ih, bias_hh)  # type: ignore[no-untyped-call]
-    return outputs, outputs[-1]
+    parameters = (weight_ih, weight_hh, bias_ih, bias_hh)
+    outputs, (h,) = bptt_sequence(GRUKernel, inputs, (h,), is_first, parameters)
+    return outputs, h
 
 
-class _GRUSequence(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        inputs: Tensor,
-        h: Tensor,
-        is_first: Tensor,
-        weight_ih: Tensor,
-        weight_hh: Tensor,
-        bias_ih: Tensor,
-        bias_hh: Tensor,
-    ) -> Tensor:
-        num_steps, num_rows, width = inputs.shape
-        hidden = h.shape[1]
-        flat = inputs.reshape(-1, width)
-        gates = torch.addmm(bias_ih, flat, weight_ih.t()).view(num_steps, num_rows, 3 * hidden)
-        recurrent = inputs.new_empty(num_steps, num_rows, 3 * hidden)  # R h̄ + b'
-        previous = inputs.new_empty(num_steps, num_rows, hidden)  # h̄
-        outputs = inputs.new_empty(num_steps, num_rows, hidden)
-        weight = weight_hh.t()
-        resets = is_first.any(1).tolist()
-        last = h
-        for t in range(num_steps):
-            before = previous[t].copy_(last)
-            if resets[t]:
-                before.masked_fill_(is_first[t].unsqueeze(1), 0.0)
-            from_state = torch.addmm(bias_hh, before, weight, out=recurrent[t])
-            opened = gates[t, :, : 2 * hidden].add_(from_state[:, : 2 * hidden]).sigmoid_()
-            new = gates[t, :, 2 * hidden :].addcmul_(opened[:, :hidden], from_state[:, 2 * hidden :]).tanh_()
-            last = torch.lerp(new, before, opened[:, hidden:], out=outputs[t])
-        ctx.resets = resets
-        ctx.save_for_backward(inputs, is_first, weight_ih, weight_hh, gates, recurrent, previous)
-        return outputs
+class GRUKernel(BPTTKernel):
+    """Parameters as in PyTorch; gates r, z, n; the leaf h."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, is_first, weight_ih, weight_hh, gates, recurrent, previous = ctx.saved_tensors
-        num_steps, num_rows, hidden = previous.shape
-        reset, update, new = gates.split(hidden, dim=-1)
-        candidate = recurrent[..., 2 * hidden :]  # q
-        # δ = dh · coefficients on the state's side, for all steps before the loop.
-        into_new = (1 - update) * (1 - new * new)
-        coefficients = torch.stack(
-            [into_new * candidate * reset * (1 - reset), (previous - new) * update * (1 - update), into_new * reset],
-            dim=2,
-        )  # (T, B, 3, H)
-        deltas = torch.empty_like(gates)  # [δr, δz, δn r]
-        grads = torch.empty_like(previous)  # dh
-        carry: Tensor | None = None
-        for t in range(num_steps - 1, -1, -1):
-            grad = grads[t].copy_(grad_outputs[t])
-            if carry is not None:
-                grad.add_(carry)
-            delta = deltas[t]
-            torch.mul(coefficients[t], grad.unsqueeze(1), out=delta.view(num_rows, 3, hidden))
-            carry = torch.addmm(grad * update[t], delta, weight_hh)
-            if ctx.resets[t]:
-                carry.masked_fill_(is_first[t].unsqueeze(1), 0.0)
-        state_side = deltas.view(-1, 3 * hidden)
-        input_side = torch.cat([deltas[..., : 2 * hidden], grads * into_new], dim=-1).view(-1, 3 * hidden)
-        return (
-            (input_side @ weight_ih).view_as(inputs),
-            carry,
-            None,
-            input_side.t() @ inputs.reshape(-1, inputs.shape[-1]),
-            state_side.t() @ previous.view(-1, hidden),
-            input_side.sum(0),
-            state_side.sum(0),
-        )
+    fills = (0.0,)
+    saved = ("gates", "from_state")
+
+    gates: Tensor  # (T, B, 3H): r, z, n.
+    from_state: Tensor  # (T, B, 3H): R h̄ + b', of which 2 q is left.
+
+    def begin(self) -> None:
+        """Project the inputs; what enters n is doubled: a logistic function is faster than tanh."""
+        num_steps, num_rows, width = self.inputs.shape
+        weight_ih, weight_hh, bias_ih, bias_hh = (doubled_block(one, 2, 3) for one in self.parameters)
+        hidden = weight_hh.shape[1]
+        self.recurrent, self.bias = weight_hh.t(), bias_hh
+        flat = torch.addmm(bias_ih, self.inputs.reshape(-1, width), weight_ih.t())
+        self.gates = flat.view(num_steps, num_rows, 3 * hidden)
+        self.from_state, self.outputs = torch.empty_like(self.gates), flat.new_empty(num_steps, num_rows, hidden)
+        self.after = [self.outputs]
+        parts = [self.from_state, self.outputs]
+        for buffer in (self.gates, self.from_state):
+            parts += buffer.split([2 * hidden, hidden], dim=-1)
+        parts += self.gates[..., : 2 * hidden].chunk(2, dim=-1)
+        self.views = list(zip(*(one.unbind() for one in parts), strict=True))
+
+    def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
+        """Open r and z, then mix n and h̄."""
+        (h,) = before
+        from_state, output, opened, new, state_opens, twice_q, r, z = self.views[t]
+        torch.addmm(self.bias, h, self.recurrent, out=from_state)
+        opened.add_(state_opens).sigmoid_()
+        new.addcmul_(r, twice_q).sigmoid_().mul_(2.0).sub_(1.0)
+        return [torch.lerp(new, h, z, out=output)]
+
+    def begin_back(self, grad_outputs: Tensor) -> None:
+        """Prepare the δ: of n on the state's side, r, z, and n on the input's side."""
+        num_steps, num_rows, hidden = self.after[0].shape
+        self.grad_outputs, self.h_before = grad_outputs, self.before(0, self.all_steps())
+        self.deltas = self.gates.new_empty(num_steps, num_rows, 4, hidden)
+        self.back_to_state = self.parameters[1].roll(hidden, 0)
+
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Compute the factors in brackets above."""
+        hidden = self.h_before.shape[-1]
+        r, z, n = self.gates[steps].split(hidden, dim=-1)
+        twice_q = self.from_state[steps, :, 2 * hidden :]
+        into = n.new_empty(*n.shape[:2], 4, hidden)
+        into_n = tanh_slope(1.0 - z, n, out=into[:, :, 3])
+        torch.mul(into_n, r, out=into[:, :, 0])
+        logistic_slope((into_n * twice_q).mul_(0.5), r, out=into[:, :, 1])
+        logistic_slope(self.h_before[steps] - n, z, out=into[:, :, 2])
+        deltas = self.deltas[steps]
+        return self.grad_outputs[steps], into, z, deltas, deltas[:, :, :3].flatten(2)
+
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Multiply by the factors."""
+        grad, into, z, deltas, state_side = factors
+        (dh,) = grads
+        dh = grad if dh is None else dh + grad
+        torch.mul(into, dh.unsqueeze(1), out=deltas)
+        return [torch.addmm(dh * z, state_side, self.back_to_state)]
+
+    def finish_back(self) -> list[Tensor]:
+        """Sum over all steps."""
+        hidden = self.h_before.shape[-1]
+        flat = self.deltas.flatten(2).flatten(0, 1)
+        state_side, input_side, sums = flat[:, : 3 * hidden], flat[:, hidden:], flat.sum(0)
+        return [
+            (input_side @ self.parameters[0]).view_as(self.inputs),
+            input_side.t() @ self.inputs.reshape(-1, self.inputs.shape[-1]),
+            (state_side.t() @ self.h_before.flatten(0, 1)).roll(-hidden, 0),
+            sums[hidden:],
+            sums[: 3 * hidden].roll(-hidden, 0),
+        ]

@@ -16,6 +16,8 @@ from rlstm.trees import tree_leaves, tree_map
 
 WIDTH, HIDDEN, ROWS, STEPS = 3, 4, 2, 5
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "elman": ("elman", {}),
+    "gru": ("gru", {}),
     "lstm_1997": ("lstm_1997", {}),
     "lstm_1997, blocks of 2": ("lstm_1997", {"cells_per_block": 2}),
     "lstm_1997, one block": ("lstm_1997", {"cells_per_block": 4}),

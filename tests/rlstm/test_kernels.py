@@ -558,6 +558,8 @@ def test_what_is_kept_for_the_gradient_grows_with_the_root_of_the_steps(name: st
     assert kept[1] < 2.6 * kept[0]
     units = sum(leaf.numel() for leaf in tree_leaves(make_cell(name, 3, 32).init_state(1))) / 32
     assert kept[1] < 0.1 * 400 * max(2, units)  # 20 states and a segment; the outputs, 400, come on top.
+    if name == "elman":
+        return  # Nothing but its outputs is kept in either case.
     plainly_kept, plain_peak = memory_used(name, 400, recompute=False)
     assert plainly_kept > 1.5 * 400
     assert peak[1] < plain_peak - 0.5 * (plainly_kept - kept[1])
