@@ -40,7 +40,7 @@ from torch import Tensor
 
 from rlstm.elites import Elites
 from rlstm.evolution import Strategy
-from rlstm.evolution.making import make_strategy
+from rlstm.evolution.making import make_strategy, unread_settings
 from rlstm.evolving import Evolution
 from rlstm.judging import Genotype, Verdict
 from rlstm.policies import RecurrentPolicy
@@ -200,6 +200,8 @@ class Evolino:
         self.solve: Solver | None = solver(self.readout, config.ridge_strength) if solved else None
         self.elites = Elites(config.elite_episodes) if self.readout == "rwr" else None
         self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
+        for reason in unread_settings(config, self.strategy_name, self.readout):
+            warnings.warn(reason, stacklevel=2)
         self.genotype = self._genotype()
         self.strategy: Strategy = self._strategy(torch.zeros(self.genotype.evolved.num_genes, dtype=torch.float64))
         self.champion: Tensor | None = None  # (N,) all acting weights

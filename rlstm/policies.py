@@ -20,7 +20,7 @@ from rlstm.distributions import ActionDistribution, make_distribution
 from rlstm.errors import UnsupportedSpaceError
 from rlstm.kernels.unroll import unroll
 from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.networks import ObservationEncoder, linear, mlp
+from rlstm.networks import HighwayLayer, ObservationEncoder, linear, mlp
 from rlstm.policy_config import PolicyConfig
 from rlstm.running_moments import RunningMoments
 from rlstm.trees import Tree
@@ -139,6 +139,11 @@ class RecurrentPolicy(nn.Module):
             is_highway=config.highway,
             left_out=() if config.elapsed_time is None else (config.elapsed_time,),
         )
+        if config.highway and not any(isinstance(layer, HighwayLayer) for layer in encoder.layers):
+            raise ValueError(
+                f"highway is set, but none of encoder_sizes {config.encoder_sizes} is as wide as what it reads: give "
+                "two of one width, '64 64' for instance, or leave highway out."
+            )
         if reads_maps and encoder.map_shape is None:
             raise UnsupportedSpaceError(
                 f"The cell '{config.cell}' reads one image, but the observations are {self.observation_space}. Use "

@@ -149,7 +149,9 @@ def choose_heads(width: int, num_heads: int | None, *, narrowest: int = 1) -> in
     """
     if num_heads is None:
         num_heads = next((number for number in (4, 2) if width % number == 0 and width >= number * narrowest), 1)
-    if num_heads < 1 or width % num_heads:
+    if num_heads < 1:
+        raise ValueError(f"num_heads is {num_heads}; it must be at least 1.")
+    if width % num_heads:
         raise ValueError(f"num_heads is {num_heads}; it must divide the width of the memory, {width}.")
     if width < num_heads * narrowest:
         raise ValueError(

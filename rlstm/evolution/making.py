@@ -1,7 +1,8 @@
-"""A strategy from the settings of an agent: each class says which of them it takes."""
+"""A strategy from the settings of an agent: each class says which of them it takes, and the others are told."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,15 @@ from rlstm.evolution import STRATEGIES
 from rlstm.evolution.base import Strategy
 from rlstm.evolution.restarts import Restarts
 
-__all__ = ["make_strategy"]
+__all__ = ["make_strategy", "unread_settings"]
+
+_READOUTS = {
+    "ridge_strength": ("ridge", "rwr"),
+    "elite_episodes": ("rwr",),
+    "lessons": ("lstsq", "ridge", "svm"),
+    "washout": ("lstsq", "ridge", "svm"),
+}
+"""Settings that some readouts read alone."""
 
 
 def make_strategy(
@@ -39,3 +48,27 @@ def make_strategy(
     begin = partial(kind, mean, **shared, **options)
     patience = settings["patience"]
     return begin() if patience is None else Restarts(begin, generator=generator, patience=patience)
+
+
+def unread_settings(settings: Any, strategy: str, readout: str) -> list[str]:
+    """Return a sentence for each setting that was chosen and that is read by other strategies or readouts alone.
+
+    Args:
+        settings: A dataclass; what differs from its default was chosen.
+        strategy: One of ``STRATEGIES``.
+        readout: How readouts come about.
+    """
+    readers = dict(_READOUTS)
+    for name in {setting for kind in STRATEGIES.values() for setting in kind.settings.values()}:
+        readers[name] = tuple(other for other, kind in STRATEGIES.items() if name in kind.settings.values())
+    sentences = []
+    for field in dataclasses.fields(settings):
+        value, known = getattr(settings, field.name), readers.get(field.name, (strategy,))
+        if value != field.default and strategy not in known and readout not in known:
+            kind = "readout" if field.name in _READOUTS else "strategy"
+            chosen = readout if kind == "readout" else strategy
+            sentences.append(
+                f"{field.name} is {value}, which has no effect: {kind} is '{chosen}', and it is read with "
+                f"{', '.join(known)} alone."
+            )
+    return sentences

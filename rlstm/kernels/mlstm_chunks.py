@@ -60,7 +60,7 @@ def mlstm_chunks(
     log_forget = log_forget.masked_fill(is_first.t().unsqueeze(1), 0.0)  # That of a reset step is never used.
     memory = (memory[0], memory[1], memory[2].detach())
     scales = _scales(log_forget, admit, memory[2], is_first)
-    if not all(math.isfinite(float(part.detach().sum())) for part in (*vectors, *gates)):
+    if not all(math.isfinite(float(part.detach().sum())) for part in (*vectors, *gates, *memory)):
         chunk_length = 1  # In a product with others what has diverged would reach them, even at weight 0.
     pieces = []
     for begin in range(0, len(is_first), chunk_length):

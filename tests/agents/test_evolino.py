@@ -463,6 +463,29 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
         make(MAZE, **settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"mutation_scale": 0.2},
+            "mutation_scale is 0.2, which has no effect: strategy is 'snes', .* esp, cosyne alone",
+        ),
+        ({"strategy": "cosyne", "least_sigma": 0.1}, "least_sigma .* 'cosyne', .* snes, sep-cma-es, cma-es alone"),
+        ({"ridge_strength": 0.1}, "ridge_strength .* readout is 'joint', and it is read with ridge, rwr alone"),
+    ],
+)
+def test_a_setting_that_is_not_read_is_a_warning(settings: dict[str, Any], message: str) -> None:
+    with pytest.warns(UserWarning, match=message):
+        rlstm.train("evolino", **{**MAZE, "total_steps": 100, **settings})
+
+
+def test_settings_that_are_read_are_no_warning() -> None:
+    """Warnings are errors here."""
+    rlstm.train("evolino", **{**MAZE, "total_steps": 100, "strategy": "esp", "population": 40, "mutation_scale": 0.2})
+    rlstm.train("evolino", **{**MAZE, "total_steps": 100, "readout": "cma", "least_sigma": 0.01})
+    rlstm.train("evolino", **{**SINES, "total_steps": 100, "readout": "ridge", "ridge_strength": 0.1})
+
+
 def test_a_solved_readout_refuses_a_head_of_its_own_and_lessons_that_ask_nothing() -> None:
     with pytest.raises(ConfigError, match="head_sizes"):
         make(SINES, head_sizes=(4,))

@@ -230,6 +230,14 @@ def test_a_memory_that_is_blank_without_a_reset_has_no_past_to_age_but_a_gradien
     assert grads[0][0, :, :-1].all()
 
 
+def test_a_memory_whose_units_add_up_to_nothing_is_aged_all_the_same() -> None:
+    cell, inputs = build("time_aware_lstm"), random_inputs(1)
+    signs = torch.tensor([1.0, -1.0]).double().repeat(HIDDEN // 2)
+    state = TimeAwareLSTMState(torch.zeros(ROWS, HIDDEN).double(), signs.expand(ROWS, HIDDEN))
+    outputs, _ = cell.sequence(inputs, state, torch.zeros(1, ROWS, dtype=torch.bool))
+    torch.testing.assert_close(outputs[0], cell.step(inputs[0], state)[0], rtol=0, atol=1e-12)
+
+
 def test_a_negative_time_counts_as_none() -> None:
     cell, inputs = build("time_aware_lstm"), random_inputs(4)
     state = random_state(cell)

@@ -164,9 +164,12 @@ def test_what_has_diverged_ends_at_a_reset(reset: int, length: int) -> None:
     cell, is_first = build(chunk_length=length), torch.zeros(6, 2, dtype=torch.bool)
     is_first[reset, 0] = True
     state = MLSTMState(*(torch.full_like(leaf, torch.nan) for leaf in cell.init_state(2)))
-    outputs, final = cell.sequence(torch.randn(6, 2, 3).double(), state, is_first)
+    inputs = torch.randn(6, 2, 3).double().requires_grad_()
+    outputs, final = cell.sequence(inputs, state, is_first)
     assert all(torch.isfinite(leaf).all() for leaf in (outputs[reset:, 0], *(leaf[0] for leaf in final)))
     assert outputs[:, 1].isnan().all()
+    (gradient,) = torch.autograd.grad(outputs[reset:, 0].sum(), inputs)
+    assert torch.isfinite(gradient[reset:, 0]).all()
 
 
 @pytest.mark.parametrize("length", [1, 3, 64])

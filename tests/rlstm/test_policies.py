@@ -187,6 +187,11 @@ def test_every_part_of_the_network_acts_as_it_evaluates(config: dict[str, Any], 
     assert_replayed(policy, play(policy))
 
 
+def test_highway_layers_need_two_equal_widths() -> None:
+    with pytest.raises(ValueError, match=r"highway is set, but none of encoder_sizes \(6, 4\) is as wide"):
+        make(highway=True, encoder_sizes=(6, 4))
+
+
 def test_the_loop_is_the_reference_of_the_fast_path() -> None:
     policy, loop = make(), make(sequence="loop")
     rollout = play(policy)

@@ -112,6 +112,13 @@ def test_outputs_do_not_depend_on_the_stabiliser() -> None:
         torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-12)
 
 
+def test_the_stabiliser_takes_no_part_in_the_gradient() -> None:
+    cell, inputs, is_first = build(), torch.randn(5, 2, 3).double(), torch.zeros(5, 2, dtype=torch.bool)
+    _, after = cell.sequence(inputs, cell.init_state(2), is_first)
+    _, stepped = cell.step(inputs[0], cell.init_state(2))
+    assert [leaf.requires_grad for leaf in after] == [leaf.requires_grad for leaf in stepped] == [True] * 3 + [False]
+
+
 def test_a_new_memory_forgets_nothing_and_divides_by_1() -> None:
     cell = build()
     state = cell.init_state(2)
@@ -181,8 +188,13 @@ def test_a_memory_length_is_how_long_the_biases_alone_keep(forget_gate: Any) -> 
 
 
 def test_bad_options_are_refused_with_the_value() -> None:
-    for heads in (0, -1, 4, 7):
-        with pytest.raises(ValueError, match=f"num_heads is {heads}; it must divide the width of the memory, 6"):
+    for heads, wanted in (
+        (0, "at least 1"),
+        (-1, "at least 1"),
+        (4, "divide"),
+        (7, "divide the width of the memory, 6"),
+    ):
+        with pytest.raises(ValueError, match=f"num_heads is {heads}; it must .*{wanted}"):
             SLSTMCell(3, 6, num_heads=heads)
     wrong: Any = "tanh"
     with pytest.raises(ValueError, match="forget_gate is 'tanh'; it must be one of sigmoid, exponential"):

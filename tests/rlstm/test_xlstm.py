@@ -181,6 +181,8 @@ def test_bad_options_are_refused_with_the_value() -> None:
     for wrong in ([2], [-1], [0, 0]):
         with pytest.raises(ValueError, match=r"slstm_at is \[.*\]; it must hold different indices of the 2 blocks"):
             XLSTMCell(3, 8, slstm_at=wrong)
+    with pytest.raises(ValueError, match=r"num_heads is 0; it must be at least 1\."):
+        XLSTMCell(3, 8, num_heads=0)
     with pytest.raises(ValueError, match="num_heads is 3; it must divide the width of the memory, 16"):
         XLSTMCell(3, 8, num_heads=3)
     with pytest.raises(ValueError, match="8 heads share a width of 8; each needs at least 2"):
