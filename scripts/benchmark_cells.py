@@ -6,7 +6,8 @@
 
 Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
 over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
-take turns; the median of the turns counts. ``ratio`` is to ``torch.nn.LSTM`` at the same rows. The floor is the time
+take turns; the median of the turns counts. What takes longer than five seconds has one turn, and TorchRL's back ends of
+this kind have one rate of resets. ``ratio`` is to ``torch.nn.LSTM`` at the same rows. The floor is the time
 that the products with the weights alone would take, three times those of the forward pass, at the rate of a large
 matrix product in the same run; what is done to single numbers is not in it.
 
@@ -48,6 +49,7 @@ COLUMNS = (*COLUMNS, "threads", "python", "torch")
 NUM_STEPS, WIDTH, HIDDEN = 128, 64, 128
 LARGE = 1024
 WARM_UP = 2
+SLOW = 5e3  # Milliseconds of a call that is not repeated.
 
 Variant = tuple[str, str, float, int]  # cell, path, rate of resets, weights in products
 Run = Callable[[], Tensor]
@@ -127,7 +129,11 @@ def torchrl_backends(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Varia
 
     for backend in ("pad", "scan", "triton"):
         try:
-            yield from [make(backend, rate) for rate in rates]
+            for rate in sorted(rates, key=lambda rate: abs(rate - 0.01)):
+                began = now(device)
+                yield make(backend, rate)
+                if now(device) - began > SLOW / 1e3:
+                    break
         except Exception as error:
             print(f"torchrl LSTMModule, {backend}: {type(error).__name__}: {str(error).splitlines()[0]}")
 
@@ -137,10 +143,13 @@ def measure(runs: dict[Variant, Run], turns: int, device: torch.device) -> dict[
     times: dict[Variant, list[float]] = {variant: [] for variant in runs}
     for turn in range(turns + WARM_UP):
         for variant, run in runs.items():
+            if times[variant] and times[variant][0] > SLOW:
+                continue
             began = now(device)
             run().sum().backward()
-            if turn >= WARM_UP:
-                times[variant].append((now(device) - began) * 1e3)
+            milliseconds = (now(device) - began) * 1e3
+            if turn >= WARM_UP or milliseconds > SLOW:
+                times[variant].append(milliseconds)
     return {variant: statistics.median(values) for variant, values in times.items()}
 
 
