@@ -1,13 +1,13 @@
 """Time of every cell over a sequence with resets, forward and backward, beside others' in one run.
 
-    python scripts/benchmark_cells.py                       # all cells, T 128, B 16 and 64, I 64, H 128
-    python scripts/benchmark_cells.py --cells lstm gru --num-rows 64 --rates 0.01
+    python scripts/benchmark_cells.py                       # all cells, T 128, I 64, B 16 and 64, H 64 and 128
+    python scripts/benchmark_cells.py --cells lstm gru --num-rows 64 --hidden-sizes 128 --rates 0.01
     python scripts/benchmark_cells.py --device cuda
 
 Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
 over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
 take turns; the median of the turns counts. What takes longer than five seconds has one turn, and TorchRL's back ends of
-this kind have one rate of resets. ``ratio`` is to ``torch.nn.LSTM`` at the same rows. The floor is the time
+this kind have one rate of resets. ``ratio`` is to ``torch.nn.LSTM`` of the same size. The floor is the time
 that the products with the weights alone would take, three times those of the forward pass, at the rate of a large
 matrix product in the same run; what is done to single numbers is not in it.
 
@@ -17,6 +17,7 @@ Rows are in ``scripts/results/cell_speed.csv``, which is written anew.
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import statistics
 import time
@@ -46,7 +47,7 @@ COLUMNS = (
     "device",
 )
 COLUMNS = (*COLUMNS, "threads", "python", "torch")
-NUM_STEPS, WIDTH, HIDDEN = 128, 64, 128
+NUM_STEPS, WIDTH = 128, 64
 LARGE = 1024
 WARM_UP = 2
 SLOW = 5e3  # Milliseconds of a call that is not repeated.
@@ -65,10 +66,10 @@ def products(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() > 1)
 
 
-def ours(name: str, inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
+def ours(name: str, inputs: Tensor, hidden: int, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
     """Yield a cell's fast path at every rate, and its loop."""
     device, num_rows = inputs.device, inputs.shape[1]
-    cell = make_cell(name, WIDTH, HIDDEN).to(device)
+    cell = make_cell(name, WIDTH, hidden).to(device)
     state, path, size = cell.init_state(num_rows), cell.sequence_path(device), products(cell)
     for rate in rates:
         is_first = masks(num_rows, rate, device)
@@ -77,17 +78,17 @@ def ours(name: str, inputs: Tensor, rates: list[float]) -> Iterator[tuple[Varian
     yield (name, "reference: loop of steps", 0.01, size), lambda: cell.reference_sequence(inputs, state, is_first)[0]
 
 
-def others(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
+def others(inputs: Tensor, hidden: int, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
     """Yield what PyTorch and TorchRL have."""
     device, num_rows = inputs.device, inputs.shape[1]
     for name, kind in (("torch.nn.LSTM", nn.LSTM), ("torch.nn.GRU", nn.GRU)):
-        dense = kind(WIDTH, HIDDEN).to(device)
+        dense = kind(WIDTH, hidden).to(device)
         yield (name, "dense", 0.0, products(dense)), lambda dense=dense: dense(inputs)[0]
-    one = nn.LSTMCell(WIDTH, HIDDEN).to(device)
+    one = nn.LSTMCell(WIDTH, hidden).to(device)
     keep = (~masks(num_rows, 0.01, device)).unsqueeze(-1).to(inputs.dtype)
 
     def loop() -> Tensor:
-        h = c = inputs.new_zeros(num_rows, HIDDEN)
+        h = c = inputs.new_zeros(num_rows, hidden)
         outputs = []
         for inputs_t, keep_t in zip(inputs, keep, strict=True):
             h, c = one(inputs_t, (h * keep_t, c * keep_t))
@@ -95,10 +96,10 @@ def others(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
         return torch.stack(outputs)
 
     yield ("torch.nn.LSTMCell", "loop with masks", 0.01, products(one)), loop
-    yield from torchrl_backends(inputs, rates)
+    yield from torchrl_backends(inputs, hidden, rates)
 
 
-def torchrl_backends(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
+def torchrl_backends(inputs: Tensor, hidden: int, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
     """Yield TorchRL's, if it is installed; a back end that can't run here is named and left out."""
     try:
         from tensordict import TensorDict
@@ -108,13 +109,13 @@ def torchrl_backends(inputs: Tensor, rates: list[float]) -> Iterator[tuple[Varia
     device, num_rows = inputs.device, inputs.shape[1]
 
     def make(backend: str, rate: float) -> tuple[Variant, Run]:
-        module = LSTMModule(WIDTH, HIDDEN, in_key="x", out_key="y", recurrent_backend=backend, device=device)
+        module = LSTMModule(WIDTH, hidden, in_key="x", out_key="y", recurrent_backend=backend, device=device)
         values = TensorDict(
             {
                 "x": inputs.transpose(0, 1),
                 "is_init": masks(num_rows, rate, device).t().unsqueeze(-1),
-                "recurrent_state_h": inputs.new_zeros(num_rows, NUM_STEPS, 1, HIDDEN),
-                "recurrent_state_c": inputs.new_zeros(num_rows, NUM_STEPS, 1, HIDDEN),
+                "recurrent_state_h": inputs.new_zeros(num_rows, NUM_STEPS, 1, hidden),
+                "recurrent_state_c": inputs.new_zeros(num_rows, NUM_STEPS, 1, hidden),
             },
             [num_rows, NUM_STEPS],
         )
@@ -177,6 +178,7 @@ def main() -> None:
     vectors = [name for name, cell in CELLS.items() if not cell.reads_maps]
     parser.add_argument("--cells", nargs="+", choices=vectors, default=vectors)
     parser.add_argument("--num-rows", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 0.01, 0.1])
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--num-threads", type=int, default=2)
@@ -187,23 +189,22 @@ def main() -> None:
     machine = f"cpu, {platform.machine()}" if device.type == "cpu" else torch.cuda.get_device_name(device)
     circumstances = {"commit": commit(), "device": machine, "threads": threads, "python": platform.python_version()}
     circumstances |= {"torch": torch.__version__, "command": "python scripts/benchmark_cells.py"}
-    sizes = {"T": NUM_STEPS, "I": WIDTH, "H": HIDDEN}
     rows = []
-    for num_rows in arguments.num_rows:
+    for num_rows, hidden in itertools.product(arguments.num_rows, arguments.hidden_sizes):
         torch.manual_seed(0)
         inputs = torch.rand(NUM_STEPS, num_rows, WIDTH, device=device, requires_grad=True)
-        runs = dict(others(inputs, arguments.rates))
+        runs = dict(others(inputs, hidden, arguments.rates))
         for name in arguments.cells:
-            runs |= ours(name, inputs, arguments.rates)
+            runs |= ours(name, inputs, hidden, arguments.rates)
         times, rate_of_products = measure(runs, arguments.turns, device), product_rate(device)
-        dense = times["torch.nn.LSTM", "dense", 0.0, 4 * HIDDEN * (WIDTH + HIDDEN)]
-        for (name, path, rate, size), milliseconds in times.items():
-            floor = 3 * 2 * size * NUM_STEPS * num_rows / rate_of_products * 1e3
+        dense = times["torch.nn.LSTM", "dense", 0.0, 4 * hidden * (WIDTH + hidden)]
+        for (name, path, rate, weights), milliseconds in times.items():
+            floor = 3 * 2 * weights * NUM_STEPS * num_rows / rate_of_products * 1e3
             figures = {"milliseconds": f"{milliseconds:.2f}", "ratio": f"{milliseconds / dense:.2f}"}
-            figures |= {"cell": name, "path": path, "resets": rate, "floor": f"{floor:.2f}", "B": num_rows}
-            rows.append({**figures, **sizes, **circumstances})
-            ratio = f"{milliseconds / dense:5.2f}x"
-            print(f"{name:18s} B{num_rows:<4d} {rate:4.0%} {milliseconds:8.1f} ms {ratio}  floor {floor:6.1f}  {path}")
+            figures |= {"cell": name, "path": path, "resets": rate, "floor": f"{floor:.2f}"}
+            rows.append({**figures, "T": NUM_STEPS, "B": num_rows, "I": WIDTH, "H": hidden, **circumstances})
+            size = f"{name:18s} B{num_rows:<4d} H{hidden:<4d} {rate:4.0%}"
+            print(f"{size} {milliseconds:8.1f} ms {milliseconds / dense:5.2f}x  floor {floor:6.1f}  {path}")
     if not arguments.no_rows:
         write_rows(RESULTS, COLUMNS, rows)
 
