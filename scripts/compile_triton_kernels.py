@@ -36,6 +36,11 @@ class Case(NamedTuple):
     precision: str | None = None
     num_rows: int = 64
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether programs go through the units in parts, by kernels of their own."""
+        return "PARTS" in self.constants()[1]
+
     def constants(self) -> tuple[int, dict[str, Any]]:
         """Return warps and constants as the library would choose them."""
         recurrence = importlib.import_module("rlstm.kernels.triton_recurrence")
@@ -57,13 +62,16 @@ def cases() -> Iterator[Case]:
         ("slstm", {"EXPONENTIAL": False}, 4),
     ]
     for room, options, blocks in mixing:
-        for width in (5, 32, 64, 128):
+        for width in (5, 32, 64, 128, 192, 256):
             for storage, precision in (("fp32", None), ("fp32", "tf32"), ("bf16", None)):
                 yield Case(room, options, blocks, width, width, storage, precision)
         yield Case(room, options, blocks, 64, 64, "fp32", None, 4096)
-        yield Case(room, options, blocks, 128, 128, "fp32", "tf32", 4096)
-        yield Case(room, options, blocks, 128, 128, "bf16", None, 4096)
+        for width in (128, 192, 256):
+            yield Case(room, options, blocks, width, width, "fp32", "tf32", 4096)
+            yield Case(room, options, blocks, width, width, "bf16", None, 4096)
+        yield Case(room, options, blocks, 256, 256, "fp32", None, 4096)
     yield Case("slstm", {"EXPONENTIAL": True}, 4, 512, 128)
+    yield Case("slstm", {"EXPONENTIAL": True}, 4, 512, 256)
     for gates in (2, 3):
         yield Case("min", {"GATES": gates, "POSITIVE": True}, 0, 200, 64)
         yield Case("min", {"GATES": gates, "POSITIVE": False}, 0, 200, 64, "bf16")
@@ -107,15 +115,16 @@ def main() -> int:
     if os.environ.get("TRITON_INTERPRET") == "1":
         parser.error("TRITON_INTERPRET is 1: nothing would be compiled.")
     too_large = 0
-    print("kernel,options,width,storage,precision,on_chip,rows,warps,pass,shared,registers,spilt")
+    print("kernel,options,width,storage,precision,on_chip,parts,rows,warps,pass,shared,registers,spilt")
     for case in cases():
         if arguments.only not in ("", case.room):
             continue
         module = importlib.import_module(f"rlstm.kernels.triton_{case.room}")
         warps, constants = case.constants()
         options = " ".join(f"{name}={value}" for name, value in case.options.items())
-        where = (constants.get("PRECISION", ""), constants.get("RESIDENT", ""), constants["BLOCK_ROWS"], warps)
-        for name in ("_forward", "_backward"):
+        where = (constants.get("PRECISION", ""), constants.get("RESIDENT", ""), constants.get("PARTS", 1))
+        where += (constants["BLOCK_ROWS"], warps)
+        for name in ("_wide_forward", "_wide_backward") if case.is_wide else ("_forward", "_backward"):
             found = compile_for(getattr(module, name), case, arguments.capability)
             too_large += found[0] > arguments.shared_memory
             print(case.room, options, case.width, case.storage, *where, name[1:], *found, sep=",", flush=True)

@@ -1,8 +1,9 @@
 """The LSTM, with or without peepholes, as one Triton kernel forwards and one backwards.
 
 A program holds some rows of the batch, h and c in registers, and goes through all steps; R is loaded before the first.
-The equations are those of ``rlstm.cells.lstm`` and, with peepholes p, of ``rlstm.cells.peephole_lstm``. With dh, dc the
-gradient at step t from output and t + 1::
+Above 128 units another pair of kernels goes through them in parts: see ``triton_wide``. The equations are those of
+``rlstm.cells.lstm`` and, with peepholes p, of ``rlstm.cells.peephole_lstm``. With dh, dc the gradient at step t from
+output and t + 1::
 
     δo = dh tanh(c) o (1 - o)        dc += dh o (1 - tanh²(c)) + p_o δo
     δi = dc g i (1 - i)              δf = dc c̄ f (1 - f)             δg = dc i (1 - g²)
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from rlstm.kernels.triton_language import tl, triton
-from rlstm.kernels.triton_ops import load_block, logistic, tanh, tile
-from rlstm.kernels.triton_recurrence import Kept, Recurrence, Storage, run_recurrence
+from rlstm.kernels.triton_ops import load_block, load_four, load_four_blocks, logistic, store_four, tanh, tile
+from rlstm.kernels.triton_recurrence import Kept, Kernels, Recurrence, Storage, run_recurrence
+from rlstm.kernels.triton_wide import add_recurrent_gradients, add_recurrent_sums, copy_leaves
 
 __all__ = ["lstm", "peephole_lstm"]
 
@@ -59,6 +61,53 @@ def peephole_lstm(
     return run_recurrence(_PEEPHOLE_LSTM, inputs, state, is_first, weights, storage=storage, precision=precision)
 
 
+@triton.jit
+def _load_peepholes(extra, units, HIDDEN: tl.constexpr, PEEPHOLES: tl.constexpr):
+    """Return p of i, f and o, ``(1, BLOCK_UNITS)``; zeros that nobody uses where there are none."""
+    if PEEPHOLES:
+        p_i = tl.load(extra + units, mask=units < HIDDEN, other=0.0)[None, :]
+        p_f = tl.load(extra + HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
+        p_o = tl.load(extra + 2 * HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
+    else:
+        p_i = tl.full([1, units.shape[0]], 0.0, tl.float32)
+        p_f = p_i
+        p_o = p_i
+    return p_i, p_f, p_o
+
+
+@triton.jit
+def _advance(i, f, g, o, c, p_i, p_f, p_o, PEEPHOLES: tl.constexpr):
+    """Return gates, c and h from the gates' sums and c̄."""
+    if PEEPHOLES:
+        i += p_i * c
+        f += p_f * c
+    i = logistic(i)
+    f = logistic(f)
+    g = tanh(g)
+    c = f * c + i * g
+    if PEEPHOLES:
+        o += p_o * c
+    o = logistic(o)
+    return i, f, g, o, c, o * tanh(c)
+
+
+@triton.jit
+def _differentiate(dh, dc, i, f, g, o, c, c_bar, p_i, p_f, p_o, PEEPHOLES: tl.constexpr):
+    """Return δ of the gates, and dc̄."""
+    bent = tanh(c)
+    delta_o = dh * bent * o * (1.0 - o)
+    dc += dh * o * (1.0 - bent * bent)
+    if PEEPHOLES:
+        dc += p_o * delta_o
+    delta_i = dc * g * i * (1.0 - i)
+    delta_f = dc * c_bar * f * (1.0 - f)
+    delta_g = dc * i * (1.0 - g * g)
+    dc = dc * f
+    if PEEPHOLES:
+        dc += p_i * delta_i + p_f * delta_f
+    return delta_i, delta_f, delta_g, delta_o, dc
+
+
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _forward(
     gates,
@@ -82,14 +131,8 @@ def _forward(
 ):
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
-        weight_i = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, True)
-        weight_f = load_block(weight, 1, HIDDEN, WIDTH, BLOCK_UNITS, True)
-        weight_g = load_block(weight, 2, HIDDEN, WIDTH, BLOCK_UNITS, True)
-        weight_o = load_block(weight, 3, HIDDEN, WIDTH, BLOCK_UNITS, True)
-    if PEEPHOLES:
-        p_i = tl.load(extra + units, mask=units < HIDDEN, other=0.0)[None, :]
-        p_f = tl.load(extra + HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
-        p_o = tl.load(extra + 2 * HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
+        weight_i, weight_f, weight_g, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, True)
+    p_i, p_f, p_o = _load_peepholes(extra, units, HIDDEN, PEEPHOLES)
     h = tl.load(begin + rows[:, None] * HIDDEN + units[None, :], mask=inside, other=0.0)
     c = tl.load(begin + (rows + num_rows)[:, None] * HIDDEN + units[None, :], mask=inside, other=0.0)
     index = rows  # t · B + b
@@ -98,10 +141,7 @@ def _forward(
         h = tl.where(first, 0.0, h)
         c = tl.where(first, 0.0, c)
         at = gates + index[:, None] * (4 * HIDDEN) + units[None, :]
-        i = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-        f = tl.load(at + HIDDEN, mask=inside, other=0.0).to(tl.float32)
-        g = tl.load(at + 2 * HIDDEN, mask=inside, other=0.0).to(tl.float32)
-        o = tl.load(at + 3 * HIDDEN, mask=inside, other=0.0).to(tl.float32)
+        i, f, g, o = load_four(at, inside, HIDDEN)
         before = h.to(weight.dtype.element_ty)
         if not RESIDENT:
             weight_i = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, True)
@@ -115,26 +155,13 @@ def _forward(
         if not RESIDENT:
             weight_o = load_block(weight, 3, HIDDEN, WIDTH, BLOCK_UNITS, True)
         o = tl.dot(before, weight_o, o, input_precision=PRECISION)
-        if PEEPHOLES:
-            i += p_i * c
-            f += p_f * c
-        i = logistic(i)
-        f = logistic(f)
-        g = tanh(g)
-        c = f * c + i * g
-        if PEEPHOLES:
-            o += p_o * c
-        o = logistic(o)
-        h = o * tanh(c)
+        i, f, g, o, c, h = _advance(i, f, g, o, c, p_i, p_f, p_o, PEEPHOLES)
         index += num_rows
         here = index[:, None] * HIDDEN + units[None, :]  # After step t.
         tl.store(hidden + here, h, mask=inside)
         if KEEP:
             tl.store(memory + here, c, mask=inside)
-            tl.store(at, i, mask=inside)
-            tl.store(at + HIDDEN, f, mask=inside)
-            tl.store(at + 2 * HIDDEN, g, mask=inside)
-            tl.store(at + 3 * HIDDEN, o, mask=inside)
+            store_four(at, i, f, g, o, inside, HIDDEN)
     tl.store(end + rows[:, None] * HIDDEN + units[None, :], h, mask=inside)
     tl.store(end + (rows + num_rows)[:, None] * HIDDEN + units[None, :], c, mask=inside)
 
@@ -163,14 +190,8 @@ def _backward(
 ):
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
-        weight_i = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, False)
-        weight_f = load_block(weight, 1, HIDDEN, WIDTH, BLOCK_UNITS, False)
-        weight_g = load_block(weight, 2, HIDDEN, WIDTH, BLOCK_UNITS, False)
-        weight_o = load_block(weight, 3, HIDDEN, WIDTH, BLOCK_UNITS, False)
-    if PEEPHOLES:
-        p_i = tl.load(extra + units, mask=units < HIDDEN, other=0.0)[None, :]
-        p_f = tl.load(extra + HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
-        p_o = tl.load(extra + 2 * HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
+        weight_i, weight_f, weight_g, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, False)
+    p_i, p_f, p_o = _load_peepholes(extra, units, HIDDEN, PEEPHOLES)
     dh = tl.load(grad_end + rows[:, None] * HIDDEN + units[None, :], mask=inside, other=0.0)
     dc = tl.load(grad_end + (rows + num_rows)[:, None] * HIDDEN + units[None, :], mask=inside, other=0.0)
     index = rows + (num_steps - 1).to(tl.int64) * num_rows
@@ -181,22 +202,9 @@ def _backward(
         first = tl.load(is_first + index, mask=rows < num_rows, other=1)[:, None] != 0
         before = tl.load(memory + here, mask=inside, other=0.0)
         c_bar = tl.where(first, 0.0, before)
-        i = tl.load(gates + at, mask=inside, other=0.0).to(tl.float32)
-        f = tl.load(gates + at + HIDDEN, mask=inside, other=0.0).to(tl.float32)
-        g = tl.load(gates + at + 2 * HIDDEN, mask=inside, other=0.0).to(tl.float32)
-        o = tl.load(gates + at + 3 * HIDDEN, mask=inside, other=0.0).to(tl.float32)
+        i, f, g, o = load_four(gates + at, inside, HIDDEN)
         dh += tl.load(grad_outputs + here, mask=inside, other=0.0)
-        bent = tanh(c)
-        delta_o = dh * bent * o * (1.0 - o)
-        dc += dh * o * (1.0 - bent * bent)
-        if PEEPHOLES:
-            dc += p_o * delta_o
-        delta_i = dc * g * i * (1.0 - i)
-        delta_f = dc * c_bar * f * (1.0 - f)
-        delta_g = dc * i * (1.0 - g * g)
-        dc = dc * f
-        if PEEPHOLES:
-            dc += p_i * delta_i + p_f * delta_f
+        delta_i, delta_f, delta_g, delta_o, dc = _differentiate(dh, dc, i, f, g, o, c, c_bar, p_i, p_f, p_o, PEEPHOLES)
         if not RESIDENT:
             weight_i = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, False)
         dh = tl.dot(delta_i.to(weight.dtype.element_ty), weight_i, input_precision=PRECISION)
@@ -211,14 +219,117 @@ def _backward(
         dh = tl.dot(delta_o.to(weight.dtype.element_ty), weight_o, dh, input_precision=PRECISION)
         dh = tl.where(first, 0.0, dh)
         dc = tl.where(first, 0.0, dc)
-        tl.store(deltas + at, delta_i, mask=inside)
-        tl.store(deltas + at + HIDDEN, delta_f, mask=inside)
-        tl.store(deltas + at + 2 * HIDDEN, delta_g, mask=inside)
-        tl.store(deltas + at + 3 * HIDDEN, delta_o, mask=inside)
+        store_four(deltas + at, delta_i, delta_f, delta_g, delta_o, inside, HIDDEN)
         c = before
         index -= num_rows
     tl.store(grad_begin + rows[:, None] * HIDDEN + units[None, :], dh, mask=inside)
     tl.store(grad_begin + (rows + num_rows)[:, None] * HIDDEN + units[None, :], dc, mask=inside)
+
+
+@triton.jit(do_not_specialize=["num_steps", "num_rows"])
+def _wide_forward(
+    gates,
+    is_first,
+    weight,
+    extra,
+    begin,
+    hidden,
+    memory,
+    end,
+    num_steps,
+    num_rows,
+    HIDDEN: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr,
+    KEEP: tl.constexpr,
+    PARTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    PEEPHOLES: tl.constexpr,
+):
+    copy_leaves(begin, end, num_rows, 2, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
+    index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)  # t · B + b
+    for _ in range(num_steps):
+        for part in range(PARTS):
+            rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, part)
+            p_i, p_f, p_o = _load_peepholes(extra, units, HIDDEN, PEEPHOLES)
+            first = tl.load(is_first + index, mask=rows < num_rows, other=1)[:, None] != 0
+            at = gates + index[:, None] * (4 * HIDDEN) + units[None, :]
+            i, f, g, o = load_four(at, inside, HIDDEN)
+            i, f, g, o = add_recurrent_sums(
+                i, f, g, o, hidden, index, first, weight, num_rows, part,
+                4, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS, PRECISION,
+            )  # fmt: skip
+            of_h = end + rows[:, None] * HIDDEN + units[None, :]
+            of_c = end + (rows + num_rows)[:, None] * HIDDEN + units[None, :]
+            c = tl.load(of_c, mask=inside & ~first, other=0.0)
+            i, f, g, o, c, h = _advance(i, f, g, o, c, p_i, p_f, p_o, PEEPHOLES)
+            tl.store(of_h, h, mask=inside)
+            tl.store(of_c, c, mask=inside)
+            here = (index + num_rows)[:, None] * HIDDEN + units[None, :]  # After step t.
+            tl.store(hidden + here, h, mask=inside)
+            if KEEP:
+                tl.store(memory + here, c, mask=inside)
+                store_four(at, i, f, g, o, inside, HIDDEN)
+        index += num_rows
+        tl.debug_barrier()
+
+
+@triton.jit(do_not_specialize=["num_steps", "num_rows"])
+def _wide_backward(
+    gates,
+    is_first,
+    weight,
+    extra,
+    hidden,
+    memory,
+    grad_outputs,
+    grad_end,
+    deltas,
+    grad_begin,
+    num_steps,
+    num_rows,
+    HIDDEN: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    PEEPHOLES: tl.constexpr,
+):
+    copy_leaves(grad_end, grad_begin, num_rows, 2, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
+    index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
+    index += (num_steps - 1).to(tl.int64) * num_rows
+    for _ in range(num_steps):
+        for part in range(PARTS):
+            rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, part)
+            p_i, p_f, p_o = _load_peepholes(extra, units, HIDDEN, PEEPHOLES)
+            first = tl.load(is_first + index, mask=rows < num_rows, other=1)[:, None] != 0
+            here = index[:, None] * HIDDEN + units[None, :]
+            at = index[:, None] * (4 * HIDDEN) + units[None, :]
+            of_h = grad_begin + rows[:, None] * HIDDEN + units[None, :]
+            of_c = grad_begin + (rows + num_rows)[:, None] * HIDDEN + units[None, :]
+            c_bar = tl.load(memory + here, mask=inside & ~first, other=0.0)
+            c = tl.load(memory + here + num_rows.to(tl.int64) * HIDDEN, mask=inside, other=0.0)
+            i, f, g, o = load_four(gates + at, inside, HIDDEN)
+            dh = tl.load(of_h, mask=inside, other=0.0) + tl.load(grad_outputs + here, mask=inside, other=0.0)
+            dc = tl.load(of_c, mask=inside, other=0.0)
+            delta_i, delta_f, delta_g, delta_o, dc = _differentiate(
+                dh, dc, i, f, g, o, c, c_bar, p_i, p_f, p_o, PEEPHOLES
+            )
+            store_four(deltas + at, delta_i, delta_f, delta_g, delta_o, inside, HIDDEN)
+            tl.store(of_c, tl.where(first, 0.0, dc), mask=inside)
+        tl.debug_barrier()
+        for part in range(PARTS):
+            rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, part)
+            first = tl.load(is_first + index, mask=rows < num_rows, other=1)[:, None] != 0
+            dh = add_recurrent_gradients(
+                tl.full(inside.shape, 0.0, tl.float32), deltas, index, weight, num_rows, part,
+                4, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS, PRECISION,
+            )  # fmt: skip
+            tl.store(grad_begin + rows[:, None] * HIDDEN + units[None, :], tl.where(first, 0.0, dh), mask=inside)
+        index -= num_rows
+        tl.debug_barrier()
 
 
 def _peephole_gradient(kept: Kept) -> Tensor:
@@ -228,10 +339,10 @@ def _peephole_gradient(kept: Kept) -> Tensor:
     return (kept.deltas[:, :, [0, 1, 3]].float() * seen).sum((0, 1))
 
 
-_LSTM = Recurrence(_forward, _backward, num_gates=4, num_memories=1, constants={"PEEPHOLES": False})
+_KERNELS = Kernels(_forward, _backward, _wide_forward, _wide_backward)
+_LSTM = Recurrence(_KERNELS, num_gates=4, num_memories=1, constants={"PEEPHOLES": False})
 _PEEPHOLE_LSTM = Recurrence(
-    _forward,
-    _backward,
+    _KERNELS,
     num_gates=4,
     num_memories=1,
     extra_gradient=_peephole_gradient,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlstm.kernels.triton_language import tl, triton
 from rlstm.kernels.triton_ops import log_logistic, logistic, tile
-from rlstm.kernels.triton_recurrence import Recurrence, Storage, run_recurrence
+from rlstm.kernels.triton_recurrence import Kernels, Recurrence, Storage, run_recurrence
 
 __all__ = ["minimal"]
 
@@ -51,7 +51,7 @@ def minimal(
     """
     num_gates = len(bias_ih) // state[0].shape[1]
     constants = {"GATES": num_gates, "POSITIVE": candidate == "positive"}
-    recurrence = Recurrence(_forward, _backward, num_gates=num_gates, constants=constants)
+    recurrence = Recurrence(Kernels(_forward, _backward), num_gates=num_gates, constants=constants)
     return run_recurrence(recurrence, inputs, state, is_first, (weight_ih, bias_ih, None, None), storage=storage)
 
 

@@ -5,9 +5,10 @@ A sequence runs in three parts each way, and only the middle one is sequential::
     forwards     gates = W x + b for all steps, one product      one launch of the forward kernel
     backwards    one launch of the backward kernel: all δ        one product each for dW, dx and dR
 
-A cell's room writes the two kernels and describes them by a ``Recurrence``. A program of the grid holds
-``BLOCK_ROWS`` rows of the batch and one group of units that don't mix with others, and runs through all T steps alone,
-so programs never wait for each other. Offsets are int64. What ``is_first`` erases is replaced, never multiplied by 0.
+A cell's room writes the kernels and describes them by a ``Recurrence``. A program of the grid holds ``BLOCK_ROWS`` rows
+of the batch and one group of units that don't mix with others, and runs through all T steps alone, so programs never
+wait for each other. A group of more than 128 units is gone through in parts, by kernels of their own: see
+``triton_wide``. Offsets are int64. What ``is_first`` erases is replaced, never multiplied by 0.
 
 Buffers, time-major and contiguous; N steps are t = 0 .. T, slot t holding what was there before step t::
 
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["NUM_STAGES", "Kept", "Recurrence", "Storage", "run_recurrence"]
+__all__ = ["NUM_STAGES", "Kept", "Kernels", "Recurrence", "Storage", "run_recurrence"]
 
 Storage = torch.dtype
 _SHARED_MEMORY = 227 * 1024  # Bytes of an H100, where there is no CUDA device to ask.
@@ -38,6 +39,8 @@ _BESIDE_WEIGHTS = 32 * 1024  # Bytes that a program needs beside R: 32 KiB at mo
 NUM_STAGES = 1
 """Steps whose loads the compiler overlaps. More of them double what a program needs of shared memory, or worse."""
 
+_WIDEST_WHOLE = 128  # Units that a program holds at once; with more of them it goes through parts.
+_PART = 64  # Units in a part; with 128, the kernels of 32 rows would not find registers for all they hold.
 _FEW_ROWS, _MANY_ROWS = 16, 32  # A product of tensor cores has 16 rows at least.
 _MANY = 2048  # Rows of a batch from which programs of 16 rows outnumber the multiprocessors of a large GPU.
 
@@ -52,14 +55,27 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """The kernels of a cell."""
+
+    forward: Any
+    """gates, is_first, R, extra, begin, hidden, memory, end, num_steps, num_rows, then constants."""
+
+    backward: Any
+    """gates, is_first, R, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, then the same."""
+
+    wide_forward: Any = None
+    """The first for groups of more than 128 units; ``None`` where no unit sees another."""
+
+    wide_backward: Any = None
+    """The second."""
+
+
+@dataclass(frozen=True)
 class Recurrence:
     """The kernels of a cell and the shapes of their buffers."""
 
-    forward: Any
-    """Kernel: gates, is_first, R, extra, begin, hidden, memory, end, num_steps, num_rows, then constants."""
-
-    backward: Any
-    """Kernel: gates, is_first, R, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, then the same."""
+    kernels: Kernels
 
     num_gates: int
     """G, blocks of H in W x + b."""
@@ -142,7 +158,7 @@ class _Sequence(torch.autograd.Function):
         weight = begin if weight_hh is None else weight_hh.to(storage).contiguous()
         parameter = begin if extra is None else extra.contiguous()
         launch = _Launch(recurrence, inputs, begin, None if weight_hh is None else weight, precision)
-        launch(recurrence.forward, (gates, resets, weight, parameter, begin, hidden, memory, end), {"KEEP": keep})
+        launch(launch.forward, (gates, resets, weight, parameter, begin, hidden, memory, end), {"KEEP": keep})
         ctx.recurrence, ctx.storage, ctx.launch = recurrence, storage, launch
         ctx.has_weight, ctx.has_extra = weight_hh is not None, extra is not None
         if keep:
@@ -159,7 +175,7 @@ class _Sequence(torch.autograd.Function):
         grad_end = torch.stack(grad_state)
         grad_begin = torch.empty_like(grad_end)
         pointers = (gates, resets, weight, parameter, hidden, memory, grad_outputs.contiguous(), grad_end)
-        launch(recurrence.backward, (*pointers, deltas, grad_begin))
+        launch(launch.backward, (*pointers, deltas, grad_begin))
         flat = deltas.view(launch.num_steps * launch.num_rows, -1)
         width = inputs.shape[-1]
         input_side = flat[:, -recurrence.num_gates * launch.size :]
@@ -193,6 +209,10 @@ class _Launch:
         self.size = state.shape[-1]
         self.num_warps, constants = _LONE if weight is None else _mixing(weight, self.size, self.num_rows, precision)
         self.constants: dict[str, Any] = {"HIDDEN": self.size, **constants, **recurrence.constants}
+        kernels = recurrence.kernels
+        wide = "PARTS" in constants
+        self.forward = kernels.wide_forward if wide else kernels.forward
+        self.backward = kernels.wide_backward if wide else kernels.backward
         self.grid = (-(-self.num_rows // self.constants["BLOCK_ROWS"]), -(-self.size // self.constants["WIDTH"]))
 
     def __call__(self, kernel: Any, pointers: tuple[Tensor, ...], more: Mapping[str, Any] | None = None) -> None:
@@ -214,27 +234,34 @@ _LONE: tuple[int, dict[str, Any]] = 4, {"BLOCK_ROWS": 4, "BLOCK_UNITS": 64, "WID
 
 
 def _mixing(weight: Tensor, size: int, num_rows: int, precision: str | None) -> tuple[int, dict[str, Any]]:
-    """Return warps and constants for R ``(blocks·H, WIDTH)``: how it is multiplied, and whether it stays on chip."""
+    """Return warps and constants for R ``(blocks·H, WIDTH)``: how it is multiplied, and what of it stays on chip."""
     num_outputs, width = weight.shape
     units = max(16, 1 << (width - 1).bit_length())  # A power of 2; tensor cores multiply 16 at least.
     if weight.dtype != torch.float32:
         precision = "bf16"
     elif precision is None:
         precision = "tf32" if _tf32_is_allowed() else "ieee" if units <= 64 else "tf32x3"
-    copies = 2 if precision == "tf32x3" else 1
-    needed = copies * num_outputs // size * units**2 * weight.element_size() + _BESIDE_WEIGHTS
-    there = _SHARED_MEMORY
-    if weight.is_cuda:
-        properties: Any = torch.cuda.get_device_properties(weight.device)
-        there = properties.shared_memory_per_block_optin
-    constants = {
-        "BLOCK_ROWS": _MANY_ROWS if num_rows > _MANY and units * weight.element_size() <= 256 else _FEW_ROWS,
-        "BLOCK_UNITS": units,
-        "WIDTH": width,
-        "RESIDENT": needed <= there,
-        "PRECISION": "ieee" if precision == "bf16" else precision,  # Of no meaning for bfloat16.
-    }
-    return 4 if units <= 64 and precision != "ieee" else 8, constants
+    constants = {"WIDTH": width, "PRECISION": "ieee" if precision == "bf16" else precision}  # Not read for bfloat16.
+    if units > _WIDEST_WHOLE:
+        units = _PART
+        constants["PARTS"] = -(-width // units)
+        num_warps = 8
+    else:
+        copies = 2 if precision == "tf32x3" else 1
+        needed = copies * num_outputs // size * units**2 * weight.element_size() + _BESIDE_WEIGHTS
+        constants["RESIDENT"] = needed <= _shared_memory(weight)
+        num_warps = 4 if units <= 64 and precision != "ieee" else 8
+    many = num_rows > _MANY and units * weight.element_size() <= 256 and precision != "tf32x3"
+    constants |= {"BLOCK_ROWS": _MANY_ROWS if many else _FEW_ROWS, "BLOCK_UNITS": units}
+    return num_warps, constants
+
+
+def _shared_memory(weight: Tensor) -> int:
+    """Return how many bytes of shared memory a program may have."""
+    if not weight.is_cuda:
+        return _SHARED_MEMORY
+    properties: Any = torch.cuda.get_device_properties(weight.device)
+    return int(properties.shared_memory_per_block_optin)
 
 
 def _tf32_is_allowed() -> bool:

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 __all__ = ["WIDEST_PROGRAM", "TritonKernel", "run_triton", "why_never", "why_not_here"]
 
-WIDEST_PROGRAM = 128
-"""Most units that see each other in one program; R of twice as many fits neither its registers nor its memory."""
+WIDEST_PROGRAM = 256
+"""Most units that see each other in one program. Above 128 it reads all of R at every step, (H / N)² of each gate."""
 
 
 @dataclass(frozen=True)

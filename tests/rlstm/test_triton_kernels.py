@@ -46,6 +46,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "slstm exponential": ("slstm", {"num_heads": 1, "forget_gate": "exponential"}),
 }
 SIZES = [(7, 3, 5), (1, 1, 16), (1, 17, 5), (7, 17, 24), (7, 1, 16)]  # T, B, H
+MIXING = [name for name in VARIANTS if not name.startswith("min_")]
+HEADS = {name: options.get("num_heads", 1) for name, (_, options) in VARIANTS.items()}
+CASES = [(name, 5) for name in VARIANTS] + [(name, 20 * HEADS[name]) for name in MIXING]
+"""With ``small_parts``, held at once and in two parts of which the second is not full."""
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +65,14 @@ def device() -> Iterator[torch.device]:
             patch.setenv("TRITON_INTERPRET", "1")  # Read when a kernel's module is first imported.
         pytest.importorskip("triton")
         yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def small_parts(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program holds 16 units at once and parts of 16: more of them is what 128 and 64 are elsewhere, but quicker."""
+    recurrence = importlib.import_module("rlstm.kernels.triton_recurrence")
+    monkeypatch.setattr(recurrence, "_WIDEST_WHOLE", 16)
+    monkeypatch.setattr(recurrence, "_PART", 16)
 
 
 def rounded(hidden: int, options: dict[str, Any]) -> int:
@@ -127,6 +139,107 @@ def test_a_kernel_equals_the_loop_whatever_the_resets(
         assert_close(got, differentiate(cell, cell.reference_sequence, *arguments), pattern)
 
 
+@pytest.mark.parametrize("variant", MIXING)
+def test_a_kernel_in_parts_equals_the_loop_whatever_the_resets(
+    variant: str, device: torch.device, small_parts: None
+) -> None:
+    cell = build(variant, 20 * HEADS[variant], device)
+    for pattern, mask in reset_patterns(3, 2):
+        arguments = (torch.randn(3, 2, WIDTH).to(device), lived_state(cell, 2), mask.to(device))
+        got = differentiate(cell, cell.sequence_by("triton"), *arguments)
+        assert_close(got, differentiate(cell, cell.reference_sequence, *arguments), pattern)
+
+
+@pytest.mark.parametrize("variant", MIXING)
+def test_nothing_crosses_a_reset_from_part_to_part(variant: str, device: torch.device, small_parts: None) -> None:
+    cell = build(variant, 20 * HEADS[variant], device)
+    inputs, state = torch.randn(4, 2, WIDTH).to(device), lived_state(cell, 2)
+    is_first = torch.zeros(4, 2, dtype=torch.bool, device=device)
+    is_first[2] = True
+    runs = []
+    for scale in (1.0, -2.0):
+        seen = (inputs * torch.tensor([scale, scale, 1.0, 1.0], device=device).view(4, 1, 1)).requires_grad_()
+        before = tree_map(lambda leaf, scale=scale: (leaf * scale).abs().requires_grad_(), state)
+        outputs, final = cell.sequence_by("triton")(seen, before, is_first)
+        grads = torch.autograd.grad(outputs[2:].sum() + final[0].sum(), (seen, *before), retain_graph=True)
+        assert all(torch.equal(grad, torch.zeros_like(grad)) for grad in (grads[0][:2], *grads[1:]))
+        runs.append((outputs[2:], *final, grads[0]))
+        unknown = torch.ones_like(outputs).index_fill(0, torch.tensor([2, 3], device=device), torch.nan)
+        grads = torch.autograd.grad(outputs, (seen, *before), unknown)
+        assert all(grad.isfinite().all() for grad in (grads[0][:2], *grads[1:]))
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["lstm", "gru", "peephole_lstm", "slstm"])
+def test_threads_wait_before_they_read_what_others_may_have_stored(
+    variant: str, device: torch.device, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter has one thread, which never waits: addresses stored since the last barrier are not loaded."""
+    if device.type == "cuda":
+        pytest.skip("needs the interpreter")
+    builder = importlib.import_module("triton.runtime.interpreter").InterpreterBuilder
+    load, store = builder.create_masked_load, builder.create_masked_store
+    stored: set[int] = set()
+    seen = {"barriers": 0, "unsafe": 0}
+
+    def watched_load(self: Any, pointers: Any, mask: Any, *rest: Any) -> Any:
+        seen["unsafe"] += not stored.isdisjoint(pointers.data[mask.data.astype(bool)].tolist())
+        return load(self, pointers, mask, *rest)
+
+    def watched_store(self: Any, pointers: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        stored.update(pointers.data[mask.data.astype(bool)].tolist())
+        return store(self, pointers, value, mask, *rest)
+
+    def wait(self: Any) -> None:
+        stored.clear()
+        seen["barriers"] += 1
+
+    monkeypatch.setattr(builder, "create_masked_load", watched_load)
+    monkeypatch.setattr(builder, "create_masked_store", watched_store)
+    monkeypatch.setattr(builder, "create_barrier", wait)
+    cell = build(variant, 20, device)
+    arguments = (torch.randn(3, 2, WIDTH), lived_state(cell, 2), torch.rand(3, 2) < 0.3)
+    differentiate(cell, cell.sequence_by("triton"), *arguments)
+    assert seen == {"barriers": (1 + 3) + (1 + 2 * 3), "unsafe": 0}
+
+
+@pytest.mark.parametrize("width", [130, 192, 256])
+@pytest.mark.parametrize("variant", MIXING)
+def test_a_memory_of_more_than_128_units_equals_the_loop(variant: str, width: int, device: torch.device) -> None:
+    cell = build(variant, width * HEADS[variant], device)
+    with torch.no_grad():
+        cell.weight_hh.mul_(0.2)  # So many units would saturate.
+    is_first = torch.tensor([[False, True], [False, False], [True, False]], device=device)
+    arguments = (torch.randn(3, 2, WIDTH).to(device), lived_state(cell, 2), is_first)
+    got = differentiate(cell, cell.sequence_by("triton"), *arguments)
+    assert_close(got, differentiate(cell, cell.reference_sequence, *arguments), "wide")
+
+
+@pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("variant", MIXING)
+def test_one_part_is_the_whole_bit_for_bit(
+    variant: str, storage: torch.dtype, device: torch.device, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is carried through buffers instead of registers is rounded nowhere else."""
+    if device.type == "cuda":
+        pytest.skip("the compiler may contract sums in one and not in the other")
+    multiply_bfloat16_rightly(monkeypatch)
+    cell = build(variant, 10, device)
+    run = importlib.import_module(cell.triton.module).__dict__[cell.triton.function]
+    options = {name: getattr(cell, name) for name in cell.triton.options}
+
+    def stored(*arguments: Any) -> Any:
+        return run(*arguments, **dict(cell.named_parameters()), **options, storage=storage)
+
+    state = lived_state(cell, 3)
+    state[0].copy_(state[0].bfloat16())  # Torch and the interpreter don't round alike.
+    arguments = (torch.randn(5, 3, WIDTH), state, torch.rand(5, 3) < 0.3)
+    whole = differentiate(cell, stored, *arguments)
+    monkeypatch.setattr(importlib.import_module("rlstm.kernels.triton_recurrence"), "_WIDEST_WHOLE", 0)
+    part = differentiate(cell, stored, *arguments)
+    assert [name for name, value in whole.items() if not torch.equal(value, part[name])] == []
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, device: torch.device) -> None:
     """In float64 outside, float32 inside: nothing crosses a reset, bit for bit, nor does NaN, and rows don't mix."""
@@ -147,14 +260,16 @@ def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, de
     check_cell(lambda inputs, hidden: Kernel(inputs, rounded(hidden, options), **options), tolerance=2e-5)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_nan_in_an_erased_state_leaves_no_trace(variant: str, device: torch.device) -> None:
-    cell = build(variant, 5, device)
+@pytest.mark.parametrize(("variant", "hidden"), CASES)
+def test_nan_in_an_erased_state_leaves_no_trace(
+    variant: str, hidden: int, device: torch.device, small_parts: None
+) -> None:
+    cell = build(variant, hidden, device)
     state = tree_map(torch.clone, lived_state(cell, 3))
     for leaf in tree_leaves(state):
         leaf[1] = torch.nan
     inputs = torch.randn(5, 3, WIDTH).to(device)
-    inputs[2, 2] = torch.inf
+    inputs[2, 2] = torch.nan
     is_first = torch.zeros(5, 3, dtype=torch.bool, device=device)
     is_first[0, 1] = is_first[3, 2] = True
     outputs, final = cell.sequence_by("triton")(inputs, state, is_first)
@@ -178,18 +293,29 @@ def test_it_is_once_differentiable_and_may_be_differentiated_in_parts(variant: s
         again.sum().backward()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_two_sequences_equal_one_and_horizons_and_recomputation_may_cut_it(variant: str, device: torch.device) -> None:
-    cell = build(variant, 5, device)
+@pytest.mark.parametrize(("variant", "hidden"), CASES)
+def test_two_sequences_equal_one(variant: str, hidden: int, device: torch.device, small_parts: None) -> None:
+    cell = build(variant, hidden, device)
     inputs, state, is_first = torch.randn(6, 3, WIDTH).to(device), lived_state(cell, 3), torch.rand(6, 3) < 0.3
     is_first = is_first.to(device)
     run = cell.sequence_by("triton")
     with torch.no_grad():
         expected, end = run(inputs, state, is_first)
         first, middle = run(inputs[:3], state, is_first[:3])
-        second, last = run(inputs[3:], middle, is_first[3:])
-    assert torch.equal(torch.cat([first, second]), expected)
-    assert all(torch.equal(a, b) for a, b in zip(last, end, strict=True))
+        second, last = run(inputs[3:], middle, is_first[3:])  # Without gradients nothing is kept on the way.
+    reference, final = cell.reference_sequence(inputs, state, is_first)
+    both = (torch.cat([first, second]), *last)
+    for got in ((expected, *end), both):  # Not bit for bit: torch may cut W x + b in other ways for half the steps.
+        for one, other in zip(got, (reference, *final), strict=True):
+            torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_horizons_and_recomputation_may_cut_it(variant: str, device: torch.device) -> None:
+    cell = build(variant, 5, device)
+    inputs, state, is_first = torch.randn(6, 3, WIDTH).to(device), lived_state(cell, 3), torch.rand(6, 3) < 0.3
+    is_first = is_first.to(device)
+    run = cell.sequence_by("triton")
     kept = differentiate(cell, run, inputs, state, is_first)
     parameters = tuple(cell.parameters())
 
@@ -230,12 +356,14 @@ def multiply_bfloat16_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_in_bfloat16_storage_it_is_near(variant: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("variant", "hidden"), CASES)
+def test_in_bfloat16_storage_it_is_near(
+    variant: str, hidden: int, device: torch.device, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Gates, outputs and δ rounded to 8 bits; sums and leaves of the state in float32."""
     if device.type == "cpu":
         multiply_bfloat16_rightly(monkeypatch)
-    cell = build(variant, 5, device)
+    cell = build(variant, hidden, device)
     run = importlib.import_module(cell.triton.module).__dict__[cell.triton.function]
     parameters = dict(cell.named_parameters())
     options = {name: getattr(cell, name) for name in cell.triton.options}
@@ -278,7 +406,7 @@ def test_a_program_holds_what_there_is_room_for(device: torch.device, monkeypatc
     def constants(blocks: int, hidden: int, width: int, dtype: torch.dtype, rows: int = 8, **how: Any) -> tuple:
         weight = torch.empty(blocks * hidden, width, dtype=dtype)
         warps, found = recurrence._mixing(weight, hidden, rows, how.get("precision"))
-        return *(found[name] for name in ("BLOCK_ROWS", "BLOCK_UNITS", "RESIDENT", "PRECISION")), warps
+        return *(found.get(name) for name in ("BLOCK_ROWS", "BLOCK_UNITS", "RESIDENT", "PRECISION")), warps
 
     assert constants(4, 5, 5, torch.float32) == (16, 16, True, "ieee", 8)
     assert constants(4, 64, 64, torch.float32, precision="tf32") == (16, 64, True, "tf32", 4)
@@ -288,6 +416,14 @@ def test_a_program_holds_what_there_is_room_for(device: torch.device, monkeypatc
     assert constants(4, 128, 128, torch.bfloat16, rows=4096) == (32, 128, True, "ieee", 8)
     assert constants(3, 128, 128, torch.float32, rows=4096)[0] == 16  # Twice the rows would not fit.
     assert constants(4, 256, 64, torch.float32) == (16, 64, True, "ieee", 8)
+    for width, parts in ((129, 3), (192, 3), (193, 4), (256, 4)):
+        _, found = recurrence._mixing(torch.empty(4 * width, width), width, 8, None)
+        assert found["PARTS"] == parts
+        assert "RESIDENT" not in found
+    assert constants(4, 256, 256, torch.float32) == (16, 64, None, "tf32x3", 8)
+    assert constants(4, 256, 256, torch.float32, rows=4096)[0] == 16
+    assert constants(4, 256, 256, torch.float32, rows=4096, precision="tf32") == (32, 64, None, "tf32", 8)
+    assert constants(3, 512, 256, torch.bfloat16, rows=4096) == (32, 64, None, "ieee", 8)
 
 
 def test_tensorfloat_is_taken_only_where_torch_may_take_it(device: torch.device) -> None:
@@ -335,7 +471,7 @@ def test_every_launch_compiles_for_a_large_gpu_and_fits_its_shared_memory(device
 def test_a_policy_refuses_at_once_what_it_can_run_nowhere_and_later_what_it_cannot_run_here(
     kit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for config in ({"cell": "elman"}, {"hidden_size": 129}):
+    for config in ({"cell": "elman"}, {"hidden_size": 257}):
         with pytest.raises(ValueError, match=r"sequence is 'triton', but .*With 'auto'"):
             kit.make_policy(sequence="triton", **config)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -346,12 +482,12 @@ def test_a_policy_refuses_at_once_what_it_can_run_nowhere_and_later_what_it_cann
 
 def test_cells_say_which_paths_they_have() -> None:
     assert sequence_paths_of(make_cell("lstm", 3, 5)) == ["auto", "loop", "triton"]
-    assert sequence_paths_of(make_cell("lstm", 3, 128, num_layers=2)) == ["auto", "loop", "triton"]
-    assert sequence_paths_of(make_cell("lstm", 3, 129)) == ["auto", "loop"]
+    assert sequence_paths_of(make_cell("lstm", 3, 256, num_layers=2)) == ["auto", "loop", "triton"]
+    assert sequence_paths_of(make_cell("lstm", 3, 257)) == ["auto", "loop"]
     assert sequence_paths_of(make_cell("elman", 3, 5, num_layers=2)) == ["auto", "loop"]
     assert sequence_paths_of(make_cell("min_gru", 3, 1000)) == ["auto", "loop", "triton"]  # No unit sees another.
-    assert sequence_paths_of(make_cell("slstm", 3, 512)) == ["auto", "loop", "triton"]  # Four heads of 128.
-    assert sequence_paths_of(make_cell("slstm", 3, 516)) == ["auto", "loop"]
+    assert sequence_paths_of(make_cell("slstm", 3, 1024)) == ["auto", "loop", "triton"]  # Four heads of 256.
+    assert sequence_paths_of(make_cell("slstm", 3, 1028)) == ["auto", "loop"]
     assert {cell for cell, _ in VARIANTS.values()} == {name for name, cell in CELLS.items() if cell.triton is not None}
     for name, cell in CELLS.items():
         if cell.triton is not None:
@@ -378,9 +514,10 @@ def test_a_class_that_steps_in_its_own_way_does_not_inherit_the_kernel() -> None
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_a_memory_too_wide_is_refused_with_the_widest(num_layers: int) -> None:
-    cell = make_cell("gru", 3, 200, num_layers=num_layers)
-    with pytest.raises(ValueError, match=r"at most 128 units that see each other, and these are 200\. With 'auto'"):
+    cell = make_cell("gru", 3, 257, num_layers=num_layers)
+    with pytest.raises(ValueError, match=r"at most 256 units that see each other, and these are 257\. With 'auto'"):
         check_sequence_path(cell, "triton", "gru")
+    check_sequence_path(make_cell("gru", 3, 256, num_layers=num_layers), "triton", "gru")
 
 
 def test_what_is_missing_here_is_named_with_what_would_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,7 +550,7 @@ def test_a_sequence_that_cannot_run_here_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("hidden", [64, 128])
+@pytest.mark.parametrize("hidden", [64, 128, 256])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_on_a_gpu_a_large_sequence_equals_the_loop(variant: str, hidden: int, device: torch.device) -> None:
     cell = build(variant, hidden, device)
