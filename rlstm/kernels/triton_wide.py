@@ -13,6 +13,8 @@ forwards, after h of all parts; backwards it has two, after δ of all parts and 
     backwards    for every part:  δ  |  for every part:  dh̄ = δ R over all parts  |
 
 Neither the interpreter nor the compiler notices one that is missing; a test follows what is stored and read between.
+Between the load of an element and its replacement none is needed: what is stored depends on what was loaded, and a part
+has no fewer elements than the program has threads, so that no two threads load the same one.
 """
 
 from __future__ import annotations
