@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -79,3 +83,33 @@ def test_denormals_are_flushed_to_0() -> None:
     assert (small * 0.1).any()
     prepare_process(1)
     assert not (small * 0.1).any()
+
+
+FAULTS = """
+import resource
+import torch
+from rlstm.devices import prepare_process
+
+prepare_process(1)
+for turn in range(11):
+    if turn == 1:  # The first may well ask the system for memory.
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24).sum()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="Other C libraries have no such setting.")
+@pytest.mark.parametrize("variables", [{}, {"MALLOC_MMAP_THRESHOLD_": "1000000"}])
+def test_freed_memory_is_kept_unless_the_environment_says_otherwise(variables: dict[str, str]) -> None:
+    """64 MiB ten times over: 16,384 pages each time if they are handed back, or 32 large ones."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    code = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(code, env=environment | variables, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 100) is not bool(variables), done.stdout
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_c_library_without_the_setting_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    assert prepare_process(torch.get_num_threads()) == torch.get_num_threads()
