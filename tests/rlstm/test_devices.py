@@ -91,8 +91,8 @@ import torch
 from rlstm.devices import prepare_process
 
 prepare_process(1)
-for turn in range(11):
-    if turn == 1:  # The first may well ask the system for memory.
+for turn in range(20):
+    if turn == 10:  # The first ones may well ask the system for memory.
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24).sum()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
