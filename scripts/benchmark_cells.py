@@ -6,7 +6,7 @@
 
 Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
 over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
-take turns; the median of the turns counts. What takes longer than five seconds has one turn, and TorchRL's back ends of
+take turns, two calls each of which the second counts, and of all turns the median. What takes longer than five seconds has one turn, and TorchRL's back ends of
 this kind have one rate of resets. ``ratio`` is to ``torch.nn.LSTM`` of the same size. The floor is the time
 that the products with the weights alone would take, three times those of the forward pass, at the rate of a large
 matrix product in the same run; what is done to single numbers is not in it.
@@ -146,6 +146,8 @@ def measure(runs: dict[Variant, Run], turns: int, device: torch.device) -> dict[
         for variant, run in runs.items():
             if times[variant] and times[variant][0] > SLOW:
                 continue
+            if turn >= WARM_UP:
+                run().sum().backward()  # What the one before left behind, in caches and in memory, is not counted.
             began = now(device)
             run().sum().backward()
             milliseconds = (now(device) - began) * 1e3
@@ -180,7 +182,7 @@ def main() -> None:
     parser.add_argument("--num-rows", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--hidden-sizes", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0, 0.01, 0.1])
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=11)
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-rows", action="store_true", help="only print")

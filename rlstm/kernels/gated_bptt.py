@@ -33,7 +33,7 @@ from torch.autograd.function import once_differentiable
 __all__ = ["BPTTKernel", "bptt_sequence", "doubled_block", "logistic_slope", "tanh_slope", "weight_gradients"]
 
 
-_CACHED = 2**15  # Numbers of one factor computed at a time: some ten such factors stay in a cache of 1 to 2 MiB.
+_CACHED = 2**16  # Numbers of one factor computed at a time: torch shares them between threads from 2**15 on.
 
 
 class BPTTKernel(ABC):
