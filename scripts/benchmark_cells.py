@@ -6,10 +6,11 @@
 
 Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
 over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
-take turns, two calls each of which the second counts, and of all turns the median. What takes longer than five seconds has one turn, and TorchRL's back ends of
-this kind have one rate of resets. ``ratio`` is to ``torch.nn.LSTM`` of the same size. The floor is the time
-that the products with the weights alone would take, three times those of the forward pass, at the rate of a large
-matrix product in the same run; what is done to single numbers is not in it.
+take turns of two calls; the second counts, so that nobody pays for what the one before left in caches and memory, and
+the median of the turns. What takes longer than five seconds has one turn, and TorchRL's back ends of this kind have one
+rate of resets. ``ratio`` is to ``torch.nn.LSTM`` of the same size. The floor is the time that the products with the
+weights alone would take, three times those of the forward pass, at the rate of a large matrix product in the same run;
+what is done to single numbers is not in it.
 
 Rows are in ``scripts/results/cell_speed.csv``, which is written anew.
 """
@@ -147,7 +148,7 @@ def measure(runs: dict[Variant, Run], turns: int, device: torch.device) -> dict[
             if times[variant] and times[variant][0] > SLOW:
                 continue
             if turn >= WARM_UP:
-                run().sum().backward()  # What the one before left behind, in caches and in memory, is not counted.
+                run().sum().backward()
             began = now(device)
             run().sum().backward()
             milliseconds = (now(device) - began) * 1e3

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, tanh_slope, weight_gradients
+from rlstm.kernels.gated_bptt import BPTTKernel, ProductSums, tanh_slope
 
 __all__ = ["ElmanKernel"]
 
@@ -41,12 +41,15 @@ class ElmanKernel(BPTTKernel):
         return [self.views[t].addmm_(h, self.recurrent).tanh_()]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ."""
-        self.grad_outputs, self.deltas = grad_outputs, torch.empty_like(self.after[0])
+        """Begin the sums."""
+        self.grad_outputs = grad_outputs
+        self.sums = ProductSums(self.inputs, self.parameters[0], len(self.parameters[0]))
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Nothing is worth preparing."""
-        return self.grad_outputs[steps], self.after[0][steps], self.deltas[steps]
+        outputs = self.after[0][steps]
+        self.deltas = torch.empty_like(outputs)
+        return self.grad_outputs[steps], outputs, self.deltas
 
     def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
         """Multiply by the slope of tanh."""
@@ -55,8 +58,11 @@ class ElmanKernel(BPTTKernel):
         tanh_slope(grad if dh is None else dh + grad, output, out=delta)
         return [delta @ self.parameters[1]]
 
+    def gather(self, steps: slice) -> None:
+        """Add to the sums."""
+        self.sums.add(steps, self.deltas, self.before(0, steps))
+
     def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        flat = self.deltas.flatten(0, 1)
-        of_weights = weight_gradients(flat, self.inputs, self.before(0, self.all_steps()))
-        return [(flat @ self.parameters[0]).view_as(self.inputs), *of_weights, of_weights[-1]]
+        """Return the sums."""
+        *grads, grad_bias = self.sums.gradients()
+        return [*grads, grad_bias, grad_bias]

@@ -4,13 +4,14 @@ A sequence runs in parts, of which only those of single steps are sequential::
 
     begin          one matrix product W x + b for all T steps; it becomes the store of the gates
     step           t = 0 .. T-1: erase where a memory begins anew, R h̄, the gates, the next state, in prepared buffers
-    begin_back     buffers for the gradients
-    factors        for a few steps at a time: all by which their gradients will be multiplied
+    begin_back     gradients of inputs and parameters, still 0
+    factors        for some steps at a time: all by which their gradients will be multiplied
     step_back      t = T-1 .. 0: a few products with these factors and δ R; then erase as forwards
-    finish_back    one matrix product for each weight, over all T steps
+    gather         for the same steps: one matrix product of all their δ for each weight
+    finish_back    the gradients in the order of the parameters
 
-The factors are those of as many steps as stay in a processor's cache: taken step by step, their operations cost more
-than their arithmetic; over all steps, their way to memory and back does.
+Factors and δ are those of as many steps as a processor's cache holds: step by step, operations cost more than their
+arithmetic; over all steps, the way to memory and back does.
 
 This file holds the loop with its resets; a ``BPTTKernel`` holds the arithmetic of one cell. The host knows which lanes
 are reset at step t, and only those are written to. What is erased is replaced, never multiplied by 0, so no NaN
@@ -30,7 +31,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["BPTTKernel", "bptt_sequence", "doubled_block", "logistic_slope", "tanh_slope", "weight_gradients"]
+__all__ = [
+    "BPTTKernel",
+    "ProductSums",
+    "bptt_sequence",
+    "doubled_block",
+    "logistic_slope",
+    "rows_of_resets",
+    "tanh_slope",
+]
 
 
 _CACHED = 2**16  # Numbers of one factor computed at a time: torch shares them between threads from 2**15 on.
@@ -40,8 +49,8 @@ class BPTTKernel(ABC):
     """One cell over one sequence: what it computes in a step, and in a step back.
 
     The forward pass makes one and calls ``begin`` and ``step``; the backward pass makes another, gives it what the
-    first one saved, and calls ``begin_back``, ``factors``, ``step_back`` and ``finish_back``. It writes to nothing
-    saved, so it may run twice.
+    first one saved, and calls ``begin_back``, ``factors``, ``step_back``, ``gather`` and ``finish_back``. It writes
+    to nothing saved, so it may run twice.
 
     Args:
         parameters: The parameters of the cell, in the order in which ``finish_back`` returns their gradients.
@@ -74,7 +83,7 @@ class BPTTKernel(ABC):
 
     @abstractmethod
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the buffers; ``grad_outputs`` is ``(T, B, H)``, in any layout."""
+        """Prepare the gradients; ``grad_outputs`` is ``(T, B, H)``, in any layout."""
 
     @abstractmethod
     def factors(self, steps: slice) -> Iterable[Tensor]:
@@ -86,6 +95,10 @@ class BPTTKernel(ABC):
 
         ``factors`` are those of this step. ``grads`` come without the part through its output. ``None`` stands for 0.
         """
+
+    @abstractmethod
+    def gather(self, steps: slice) -> None:
+        """Add what these steps, those of the last ``factors``, contribute to the gradients."""
 
     @abstractmethod
     def finish_back(self) -> list[Tensor]:
@@ -100,10 +113,6 @@ class BPTTKernel(ABC):
             values = torch.cat([self.initial[leaf].unsqueeze(0), after[: steps.stop - 1]])
         values.flatten(0, 1).index_fill_(0, is_first.flatten().nonzero()[:, 0], self.fills[leaf])
         return values
-
-    def all_steps(self) -> slice:
-        """Return the slice of every step."""
-        return slice(0, len(self.inputs))
 
 
 def bptt_sequence(
@@ -146,7 +155,7 @@ class _Sequence(torch.autograd.Function):
         cell = kernel(parameters, option)
         cell.inputs = inputs
         cell.begin()
-        rows = _rows_of_resets(is_first)
+        rows = rows_of_resets(is_first)
         state = list(initial)
         for t, erased in enumerate(rows):
             if erased is not None:
@@ -170,16 +179,18 @@ class _Sequence(torch.autograd.Function):
         length = max(1, _CACHED // max(1, grad_outputs[0].numel()))
         for stop in range(len(ctx.rows), 0, -length):
             start = max(0, stop - length)
-            factors = list(zip(*(one.unbind() for one in cell.factors(slice(start, stop))), strict=True))
+            steps = slice(start, stop)
+            factors = list(zip(*(one.unbind() for one in cell.factors(steps)), strict=True))
             for t in range(stop - 1, start - 1, -1):
                 grads = cell.step_back(factors[t - start], grads)
                 if (erased := ctx.rows[t]) is not None:
                     grads = [grad if grad is None else grad.index_fill(0, erased, 0.0) for grad in grads]
+            cell.gather(steps)
         grad_inputs, *grad_parameters = cell.finish_back()
         return None, None, None, None, grad_inputs, *grads, *grad_parameters
 
 
-def _rows_of_resets(is_first: Tensor) -> list[Tensor | None]:
+def rows_of_resets(is_first: Tensor) -> list[Tensor | None]:
     """Return for each step the indices of the lanes that are reset there, ``None`` for none."""
     counts = is_first.sum(1).tolist()
     rows = is_first.nonzero()[:, 1].split(counts)
@@ -200,17 +211,33 @@ def _restore(ctx: Any) -> BPTTKernel:
     return cell
 
 
-def weight_gradients(deltas: Tensor, inputs: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return dW = Σ δᵀ x, dR = Σ δᵀ h̄ and db = Σ δ, the first two by one product.
+class ProductSums:
+    """Gradients of what enters gates, W x + R h̄ + b: dx = δ W, dW = Σ δᵀ x, dR = Σ δᵀ h̄ and db = Σ δ.
 
     Args:
-        deltas: ``(T·B, G)``.
-        inputs: ``(T, B, I)``.
-        before: h̄ of every step, ``(T, B, H)``.
+        inputs: x ``(T, B, I)``.
+        weight_ih: W ``(G, I)``.
+        hidden: H.
+        out: Where dx is written, ``(T, B, I)``; ``None`` for a new tensor.
     """
-    seen = torch.cat([inputs, before], dim=-1).flatten(0, 1)
-    of_inputs, of_state = (seen.t() @ deltas).t().split([inputs.shape[-1], before.shape[-1]], dim=1)
-    return of_inputs, of_state, deltas.sum(0)
+
+    def __init__(self, inputs: Tensor, weight_ih: Tensor, hidden: int, out: Tensor | None = None) -> None:
+        self.inputs, self.weight_ih = inputs, weight_ih
+        self.grad_inputs = inputs.new_empty(inputs.shape) if out is None else out
+        self.products = weight_ih.new_zeros(inputs.shape[-1] + hidden, len(weight_ih))
+        self.grad_bias = weight_ih.new_zeros(len(weight_ih))
+
+    def add(self, steps: slice, deltas: Tensor, before: Tensor) -> None:
+        """Add these steps, δ ``(steps, B, G)`` and h̄ ``(steps, B, H)``; one product for both weights."""
+        flat = deltas.flatten(0, 1)
+        torch.mm(flat, self.weight_ih, out=self.grad_inputs[steps].flatten(0, 1))
+        self.products.addmm_(torch.cat([self.inputs[steps], before], dim=-1).flatten(0, 1).t(), flat)
+        self.grad_bias.add_(flat.sum(0))
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return dx ``(T, B, I)``, dW ``(G, I)``, dR ``(G, H)`` and db ``(G,)``."""
+        width = self.inputs.shape[-1]
+        return self.grad_inputs, self.products[:width].t(), self.products[width:].t(), self.grad_bias
 
 
 def logistic_slope(factor: Tensor, gate: Tensor, out: Tensor | None = None) -> Tensor:

@@ -85,24 +85,27 @@ class GRUKernel(BPTTKernel):
         return [torch.lerp(new, h, z, out=output)]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ: of n on the state's side, r, z, and n on the input's side."""
-        num_steps, num_rows, hidden = self.after[0].shape
-        self.grad_outputs, self.h_before = grad_outputs, self.before(0, self.all_steps())
-        self.deltas = self.gates.new_empty(num_steps, num_rows, 4, hidden)
-        self.back_to_state = self.parameters[1].roll(hidden, 0)
+        """Begin the sums; inside, the order on the state's side is n, r, z."""
+        weight_ih, weight_hh, _, _ = self.parameters
+        hidden = weight_hh.shape[1]
+        self.grad_outputs, self.grad_inputs = grad_outputs, self.inputs.new_empty(self.inputs.shape)
+        self.grad_weight_ih, self.grad_weight_hh = torch.zeros_like(weight_ih), torch.zeros_like(weight_hh)
+        self.grad_biases = weight_hh.new_zeros(4 * hidden)
+        self.back_to_state = weight_hh.roll(hidden, 0)
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute the factors in brackets above."""
-        hidden = self.h_before.shape[-1]
+        hidden = self.parameters[1].shape[1]
         r, z, n = self.gates[steps].split(hidden, dim=-1)
+        self.h_before = self.before(0, steps)
         twice_q = self.from_state[steps, :, 2 * hidden :]
         into = n.new_empty(*n.shape[:2], 4, hidden)
         into_n = tanh_slope(1.0 - z, n, out=into[:, :, 3])
         torch.mul(into_n, r, out=into[:, :, 0])
         logistic_slope((into_n * twice_q).mul_(0.5), r, out=into[:, :, 1])
-        logistic_slope(self.h_before[steps] - n, z, out=into[:, :, 2])
-        deltas = self.deltas[steps]
-        return self.grad_outputs[steps], into, z, deltas, deltas[:, :, :3].flatten(2)
+        logistic_slope(self.h_before - n, z, out=into[:, :, 2])
+        self.deltas = torch.empty_like(into)  # Of n on the state's side, r, z, and n on the input's side.
+        return self.grad_outputs[steps], into, z, self.deltas, self.deltas[:, :, :3].flatten(2)
 
     def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
         """Multiply by the factors."""
@@ -112,15 +115,19 @@ class GRUKernel(BPTTKernel):
         torch.mul(into, dh.unsqueeze(1), out=deltas)
         return [torch.addmm(dh * z, state_side, self.back_to_state)]
 
-    def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        hidden = self.h_before.shape[-1]
+    def gather(self, steps: slice) -> None:
+        """Add to the sums."""
+        weight_ih, hidden = self.parameters[0], self.h_before.shape[-1]
         flat = self.deltas.flatten(2).flatten(0, 1)
-        state_side, input_side, sums = flat[:, : 3 * hidden], flat[:, hidden:], flat.sum(0)
-        return [
-            (input_side @ self.parameters[0]).view_as(self.inputs),
-            input_side.t() @ self.inputs.reshape(-1, self.inputs.shape[-1]),
-            (state_side.t() @ self.h_before.flatten(0, 1)).roll(-hidden, 0),
-            sums[hidden:],
-            sums[: 3 * hidden].roll(-hidden, 0),
-        ]
+        state_side, input_side = flat[:, : 3 * hidden], flat[:, hidden:]
+        torch.mm(input_side, weight_ih, out=self.grad_inputs[steps].flatten(0, 1))
+        self.grad_weight_ih.addmm_(input_side.t(), self.inputs[steps].flatten(0, 1))
+        self.grad_weight_hh.addmm_(state_side.t(), self.h_before.flatten(0, 1))
+        self.grad_biases.add_(flat.sum(0))
+
+    def finish_back(self) -> list[Tensor]:
+        """Return the sums, rows in the order r, z, n."""
+        hidden = self.parameters[1].shape[1]
+        grad_bias_hh = self.grad_biases[: 3 * hidden].roll(-hidden, 0)
+        grads = [self.grad_weight_ih, self.grad_weight_hh.roll(-hidden, 0), self.grad_biases[hidden:], grad_bias_hh]
+        return [self.grad_inputs, *grads]

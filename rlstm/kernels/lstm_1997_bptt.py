@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, logistic_slope, tanh_slope, weight_gradients
+from rlstm.kernels.gated_bptt import BPTTKernel, ProductSums, logistic_slope, tanh_slope
 
 __all__ = ["LSTM1997Kernel"]
 
@@ -59,17 +59,19 @@ class LSTM1997Kernel(BPTTKernel):
         return [h_after, c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ."""
-        self.grad_outputs, self.deltas = grad_outputs, torch.empty_like(self.gates)
+        """Begin the sums."""
+        weight_ih, weight_hh, _ = self.parameters
+        self.grad_outputs, self.sums = grad_outputs, ProductSums(self.inputs, weight_ih, weight_hh.shape[1])
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute the factors in brackets above."""
         i, o, quarter_g = self._split(self.gates[steps])
-        squashed, deltas = self._blocks(self.squashed[steps]), self.deltas[steps]
+        squashed, self.deltas = self._blocks(self.squashed[steps]), torch.empty_like(self.gates[steps])
         i, o = i.expand_as(squashed), o.expand_as(squashed)
         into_i, into_o = logistic_slope(quarter_g * 4.0, i), logistic_slope(squashed, o)
         into_c, into_g = tanh_slope(o * 0.5, squashed), tanh_slope(i, quarter_g * 2.0)
-        return self._blocks(self.grad_outputs[steps]), into_c, into_i, into_o, into_g, deltas, *self._split(deltas)
+        places = (self.deltas, *self._split(self.deltas))
+        return self._blocks(self.grad_outputs[steps]), into_c, into_i, into_o, into_g, *places
 
     def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
         """Multiply by the factors, and sum over the cells of a block what enters its gates."""
@@ -82,14 +84,13 @@ class LSTM1997Kernel(BPTTKernel):
         torch.mul(dc, into_g, out=delta_g)
         return [None if self.option == "truncated" else delta @ self.parameters[1], dc.flatten(1)]
 
+    def gather(self, steps: slice) -> None:
+        """Add to the sums."""
+        self.sums.add(steps, self.deltas, self.before(0, steps))
+
     def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        weight_ih = self.parameters[0]
-        flat = self.deltas.flatten(0, 1)
-        return [
-            (flat @ weight_ih).view_as(self.inputs),
-            *weight_gradients(flat, self.inputs, self.before(0, self.all_steps())),
-        ]
+        """Return the sums."""
+        return list(self.sums.gradients())
 
     def _num_blocks(self) -> int:
         rows, hidden = self.parameters[1].shape

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rlstm.kernels.gated_bptt import rows_of_resets
+
 __all__ = ["Candidate", "check_candidate", "keep_and_candidate", "min_scan"]
 
 Candidate = Literal["positive", "identity"]
@@ -74,13 +76,10 @@ class _MinScan(torch.autograd.Function):
         hidden = h.shape[1]
         keep, fresh = keep_and_candidate(projections, hidden, candidate)
         outputs = torch.empty_like(keep)
-        resets = is_first.any(1).tolist()
-        masks = is_first.unsqueeze(2)
+        steps = zip(outputs.unbind(), keep.unbind(), fresh.unbind(), rows_of_resets(is_first), strict=True)
         last = h
-        for t, (output, keep_t, fresh_t) in enumerate(
-            zip(outputs.unbind(), keep.unbind(), fresh.unbind(), strict=True)
-        ):
-            before = last.masked_fill(masks[t], 0.0) if resets[t] else last
+        for output, keep_t, fresh_t, erased in steps:
+            before = last if erased is None else last.index_fill(0, erased, 0.0)
             last = torch.lerp(fresh_t, before, keep_t, out=output)
         ctx.candidate = candidate
         gates = projections[..., : 2 * hidden] if projections.shape[-1] == 3 * hidden else None
@@ -92,7 +91,8 @@ class _MinScan(torch.autograd.Function):
     def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         is_first, gates, keep, fresh, outputs = ctx.saved_tensors
         hidden = keep.shape[2]
-        kept = keep.masked_fill(is_first.unsqueeze(2), 0.0)
+        kept = keep.clone()
+        kept.flatten(0, 1).index_fill_(0, is_first.flatten().nonzero()[:, 0], 0.0)
         grads = grad_outputs.clone(memory_format=torch.contiguous_format)  # dh
         steps, factors = grads.unbind(), kept.unbind()
         for t in range(len(steps) - 2, -1, -1):

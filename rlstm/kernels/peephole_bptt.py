@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, doubled_block, logistic_slope, tanh_slope, weight_gradients
+from rlstm.kernels.gated_bptt import BPTTKernel, ProductSums, doubled_block, logistic_slope, tanh_slope
 
 __all__ = ["PeepholeKernel"]
 
@@ -63,19 +63,21 @@ class PeepholeKernel(BPTTKernel):
         return [h_after, c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ and c̄."""
-        self.grad_outputs, self.c_before = grad_outputs, self.before(1, self.all_steps())
-        self.deltas = torch.empty_like(self.gates)
+        """Begin the sums."""
+        weight_ih, weight_hh, _, peepholes = self.parameters
+        self.grad_outputs, self.sums = grad_outputs, ProductSums(self.inputs, weight_ih, weight_hh.shape[1])
+        self.grad_peepholes = torch.zeros_like(peepholes).view(3, -1)
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute the factors in brackets above."""
-        tanh_c, deltas = self.tanh_c[steps], self.deltas[steps]
+        tanh_c, self.c_before = self.tanh_c[steps], self.before(1, steps)
+        deltas = self.deltas = torch.empty_like(self.gates[steps])
         hidden = tanh_c.shape[-1]
         i, f, half_g, o = self.gates[steps].split(hidden, dim=-1)
         g, see_input, see_forget, see_output = half_g * 2.0, *self.parameters[3].view(3, hidden)
         factors = g.new_empty(*g.shape[:2], 3, hidden)
         into_i = logistic_slope(g, i, out=factors[:, :, 0])
-        into_f = logistic_slope(self.c_before[steps], f, out=factors[:, :, 1])
+        into_f = logistic_slope(self.c_before, f, out=factors[:, :, 1])
         tanh_slope(i, g, out=factors[:, :, 2])
         into_o = logistic_slope(tanh_c, o)
         into_c = tanh_slope(o, tanh_c).addcmul_(into_o, see_output)
@@ -94,15 +96,13 @@ class PeepholeKernel(BPTTKernel):
         torch.mul(into_gates, dc.unsqueeze(1), out=first_three)
         return [delta @ self.parameters[1], dc * kept]
 
+    def gather(self, steps: slice) -> None:
+        """Add to the sums."""
+        delta_i, delta_f, _, delta_o = self.deltas.chunk(4, dim=-1)
+        seen = ((delta_i, self.c_before), (delta_f, self.c_before), (delta_o, self.after[1][steps]))
+        self.grad_peepholes += torch.stack([(delta * c).sum((0, 1)) for delta, c in seen])
+        self.sums.add(steps, self.deltas, self.before(0, steps))
+
     def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        weight_ih, weight_hh, _, _ = self.parameters
-        hidden = weight_hh.shape[1]
-        flat = self.deltas.view(-1, 4 * hidden)
-        delta_i, delta_f, _, delta_o = self.deltas.split(hidden, dim=-1)
-        seen = ((delta_i, self.c_before), (delta_f, self.c_before), (delta_o, self.after[1]))
-        return [
-            (flat @ weight_ih).view_as(self.inputs),
-            *weight_gradients(flat, self.inputs, self.before(0, self.all_steps())),
-            torch.cat([(delta * c).sum((0, 1)) for delta, c in seen]),
-        ]
+        """Return the sums."""
+        return [*self.sums.gradients(), self.grad_peepholes.flatten()]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, logistic_slope, tanh_slope
+from rlstm.kernels.gated_bptt import BPTTKernel, ProductSums, logistic_slope, tanh_slope
 
 __all__ = ["PeepholeCKernel"]
 
@@ -65,26 +65,26 @@ class PeepholeCKernel(BPTTKernel):
         return [c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ, c̄ and dc."""
-        self.grad_outputs, self.c_before = grad_outputs, self.before(0, self.all_steps())
-        self.deltas = self.gates.new_empty(*self.gates.shape[:2], 4 * self.c_before.shape[-1])
-        self.grads_c = torch.empty_like(self.c_before)
+        """Begin the sums."""
+        weight_ih, weight_ch, _ = self.parameters
+        self.grad_outputs, self.sums = grad_outputs, ProductSums(self.inputs, weight_ih, weight_ch.shape[1])
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute all that no later step changes."""
-        grad_outputs, deltas, grads_c = self.grad_outputs[steps], self.deltas[steps], self.grads_c[steps]
-        activated, weight_ch = self.activated[steps], self.parameters[1]
+        grad_outputs, activated, weight_ch = self.grad_outputs[steps], self.activated[steps], self.parameters[1]
         hidden = weight_ch.shape[1]
         i, f, o = self.gates[steps].split(hidden, dim=-1)
+        self.c_before = self.before(0, steps)
+        deltas = self.deltas = i.new_empty(*i.shape[:2], 4 * hidden)
         delta_o = deltas[..., 2 * hidden : 3 * hidden]
         torch.mul(logistic_slope(activated, o), grad_outputs, out=delta_o)
-        torch.mul(tanh_slope(o, activated) if self.option == "tanh" else o, grad_outputs, out=grads_c)
+        self.grads_c = (tanh_slope(o, activated) if self.option == "tanh" else o) * grad_outputs
         from_output = (delta_o.reshape(-1, hidden) @ weight_ch[2 * hidden :]).view_as(f)
         factors = f.new_empty(*f.shape[:2], 2, hidden)
         logistic_slope(self.cell_input[steps], i, out=factors[:, :, 0])
-        logistic_slope(self.c_before[steps], f, out=factors[:, :, 1])
+        logistic_slope(self.c_before, f, out=factors[:, :, 1])
         first_two = deltas[..., : 2 * hidden]
-        return grads_c, factors, f, from_output, first_two, first_two.unflatten(-1, (2, hidden))
+        return self.grads_c, factors, f, from_output, first_two, first_two.unflatten(-1, (2, hidden))
 
     def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
         """Add the carry, and pass it on."""
@@ -95,17 +95,14 @@ class PeepholeCKernel(BPTTKernel):
         torch.mul(into_gates, dc.unsqueeze(1), out=delta_parts)
         return [torch.addcmul(from_output, dc, f).addmm_(delta, self.parameters[1][: delta.shape[1]])]
 
+    def gather(self, steps: slice) -> None:
+        """Compute δ of the cell's input, which nothing waited for; add to the sums."""
+        hidden = self.grads_c.shape[-1]
+        into_g = tanh_slope(self.gates[steps][..., :hidden], self.cell_input[steps])
+        torch.mul(self.grads_c, into_g, out=self.deltas[..., 3 * hidden :])
+        self.sums.add(steps, self.deltas, self.c_before)
+
     def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        weight_ih, weight_ch, _ = self.parameters
-        hidden = weight_ch.shape[1]
-        opening = 3 * hidden
-        into_g = tanh_slope(self.gates[..., :hidden], self.cell_input)
-        torch.mul(self.grads_c, into_g, out=self.deltas[..., opening:])
-        flat = self.deltas.view(-1, 4 * hidden)
-        return [
-            (flat @ weight_ih).view_as(self.inputs),
-            flat.t() @ self.inputs.reshape(-1, weight_ih.shape[1]),
-            flat[:, :opening].t() @ self.c_before.view(-1, hidden),
-            flat.sum(0),
-        ]
+        """Return the sums; the cell's input has no weights on the memory."""
+        grad_inputs, grad_weight_ih, grad_weight_ch, grad_bias = self.sums.gradients()
+        return [grad_inputs, grad_weight_ih, grad_weight_ch[: len(self.parameters[1])], grad_bias]

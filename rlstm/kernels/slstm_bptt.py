@@ -131,10 +131,14 @@ class SLSTMKernel(BPTTKernel):
         return [h_after, c_after, n_after, m]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ."""
-        self.grad_outputs, self.deltas = grad_outputs, torch.empty_like(self.gates)
-        width = self.parameters[0].shape[1]
-        self.back_to_state = self._by_heads(self.parameters[0], 0, 1.0).view(-1, 4 * width, width)
+        """Begin the sums; inside, rows are (head, gate, unit)."""
+        weight_hh, *projection = self.parameters
+        width = weight_hh.shape[1]
+        self.grad_outputs, self.grad_inputs = grad_outputs, self.inputs.new_empty(self.inputs.shape)
+        self.back_to_state = self._by_heads(weight_hh, 0, 1.0).view(-1, 4 * width, width)
+        self.grad_weight_hh = torch.zeros_like(self.back_to_state)
+        self.back_to_inputs = self._by_heads(projection[0], 0, 1.0) if projection else None
+        self.grad_projection = [torch.zeros_like(one) for one in projection]
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute the factors in brackets above."""
@@ -149,7 +153,7 @@ class SLSTMKernel(BPTTKernel):
         from_n = torch.stack([admit, fading * self.before(2, steps)], dim=-2)
         into_o = outputs - outputs * opened
         into_c, into_n = opened / n, outputs / n
-        deltas = self.deltas[steps]
+        deltas = self.deltas = torch.empty_like(self.gates[steps])
         places = (deltas.flatten(-2).transpose(1, 2), deltas[..., :3, :], deltas[..., :2, :], deltas[..., 3, :])
         return self.grad_outputs[steps], into_o, into_c, into_n, from_c, from_n, forget, *places
 
@@ -167,18 +171,23 @@ class SLSTMKernel(BPTTKernel):
         torch.bmm(delta, self.back_to_state, out=before.transpose(0, 1))
         return [before, dc * forget, dn * forget, None]
 
+    def gather(self, steps: slice) -> None:
+        """Add to the sums, R head by head."""
+        flat, before = self.deltas.flatten(2).flatten(0, 1), self.before(0, steps).flatten(0, 1)
+        of_heads = self.deltas.flatten(3).flatten(0, 1).permute(1, 2, 0)  # (N, 4H/N, steps·B)
+        self.grad_weight_hh.baddbmm_(of_heads, before.transpose(0, 1))
+        if self.back_to_inputs is None:
+            self.grad_inputs[steps] = self._by_gates(self.deltas.flatten(2), 2)
+            return
+        torch.mm(flat, self.back_to_inputs, out=self.grad_inputs[steps].flatten(0, 1))
+        grad_weight_ih, grad_bias = self.grad_projection
+        grad_weight_ih.addmm_(flat.t(), self.inputs[steps].flatten(0, 1))
+        grad_bias.add_(flat.sum(0))
+
     def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        weight_hh, *projection = self.parameters
-        flat, before = self.deltas.flatten(2).flatten(0, 1), self.before(0, self.all_steps())
-        width = weight_hh.shape[1]
-        of_heads = flat.view(len(flat), -1, 4 * width).permute(1, 2, 0)
-        grad = torch.bmm(of_heads, before.flatten(0, 1).transpose(0, 1))
-        grads = [self._by_gates(grad.view_as(weight_hh), 0)]
-        if not projection:
-            return [self._by_gates(self.deltas.flatten(2), 2), *grads]
-        grads += [self._by_gates(flat.t() @ self.inputs.flatten(0, 1), 0), self._by_gates(flat.sum(0), 0)]
-        return [(flat @ self._by_heads(projection[0], 0, 1.0)).view_as(self.inputs), *grads]
+        """Return the sums, rows as in the parameters."""
+        grad_weight_hh = self.grad_weight_hh.view_as(self.parameters[0])
+        return [self.grad_inputs, *(self._by_gates(one, 0) for one in (grad_weight_hh, *self.grad_projection))]
 
     def _by_heads(self, gates: Tensor, dim: int, scale: float = 2.0) -> Tensor:
         """Return a copy in which 4H rows (gate, head, unit) are (head, gate, unit), those of z scaled."""

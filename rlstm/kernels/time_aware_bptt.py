@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlstm.kernels.gated_bptt import BPTTKernel, doubled_block, logistic_slope, tanh_slope, weight_gradients
+from rlstm.kernels.gated_bptt import BPTTKernel, ProductSums, doubled_block, logistic_slope, tanh_slope
 
 __all__ = ["TimeAwareKernel"]
 
@@ -68,7 +68,7 @@ class TimeAwareKernel(BPTTKernel):
         """Age the memory, then step as the LSTM does."""
         h, c = before
         gates, h_after, c_after, tanh_c, half_short, aged, discount, lived, i, f, half_g, o = self.views[t]
-        torch.ne(c.abs() @ self.ones, 0.0, out=lived)
+        torch.ne(c.abs() @ self.ones, self.no_discount, out=lived)
         torch.addmm(self.short_bias, c, self.short, out=half_short).sigmoid_().sub_(0.5)
         torch.addcmul(c, half_short, torch.where(lived, discount, self.no_discount), value=2.0, out=aged)
         gates.addmm_(h, self.recurrent).sigmoid_()
@@ -77,14 +77,18 @@ class TimeAwareKernel(BPTTKernel):
         return [h_after, c_after]
 
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the δ."""
-        self.grad_outputs = grad_outputs
-        self.deltas = torch.empty_like(self.gates)
-        self.deltas_d, self.grads_aged = torch.empty_like(self.tanh_c), torch.empty_like(self.tanh_c)
+        """Begin the sums."""
+        weight_ih, weight_hh, _, weight_d, bias_d = self.parameters
+        self.grad_outputs, self.grad_inputs = grad_outputs, self.inputs.new_empty(self.inputs.shape)
+        out = self.grad_inputs[..., :-1]
+        self.sums = ProductSums(self.inputs[..., :-1], weight_ih, weight_hh.shape[1], out)
+        self.grad_weight_d, self.grad_bias_d = torch.zeros_like(weight_d), torch.zeros_like(bias_d)
 
     def factors(self, steps: slice) -> Iterable[Tensor]:
         """Compute the factors in brackets above."""
-        tanh_c, short_term, deltas = self.tanh_c[steps], self.half_short[steps] * 2.0, self.deltas[steps]
+        tanh_c, short_term = self.tanh_c[steps], self.half_short[steps] * 2.0
+        deltas = self.deltas = torch.empty_like(self.gates[steps])
+        self.deltas_d, self.grads_aged = torch.empty_like(tanh_c), torch.empty_like(tanh_c)
         hidden = tanh_c.shape[-1]
         i, f, half_g, o = self.gates[steps].split(hidden, dim=-1)
         g = half_g * 2.0
@@ -94,7 +98,7 @@ class TimeAwareKernel(BPTTKernel):
         tanh_slope(i, g, out=factors[:, :, 2])
         into_d = tanh_slope(f, short_term).mul_(torch.where(self.lived[steps], self.discount[steps], 0.0))
         first_three = deltas[..., : 3 * hidden].unflatten(-1, (3, hidden))
-        places = (deltas, first_three, deltas[..., 3 * hidden :], self.deltas_d[steps], self.grads_aged[steps])
+        places = (deltas, first_three, deltas[..., 3 * hidden :], self.deltas_d, self.grads_aged)
         into_o, into_c = logistic_slope(tanh_c, o), tanh_slope(o, tanh_c)
         return self.grad_outputs[steps], into_o, into_c, factors, into_d, f, *places
 
@@ -110,21 +114,22 @@ class TimeAwareKernel(BPTTKernel):
         torch.mul(dc, into_d, out=delta_d)
         return [delta @ weight_hh, torch.addmm(torch.mul(dc, f, out=grad_aged), delta_d, weight_d)]
 
-    def finish_back(self) -> list[Tensor]:
-        """Sum over all steps."""
-        weight_ih, weight_hh, _, _, _ = self.parameters
-        hidden = weight_hh.shape[1]
-        flat, flat_d = self.deltas.view(-1, 4 * hidden), self.deltas_d.view(-1, hidden)
-        return [
-            torch.cat([(flat @ weight_ih).view(*self.inputs.shape[:2], -1), self._grad_elapsed()], dim=-1),
-            *weight_gradients(flat, self.inputs[..., :-1], self.before(0, self.all_steps())),
-            flat_d.t() @ self.before(1, self.all_steps()).view(-1, hidden),
-            flat_d.sum(0),
-        ]
+    def gather(self, steps: slice) -> None:
+        """Add to the sums."""
+        self.sums.add(steps, self.deltas, self.before(0, steps))
+        flat = self.deltas_d.flatten(0, 1)
+        self.grad_weight_d.addmm_(flat.t(), self.before(1, steps).flatten(0, 1))
+        self.grad_bias_d.add_(flat.sum(0))
+        self.grad_inputs[steps][..., -1:] = self._grad_elapsed(steps)
 
-    def _grad_elapsed(self) -> Tensor:
-        """Return dΔt ``(T, B, 1)``: γ = 1 / log(e + Δt), so dγ/dΔt = -γ² / (e + Δt), and 0 where no time counts."""
-        elapsed = self.inputs[..., -1:]
-        grad_gamma = (self.grads_aged * self.half_short).sum(-1, keepdim=True).mul_(2.0)
-        slope = -((self.discount + 1.0) ** 2) / (elapsed + math.e)
-        return torch.where(self.lived & (elapsed >= 0.0), grad_gamma * slope, 0.0)
+    def _grad_elapsed(self, steps: slice) -> Tensor:
+        """Return dΔt ``(steps, B, 1)``: γ = 1 / log(e + Δt), so dγ/dΔt = -γ² / (e + Δt), and 0 where none counts."""
+        elapsed = self.inputs[steps][..., -1:]
+        grad_gamma = (self.grads_aged * self.half_short[steps]).sum(-1, keepdim=True).mul_(2.0)
+        slope = -((self.discount[steps] + 1.0) ** 2) / (elapsed + math.e)
+        return torch.where(self.lived[steps] & (elapsed >= 0.0), grad_gamma * slope, 0.0)
+
+    def finish_back(self) -> list[Tensor]:
+        """Return the sums."""
+        _, *grads = self.sums.gradients()
+        return [self.grad_inputs, *grads, self.grad_weight_d, self.grad_bias_d]
