@@ -98,7 +98,13 @@ def test_the_gradient_of_a_sequence_is_that_of_finite_differences(
     assert torch.autograd.gradcheck(run, sources, fast_mode=True)
 
 
-IN_PIECES = VARIANTS | TRUNCATED | {"slstm": ("slstm", {}), "slstm, one head": ("slstm", {"num_heads": 1})}
+IN_PIECES: dict[str, tuple[str, dict[str, Any]]] = {
+    **VARIANTS,
+    **TRUNCATED,
+    "slstm": ("slstm", {}),
+    "slstm, one head": ("slstm", {"num_heads": 1}),
+    "xlstm, whose sLSTM is given what enters its gates": ("xlstm", {"slstm_at": (0, 1)}),
+}
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
