@@ -39,7 +39,8 @@ def prepare_process(num_threads: int) -> int:
 
 
 def _keep_freed_memory() -> None:
-    if sys.platform != "linux" or any(name in os.environ for name in _MALLOC_VARIABLES):
+    chosen = any(name in os.environ for name in _MALLOC_VARIABLES)
+    if sys.platform != "linux" or chosen or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # Not every C library has it.
     if mallopt is not None:

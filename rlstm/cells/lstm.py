@@ -102,6 +102,8 @@ class LSTMCell(RecurrentCell):
         """Run T steps with resets through the dense kernel; shapes as in the base class."""
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         outputs, h, c = lstm_sequence(inputs, state.h, state.c, is_first, *weights)
+        if not torch.isfinite(outputs.detach().sum()):  # In the dense kernel NaN survives a gate that is closed.
+            return self.reference_sequence(inputs, state, is_first)
         return outputs, LSTMState(h, c)
 
     @torch.no_grad()

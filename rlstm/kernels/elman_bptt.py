@@ -31,7 +31,7 @@ class ElmanKernel(BPTTKernel):
         weight_ih, weight_hh, bias_ih, bias_hh = self.parameters
         self.recurrent = weight_hh.t()
         flat = torch.addmm(bias_ih + bias_hh, self.inputs.reshape(-1, width), weight_ih.t())
-        self.outputs = flat.view(num_steps, num_rows, -1)
+        self.outputs = flat.view(num_steps, num_rows, len(weight_hh))
         self.after = [self.outputs]
         self.views = self.outputs.unbind()
 
@@ -65,4 +65,4 @@ class ElmanKernel(BPTTKernel):
     def finish_back(self) -> list[Tensor]:
         """Return the sums."""
         *grads, grad_bias = self.sums.gradients()
-        return [*grads, grad_bias, grad_bias]
+        return [*grads, grad_bias, grad_bias.clone()]

@@ -31,6 +31,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rlstm.kernels.resets import check_lanes, rows_of_resets
+
 __all__ = [
     "BPTTKernel",
     "ProductSums",
@@ -135,7 +137,11 @@ def bptt_sequence(
 
     Returns:
         Outputs ``(T, B, H)`` and the leaves after step T - 1. Once differentiable.
+
+    Raises:
+        ValueError: If ``is_first`` or the state is of other steps or lanes.
     """
+    check_lanes(inputs, state[0], is_first)
     results = _Sequence.apply(kernel, option, len(state), is_first, inputs, *state, *parameters)  # type: ignore[no-untyped-call]
     return results[0], list(results[1:])
 
@@ -188,13 +194,6 @@ class _Sequence(torch.autograd.Function):
             cell.gather(steps)
         grad_inputs, *grad_parameters = cell.finish_back()
         return None, None, None, None, grad_inputs, *grads, *grad_parameters
-
-
-def rows_of_resets(is_first: Tensor) -> list[Tensor | None]:
-    """Return for each step the indices of the lanes that are reset there, ``None`` for none."""
-    counts = is_first.sum(1).tolist()
-    rows = is_first.nonzero()[:, 1].split(counts)
-    return [erased if count else None for erased, count in zip(rows, counts, strict=True)]
 
 
 def _restore(ctx: Any) -> BPTTKernel:

@@ -42,7 +42,7 @@ class LSTM1997Kernel(BPTTKernel):
         weight_ih, weight_hh, bias = self.parameters
         self.recurrent = weight_hh.t()
         flat = torch.addmm(bias, self.inputs.reshape(-1, width), weight_ih.t())
-        self.gates = flat.view(num_steps, num_rows, -1)
+        self.gates = flat.view(num_steps, num_rows, len(weight_hh))
         self.outputs, c, self.squashed = (flat.new_empty(num_steps, num_rows, weight_hh.shape[1]) for _ in range(3))
         self.after = [self.outputs, c]
         blocks = [self._blocks(one) for one in (self.outputs, c, self.squashed)]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.kernels.gated_bptt import rows_of_resets
+from rlstm.kernels.resets import check_lanes, rows_of_resets
 
 __all__ = ["Candidate", "check_candidate", "keep_and_candidate", "min_scan"]
 
@@ -66,6 +66,7 @@ def min_scan(projections: Tensor, h: Tensor, is_first: Tensor, candidate: Candid
     Returns:
         Outputs ``(T, B, H)``. Once differentiable.
     """
+    check_lanes(projections, h, is_first)
     outputs: Tensor = _MinScan.apply(projections, h, is_first, candidate)  # type: ignore[no-untyped-call]
     return outputs
 

@@ -25,6 +25,8 @@ import math
 import torch
 from torch import Tensor
 
+from rlstm.kernels.resets import check_lanes
+
 __all__ = ["NEVER", "Memory", "mlstm_chunks"]
 
 NEVER = -1e30
@@ -53,6 +55,7 @@ def mlstm_chunks(
     Returns:
         h ``(T, B, N, D)`` and C, n, m after step T - 1.
     """
+    check_lanes(vectors[0], memory[0], is_first)
     query, key, value = (vector.permute(1, 2, 0, 3) for vector in vectors)  # (B, N, T, D)
     key = key / math.sqrt(key.shape[-1])
     admit = gates[0].permute(1, 2, 0)  # (B, N, T)

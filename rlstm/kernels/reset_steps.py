@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rlstm.kernels.resets import check_lanes
+
 __all__ = ["ResetPlan", "gru_sequence", "lstm_sequence", "plan_reset_steps"]
 
 _SATURATE = 1e4  # The logistic of -1e4 is exactly 0 in every floating type.
@@ -40,6 +42,8 @@ def plan_reset_steps(is_first: Tensor) -> ResetPlan | None:
         The plan, or ``None`` where no reset lies after t = 0.
     """
     num_steps, num_rows = is_first.shape
+    if not num_rows:
+        return None
     inner = is_first.clone()
     inner[0] = False
     shift = inner.cumsum(0)
@@ -124,6 +128,7 @@ def lstm_sequence(
     Returns:
         Outputs ``(T, B, H)``, and h and c after step T - 1, ``(B, H)`` each.
     """
+    check_lanes(inputs, h, is_first)
     start = (_erase_first(h, is_first).unsqueeze(0), _erase_first(c, is_first).unsqueeze(0))
     plan = plan_reset_steps(is_first)
     weights = [weight_ih, weight_hh, bias_ih, bias_hh]
@@ -158,6 +163,7 @@ def gru_sequence(
     Returns:
         Outputs ``(T, B, H)`` and h after step T - 1, ``(B, H)``.
     """
+    check_lanes(inputs, h, is_first)
     start = _erase_first(h, is_first).unsqueeze(0)
     plan = plan_reset_steps(is_first)
     if plan is None:

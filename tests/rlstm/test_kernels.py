@@ -594,3 +594,43 @@ def test_on_a_gpu_the_past_computed_again_gives_the_gradient_of_the_past_kept(na
             expected = unrolled(cell, 60, mask, cell.sequence)
             for key, value in unrolled(cell, 60, mask, recomputing(cell, 8)).items():
                 torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-4)
+
+
+# What is refused
+
+CHECKED = sorted(set(CELLS) - {"none", "conv_lstm", "xlstm"})
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 4), (6, 5), (7, 4)])
+@pytest.mark.parametrize("name", CHECKED)
+def test_resets_of_other_steps_or_lanes_are_refused(name: str, shape: tuple[int, int]) -> None:
+    cell, is_first = make_cell(name, 3, 8), torch.zeros(shape, dtype=torch.bool)
+    is_first[2, 1] = True
+    with pytest.raises(ValueError, match=rf"is_first is \({shape[0]}, {shape[1]}\), .* 6 steps of 4 lanes"):
+        cell.sequence(torch.randn(6, 4, 3), cell.init_state(4), is_first)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_state_of_other_lanes_is_refused(name: str) -> None:
+    cell = make_cell(name, 3, 8)
+    with pytest.raises(ValueError, match="the state is of 1 lanes, but the inputs are of 4"):
+        cell.sequence(torch.randn(6, 4, 3), cell.init_state(1), torch.zeros(6, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_lstms_input_that_is_not_finite_ends_at_the_reset_of_its_lane(value: float) -> None:
+    """The dense kernel closes gates by 0, and 0 times NaN is NaN: the loop takes over."""
+    cell, inputs, is_first = make_cell("lstm", 3, 8), torch.randn(9, 4, 3), torch.zeros(9, 4, dtype=torch.bool)
+    inputs[3, 1], is_first[5, 1] = value, True
+    outputs, final = cell.sequence(inputs, cell.init_state(4), is_first)
+    assert outputs[5:].isfinite().all()
+    assert all(leaf.isfinite().all() for leaf in final)
+    expected, _ = cell.reference_sequence(inputs, cell.init_state(4), is_first)
+    torch.testing.assert_close(outputs, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "elman", "lstm_1997", "slstm", "min_gru"])
+def test_no_lanes_are_a_sequence_of_nothing(name: str) -> None:
+    cell = make_cell(name, 3, 8)
+    outputs, _ = cell.sequence(torch.randn(6, 0, 3), cell.init_state(0), torch.zeros(6, 0, dtype=torch.bool))
+    assert outputs.shape == (6, 0, 8)
