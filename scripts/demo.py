@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import rlstm
-from rlstm.api import evaluate_run
+from rlstm.finished_runs import evaluate_run
 from rlstm.run_directory import default_run_directory
 
 PRESET, EPISODES = "tmaze", 200
