@@ -33,8 +33,8 @@ test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full product
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow
 
 bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contrib
-	@$(BENCH_VENV)/bin/python scripts/benchmark_cells.py
-	@$(BENCH_VENV)/bin/python scripts/benchmark_recurrent_ppo.py
+	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.cells
+	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.recurrent_ppo
 
 clean:  ## remove builds and caches; environments and runs stay
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov

@@ -14,8 +14,8 @@ Implementation details, each with its reason:
     error it is minus the mean squared error of its answers in lessons on other seeds, as in the papers: where answers
     are sets or classes that goes on telling better from good when all are right.
 3.  With ``readout`` rwr the best episodes that anybody has played are the teacher: a readout is solved from what was
-    done in them, weighted by return (``rlstm.elites``). First an untrained policy explores; then, after every
-    generation, its best quarter plays again with noise, on fresh seeds. Fitness is without noise, as always.
+    done in them, weighted by return (``rlstm.evolution.elite_archive``). First an untrained policy explores; then,
+    after every generation, its best quarter plays again with noise, on fresh seeds. Fitness is without noise.
 4.  All genomes of a generation play under the same seeds, the next generation under others: nobody is lucky.
 5.  The champion stays until somebody is better. Who looks better than the champion's score has to prove it: both, and
     the strategy's own bet, play the same fresh seeds, and the best becomes, or stays, champion. Its score is the mean
@@ -38,13 +38,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rlstm.elites import Elites
-from rlstm.evolution import Strategy
-from rlstm.evolution.making import make_strategy, unread_settings
-from rlstm.evolving import Evolution
-from rlstm.judging import Genotype, Verdict
-from rlstm.policies import RecurrentPolicy
-from rlstm.readout_choice import Solver, choose_readout, solver
+from rlstm.evolution.elite_archive import EliteArchive
+from rlstm.evolution.fitness import EvolvedParameters, FitnessResult
+from rlstm.evolution.readout_choice import Solver, choose_readout, solver
+from rlstm.evolution.strategies import Strategy
+from rlstm.evolution.strategies.making import make_strategy, unread_settings
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.training.generations import Evolution
 
 __all__ = ["Evolino", "EvolinoConfig"]
 
@@ -198,7 +198,7 @@ class Evolino:
                 "head_sizes out, or use --readout joint."
             )
         self.solve: Solver | None = solver(self.readout, config.ridge_strength) if solved else None
-        self.elites = Elites(config.elite_episodes) if self.readout == "rwr" else None
+        self.elites = EliteArchive(config.elite_episodes) if self.readout == "rwr" else None
         self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
         for reason in unread_settings(config, self.strategy_name, self.readout):
             warnings.warn(reason, stacklevel=2)
@@ -219,9 +219,9 @@ class Evolino:
         mean = self.genotype.evolved.read(self.policy)
         self.strategy = self._strategy(mean if from_weights else torch.zeros_like(mean))
 
-    def _genotype(self) -> Genotype:
+    def _genotype(self) -> EvolvedParameters:
         config = self.config
-        return Genotype(
+        return EvolvedParameters(
             self.policy,
             readout=self.solve is None,
             memory=self.readout != "cma",
@@ -242,7 +242,7 @@ class Evolino:
         """Return the next generation ``(P, N)``."""
         return self.strategy.ask()
 
-    def tell(self, verdict: Verdict) -> dict[str, float]:
+    def tell(self, verdict: FitnessResult) -> dict[str, float]:
         """Learn from a generation; returns metrics by their tags."""
         fitness = verdict.fitness
         self.strategy.tell(fitness)
@@ -272,7 +272,7 @@ class Evolino:
                 stacklevel=2,
             )
 
-    def candidates(self, verdict: Verdict) -> Tensor | None:
+    def candidates(self, verdict: FitnessResult) -> Tensor | None:
         """Return who may become champion, ``(C, N)``: the generation's best, the strategy's own bet, the champion.
 
         None where the best does not look better than the champion's score.
@@ -288,7 +288,7 @@ class Evolino:
             rows.append(self.champion)
         return torch.stack(rows)
 
-    def decide(self, verdict: Verdict) -> None:
+    def decide(self, verdict: FitnessResult) -> None:
         """Make the best of the candidates champion; of equals the one that is it already."""
         fitness = verdict.fitness
         incumbent = len(fitness) - 1 if self.champion is not None else None
@@ -305,7 +305,7 @@ class Evolino:
         self.champion_success += share * (float(verdict.successes[best].mean()) - self.champion_success)
         self.champion_episodes += count
 
-    def explorers(self, verdict: Verdict) -> Tensor:
+    def explorers(self, verdict: FitnessResult) -> Tensor:
         """Return who plays again with noise, in search of better elites, ``(C, N)``: the generation's best quarter."""
         ranks = verdict.fitness.argsort(descending=True, stable=True)[: max(1, len(verdict.genomes) // 4)]
         return verdict.genomes[ranks[verdict.fitness[ranks].isfinite()]]

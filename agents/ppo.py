@@ -31,12 +31,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlstm.lanes import LaneEnvs
-from rlstm.losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
-from rlstm.optimisation import annealed, descend, set_learning_rate
-from rlstm.policies import RecurrentPolicy
-from rlstm.returns import discounted_sums, explained_variance, gae
-from rlstm.rollouts import Carry, Rollout, collect, refresh_carry
+from rlstm.losses.optimisation import annealed, descend, set_learning_rate
+from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
+from rlstm.losses.returns import discounted_sums, explained_variance, gae
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.rollouts.collect import CollectorState, collect, refresh_state
+from rlstm.rollouts.rollout import Rollout
+from rlstm.vector.adapter import VectorEnvs
 
 __all__ = ["PPO", "PPOConfig"]
 
@@ -158,7 +159,7 @@ class PPO:
         self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
-    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
         """Play ``num_steps`` steps in every lane, wherever it stands."""
         return collect(self.policy, envs, carry, self.config.num_steps)
 
@@ -200,11 +201,11 @@ class PPO:
             "train/n_updates": float(self.num_updates),
         }
 
-    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
         """Replace the carried state by the one that the present weights give the same past."""
         if not self.config.refresh_states:
             return {}
-        return refresh_carry(self.policy, rollout, carry)
+        return refresh_state(self.policy, rollout, carry)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
@@ -243,7 +244,7 @@ class PPO:
         valid = None if batch.all_valid else batch.valid
         if config.norm_adv:
             advantages = masked_normalise(advantages, valid)
-        evaluation = self.policy.evaluate(batch)
+        evaluation = batch.replay(self.policy)
         surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
         value_loss = clipped_value_loss(
             evaluation.values / scale, batch.values / scale, returns / scale, valid, config.clip_vloss
@@ -272,4 +273,4 @@ class PPO:
         sums, self._return_sums = discounted_sums(
             rollout.rewards, rollout.credit_cuts, self._return_sums, self.config.gamma
         )
-        self.policy.update_normalisers(rollout, sums)
+        self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)

@@ -11,9 +11,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from rlstm.lanes import LaneEnvs
-from rlstm.policies import RecurrentPolicy
-from rlstm.rollouts import Carry, Rollout, collect
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.rollouts.collect import CollectorState, collect
+from rlstm.rollouts.rollout import Rollout
+from rlstm.vector.adapter import VectorEnvs
 
 __all__ = ["RandomAgent", "RandomConfig"]
 
@@ -51,7 +52,7 @@ class RandomAgent:
             for parameter in cast(nn.Linear, policy.policy_head[-1]).parameters():
                 parameter.zero_()
 
-    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
         """Play ``num_steps`` steps in every lane."""
         return collect(self.policy, envs, carry, self.config.num_steps)
 
@@ -59,7 +60,7 @@ class RandomAgent:
         """Learn nothing."""
         return {}
 
-    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
         """Leave the carried state: the weights have not changed."""
         return {}
 

@@ -5,8 +5,8 @@ with recurrent policy gradients*, ICANN 2007, and *Recurrent policy gradients*, 
 
 Implementation details, each with its origin:
 
-1.  A batch is a fixed number of complete episodes, or of complete trials where memory lives for a trial. Lanes idle
-    once enough have begun, so which are in the batch doesn't depend on their length (``rlstm.rollouts``).
+1.  A batch is a fixed number of complete episodes, or of complete trials where memory lives for a trial. Envs idle
+    once enough have begun, so which are in the batch doesn't depend on their length (``rlstm.rollouts.collect``).
 2.  The gradient is that of log-probabilities weighted by the rewards that followed them, backpropagated through the
     whole life (Wierstra et al. 2007; ``memory.bptt_horizon`` shortens it).
 3.  What is subtracted from the rewards-to-go and changes only the variance: nothing; a running mean for each time step
@@ -34,12 +34,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rlstm.lanes import LaneEnvs
-from rlstm.losses import clipped_value_loss, masked_mean
-from rlstm.optimisation import annealed, descend, set_learning_rate
-from rlstm.policies import RecurrentPolicy
-from rlstm.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
-from rlstm.rollouts import Carry, Rollout, collect_lives
+from rlstm.losses.optimisation import annealed, descend, set_learning_rate
+from rlstm.losses.policy_losses import clipped_value_loss, masked_mean
+from rlstm.losses.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.rollouts.collect import CollectorState, collect_trajectories
+from rlstm.rollouts.rollout import Rollout
+from rlstm.vector.adapter import VectorEnvs
 
 __all__ = ["REINFORCE", "REINFORCEConfig"]
 
@@ -134,10 +135,10 @@ class REINFORCE:
         # On the host, where sums are added in one order, so that a resumed run is the same to the last bit.
         self._means = self._mean_counts = torch.zeros(0, dtype=policy.dtype)
 
-    def collect(self, envs: LaneEnvs, carry: Carry) -> Rollout:
+    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
         """Play a batch of complete episodes, every lane reset with a new seed."""
         seeds = torch.randint(2**62, (self._num_envs,), generator=self.generator).tolist()
-        return collect_lives(self.policy, envs, carry, self._num_lives, seeds)
+        return collect_trajectories(self.policy, envs, carry, self._num_lives, seeds)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Train on one batch and return the metrics by their tags.
@@ -155,7 +156,7 @@ class REINFORCE:
         self._update_normalisers(rollout)
         return metrics
 
-    def refresh(self, rollout: Rollout, carry: Carry) -> dict[str, float]:
+    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
         """Leave the carried state: the next batch begins anew."""
         return {}
 
@@ -208,7 +209,7 @@ class REINFORCE:
         learning_rate, ent_coef = self._schedule()
         baselines = self.baselines(batch)
         advantages = (returns - baselines) / policy.return_scale
-        evaluation = policy.evaluate(batch)
+        evaluation = batch.replay(policy)
         losses = {
             "policy_gradient_loss": -masked_mean(evaluation.log_probs * advantages, valid),
             "entropy_loss": -masked_mean(evaluation.entropies, valid),
@@ -236,7 +237,9 @@ class REINFORCE:
         }
 
     def _fit_critic(self, batch: Rollout, returns: Tensor) -> None:
-        value_loss = self._value_loss(batch, returns, self.policy.values(batch))
+        value_loss = self._value_loss(
+            batch, returns, self.policy.values(batch.inputs, batch.is_first, batch.initial_state)
+        )
         self._descend(value_loss, {"value_loss": value_loss})
 
     def _value_loss(self, batch: Rollout, returns: Tensor, values: Tensor) -> Tensor:
@@ -269,7 +272,7 @@ class REINFORCE:
     def _update_normalisers(self, rollout: Rollout) -> None:
         start = torch.zeros_like(rollout.rewards[0])
         sums, _ = discounted_sums(rollout.rewards, rollout.credit_cuts, start, self.config.gamma)
-        self.policy.update_normalisers(rollout, sums)
+        self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
 
 
 def _num_lives(policy: RecurrentPolicy, config: REINFORCEConfig) -> int:

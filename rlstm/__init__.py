@@ -8,25 +8,25 @@ This module is light and lazy: `import rlstm` imports no torch; the functions do
 
 from typing import TYPE_CHECKING
 
+from rlstm.core.version import __version__
+
 if TYPE_CHECKING:
-    from rlstm.api import train as train
-    from rlstm.finished_runs import load as load
-    from rlstm.finished_runs import record as record
+    from rlstm.api.experiments import train as train
+    from rlstm.api.finished_runs import load as load
+    from rlstm.api.finished_runs import record as record
 
 __all__ = ["__version__", "load", "record", "train"]
-
-__version__ = "0.1.0"  # The single source: pyproject.toml reads it from here.
 
 if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept any attribute.
 
     def __getattr__(name: str) -> object:
         """Import the functions on first use."""
         if name == "train":
-            from rlstm.api import train
+            from rlstm.api.experiments import train
 
             return train
         if name in ("load", "record"):
-            from rlstm import finished_runs
+            from rlstm.api import finished_runs
 
             return getattr(finished_runs, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

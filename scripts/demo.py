@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import rlstm
-from rlstm.finished_runs import evaluate_run
-from rlstm.run_directory import default_run_directory
+from rlstm.api.finished_runs import evaluate_run
+from rlstm.training.run_directory import default_run_directory
 
 PRESET, EPISODES = "tmaze", 200
 

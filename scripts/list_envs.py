@@ -3,7 +3,8 @@
     python scripts/list_envs.py          # write it
     python scripts/list_envs.py --check  # exit with 1 if it isn't what would be written
 
-A table for each section of `envs/registration.py`. The levels of a task, such as Easy, Medium and Hard, share a row.
+A table for each section of `envs/base/registration.py`. The levels of a task, such as Easy, Medium and Hard, share a
+row.
 """
 
 import argparse
@@ -13,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 
 from rlstm.envs import ENVS, EnvDescription
-from rlstm.envs.batched import ReturnReference
-from rlstm.envs.registration import SECTIONS
+from rlstm.envs.base.batched import ReturnReference
+from rlstm.envs.base.registration import SECTIONS
 
 README = Path(__file__).resolve().parents[1] / "envs" / "README.md"
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlstm.run_directory import write_atomically
+from rlstm.core.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "RESULTS.md"
-CODE = ("rlstm", "agents", "envs", "scripts/*.py")
+CODE = ("rlstm", "agents", "envs", "scripts/**/*.py")
 
 
 def commit() -> str:

@@ -19,13 +19,16 @@ import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from rlstm.distributions import make_distribution
-from rlstm.lane_env import LaneEnv, TrialEnv
-from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.policies import PolicyConfig, PolicyInputs, PolicyStep, RecurrentPolicy
-from rlstm.rollouts import Rollout
-from rlstm.trees import tree_map
-from rlstm.vector_envs import LaneEnvs
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.trees import tree_map
+from rlstm.policies.config import PolicyConfig
+from rlstm.policies.distributions import make_distribution
+from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.policies.step import PolicyStep
+from rlstm.rollouts.rollout import Rollout
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.sub_env import SubEnv, TrialEnv
 
 OBSERVATION_SPACE = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 """(lane, time in the lane, episode of the lane, 1 if it is the last observation of an episode)."""
@@ -43,7 +46,7 @@ def reward(lane: int, t: int) -> float:
 
 
 class ScriptedVectorEnv(gym.vector.VectorEnv):
-    """Lanes that do what their scripts say, whatever the actions."""
+    """Envs that do what their scripts say, whatever the actions."""
 
     metadata: ClassVar = {"autoreset_mode": AutoresetMode.SAME_STEP, "supports_new_task": True}
 
@@ -135,18 +138,18 @@ class ScriptedEnv(gym.Env):
         return *values, terminated, truncated, {"is_success": terminated}
 
 
-def scripted(*scripts: str, kind: str = "native", memory: MemoryConfig | None = None, **options: Any) -> LaneEnvs:
-    """Lanes that follow scripts, native or sync."""
+def scripted(*scripts: str, kind: str = "native", memory: MemoryConfig | None = None, **options: Any) -> VectorEnvs:
+    """Envs that follow scripts, native or sync."""
     per_trial = None if memory is None else memory.episodes_per_trial
     if kind == "native":
-        return LaneEnvs(ScriptedVectorEnv(scripts, per_trial, **options), "native", "scripted")
+        return VectorEnvs(ScriptedVectorEnv(scripts, per_trial, **options), "native", "scripted")
 
     def make_lane(lane: int) -> gym.Env:
         env: gym.Env = ScriptedEnv(scripts[lane], lane, **options)
-        return LaneEnv(env if per_trial is None else TrialEnv(env, per_trial), lane)
+        return SubEnv(env if per_trial is None else TrialEnv(env, per_trial), lane)
 
     functions = [functools.partial(make_lane, lane) for lane in range(len(scripts))]
-    return LaneEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "sync", "scripted")
+    return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "sync", "scripted")
 
 
 class Seen(NamedTuple):
@@ -175,7 +178,7 @@ class KnownPolicy:
     def init_state(self, batch_size: int) -> tuple[Seen, ...]:
         return tuple(Seen(torch.zeros(batch_size, dtype=self.dtype)) for _ in range(1 + self.separate))
 
-    def stepper(self) -> "KnownPolicy":
+    def acting_snapshot(self) -> "KnownPolicy":
         return self
 
     def _advance(self, inputs: PolicyInputs, state: Any, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
@@ -346,21 +349,22 @@ def user_module(tmp_path_factory, monkeypatch):
         gym.registry.pop(env_id, None)
 
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+ROOT = Path(__file__).parents[1]
 
 
 class _Scripts:
     """The scripts as attributes, imported when first used."""
 
     def __getattr__(self, name: str) -> Any:
-        return importlib.import_module(name)
+        (path,) = [path for path in (ROOT / "scripts").rglob(f"{name}.py") if path.parent.name != "benchmarks"]
+        return importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The modules of the folder ``scripts``, by name; they find each other there, and are forgotten afterwards."""
+    """The modules under ``scripts`` (but for its benchmarks), by name; they are forgotten afterwards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
+        patch.syspath_prepend(str(ROOT))
         yield _Scripts()
-    for name in [path.stem for path in SCRIPTS.glob("*.py")]:
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name == "scripts" or name.startswith("scripts.")]:
+        sys.modules.pop(name)

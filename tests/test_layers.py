@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("rlstm", "agents", "envs", "scripts", "tests")
 ONLY_IN = {
     "tyro": "rlstm/cli/",
-    "tensorboard": "rlstm/loggers.py",
-    "torch.utils.tensorboard": "rlstm/loggers.py",
-    "rich": "rlstm/progress.py",
+    "tensorboard": "rlstm/training/loggers.py",
+    "torch.utils.tensorboard": "rlstm/training/loggers.py",
+    "rich": "rlstm/training/progress.py",
 }
 LAZY = ("rlstm.train", "rlstm.load", "rlstm.record")  # Names of `rlstm` that stand for modules above the agents.
 
@@ -53,14 +53,16 @@ def broken_rules(path: str, source: str) -> list[str]:
             for module, home in ONLY_IN.items():
                 rules[f"{module} only in {home}"] = not within(name, module) or path.startswith(home)
         if folder == "rlstm":
-            root = path == "rlstm/api.py" or path.startswith("rlstm/cli/")
+            root = path == "rlstm/api/experiments.py" or path.startswith("rlstm/cli/")
             upward = within(name, "rlstm.agents", "rlstm.envs")
-            rules["only rlstm/cli and rlstm/api.py import agents and envs, and lazily"] = not upward or (root and lazy)
+            rules["only rlstm/cli and rlstm/api/experiments.py import agents and envs, and lazily"] = not upward or (
+                root and lazy
+            )
         if folder == "envs":
             allowed = name.split(".")[0] in {"numpy", "gymnasium", *sys.stdlib_module_names}
             rules["envs import numpy and gymnasium only"] = allowed or within(name, "rlstm.envs")
         if folder == "agents":
-            above = within(name, "rlstm.envs", "rlstm.cli", "rlstm.api", "rlstm.finished_runs", *LAZY)
+            above = within(name, "rlstm.envs", "rlstm.cli", "rlstm.api.experiments", "rlstm.api.finished_runs", *LAZY)
             rules["agents import neither envs, cli nor api"] = not above
             table = path == "agents/__init__.py" and lazy
             rules["agents don't import each other; the table does, lazily"] = table or not within(name, "rlstm.agents")
@@ -76,21 +78,21 @@ def test_imports_keep_to_the_layers(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("rlstm/losses.py", "def f():\n    from rlstm.agents.ppo import PPO"),
-        ("rlstm/losses.py", "import rlstm.envs"),
-        ("rlstm/losses.py", "from rlstm import agents"),
-        ("rlstm/api.py", "from rlstm import agents"),
-        ("rlstm/cli/train.py", "import rlstm.envs.registration"),
+        ("rlstm/losses/policy_losses.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/losses/policy_losses.py", "import rlstm.envs"),
+        ("rlstm/losses/policy_losses.py", "from rlstm import agents"),
+        ("rlstm/api/experiments.py", "from rlstm import agents"),
+        ("rlstm/cli/train.py", "import rlstm.envs.base.registration"),
         ("rlstm/cells/lstm.py", "from . import base"),
         ("rlstm/cli/train.py", "def f():\n    import agents.ppo"),
         ("scripts/demo.py", "from envs import registration"),
-        ("rlstm/training.py", "import tyro"),
+        ("rlstm/training/on_policy.py", "import tyro"),
         ("agents/ppo.py", "from rich.live import Live"),
-        ("rlstm/training.py", "from torch.utils.tensorboard import SummaryWriter"),
-        ("rlstm/training.py", "from torch.utils import tensorboard"),
-        ("envs/tmaze.py", "import torch"),
-        ("envs/tmaze.py", "from rlstm.seeding import spawn"),
-        ("agents/ppo.py", "from rlstm.envs.tmaze import TMaze"),
+        ("rlstm/training/on_policy.py", "from torch.utils.tensorboard import SummaryWriter"),
+        ("rlstm/training/on_policy.py", "from torch.utils import tensorboard"),
+        ("envs/mazes/tmaze.py", "import torch"),
+        ("envs/mazes/tmaze.py", "from rlstm.core.seeding import spawn"),
+        ("agents/ppo.py", "from rlstm.envs.mazes.tmaze import TMaze"),
         ("agents/ppo.py", "def f():\n    import rlstm.cli"),
         ("agents/ppo.py", "from rlstm import load"),
         ("agents/ppo.py", "def f():\n    from rlstm.agents.reinforce import Reinforce"),
@@ -104,12 +106,12 @@ def test_a_forbidden_import_is_seen(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("rlstm/api.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/api/experiments.py", "def f():\n    from rlstm.agents.ppo import PPO"),
         ("rlstm/cli/train.py", "if TYPE_CHECKING:\n    from rlstm.agents.ppo import PPO"),
         ("rlstm/cli/train.py", "import tyro"),
-        ("rlstm/loggers.py", "from torch.utils.tensorboard import SummaryWriter"),
-        ("envs/tmaze.py", "import math\nimport numpy as np\nfrom rlstm.envs.batched import BatchedEnv"),
-        ("agents/ppo.py", "import torch\nfrom rlstm.losses import ppo_loss"),
+        ("rlstm/training/loggers.py", "from torch.utils.tensorboard import SummaryWriter"),
+        ("envs/mazes/tmaze.py", "import math\nimport numpy as np\nfrom rlstm.envs.base.batched import BatchedEnv"),
+        ("agents/ppo.py", "import torch\nfrom rlstm.losses.policy_losses import ppo_loss"),
         ("agents/__init__.py", "def f():\n    from rlstm.agents.ppo import PPO"),
     ],
 )

@@ -16,25 +16,25 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rlstm.kernels.triton_support import TritonKernel, run_triton
-from rlstm.trees import tree_map
+from rlstm.core.trees import tree_map
+from rlstm.kernels.triton.support import TritonKernel, run_triton
 
 __all__ = [
+    "CellStep",
     "MemoryInit",
     "RecurrentCell",
     "SequencePath",
     "SequenceRun",
     "State",
-    "Stepper",
     "check_memory_length",
-    "erase_rows",
     "memory_bias",
     "orthogonal_blocks",
     "refuse_memory_length",
+    "reset_rows",
 ]
 
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
-Stepper = Callable[[Tensor, State], tuple[Tensor, State]]
+CellStep = Callable[[Tensor, State], tuple[Tensor, State]]
 SequenceRun = Callable[[Tensor, State, Tensor], tuple[Tensor, State]]
 MemoryInit = Literal["chrono", "log_spaced"]
 SequencePath = Literal["auto", "loop", "triton"]
@@ -103,7 +103,7 @@ class RecurrentCell(nn.Module, ABC):
         """Run T steps as a plain loop over ``step``: the oracle of every faster path. Shapes as ``sequence``."""
         outputs = []
         for inputs_t, is_first_t in zip(inputs, is_first, strict=True):
-            output, state = self.step(inputs_t, self.erase(state, is_first_t))
+            output, state = self.step(inputs_t, self.reset(state, is_first_t))
             outputs.append(output)
         return torch.stack(outputs), state
 
@@ -120,21 +120,21 @@ class RecurrentCell(nn.Module, ABC):
         """Return the cells that this one is made of: itself, unless it holds others."""
         return [self]
 
-    def erase(self, state: State, is_first: Tensor) -> State:
+    def reset(self, state: State, is_first: Tensor) -> State:
         """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by the initial state.
 
         The erased values are replaced, not multiplied by 0, so a row that has become NaN does not survive.
         """
-        return erase_rows(state, self.init_state(is_first.shape[0]), is_first)
+        return reset_rows(state, self.init_state(is_first.shape[0]), is_first)
 
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a function equal to ``step`` that may hold a snapshot of the weights in a faster layout.
 
         It is valid until the weights change, and meant for acting: it carries no gradient.
         """
         return self.step
 
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
         """Return a step of P cells of this kind, each with weights of its own.
 
         This one is right for every cell; an override is faster.
@@ -182,7 +182,7 @@ class _Step(nn.Module):
         return self.cell.step(inputs, state)
 
 
-def erase_rows(state: State, initial: State, is_first: Tensor) -> State:
+def reset_rows(state: State, initial: State, is_first: Tensor) -> State:
     """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by those of ``initial``."""
 
     def select(leaf: Tensor, fresh: Tensor) -> Tensor:

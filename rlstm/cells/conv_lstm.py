@@ -106,7 +106,7 @@ class ConvLSTMCell(RecurrentCell):
         entering = self._project(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
         outputs = []
         for entering_t, is_first_t in zip(entering, is_first, strict=True):
-            output, state = self._advance(entering_t, self.erase(state, is_first_t))
+            output, state = self._advance(entering_t, self.reset(state, is_first_t))
             outputs.append(output)
         return torch.stack(outputs), state
 

@@ -8,10 +8,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, orthogonal_blocks, refuse_memory_length
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, orthogonal_blocks, refuse_memory_length
 from rlstm.cells.population_linear import PopulationLinear
-from rlstm.kernels.elman_bptt import ElmanKernel
-from rlstm.kernels.gated_bptt import bptt_sequence
+from rlstm.kernels.bptt.elman import ElmanKernel
+from rlstm.kernels.bptt.gated import bptt_sequence
 
 __all__ = ["ElmanCell", "ElmanState"]
 
@@ -69,7 +69,7 @@ class ElmanCell(RecurrentCell):
         return outputs, ElmanState(*leaves)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | h]."""
         weight = torch.cat([self.weight_ih, self.weight_hh], dim=1).t().contiguous()  # (I + H, H)
         bias = self.bias_ih + self.bias_hh
@@ -81,8 +81,8 @@ class ElmanCell(RecurrentCell):
         return step
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells: one product on [x | h]; shapes as in the base class."""
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
+        """Return ``acting_snapshot`` for P cells: one product on [x | h]; shapes as in the base class."""
         weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2)
         product = PopulationLinear(weight, parameters["bias_ih"] + parameters["bias_hh"])
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, refuse_memory_length
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, refuse_memory_length
 from rlstm.cells.population_linear import PopulationLinear
 
 __all__ = ["FeedForwardCell", "NoState"]
@@ -55,7 +55,7 @@ class FeedForwardCell(RecurrentCell):
         return self.step(inputs, state)
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
         """Return ``step`` for P layers in one product; shapes as in the base class."""
         product = PopulationLinear(parameters["weight"], parameters["bias"])
         return lambda inputs, state: (product(inputs).tanh_(), state)

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import (
+    CellStep,
     MemoryInit,
     RecurrentCell,
-    Stepper,
     check_memory_length,
     memory_bias,
     orthogonal_blocks,
 )
 from rlstm.cells.population_linear import PopulationLinear
-from rlstm.kernels.gru_bptt import gru_bptt_sequence
+from rlstm.kernels.bptt.gru import gru_bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence
-from rlstm.kernels.triton_support import TritonKernel
+from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["GRUCell", "GRUState"]
 
@@ -55,7 +55,7 @@ class GRUCell(RecurrentCell):
     """
 
     source = "Cho et al. 2014"
-    triton = TritonKernel("rlstm.kernels.triton_gru", "gru")
+    triton = TritonKernel("rlstm.kernels.triton.gru", "gru")
     state_type: ClassVar[type] = GRUState
 
     def __init__(
@@ -96,7 +96,7 @@ class GRUCell(RecurrentCell):
         return outputs, GRUState(h)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step on weights that are already transposed."""
         weight_ih, weight_hh = self.weight_ih.t().contiguous(), self.weight_hh.t().contiguous()
         bias_ih, bias_hh = self.bias_ih.clone(), self.bias_hh.clone()
@@ -107,8 +107,8 @@ class GRUCell(RecurrentCell):
         return step
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells, two products; shapes as in the base class."""
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
+        """Return ``acting_snapshot`` for P cells, two products; shapes as in the base class."""
         input_product = PopulationLinear(parameters["weight_ih"], parameters["bias_ih"])
         state_product = PopulationLinear(parameters["weight_hh"], parameters["bias_hh"])
 

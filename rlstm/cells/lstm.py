@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import (
+    CellStep,
     MemoryInit,
     RecurrentCell,
-    Stepper,
     check_memory_length,
     memory_bias,
     orthogonal_blocks,
 )
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.reset_steps import lstm_sequence
-from rlstm.kernels.triton_support import TritonKernel
+from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["LSTMCell", "LSTMState"]
 
@@ -57,7 +57,7 @@ class LSTMCell(RecurrentCell):
 
     source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
     redundant_parameters: ClassVar[Mapping[str, str]] = {"bias_hh": "bias_ih"}
-    triton = TritonKernel("rlstm.kernels.triton_lstm", "lstm")
+    triton = TritonKernel("rlstm.kernels.triton.lstm", "lstm")
     state_type: ClassVar[type] = LSTMState
 
     def __init__(
@@ -107,7 +107,7 @@ class LSTMCell(RecurrentCell):
         return outputs, LSTMState(h, c)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | h] and one logistic call over everything.
 
         tanh(x) = 2 σ(2x) - 1, and 2x comes from weights that are twice as large, which is exact. So all four parts pass
@@ -123,8 +123,8 @@ class LSTMCell(RecurrentCell):
         return step
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells: one product on [x | h]; shapes as in the base class."""
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
+        """Return ``acting_snapshot`` for P cells: one product on [x | h]; shapes as in the base class."""
         weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2) * self._doubling().unsqueeze(1)
         product = PopulationLinear(weight, (parameters["bias_ih"] + parameters["bias_hh"]) * self._doubling())
 

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, orthogonal_blocks, refuse_memory_length
-from rlstm.kernels.gated_bptt import bptt_sequence
-from rlstm.kernels.lstm_1997_bptt import LSTM1997Kernel
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, orthogonal_blocks, refuse_memory_length
+from rlstm.kernels.bptt.gated import bptt_sequence
+from rlstm.kernels.bptt.lstm_1997 import LSTM1997Kernel
 
 __all__ = ["Gradient", "LSTM1997Cell", "LSTM1997State"]
 
@@ -111,7 +111,7 @@ class LSTM1997Cell(RecurrentCell):
         return outputs, LSTM1997State(*leaves)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | h]."""
         weight = torch.cat([self.weight_ih, self.weight_hh], dim=1).t().contiguous()  # (I + H, 2N + H)
         bias = self.bias.clone()

@@ -11,10 +11,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, check_memory_length, memory_bias
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.min_scan import Candidate, check_candidate, keep_and_candidate, min_scan
-from rlstm.kernels.triton_support import TritonKernel
+from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["MinGRUCell", "MinState"]
 
@@ -48,7 +48,7 @@ class MinGRUCell(RecurrentCell):
     """
 
     source = "Feng et al. 2024"
-    triton = TritonKernel("rlstm.kernels.triton_min", "minimal", options=("candidate",), recurrent=None)
+    triton = TritonKernel("rlstm.kernels.triton.min", "minimal", options=("candidate",), recurrent=None)
     num_gates: ClassVar[int] = 1
 
     def __init__(
@@ -92,7 +92,7 @@ class MinGRUCell(RecurrentCell):
         return outputs, MinState(outputs[-1])
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step on weights that are already transposed."""
         weight, bias = self.weight_ih.t().contiguous(), self.bias_ih.clone()
 
@@ -102,8 +102,8 @@ class MinGRUCell(RecurrentCell):
         return step
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells in one product; shapes as in the base class."""
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
+        """Return ``acting_snapshot`` for P cells in one product; shapes as in the base class."""
         product = PopulationLinear(parameters["weight_ih"], parameters["bias_ih"])
         return lambda inputs, state: self._mix(product(inputs), state)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, check_memory_length, memory_bias
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.cells.slstm import choose_heads
 from rlstm.kernels.mlstm_chunks import NEVER, mlstm_chunks
@@ -117,15 +117,15 @@ class MLSTMCell(RecurrentCell):
         return torch.sigmoid(opened) * normalise_heads(h, norm_weight), state
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step on weights that are already transposed."""
         weight, bias = self.weight_ih.t().contiguous(), self.bias_ih.clone()
         norm_weight = self.norm_weight.clone()
         return lambda inputs, state: self._mix(torch.addmm(bias, inputs, weight), state, norm_weight)
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells in one product; shapes as in the base class."""
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
+        """Return ``acting_snapshot`` for P cells in one product; shapes as in the base class."""
         product = PopulationLinear(parameters["weight_ih"], parameters["bias_ih"])
         norm_weight = parameters["norm_weight"].detach()
 

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import (
+    CellStep,
     MemoryInit,
     RecurrentCell,
-    Stepper,
     check_memory_length,
     memory_bias,
     orthogonal_blocks,
 )
-from rlstm.kernels.gated_bptt import bptt_sequence
-from rlstm.kernels.peephole_bptt import PeepholeKernel
-from rlstm.kernels.triton_support import TritonKernel
+from rlstm.kernels.bptt.gated import bptt_sequence
+from rlstm.kernels.bptt.peephole import PeepholeKernel
+from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["PeepholeLSTMCell", "PeepholeLSTMState"]
 
@@ -57,7 +57,7 @@ class PeepholeLSTMCell(RecurrentCell):
     """
 
     source = "Gers & Schmidhuber 2000; Gers, Schraudolph & Schmidhuber 2002"
-    triton = TritonKernel("rlstm.kernels.triton_lstm", "peephole_lstm")
+    triton = TritonKernel("rlstm.kernels.triton.lstm", "peephole_lstm")
 
     def __init__(
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
@@ -99,7 +99,7 @@ class PeepholeLSTMCell(RecurrentCell):
         return outputs, PeepholeLSTMState(*leaves)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | h]."""
         weight = torch.cat([self.weight_ih, self.weight_hh], dim=1).t().contiguous()  # (I + H, 4H)
         bias, peepholes = self.bias.clone(), self.peepholes.clone()

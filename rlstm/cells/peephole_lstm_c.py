@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import (
+    CellStep,
     MemoryInit,
     RecurrentCell,
-    Stepper,
     check_memory_length,
     memory_bias,
     orthogonal_blocks,
 )
-from rlstm.kernels.gated_bptt import bptt_sequence
-from rlstm.kernels.peephole_c_bptt import PeepholeCKernel
+from rlstm.kernels.bptt.gated import bptt_sequence
+from rlstm.kernels.bptt.peephole_c import PeepholeCKernel
 
 __all__ = ["OutputActivation", "PeepholeLSTMCCell", "PeepholeLSTMCState"]
 
@@ -109,7 +109,7 @@ class PeepholeLSTMCCell(RecurrentCell):
         return outputs, PeepholeLSTMCState(*leaves)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | c], in which c adds 0 to the cell's input."""
         hidden = self.hidden_size
         from_memory = torch.cat([self.weight_ch, self.weight_ch.new_zeros(hidden, hidden)])

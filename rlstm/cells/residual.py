@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, SequencePath, SequenceRun, State, Stepper
+from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
 
 __all__ = ["ResidualCell"]
 
@@ -70,9 +70,9 @@ class ResidualCell(RecurrentCell):
         return self.cell.simple_cells()
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return the cell's, with the norm before it and the connection around it."""
-        inner = self.cell.stepper()
+        inner = self.cell.acting_snapshot()
 
         def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
             outputs, state = inner(self.norm(inputs), state)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from rlstm.cells.base import RecurrentCell, SequencePath
-from rlstm.kernels.triton_support import why_never, why_not_here
+from rlstm.kernels.triton.support import why_never, why_not_here
 
 __all__ = ["check_sequence_path", "name_sequence_path", "sequence_paths_of"]
 

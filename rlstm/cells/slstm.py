@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, Stepper, check_memory_length, memory_bias
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, check_memory_length, memory_bias
 from rlstm.cells.population_linear import PopulationLinear
-from rlstm.kernels.slstm_bptt import NEVER, across_heads, slstm_bptt_sequence
-from rlstm.kernels.triton_support import TritonKernel
+from rlstm.kernels.bptt.slstm import NEVER, across_heads, slstm_bptt_sequence
+from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["ForgetGate", "SLSTMCell", "SLSTMState", "choose_heads", "forget_biases", "initial_slstm", "mix_slstm"]
 
@@ -60,7 +60,7 @@ class SLSTMCell(RecurrentCell):
     """
 
     source = "Beck et al. 2024"
-    triton = TritonKernel("rlstm.kernels.triton_slstm", "slstm", options=("forget_gate",))
+    triton = TritonKernel("rlstm.kernels.triton.slstm", "slstm", options=("forget_gate",))
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class SLSTMCell(RecurrentCell):
         return outputs, SLSTMState(outputs[-1], *memory)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | h]."""
         weight = torch.cat([self.weight_ih, across_heads(self.weight_hh)], dim=1).t().contiguous()  # (I + H, 4H)
         bias = self.bias_ih.clone()
@@ -121,8 +121,8 @@ class SLSTMCell(RecurrentCell):
         return step
 
     @torch.no_grad()
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
-        """Return ``stepper`` for P cells: one product on [x | h]; shapes as in the base class."""
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
+        """Return ``acting_snapshot`` for P cells: one product on [x | h]; shapes as in the base class."""
         weight = torch.cat([parameters["weight_ih"], across_heads(parameters["weight_hh"])], dim=2)
         product = PopulationLinear(weight, parameters["bias_ih"])
 

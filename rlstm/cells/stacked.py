@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import RecurrentCell, SequencePath, SequenceRun, State, Stepper
+from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
 
 __all__ = ["StackedCell"]
 
@@ -68,25 +68,25 @@ class StackedCell(RecurrentCell):
         """Return those of all layers."""
         return [one for cell in self._cells for one in cell.simple_cells()]
 
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return the steppers of the layers as one."""
-        steppers = [cell.stepper() for cell in self._cells]
+        steppers = [cell.acting_snapshot() for cell in self._cells]
         return lambda inputs, state: self._run(steppers, inputs, state)
 
-    def population_stepper(self, parameters: Mapping[str, Tensor]) -> Stepper:
+    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
         """Return those of the layers as one."""
         steppers = []
         for index, cell in enumerate(self._cells):
             prefix = f"layers.{index}."
             own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-            steppers.append(cell.population_stepper(own))
+            steppers.append(cell.population_snapshot(own))
         return lambda inputs, state: self._run(steppers, inputs, state)
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path of the layers."""
         return self._cells[0].sequence_path(device)
 
-    def _run(self, runs: Sequence[Stepper], inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the layers from bottom to top over a step or a sequence."""
         outputs, states = inputs, []
         for index, (run, layer_state) in enumerate(zip(runs, state, strict=True)):

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import (
+    CellStep,
     MemoryInit,
     RecurrentCell,
-    Stepper,
     check_memory_length,
     memory_bias,
     orthogonal_blocks,
 )
-from rlstm.kernels.gated_bptt import bptt_sequence
-from rlstm.kernels.time_aware_bptt import TimeAwareKernel
+from rlstm.kernels.bptt.gated import bptt_sequence
+from rlstm.kernels.bptt.time_aware import TimeAwareKernel
 
 __all__ = ["TimeAwareLSTMCell", "TimeAwareLSTMState"]
 
@@ -112,7 +112,7 @@ class TimeAwareLSTMCell(RecurrentCell):
         return outputs, TimeAwareLSTMState(*leaves)
 
     @torch.no_grad()
-    def stepper(self) -> Stepper:
+    def acting_snapshot(self) -> CellStep:
         """Return a step with one matrix product on [x | h] and one on c̄."""
         weight = torch.cat([self.weight_ih, self.weight_hh], dim=1).t().contiguous()  # (I - 1 + H, 4H)
         bias, bias_decay = self.bias.clone(), self.bias_decay.clone()

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from rlstm.cells.base import MemoryInit, RecurrentCell, memory_bias
 from rlstm.cells.mlstm import MLSTMState, check_chunk_length, initial_mlstm, mix_mlstm, normalise_heads
 from rlstm.cells.slstm import SLSTMState, choose_heads, forget_biases, initial_slstm, mix_slstm
+from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.causal_conv import causal_conv, causal_conv_step
 from rlstm.kernels.mlstm_chunks import mlstm_chunks
-from rlstm.kernels.slstm_bptt import across_heads, slstm_bptt_sequence
 
 __all__ = ["MLSTMBlock", "MLSTMBlockState", "SLSTMBlock", "SLSTMBlockState"]
 

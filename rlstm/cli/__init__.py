@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(usage())
         return 0
     if words[0] == "--version":
-        from rlstm import __version__
+        from rlstm.core.version import __version__
 
         show(f"rlstm {__version__}")
         return 0

@@ -81,7 +81,7 @@ def answer(verb: str, words: Sequence[str]) -> int:
 
 def _run(verb: str, words: Sequence[str]) -> Answer:
     from rlstm.cli import VERBS
-    from rlstm.errors import unknown_name
+    from rlstm.core.errors import unknown_name
 
     if verb.startswith("-"):
         raise UsageError(f"The verb comes first, then its flags; '{verb}' is none. Verbs: {', '.join(VERBS)}.")
@@ -107,8 +107,7 @@ def _exit_code(error: Exception) -> int | None:
     """Return the exit code of an error that the user can mend, or None."""
     if isinstance(error, UsageError):
         return WRONG_USAGE
-    from rlstm.config import ConfigError
-    from rlstm.errors import (
+    from rlstm.core.errors import (
         CheckpointError,
         DemonstrationsError,
         EnvironmentFailure,
@@ -116,7 +115,8 @@ def _exit_code(error: Exception) -> int | None:
         UnknownNameError,
         UnsupportedSpaceError,
     )
-    from rlstm.run_directory import RunDirectoryError
+    from rlstm.training.config import ConfigError
+    from rlstm.training.run_directory import RunDirectoryError
 
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
@@ -132,7 +132,7 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 
 
 def _print_json(values: Mapping[str, Any]) -> None:
-    from rlstm.run_directory import json_ready
+    from rlstm.core.files import json_ready
 
     show(json.dumps(json_ready(values), allow_nan=False))
 

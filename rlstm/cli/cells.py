@@ -54,7 +54,7 @@ def _describe(name: str, devices: list[str]) -> dict[str, Any]:
 
     from rlstm.cells import make_cell
     from rlstm.cells.sequence_paths import sequence_paths_of
-    from rlstm.trees import tree_leaves
+    from rlstm.core.trees import tree_leaves
 
     cell = make_cell(name, _INPUT_SIZE, _HIDDEN_SIZE)
     return {

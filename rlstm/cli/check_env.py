@@ -48,9 +48,9 @@ def run(words: list[str]) -> Answer:
     )
     if flags.train_steps < 0:
         raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
-    from rlstm.api import resolve_env
+    from rlstm.api.experiments import resolve_env
     from rlstm.cli.env_checks import examine
-    from rlstm.vector_envs import EnvConfig
+    from rlstm.vector.make import EnvConfig
 
     config = EnvConfig(
         env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers

@@ -24,12 +24,14 @@ from gymnasium.utils.env_checker import check_env
 
 from rlstm.cli.env_learning import REFERENCES, references, train_without_memory
 from rlstm.cli.env_play import Play, first_difference, outside, play_on, reset
-from rlstm.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
-from rlstm.lane_env import supports_new_task
-from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.policies import PolicyConfig, RecurrentPolicy
-from rlstm.seeding import integer_seeds
-from rlstm.vector_envs import EnvConfig, LaneEnvs, make, make_single
+from rlstm.core.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.seeding import integer_seeds
+from rlstm.policies.config import PolicyConfig
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import EnvConfig, make, make_single
+from rlstm.vector.sub_env import supports_new_task
 
 __all__ = ["Finding", "Level", "examine"]
 
@@ -95,7 +97,7 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
     return findings, measured
 
 
-def _in_lanes(spec: EnvSpec, config: EnvConfig, envs: LaneEnvs, measured: Measured) -> list[Finding]:
+def _in_lanes(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measured) -> list[Finding]:
     """Make the checks that need a policy and play."""
     try:
         policy = RecurrentPolicy(
@@ -198,7 +200,7 @@ def _default_reach() -> int:
     return int(load_agent("ppo")[1]().num_steps)
 
 
-def _speed(play: Play, envs: LaneEnvs, measured: Measured) -> Finding:
+def _speed(play: Play, envs: VectorEnvs, measured: Measured) -> Finding:
     rate = play.steps * envs.num_envs / play.seconds
     measured["steps_per_second"] = rate
     text = f"{rate:,.0f} steps/s with {envs.num_envs} lanes, the env alone"
@@ -207,7 +209,7 @@ def _speed(play: Play, envs: LaneEnvs, measured: Measured) -> Finding:
     return Finding("speed", "ok", text)
 
 
-def _resume(envs: LaneEnvs, policy: RecurrentPolicy, measured: Measured) -> Finding:
+def _resume(envs: VectorEnvs, policy: RecurrentPolicy, measured: Measured) -> Finding:
     """Take the state, play on, go back, and play the same again."""
     measured["exact_resume"] = False
     start = play_on(envs, policy, reset(envs), _REPEATED_STEPS, seconds=_PLAY_SECONDS, record=True).trace[-1]

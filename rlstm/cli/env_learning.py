@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.cli.tables import Bound, number
-from rlstm.vector_envs import EnvConfig
+from rlstm.vector.make import EnvConfig
 
 __all__ = ["REFERENCES", "ShortRun", "references", "train_without_memory"]
 
@@ -62,8 +62,8 @@ def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortR
         ValueError: If the env has something that can't be trained.
     """
     from rlstm.agents import load_agent
-    from rlstm.api import make_config
-    from rlstm.training import Training
+    from rlstm.api.experiments import make_config
+    from rlstm.training.on_policy import Training
 
     names = ("env", "env_kwargs", "env_import", "env_wrappers", "num_envs", "vectorization")
     settings = {name: getattr(config, name) for name in names}

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlstm.policies import RecurrentPolicy
-from rlstm.seeding import generator, integer_seeds
-from rlstm.trees import Tree, tree_leaves
-from rlstm.vector_envs import EnvStep, LaneEnvs
+from rlstm.core.seeding import generator, integer_seeds
+from rlstm.core.trees import Tree, tree_leaves
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.vector.adapter import EnvStep, VectorEnvs
 
 __all__ = ["Play", "first_difference", "outside", "play_on", "reset"]
 
@@ -33,13 +33,13 @@ class Play:
     trace: list[EnvStep] = dataclasses.field(default_factory=list)  # Where it is recorded.
 
 
-def reset(envs: LaneEnvs) -> EnvStep:
+def reset(envs: VectorEnvs) -> EnvStep:
     """Reset the lanes, with the same seeds each time."""
     return envs.reset(integer_seeds(0, "check", envs.num_envs))
 
 
 def play_on(
-    envs: LaneEnvs, policy: RecurrentPolicy, outcome: EnvStep, steps: int, *, seconds: float, record: bool = False
+    envs: VectorEnvs, policy: RecurrentPolicy, outcome: EnvStep, steps: int, *, seconds: float, record: bool = False
 ) -> Play:
     """Play on at random after ``outcome``, the same actions each time.
 

@@ -11,7 +11,7 @@ from rlstm.cli.parsing import Json, parse
 from rlstm.cli.tables import Bound, number, table
 
 if TYPE_CHECKING:
-    from rlstm.envs.batched import ReturnReference
+    from rlstm.envs.base.batched import ReturnReference
 
 __all__ = ["run"]
 

@@ -12,7 +12,7 @@ from rlstm.cli.parsing import Json, Positional, named, parse
 from rlstm.cli.tables import facts, number, percent
 
 if TYPE_CHECKING:
-    from rlstm.evaluation import EvaluationResult
+    from rlstm.evaluation.evaluate import EvaluationResult
 
 __all__ = ["run"]
 
@@ -55,7 +55,7 @@ def run(words: list[str]) -> Answer:
         description="Play complete episodes with a trained agent, on seeds that training never uses.",
     )
     checkpoint = read_checkpoint(flags.checkpoint)
-    from rlstm.finished_runs import evaluate_run
+    from rlstm.api.finished_runs import evaluate_run
 
     result = evaluate_run(
         flags.run_dir,
@@ -74,9 +74,9 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
     """Return what the env, as it was played, says of the best returns with and without memory."""
     import gymnasium as gym
 
-    from rlstm.api import read_config, read_spec
+    from rlstm.api.experiments import read_config, read_spec
     from rlstm.cli.env_learning import REFERENCES, references
-    from rlstm.run_directory import RunDirectory
+    from rlstm.training.run_directory import RunDirectory
 
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)

@@ -22,7 +22,7 @@ class PresetsFlags:
 def run(words: list[str]) -> Answer:
     """List every preset."""
     parse(PresetsFlags, words, prog="rlstm presets", description="List the presets for --preset.")
-    from rlstm.presets import PRESETS
+    from rlstm.training.presets import PRESETS
 
     rows = [
         (name, one.agent, one.settings["env"], number(one.settings.get("total_steps"), "-"), one.description)

@@ -51,8 +51,8 @@ def run(words: list[str]) -> Answer:
         description="Play complete episodes with a trained agent, and write what it saw and did.",
     )
     checkpoint = read_checkpoint(flags.checkpoint)
-    from rlstm.finished_runs import record
-    from rlstm.run_directory import RunDirectory
+    from rlstm.api.finished_runs import record
+    from rlstm.training.run_directory import RunDirectory
 
     demonstrations = record(
         flags.run_dir,

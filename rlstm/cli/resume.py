@@ -33,7 +33,7 @@ def run(words: list[str]) -> Answer:
     flags = parse(
         ResumeFlags, words, prog="rlstm resume", description="Go on with a run from its latest checkpoint, exactly."
     )
-    from rlstm.api import resume
+    from rlstm.api.experiments import resume
     from rlstm.cli.train import training_answer
 
     command = ["rlstm", "resume", *words]

@@ -17,8 +17,8 @@ from rlstm.cli.parsing import Flat, Json, given_value, is_given, parse
 from rlstm.cli.tables import facts, number, percent
 
 if TYPE_CHECKING:
-    from rlstm.config import ExperimentConfig
-    from rlstm.runs import TrainResult
+    from rlstm.training.config import ExperimentConfig
+    from rlstm.training.run import TrainResult
 
 __all__ = ["run", "training_answer"]
 
@@ -53,7 +53,7 @@ def run(words: list[str]) -> Answer:
     """
     agent = _agent(words)
     config, flags = experiment(agent, words[1:])
-    from rlstm.api import train_config
+    from rlstm.api.experiments import train_config
 
     result = train_config(config, ui=flags.ui, command=["rlstm", "train", *words])
     return training_answer(result)
@@ -61,7 +61,7 @@ def run(words: list[str]) -> Answer:
 
 def _agent(words: Sequence[str]) -> str:
     from rlstm.agents import AGENTS
-    from rlstm.errors import unknown_name
+    from rlstm.core.errors import unknown_name
 
     if words and words[0] in ("-h", "--help"):
         print(_agents_help())
@@ -94,8 +94,8 @@ def _agents_help() -> str:
 
 def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
     """Return the experiment of a command line, and the flags that are no settings."""
-    from rlstm.api import config_from_layers
-    from rlstm.config import layer
+    from rlstm.api.experiments import config_from_layers
+    from rlstm.training.config import layer
 
     preset = given_value(words, "--preset")
     file_settings = _file_settings(agent, given_value(words, "--config"))
@@ -121,7 +121,7 @@ def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any],
 
 
 def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
-    from rlstm.config import ConfigError, read_config_file
+    from rlstm.training.config import ConfigError, read_config_file
 
     if path is None:
         return {}

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.trees import Tree, tree_leaves, tree_map
+from rlstm.core.trees import Tree, tree_leaves, tree_map
 
 __all__ = ["Run", "recomputed_sequence", "unroll"]
 

@@ -16,12 +16,12 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from rlstm.agents import load_agent
-from rlstm.api import make_config, resolve_env
-from rlstm.evaluation import evaluate, evaluation_envs
-from rlstm.lane_env import TrialEnv
-from rlstm.probe_envs import CarriedSignEnv, KeyEnv, ProbeEnv, SecretEnv
-from rlstm.rollouts import Rollout
-from rlstm.training import Training
+from rlstm.api.experiments import make_config, resolve_env
+from rlstm.evaluation.evaluate import evaluate, evaluation_envs
+from rlstm.rollouts.rollout import Rollout
+from rlstm.testing.probe_envs import CarriedSignEnv, KeyEnv, ProbeEnv, SecretEnv
+from rlstm.training.on_policy import Training
+from rlstm.vector.sub_env import TrialEnv
 
 PROBES = {"probe/CarriedSign-v0": CarriedSignEnv, "probe/Key-v0": KeyEnv, "probe/Secret-v0": SecretEnv}
 NUM_ENVS = 32
@@ -208,7 +208,7 @@ def test_a_gradient_reaches_what_was_seen_within_the_same_life_and_horizon_and_n
     memory = {"lifetime": lifetime, "credit": "episode", "bptt_horizon": horizon}
     training, rollout = exact_rollout("ppo", memory, cell=cell, critic_memory="separate")
     observations = rollout.inputs.observations.clone().requires_grad_()
-    evaluation = training.policy.evaluate(with_observations(rollout, observations))
+    evaluation = with_observations(rollout, observations).replay(training.policy)
     expected = LATER & same(LIVES[lifetime]) & same(STEPS // (horizon or 12))
     for outputs in (evaluation.values, evaluation.log_probs):
         rows = [torch.autograd.grad(row.sum(), observations, retain_graph=True)[0] for row in outputs]
@@ -225,11 +225,11 @@ def test_a_state_holds_what_was_seen_within_the_same_life_whatever_the_horizon(
     )
     seen, policy = rollout.inputs.observations, training.policy
     with torch.no_grad():
-        before = policy.evaluate(rollout)
+        before = rollout.replay(policy)
         for step in STEPS:
             changed = seen.clone()
             changed[step] += 0.5
-            after = policy.evaluate(with_observations(rollout, changed))
+            after = with_observations(rollout, changed).replay(policy)
             reached = LATER[:, step] & same(LIVES[lifetime])[:, step]
             assert torch.equal((after.values != before.values).squeeze(1), reached)
             assert torch.equal((after.log_probs != before.log_probs).squeeze(1), reached)
@@ -241,8 +241,8 @@ def credit_of_actions(training: Training, rollout: Rollout, monkeypatch: pytest.
     agent = copy.deepcopy(training.agent)
     evaluate_batch = agent.policy.evaluate
 
-    def evaluate_and_watch(batch: Rollout) -> Any:
-        evaluation = evaluate_batch(batch)
+    def evaluate_and_watch(*sequences: Any) -> Any:
+        evaluation = evaluate_batch(*sequences)
         evaluation.log_probs.register_hook(lambda gradient: gradients.append(gradient.squeeze(1)))
         return evaluation
 

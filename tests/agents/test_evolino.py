@@ -13,19 +13,19 @@ import torch
 from gymnasium import spaces
 
 import rlstm
-from rlstm import api
 from rlstm.agents.evolino import Evolino, EvolinoConfig
-from rlstm.checkpoints import list_checkpoints, load_checkpoint
-from rlstm.config import ConfigError
-from rlstm.errors import EnvironmentFailure, UnsupportedSpaceError
-from rlstm.evolution import STRATEGIES
-from rlstm.evolving import Evolution
-from rlstm.finished_runs import evaluate_run
-from rlstm.judging import Verdict, shard_sizes
-from rlstm.lessons import lessons_from_demonstrations, play_lessons
-from rlstm.run_directory import RunDirectory
-from rlstm.runs import TrainResult
-from rlstm.trees import tree_leaves
+from rlstm.api import experiments as api
+from rlstm.api.finished_runs import evaluate_run
+from rlstm.core.errors import EnvironmentFailure, UnsupportedSpaceError
+from rlstm.core.trees import tree_leaves
+from rlstm.evolution.fitness import FitnessResult, shard_sizes
+from rlstm.evolution.strategies import STRATEGIES
+from rlstm.evolution.teacher_sequences import play_teacher_sequences, teacher_sequences_from_demonstrations
+from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
+from rlstm.training.config import ConfigError
+from rlstm.training.generations import Evolution
+from rlstm.training.run import TrainResult
+from rlstm.training.run_directory import RunDirectory
 
 MAZE: dict[str, Any] = {
     "env": "rlstm/TMaze-v0",
@@ -146,13 +146,13 @@ def test_the_policy_of_a_run_is_the_champion_and_plays_as_it_did() -> None:
     training.close()
 
 
-def verdict(genomes: torch.Tensor, returns: list[list[float]]) -> Verdict:
+def verdict(genomes: torch.Tensor, returns: list[list[float]]) -> FitnessResult:
     values = np.array(returns)
     unknown = np.full(values.shape, np.nan)
     conditions = torch.full((len(genomes),), torch.nan)
     lengths = np.ones(values.shape, dtype=np.int64)
     failed = np.zeros(len(genomes), dtype=bool)
-    return Verdict(genomes, values, lengths, unknown, np.zeros_like(lengths), conditions, failed)
+    return FitnessResult(genomes, values, lengths, unknown, np.zeros_like(lengths), conditions, failed)
 
 
 def test_a_lucky_generation_does_not_make_a_champion() -> None:
@@ -239,7 +239,7 @@ def test_readout_cma_leaves_the_memory_as_it_begins() -> None:
 def test_lessons_hold_the_teachers_answers_and_force_them(tmp_path: Path) -> None:
     training = make(SINES)
     envs = training._judge.envs(3)
-    lessons = play_lessons(training.policy, envs, [1, 2, 3], washout=60)
+    lessons = play_teacher_sequences(training.policy, envs, [1, 2, 3], washout=60)
     inputs = lessons.inputs.observations[..., 0]
     assert lessons.weights.sum() == 3 * 40
     assert not lessons.weights[:60].any()
@@ -250,11 +250,11 @@ def test_lessons_hold_the_teachers_answers_and_force_them(tmp_path: Path) -> Non
 
 def test_by_default_a_quarter_of_a_lesson_washes_in_where_answers_are_fed_back() -> None:
     training = make(SINES)
-    lessons = play_lessons(training.policy, training._judge.envs(3), [1, 2, 3], washout=None)
+    lessons = play_teacher_sequences(training.policy, training._judge.envs(3), [1, 2, 3], washout=None)
     assert not lessons.weights[:25].any()
     assert lessons.weights[25:].all()
     alone = make({**SINES, "env_kwargs": {"washout": 60, "free_run": 40}})
-    assert play_lessons(alone.policy, alone._judge.envs(1), [1], washout=None).weights.all()
+    assert play_teacher_sequences(alone.policy, alone._judge.envs(1), [1], washout=None).weights.all()
     training.close()
     alone.close()
 
@@ -281,7 +281,7 @@ def test_actions_beyond_their_bounds_are_counted() -> None:
 
 def test_the_fit_is_that_of_each_genome_alone() -> None:
     training = make(SINES)
-    lessons = play_lessons(training.policy, training._judge.envs(3), [1, 2, 3], washout=60)
+    lessons = play_teacher_sequences(training.policy, training._judge.envs(3), [1, 2, 3], washout=60)
     genomes = 0.1 * torch.randn(4, training.agent.genotype.evolved.num_genes, dtype=torch.float64)
     together = training._judge.features(genomes, lessons)[0]
     for index in range(4):
@@ -301,7 +301,7 @@ def test_the_fitness_of_an_exam_is_the_mean_squared_error_of_the_readout_in_it()
     assert isinstance(agent, Evolino)
     assert agent.solve is not None
     lessons, exam = (
-        play_lessons(training.policy, judge.envs(4), seeds, washout=1) for seeds in (range(4), range(4, 8))
+        play_teacher_sequences(training.policy, judge.envs(4), seeds, washout=1) for seeds in (range(4), range(4, 8))
     )
     genomes = agent.ask()
     readouts = agent.solve(*judge.features(genomes, lessons))
@@ -334,7 +334,7 @@ def test_a_run_by_errors_makes_champions_of_small_ones_and_tells_of_no_returns()
 
 def test_an_exam_that_asks_nothing_is_refused() -> None:
     training = make(STRINGS)
-    exam = play_lessons(training.policy, training._judge.envs(4), range(4), washout=99)
+    exam = play_teacher_sequences(training.policy, training._judge.envs(4), range(4), washout=99)
     whole = torch.zeros(2, training.agent.genotype.whole.num_genes)
     with pytest.raises(EnvironmentFailure, match="The exam asks nothing"):
         training._judge.examine(whole, None, exam)
@@ -362,7 +362,7 @@ def test_demonstrations_as_lessons_are_shifted_by_one_step(tmp_path: Path) -> No
     train(tmp_path / "run", MAZE, inputs={"previous_action": True})
     taught = rlstm.record(tmp_path / "run", episodes=3, output=tmp_path / "file.safetensors")
     training = make(MAZE, inputs={"previous_action": True})
-    lessons = lessons_from_demonstrations(training.policy, taught, washout=0)
+    lessons = teacher_sequences_from_demonstrations(training.policy, taught, washout=0)
     assert lessons.inputs.previous_actions is not None
     actions = torch.as_tensor(taught.actions)
     assert torch.equal(lessons.inputs.previous_actions[1:], actions[:-1].long())
@@ -557,7 +557,7 @@ TAUGHT = {"env": "tests/Teaches-v0", "num_envs": 2, "hidden_size": 3, "populatio
 @pytest.mark.parametrize("target", [[0.3, -0.2], np.array([0.3, -0.2]), (0.3, -0.2)])
 def test_a_teacher_may_speak_in_lists(target: Any) -> None:
     training = make(TAUGHT, env_kwargs={"target": target})
-    lessons = play_lessons(training.policy, training._judge.envs(2), [1, 2], washout=None)
+    lessons = play_teacher_sequences(training.policy, training._judge.envs(2), [1, 2], washout=None)
     assert lessons.weights.all()
     torch.testing.assert_close(lessons.targets[0, 0], torch.tensor([0.3, -0.2], dtype=torch.float64))
     assert "readout ridge" in str(training.agent)

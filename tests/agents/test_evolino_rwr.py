@@ -9,18 +9,18 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rlstm import api
 from rlstm.agents.evolino import Evolino
-from rlstm.checkpoints import load_checkpoint
-from rlstm.config import ConfigError
-from rlstm.demonstrations import Demonstrations
-from rlstm.elites import Elites
-from rlstm.evolving import Evolution
-from rlstm.judging import Judge
-from rlstm.lessons import lessons_from_demonstrations
-from rlstm.probe_envs import CarriedSignEnv
-from rlstm.run_directory import RunDirectory
-from rlstm.trees import tree_leaves
+from rlstm.api import experiments as api
+from rlstm.core.trees import tree_leaves
+from rlstm.evaluation.demonstrations import Demonstrations
+from rlstm.evolution.elite_archive import EliteArchive
+from rlstm.evolution.fitness import FitnessEvaluator
+from rlstm.evolution.teacher_sequences import teacher_sequences_from_demonstrations
+from rlstm.testing.probe_envs import CarriedSignEnv
+from rlstm.training.checkpoints import load_checkpoint
+from rlstm.training.config import ConfigError
+from rlstm.training.generations import Evolution
+from rlstm.training.run_directory import RunDirectory
 
 
 class LockEnv(gym.Env[Any, Any]):
@@ -115,7 +115,7 @@ def test_what_rarely_succeeds_by_chance_is_learnt_from_the_times_that_it_did(see
     assert mean_fitness(seed) > 0.75
 
 
-class Worst(Elites):
+class Worst(EliteArchive):
     """A memory that takes the worst lives for the best."""
 
     @property
@@ -123,7 +123,7 @@ class Worst(Elites):
         return 1.0 + 1e-3 - super().weights
 
 
-class Uniform(Elites):
+class Uniform(EliteArchive):
     """A memory in which all lives weigh the same."""
 
     @property
@@ -134,7 +134,7 @@ class Uniform(Elites):
 @pytest.mark.parametrize("memory", [Worst, Uniform])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_is_not_if_the_weights_say_nothing_or_the_wrong_thing(seed: int, memory: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rlstm.agents.evolino.Elites", memory)
+    monkeypatch.setattr("rlstm.agents.evolino.EliteArchive", memory)
     assert mean_fitness(seed) < 0.6
 
 
@@ -190,9 +190,9 @@ def test_the_best_quarter_explores_on_seeds_that_nobody_else_has_and_its_steps_c
     seeds: list[tuple[int, ...]] = []
     noises: set[int] = set()
     steps = 0
-    explore, play = Judge.explore, Judge.play
+    explore, play = FitnessEvaluator.explore, FitnessEvaluator.play
 
-    def exploring(self: Judge, whole: Any, own: Any, episodes: int, noise: torch.Generator) -> Any:
+    def exploring(self: FitnessEvaluator, whole: Any, own: Any, episodes: int, noise: torch.Generator) -> Any:
         nonlocal steps
         seeds.append(tuple(own))
         noises.add(noise.initial_seed())
@@ -201,15 +201,15 @@ def test_the_best_quarter_explores_on_seeds_that_nobody_else_has_and_its_steps_c
         steps += lives.num_steps
         return lives
 
-    def playing(self: Judge, whole: Any, readouts: Any, own: Any, episodes: int) -> Any:
+    def playing(self: FitnessEvaluator, whole: Any, readouts: Any, own: Any, episodes: int) -> Any:
         nonlocal steps
         seeds.append(tuple(own))
         outcome = play(self, whole, readouts, own, episodes)
         steps += int(outcome.lengths.sum())
         return outcome
 
-    monkeypatch.setattr(Judge, "explore", exploring)
-    monkeypatch.setattr(Judge, "play", playing)
+    monkeypatch.setattr(FitnessEvaluator, "explore", exploring)
+    monkeypatch.setattr(FitnessEvaluator, "play", playing)
     generator = training.policy.generator.get_state()
     for _ in range(3):
         training.update()
@@ -243,7 +243,7 @@ def test_every_genome_is_solved_from_its_own_memory_of_all_elites_by_their_weigh
     memory = training.agent.elites
     assert memory is not None
     lessons = memory.lessons(training.policy, washout=1)
-    plain = lessons_from_demonstrations(training.policy, elites(training), washout=1)
+    plain = teacher_sequences_from_demonstrations(training.policy, elites(training), washout=1)
     assert torch.equal(lessons.weights, plain.weights * torch.from_numpy(memory.weights))
     genomes = torch.randn(3, training.agent.genotype.evolved.num_genes, dtype=torch.float64)
     whole = training._judge.judge(genomes, lessons, [1], 1).genomes

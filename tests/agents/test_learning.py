@@ -10,29 +10,23 @@ from gymnasium.vector import AutoresetMode
 
 import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.agents.ppo import PPO, PPOConfig
-from rlstm.evaluation import evaluate, evaluation_envs
-from rlstm.lane_env import LaneEnv
-from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.probe_envs import (
-    ActionEnv,
-    ConstantValueEnv,
-    DiscountEnv,
-    ForgetEnv,
-    ObservationValueEnv,
-    RecallEnv,
-)
-from rlstm.rollouts import collect, start
-from rlstm.seeding import integer_seeds
-from rlstm.vector_envs import EnvConfig, LaneEnvs, make, resolve_spec
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.seeding import integer_seeds
+from rlstm.evaluation.evaluate import evaluate, evaluation_envs
+from rlstm.rollouts.collect import collect, start
+from rlstm.testing.probe_envs import ActionEnv, ConstantValueEnv, DiscountEnv, ForgetEnv, ObservationValueEnv, RecallEnv
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.sub_env import SubEnv
 
 GAMMA = 0.5
 BLIND = InputsConfig(previous_action=False, previous_reward=False, episode_start=False)
 
 
 def lanes_of(make_env, num_envs=8):
-    functions = [functools.partial(lambda lane: LaneEnv(make_env(), lane), lane) for lane in range(num_envs)]
+    functions = [functools.partial(lambda lane: SubEnv(make_env(), lane), lane) for lane in range(num_envs)]
     vector = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
-    return LaneEnvs(vector, "sync", "")
+    return VectorEnvs(vector, "sync", "")
 
 
 def learn(kit, envs, num_updates, *, num_steps=16, memory=None, cell="lstm", hidden_size=16, seed=0, **config):

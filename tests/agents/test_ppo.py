@@ -8,14 +8,15 @@ import torch
 
 from rlstm.agents.ppo import PPO, PPOConfig
 from rlstm.cells import CELLS as ALL_CELLS
-from rlstm.envs.registration import ENVS
-from rlstm.errors import NonFiniteError
-from rlstm.memory import MemoryConfig
-from rlstm.returns import discounted_sums, gae
-from rlstm.rollouts import collect, start
-from rlstm.seeding import integer_seeds
-from rlstm.trees import tree_leaves, tree_map
-from rlstm.vector_envs import EnvConfig, make, resolve_spec
+from rlstm.core.errors import NonFiniteError
+from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.core.seeding import integer_seeds
+from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.envs.base.registration import ENVS
+from rlstm.losses.returns import discounted_sums, gae
+from rlstm.rollouts.collect import collect, start
+from rlstm.rollouts.rollout import Rollout
+from rlstm.vector.make import EnvConfig, make, resolve_spec
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
@@ -138,13 +139,13 @@ def same(left, right):
 
 def watch(agent, monkeypatch):
     """Keep every batch that the policy evaluates, with the weights it is evaluated with."""
-    seen, evaluate = [], agent.policy.evaluate
+    seen, replay = [], Rollout.replay
 
-    def evaluate_and_keep(batch):
-        seen.append((batch, weights(agent.policy)))
-        return evaluate(batch)
+    def evaluate_and_keep(batch, policy):
+        seen.append((batch, weights(policy)))
+        return replay(batch, policy)
 
-    monkeypatch.setattr(agent.policy, "evaluate", evaluate_and_keep)
+    monkeypatch.setattr(Rollout, "replay", evaluate_and_keep)
     return seen
 
 
@@ -217,11 +218,11 @@ def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatc
 
 
 def test_garbage_in_invalid_steps_changes_no_weight(trained, monkeypatch):
-    """Lanes whose tail is idle: whatever stands there, the update is the same."""
+    """Envs whose tail is idle: whatever stands there, the update is the same."""
     results = []
     for filling in (0.0, 1e3):
         agent, rollout, *_ = trained(policy={"normalize_observations": True})
-        agent.policy.update_normalisers(rollout, rollout.rewards)
+        agent.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, rollout.rewards)
         valid = torch.ones_like(rollout.valid)
         valid[5:, [0, 2]] = False
         cuts = rollout.credit_cuts.clone()
@@ -255,7 +256,7 @@ def test_the_carried_state_is_the_one_that_the_new_weights_give_the_same_past(tr
     old = tree_leaves(tree_map(torch.clone, carry.state))
     agent.update(rollout)
     metrics = agent.refresh(rollout, carry)
-    fresh = tree_leaves(agent.policy.evaluate(rollout).state)
+    fresh = tree_leaves(rollout.replay(agent.policy).state)
     for leaf, expected, stale in zip(tree_leaves(carry.state), fresh, old, strict=True):
         torch.testing.assert_close(leaf, expected, rtol=0, atol=1e-12)
         assert (leaf - stale).abs().max() > 1e-3

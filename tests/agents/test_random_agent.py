@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlstm.agents.random_agent import RandomAgent, RandomConfig
-from rlstm.rollouts import collect, start
+from rlstm.rollouts.collect import collect, start
 
 
 def play(kit, action_space, num_steps=500, **policy):

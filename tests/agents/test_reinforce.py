@@ -13,18 +13,20 @@ from gymnasium.vector import AutoresetMode
 
 from rlstm.agents.reinforce import REINFORCE, REINFORCEConfig
 from rlstm.cells import CELLS as ALL_CELLS
-from rlstm.envs.registration import ENVS
-from rlstm.errors import NonFiniteError
-from rlstm.evaluation import evaluate
-from rlstm.lane_env import LaneEnv
-from rlstm.memory import InputsConfig, MemoryConfig
-from rlstm.policies import PolicyInputs
-from rlstm.probe_envs import ActionEnv, RecallEnv
-from rlstm.returns import discounted_sums, rewards_to_go
-from rlstm.rollouts import Rollout, start
-from rlstm.seeding import integer_seeds
-from rlstm.trees import tree_map
-from rlstm.vector_envs import EnvConfig, LaneEnvs, make, resolve_spec
+from rlstm.core.errors import NonFiniteError
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.seeding import integer_seeds
+from rlstm.core.trees import tree_map
+from rlstm.envs.base.registration import ENVS
+from rlstm.evaluation.evaluate import evaluate
+from rlstm.losses.returns import discounted_sums, rewards_to_go
+from rlstm.policies.inputs import PolicyInputs
+from rlstm.rollouts.collect import start
+from rlstm.rollouts.rollout import Rollout
+from rlstm.testing.probe_envs import ActionEnv, RecallEnv
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.sub_env import SubEnv
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
@@ -156,7 +158,7 @@ def rollout_of(policy, histories, inner_end=False):
         initial_state=policy.init_state(len(histories)),
     )
     with torch.no_grad():
-        evaluation = policy.evaluate(rollout)
+        evaluation = rollout.replay(policy)
     return dataclasses.replace(rollout, log_probs=evaluation.log_probs, values=evaluation.values)
 
 
@@ -396,7 +398,14 @@ def test_the_critics_own_steps_bring_it_closer_to_what_the_mean_leaves_and_don_t
         left = (left - agent._means_at_steps(rollout))[rollout.valid]
         before = (rollout.values[rollout.valid] - left).square().mean()
         agent.update(rollout)
-        after = (agent.policy.values(rollout).detach()[rollout.valid] - left).square().mean()
+        after = (
+            (
+                agent.policy.values(rollout.inputs, rollout.is_first, rollout.initial_state).detach()[rollout.valid]
+                - left
+            )
+            .square()
+            .mean()
+        )
         found[epochs] = (float(after / before), weights(agent.policy))
     assert found[8][0] < found[1][0] < 1
     for name, tensor in found[1][1].items():
@@ -512,7 +521,7 @@ def test_normalisers_and_the_mean_change_after_the_step_only(trained, monkeypatc
     rollout = agent.collect(envs, carry)
     seen, evaluate = [], agent.policy.evaluate
     monkeypatch.setattr(
-        agent.policy, "evaluate", lambda batch: seen.append((weights(agent.policy), agent._means)) or evaluate(batch)
+        agent.policy, "evaluate", lambda *batch: seen.append((weights(agent.policy), agent._means)) or evaluate(*batch)
     )
     assert agent.update(rollout)["train/first_ratio_error"] <= 1e-9
     ((at_the_time, means_at_the_time),) = seen
@@ -618,8 +627,8 @@ def score(kit, make_env, num_updates, baseline, cell="lstm", **config):
     """The mean return after some updates, played without chance."""
 
     def lanes():
-        functions = [functools.partial(lambda lane: LaneEnv(make_env(), lane), lane) for lane in range(16)]
-        return LaneEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "sync", "")
+        functions = [functools.partial(lambda lane: SubEnv(make_env(), lane), lane) for lane in range(16)]
+        return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "sync", "")
 
     envs = lanes()
     network = {"hidden_size": 16, "encoder_sizes": (16,), "noise": 0.0, "dtype": torch.float32, "cell": cell}

@@ -7,7 +7,7 @@ import pytest
 
 from rlstm.cli import env_checks, env_learning
 from rlstm.cli.tables import WIDTH
-from rlstm.errors import NonFiniteError
+from rlstm.core.errors import NonFiniteError
 
 # Faults that only show in the checks.
 FAULTS = """
@@ -170,8 +170,8 @@ def test_a_training_that_fails_makes_it_unfit(rlstm, monkeypatch: pytest.MonkeyP
 
 
 def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlstm.api import resolve_env
-    from rlstm.vector_envs import EnvConfig
+    from rlstm.api.experiments import resolve_env
+    from rlstm.vector.make import EnvConfig
 
     config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 2})
     run = env_learning.train_without_memory(resolve_env(config), config, 10)

@@ -5,7 +5,7 @@ import pytest
 from rlstm.cells import CELLS
 from rlstm.cli.tables import WIDTH, table
 from rlstm.envs import ENVS
-from rlstm.presets import PRESETS
+from rlstm.training.presets import PRESETS
 
 SHOWN_ENVS = {env_id: row for env_id, row in ENVS.items() if row.level in ("", "Easy")}
 

@@ -8,8 +8,8 @@ import pytest
 from rlstm.agents import AGENTS
 from rlstm.cli.flag_types import read_key_values
 from rlstm.cli.train import experiment
-from rlstm.config import ConfigError
-from rlstm.presets import PRESETS
+from rlstm.training.config import ConfigError
+from rlstm.training.presets import PRESETS
 
 
 def settings(words: str, agent: str = "ppo") -> dict[str, Any]:

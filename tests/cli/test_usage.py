@@ -123,7 +123,7 @@ def test_what_nobody_expected_keeps_its_traceback(rlstm, monkeypatch: pytest.Mon
     def fail(config: object, **options: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("rlstm.api.train_config", fail)
+    monkeypatch.setattr("rlstm.api.experiments.train_config", fail)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         rlstm("train ppo --env rlstm/TMaze-v0 --json")
     assert capfd.readouterr().out == '{"error": "ZeroDivisionError: a defect"}\n'
@@ -133,7 +133,7 @@ def test_ctrl_c_before_there_is_a_run_is_told(rlstm, monkeypatch: pytest.MonkeyP
     def stop(config: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rlstm.api.train_config", stop)
+    monkeypatch.setattr("rlstm.api.experiments.train_config", stop)
     result = rlstm("train ppo --env rlstm/TMaze-v0 --json")
     assert (result.code, result.json) == (130, {"error": "Interrupted."})
 

@@ -8,11 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import rlstm as package
-from rlstm.api import make_config, resolve_env
+from rlstm.api.experiments import make_config, resolve_env
 from rlstm.cli.train import experiment
-from rlstm.config import ConfigError, layer
-from rlstm.envs.wrappers import WRAPPERS
-from rlstm.vector_envs import EnvConfig
+from rlstm.envs.wrappers.single import WRAPPERS
+from rlstm.training.config import ConfigError, layer
+from rlstm.vector.make import EnvConfig
 
 
 def env_of(words: str) -> tuple[str, tuple[str, ...], dict[str, object]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.adding import AddingEnv, AddingVectorEnv
+from rlstm.envs.sequences.adding import AddingEnv, AddingVectorEnv
 
 NUM_ENVS = 20_000
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.autoencode import AutoencodeEnv, AutoencodeVectorEnv
+from rlstm.envs.popgym.autoencode import AutoencodeEnv, AutoencodeVectorEnv
 
 
 def with_deck(suits: Any, **arguments: Any) -> AutoencodeEnv:

@@ -9,11 +9,11 @@ import pytest
 from gymnasium.error import ResetNeeded
 
 from rlstm.envs import ENVS
-from rlstm.envs.batched import ReturnReference
-from rlstm.envs.cartpole_no_vel import CartPoleNoVelEnv, CartPoleNoVelVectorEnv
-from rlstm.envs.checks import check_actions
-from rlstm.envs.repeat_previous import RepeatPreviousVectorEnv
-from rlstm.envs.tmaze import TMazeEnv, TMazeVectorEnv
+from rlstm.envs.base.batched import ReturnReference
+from rlstm.envs.base.checks import check_actions
+from rlstm.envs.control.cartpole_no_vel import CartPoleNoVelEnv, CartPoleNoVelVectorEnv
+from rlstm.envs.mazes.tmaze import TMazeEnv, TMazeVectorEnv
+from rlstm.envs.popgym.repeat_previous import RepeatPreviousVectorEnv
 
 over_envs = pytest.mark.parametrize("env_id", ENVS)
 

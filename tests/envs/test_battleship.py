@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.battleship import BattleshipEnv, BattleshipVectorEnv
+from rlstm.envs.popgym.battleship import BattleshipEnv, BattleshipVectorEnv
 
 
 def with_board(picture: list[str], ship_sizes: list[int], **arguments: Any) -> BattleshipEnv:

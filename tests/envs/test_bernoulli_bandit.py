@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.bernoulli_bandit import BernoulliBanditEnv, BernoulliBanditVectorEnv
-from rlstm.envs.lane_random import LaneRandom
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.meta.bernoulli_bandit import BernoulliBanditEnv, BernoulliBanditVectorEnv
 
 ONE_LANE = np.zeros(1, dtype=np.int64)
 

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.cartpole_no_vel import CartPoleNoVelEnv, CartPoleNoVelVectorEnv
+from rlstm.envs.control.cartpole_no_vel import CartPoleNoVelEnv, CartPoleNoVelVectorEnv
 
 NAMES = ("positions", "velocities", "angles", "angular_velocities")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.concentration import FAILED_PAIRS_AT_BEST, ConcentrationEnv, ConcentrationVectorEnv
+from rlstm.envs.popgym.concentration import FAILED_PAIRS_AT_BEST, ConcentrationEnv, ConcentrationVectorEnv
 
 RANKS = np.arange(13).repeat(4)  # Places 0 ... 3 are aces, 4 ... 7 twos and so on.
 UNIT = 1 / 104

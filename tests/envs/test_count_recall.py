@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.count_recall import CountRecallEnv, CountRecallVectorEnv
+from rlstm.envs.popgym.count_recall import CountRecallEnv, CountRecallVectorEnv
 
 LEVELS = [(1, "colors", 2), (2, "suits", 4), (4, "ranks", 13)]
 

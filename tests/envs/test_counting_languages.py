@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.counting_languages import CountingLanguageEnv, CountingLanguageVectorEnv
+from rlstm.envs.sequences.counting_languages import CountingLanguageEnv, CountingLanguageVectorEnv
 
 
 def spell(num_letters: int, n: int) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs import higher_lower
-from rlstm.envs.higher_lower import HigherLowerEnv, HigherLowerVectorEnv
+from rlstm.envs.popgym import higher_lower
+from rlstm.envs.popgym.higher_lower import HigherLowerEnv, HigherLowerVectorEnv
 
 
 def with_deck(ranks: Any, **arguments: Any) -> HigherLowerEnv:

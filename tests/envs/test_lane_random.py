@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom, mix
+from rlstm.envs.base.lane_random import LaneRandom, mix
 
 
 def seeded(num_lanes: int, first_seed: int = 0) -> LaneRandom:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlstm.envs import ENVS
-from rlstm.envs.batched import ReturnReference
+from rlstm.envs.base.batched import ReturnReference
 
 ROOT = Path(__file__).parents[2]
 EXACT, BOUND = ReturnReference(4.0, "exact", "attained"), ReturnReference(0.123456, "bound", "not exceeded")

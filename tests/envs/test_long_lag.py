@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.long_lag import LongLagEnv, LongLagVectorEnv
+from rlstm.envs.sequences.long_lag import LongLagEnv, LongLagVectorEnv
 
 
 def read_sequence(env: Any, answer: int = 0, **reset: Any) -> tuple[list[int], list[int], list[float], bool]:

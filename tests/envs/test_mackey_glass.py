@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom
-from rlstm.envs.mackey_glass import MackeyGlassEnv, MackeyGlassVectorEnv, integrate
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.sequences.mackey_glass import MackeyGlassEnv, MackeyGlassVectorEnv, integrate
 
 
 def integrate_step_by_step(knots: list[float], num_units: int, substeps: int) -> list[float]:

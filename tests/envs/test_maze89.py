@@ -5,7 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.maze89 import FEELINGS, FORWARD, STAY, TURN_AROUND, TURN_LEFT, TURN_RIGHT, Maze89Env, Maze89VectorEnv
+from rlstm.envs.mazes.maze89 import (
+    FEELINGS,
+    FORWARD,
+    STAY,
+    TURN_AROUND,
+    TURN_LEFT,
+    TURN_RIGHT,
+    Maze89Env,
+    Maze89VectorEnv,
+)
 
 # 1 is a wall. The first row is the southernmost, and north is the next row.
 TOPOLOGY = [
@@ -204,7 +213,7 @@ def test_play_that_sees_the_place_attains_the_bound() -> None:
     arrived = np.zeros(num_envs, dtype=bool)
     for actions in np.array(best_actions):
         _, _, terminated, truncated, _ = env.step(np.where(arrived, STAY, actions[env.task.states]))
-        # Lanes that arrived begin another episode, which doesn't count.
+        # Envs that arrived begin another episode, which doesn't count.
         arrived |= terminated
     value = env.optimal_return.value
     assert truncated[~arrived].all()

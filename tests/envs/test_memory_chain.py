@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.memory_chain import MemoryChainEnv, MemoryChainVectorEnv
+from rlstm.envs.bsuite.memory_chain import MemoryChainEnv, MemoryChainVectorEnv
 
 
 def make(bits: list[int], query: int, **arguments: Any) -> MemoryChainEnv:

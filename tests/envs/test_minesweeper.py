@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.minesweeper import MinesweeperEnv, MinesweeperVectorEnv
+from rlstm.envs.popgym.minesweeper import MinesweeperEnv, MinesweeperVectorEnv
 
 
 def with_mines(picture: list[str], **arguments: Any) -> MinesweeperEnv:

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.mountain_car_no_vel import MountainCarContinuousNoVelEnv, MountainCarContinuousNoVelVectorEnv
+from rlstm.envs.control.mountain_car_no_vel import MountainCarContinuousNoVelEnv, MountainCarContinuousNoVelVectorEnv
 
 
 def start_at(env: Any, states: Any) -> None:

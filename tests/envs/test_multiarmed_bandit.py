@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.multiarmed_bandit import COLOUR_BACKGROUND, MultiarmedBanditEnv, MultiarmedBanditVectorEnv
+from rlstm.envs.meta.multiarmed_bandit import COLOUR_BACKGROUND, MultiarmedBanditEnv, MultiarmedBanditVectorEnv
 
 
 def with_arms(probabilities: Any, num_envs: int = 1, **arguments: Any) -> MultiarmedBanditVectorEnv:

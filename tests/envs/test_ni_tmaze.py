@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.ni_tmaze import EAST, NORTH, SOUTH, WEST, NiTMazeEnv, NiTMazeVectorEnv
+from rlstm.envs.mazes.ni_tmaze import EAST, NORTH, SOUTH, WEST, NiTMazeEnv, NiTMazeVectorEnv
 
 VIEWS = [[0, 0], [0, 1], [0, -1], [1, 0], [1, 1], [1, -1]]
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.pendulum_no_vel import PendulumNoVelEnv, PendulumNoVelVectorEnv
+from rlstm.envs.control.pendulum_no_vel import PendulumNoVelEnv, PendulumNoVelVectorEnv
 
 
 def start_at(env: Any, angles: Any, velocities: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.pole_balancing import PoleBalancing, PoleBalancingEnv, PoleBalancingVectorEnv
-from rlstm.envs.pole_dynamics import CartWithPoles
+from rlstm.envs.control.pole_balancing import PoleBalancing, PoleBalancingEnv, PoleBalancingVectorEnv
+from rlstm.envs.control.pole_dynamics import CartWithPoles
 
 # Forces in units of 10 N by position, angles and velocities: linear feedback that balances.
 GAINS = {1: np.array([-0.28, -3.75, -0.40, -0.96]), 2: np.array([0.21, 5.70, -4.13, 0.35, 1.50, -0.35])}

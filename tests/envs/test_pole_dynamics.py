@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.pole_dynamics import CartWithPoles
+from rlstm.envs.control.pole_dynamics import CartWithPoles
 
 HALF_LENGTHS, MASSES = [0.5, 0.05], [0.1, 0.01]
 CART, GRAVITY, CART_FRICTION, HINGE_FRICTION = 1.0, 9.8, 5e-4, 2e-6

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.pole_generalisation import (
+from rlstm.envs.control.pole_generalisation import (
     STARTS_FOR_A_PASS,
     balanced_starts,
     generalisation_starts,

@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom
-from rlstm.envs.registration import ENVS
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.base.registration import ENVS
 
 pytest.importorskip("popgym", reason="POPGym isn't installed: pip install 'rlstm-torch[envs]'")
 from popgym.envs import (
@@ -168,7 +168,7 @@ def test_hundreds_of_episodes_equal_popgyms(
     if name in ("Battleship", "Minesweeper", "MultiarmedBandit"):
         assert 0 < sum(successes) < 200
     for key, value in (("env", f"rlstm/{name}{level}-v0"), ("episodes", len(lengths)), ("steps", sum(lengths))):
-        record_property(key, value)  # For scripts/popgym_parity.py.
+        record_property(key, value)  # For scripts/experiments/popgym_parity.py.
 
 
 @over_cases

@@ -150,4 +150,4 @@ def test_hundreds_of_episodes_are_popgyms(
     skills = (0.0, 0.3, 0.7, 0.9, 0.97, 1.0)
     steps = [len(play_episode(name, level, theirs, ours, seed, skills[seed % 6])) for seed in range(300)]
     for key, value in (("env", f"rlstm/{name}{level}-v0"), ("episodes", len(steps)), ("steps", sum(steps))):
-        record_property(key, value)  # For scripts/popgym_parity.py.
+        record_property(key, value)  # For scripts/experiments/popgym_parity.py.

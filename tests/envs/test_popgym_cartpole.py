@@ -6,8 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.cartpole_no_vel import CartPoleNoVelVectorEnv
-from rlstm.envs.popgym_cartpole import PopgymCartPoleEnv, PopgymCartPoleVectorEnv
+from rlstm.envs.control.cartpole_no_vel import CartPoleNoVelVectorEnv
+from rlstm.envs.popgym.cartpole import PopgymCartPoleEnv, PopgymCartPoleVectorEnv
 
 STATE = ("positions", "velocities", "angles", "angular_velocities")
 NUM_ENVS = 50

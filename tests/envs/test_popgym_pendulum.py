@@ -7,15 +7,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom
-from rlstm.envs.pendulum_physics import (
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.control.pendulum_physics import (
     draw_pendulum_starts,
     pendulum_pixels,
     pendulum_text,
     stands_upright,
     step_pendulum,
 )
-from rlstm.envs.popgym_pendulum import PopgymPendulumEnv, PopgymPendulumVectorEnv
+from rlstm.envs.popgym.pendulum import PopgymPendulumEnv, PopgymPendulumVectorEnv
 
 
 def test_a_batch_of_random_states_moves_and_costs_as_gymnasiums_one_by_one() -> None:

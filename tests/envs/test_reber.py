@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.reber import EmbeddedReberEnv, EmbeddedReberVectorEnv
+from rlstm.envs.sequences.reber import EmbeddedReberEnv, EmbeddedReberVectorEnv
 
 SYMBOLS = "BTPSXVE"
 LOOP = "T*V(?:PXT*V)*(?:V|PS)"

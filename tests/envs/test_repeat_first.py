@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.repeat_first import RepeatFirstEnv, RepeatFirstVectorEnv
+from rlstm.envs.popgym.repeat_first import RepeatFirstEnv, RepeatFirstVectorEnv
 
 
 def with_deck(suits: Any, **arguments: Any) -> RepeatFirstEnv:

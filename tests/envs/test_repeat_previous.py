@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.repeat_previous import RepeatPreviousEnv, RepeatPreviousVectorEnv
+from rlstm.envs.popgym.repeat_previous import RepeatPreviousEnv, RepeatPreviousVectorEnv
 
 
 def with_deck(suits: Any, **arguments: Any) -> RepeatPreviousEnv:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom
-from rlstm.envs.sines import SuperimposedSinesEnv, SuperimposedSinesVectorEnv
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.sequences.sines import SuperimposedSinesEnv, SuperimposedSinesVectorEnv
 
 # The first numbers of the literature's signal.
 FREQUENCIES = (0.2, 0.311, 0.42, 0.51, 0.74)

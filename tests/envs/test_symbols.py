@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.counting_languages import CountingLanguageEnv
-from rlstm.envs.long_lag import LongLagEnv
-from rlstm.envs.reber import EmbeddedReberEnv
-from rlstm.envs.symbols import COLOUR_NEXT, COLOUR_OFF, COLOUR_PRESENT, draw_symbols
+from rlstm.envs.base.symbols import COLOUR_NEXT, COLOUR_OFF, COLOUR_PRESENT, draw_symbols
+from rlstm.envs.sequences.counting_languages import CountingLanguageEnv
+from rlstm.envs.sequences.long_lag import LongLagEnv
+from rlstm.envs.sequences.reber import EmbeddedReberEnv
 
 CASES = [
     (CountingLanguageEnv, {"num_letters": 3, "max_n": 5}),

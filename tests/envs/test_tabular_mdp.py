@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom
-from rlstm.envs.tabular_mdp import TabularMDPEnv, TabularMDPVectorEnv
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.meta.tabular_mdp import TabularMDPEnv, TabularMDPVectorEnv
 
 ONE_LANE = np.zeros(1, dtype=np.int64)
 

@@ -8,8 +8,8 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from rlstm.envs import ENVS
-from rlstm.envs.batched import BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.teacher import TeacherTask
+from rlstm.envs.base.batched import BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.base.teacher import TeacherTask
 
 TEACHER_IDS = [env_id for env_id, row in ENVS.items() if issubclass(row.load_task(), TeacherTask)]
 over_teachers = pytest.mark.parametrize("env_id", TEACHER_IDS)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.temporal_order import TemporalOrderEnv, TemporalOrderVectorEnv
+from rlstm.envs.sequences.temporal_order import TemporalOrderEnv, TemporalOrderVectorEnv
 
 NUM_ENVS = 20_000
 LETTERS = "EBabcdXY"

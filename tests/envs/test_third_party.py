@@ -9,12 +9,12 @@ import pytest
 from gymnasium import spaces
 
 import rlstm
-from rlstm.lane_env import LaneEnv
-from rlstm.memory import MemoryConfig
-from rlstm.rollouts import collect, start
-from rlstm.seeding import integer_seeds
-from rlstm.text_leaves import drop_text, text_places, without_text
-from rlstm.vector_envs import EnvConfig, make, resolve_spec
+from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.core.seeding import integer_seeds
+from rlstm.core.text_leaves import drop_text, text_places, without_text
+from rlstm.rollouts.collect import collect, start
+from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.sub_env import SubEnv
 
 POPGYM_KINDS = {
     "popgym-AutoencodeEasy-v0": "a Tuple of Discrete",
@@ -62,7 +62,7 @@ def assert_replayed(kit, env_id, imports=(), num_steps=70):
         rollout = collect(policy, envs, start(policy, envs, integer_seeds(0, "envs", 3)), num_steps)
     finally:
         envs.close()
-    evaluation = policy.evaluate(rollout)
+    evaluation = rollout.replay(policy)
     assert (evaluation.log_probs - rollout.log_probs).abs().max() < 1e-9
     assert (evaluation.values - rollout.values).abs().max() < 1e-9
     return rollout
@@ -216,7 +216,7 @@ class Talking(gym.Env):
 
 
 def test_an_observation_with_a_key_too_many_is_still_refused():
-    lane = LaneEnv(Talking(), 0)
+    lane = SubEnv(Talking(), 0)
     assert lane.reset()[0].keys() == {"a"} == lane.observation_space.spaces.keys()
     lane.env.extra = {"b": 1}
     with pytest.raises(RuntimeError, match=r"must be a dict with keys \['a'\]"):

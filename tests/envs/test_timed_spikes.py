@@ -5,7 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.timed_spikes import GenerateSpikesEnv, GenerateSpikesVectorEnv, MeasureSpikesEnv, MeasureSpikesVectorEnv
+from rlstm.envs.sequences.timed_spikes import (
+    GenerateSpikesEnv,
+    GenerateSpikesVectorEnv,
+    MeasureSpikesEnv,
+    MeasureSpikesVectorEnv,
+)
 
 both_tasks = pytest.mark.parametrize("shell", [MeasureSpikesVectorEnv, GenerateSpikesVectorEnv])
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.tmaze import EAST, NORTH, SOUTH, WEST, TMazeEnv, TMazeVectorEnv
+from rlstm.envs.mazes.tmaze import EAST, NORTH, SOUTH, WEST, TMazeEnv, TMazeVectorEnv
 
 GOAL_NORTH, GOAL_SOUTH, CORRIDOR, JUNCTION = [0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0]
 

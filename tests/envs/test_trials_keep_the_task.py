@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.lane_env import TrialEnv
-from rlstm.memory import MemoryConfig
-from rlstm.vector_envs import EnvConfig, make, resolve_spec
+from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.sub_env import TrialEnv
 
 NUM_ENVS, EPISODES_PER_TRIAL = 20, 4
 

@@ -7,10 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.errors import EnvironmentFailure
-from rlstm.lanes import LaneEnvs
-from rlstm.memory import MemoryConfig
-from rlstm.vector_envs import EnvConfig, make, resolve_spec
+from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import EnvConfig, make, resolve_spec
 
 EPISODES_PER_TRIAL, NUM_ENVS = 3, 6
 
@@ -47,13 +47,13 @@ def registered() -> Iterator[None]:
     del gym.registry["users/Guess-v0"], gym.registry["users/Silent-v0"]
 
 
-def make_lanes(env_id: str, vectorization: Any = "auto", **memory: Any) -> LaneEnvs:
+def make_lanes(env_id: str, vectorization: Any = "auto", **memory: Any) -> VectorEnvs:
     config = EnvConfig(env=env_id, num_envs=NUM_ENVS, vectorization=vectorization)
     settings = MemoryConfig(lifetime="trial", episodes_per_trial=EPISODES_PER_TRIAL, **memory)
     return make(resolve_spec(config), config, settings)
 
 
-def guess_right_sides(lanes: LaneEnvs, num_trials: int) -> Any:
+def guess_right_sides(lanes: VectorEnvs, num_trials: int) -> Any:
     """Rewards of always guessing side 1, so the sides themselves, (trials, episodes, lanes); checks trial starts."""
     assert lanes.reset(list(range(NUM_ENVS))).trial_starts.all()
     rewards = []

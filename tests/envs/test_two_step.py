@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.lane_random import LaneRandom
-from rlstm.envs.two_step import TwoStepEnv, TwoStepVectorEnv, mean_certainty
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.meta.two_step import TwoStepEnv, TwoStepVectorEnv, mean_certainty
 
 ONE_LANE = np.zeros(1, dtype=np.int64)
 
@@ -117,7 +117,7 @@ def test_the_certainty_on_a_grid_is_that_over_all_sequences(pays: float, swap: f
 @pytest.mark.parametrize(("pays", "swap"), [(0.9, 0.025), (0.55, 0.001)])
 def test_the_grid_is_fine_enough(monkeypatch: pytest.MonkeyPatch, pays: float, swap: float) -> None:
     found = mean_certainty(pays, swap, 100)
-    monkeypatch.setattr("rlstm.envs.two_step.NUM_BELIEFS", 10_001)
+    monkeypatch.setattr("rlstm.envs.meta.two_step.NUM_BELIEFS", 10_001)
     assert found == pytest.approx(mean_certainty.__wrapped__(pays, swap, 100), abs=2e-5)
 
 

@@ -11,14 +11,15 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlstm.envs import wrappers as w
-from rlstm.envs.changes import OneHotChange
-from rlstm.envs.registration import ENVS
-from rlstm.envs.vector_wrappers import VectorDelay, VectorFlicker, VectorMaskBox, VectorOneHot
-from rlstm.errors import EnvironmentFailure
-from rlstm.memory import MemoryConfig
-from rlstm.trees import tree_leaves, tree_map
-from rlstm.vector_envs import EnvConfig, LaneEnvs, make, resolve_spec, with_wrappers
+from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.envs.base.registration import ENVS
+from rlstm.envs.wrappers import single as w
+from rlstm.envs.wrappers.transforms import OneHotChange
+from rlstm.envs.wrappers.vector import VectorDelay, VectorFlicker, VectorMaskBox, VectorOneHot
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import EnvConfig, make, resolve_spec, with_wrappers
 
 STACKS = [
     "mask=0",
@@ -508,7 +509,7 @@ def test_where_the_env_has_no_state_there_is_none():
     inner = same_step(Counting)
     stack = VectorDelay(VectorDelay(inner, steps=1), steps=1)
     assert stack.get_state() is None
-    assert LaneEnvs(stack, "native", "").get_state() is None
+    assert VectorEnvs(stack, "native", "").get_state() is None
 
 
 # Specs.

@@ -16,7 +16,7 @@ def combine_the_marked_numbers(observations: list[Any], env: Any) -> Any:
         answers = 0.5 + np.where(is_marked, pairs[:, :, 0], 0).sum(axis=0) / 4
     else:
         answers = np.where(is_marked, pairs[:, :, 0], 1).prod(axis=0)
-    # Lanes whose episode is over have gone on to the next, with more marks than two.
+    # Envs whose episode is over have gone on to the next, with more marks than two.
     return np.clip(answers, 0, 1)[:, None]
 
 

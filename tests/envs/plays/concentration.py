@@ -158,7 +158,7 @@ class BestPlay:
             unknown_other = unknown.sum(axis=1) + 1 - unknown_own
             known_own, known_other = mates.sum(axis=1), (known & ~mates).sum(axis=1)
             _, gambles = solve_two_types(per_type, False)
-            # Lanes whose first episode is over aren't followed: their counts are of two episodes.
+            # Envs whose first episode is over aren't followed: their counts are of two episodes.
             counts = [np.clip(count, 0, per_type) for count in (unknown_own, unknown_other, known_own, known_other)]
             takes_unknown |= gambles[tuple(counts)] & unknown.any(axis=1)
         return np.where(takes_unknown, unknown.argmax(axis=1), mates.argmax(axis=1))

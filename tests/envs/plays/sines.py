@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rlstm.envs.sines import FREQUENCIES
+from rlstm.envs.sequences.sines import FREQUENCIES
 
 VARIANTS = {
     "rlstm/Sines-v0": [

@@ -12,7 +12,7 @@ def read_the_markers_in_order(observations: list[Any], env: Any) -> Any:
     if len(observations) >= env.task.length:
         for symbols in observations:
             answers = np.where(symbols >= 6, 2 * answers + symbols - 6, answers)
-    # Lanes whose episode is over have gone on to the next.
+    # Envs whose episode is over have gone on to the next.
     return answers % env.task.num_answers
 
 

@@ -16,7 +16,7 @@ def count_the_steps_between_spikes(observations: list[Any], env: Any) -> Any:
     task, steps_since_spike = env.task, np.zeros(env.num_envs)
     for spikes in observations[:-1]:
         steps_since_spike = np.where(spikes == 1, 0, steps_since_spike + 1)
-    # Lanes whose episode is over have gone on to the next.
+    # Envs whose episode is over have gone on to the next.
     return np.clip((steps_since_spike + 1 - task.interval) / task.max_delay, 0, 1)[:, None]
 
 

@@ -1,0 +1,81 @@
+"""Tasks with a teacher: at every step the environment also says what should have been answered.
+
+`info["target"]` of the step that answers observation o is what the answer to o should have been, and it is never part
+of an observation. So a sequence to learn from is an environment like any other: with a reward for how near the answer
+comes, evaluation and logging are those of reinforcement learning, and a trainer that fits targets finds them in `info`.
+
+In generative tasks (`envs/base/generative.py`) the true value and a flag 1 are observed for the first `washout` steps,
+afterwards zeros: a policy goes on by its own previous action.
+
+Letters in shapes: T = steps of the longest sequence, N = sequences, B = num_envs lanes.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from rlstm.envs.base.batched_task import BatchedTask
+from rlstm.envs.base.checks import Array, check_integer
+from rlstm.envs.base.lane_random import BoolArray
+
+
+class Sequences(NamedTuple):
+    """Whole sequences, time first; past the end of a sequence everything is 0."""
+
+    inputs: Array  # (T, N, ...) observations
+    targets: Array  # (T, N, ...)
+    valid: BoolArray  # (T, N) True from the first to the last step of a sequence
+
+
+class TeacherTask(BatchedTask):
+    """A `BatchedTask` whose observations don't depend on actions and whose every transition has an info "target".
+
+    A target has the shape of an action, (B, ...). One that means nothing at a step, because nothing is asked there, is
+    NaN (floats) or -1 (classes).
+    """
+
+    step_info: ClassVar[tuple[str, ...]] = ("target",)
+
+    @classmethod
+    def sample_sequences(cls, num: int, rng: np.random.Generator, **task_arguments: Any) -> Sequences:
+        """Draws whole sequences for trainers that need no stepping.
+
+        Args:
+            num: N, the number of sequences.
+            rng: Seeds them: the same generator state gives the same sequences.
+            **task_arguments: As of the task.
+
+        Raises:
+            ValueError: `num` or an argument is impossible.
+        """
+        check_integer("num", num, 1)
+        if not isinstance(rng, np.random.Generator):
+            raise ValueError(f"rng must be a numpy.random.Generator, but got {rng!r}: np.random.default_rng(0) is one.")
+        task = cls(num, **task_arguments)
+        everyone = np.arange(num)
+        task.random.seed(everyone, [int(seed) for seed in rng.integers(2**63, size=num)])
+        task.reset(everyone, np.ones(num, dtype=np.bool_))
+        actions = np.zeros((num, *(task.action_space.shape or ())), dtype=task.action_space.dtype)
+        inputs: list[Array] = []
+        targets: list[Array] = []
+        valid: list[BoolArray] = []
+        running: BoolArray = np.ones(num, dtype=np.bool_)
+        while running.any():
+            observations = task.observe()
+            transition = task.step(actions)
+            target = transition.info["target"]
+            inputs.append(np.where(_like(running, observations), observations, 0).astype(observations.dtype))
+            targets.append(np.where(_like(running, target), target, 0).astype(target.dtype))
+            valid.append(running)
+            over = transition.terminated
+            if task.max_steps is not None:
+                over = over | (task.elapsed_steps >= task.max_steps)
+            running = running & ~over
+            if over.any() and running.any():  # An episode that is over can't be stepped; what follows isn't used.
+                task.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
+        return Sequences(np.stack(inputs), np.stack(targets), np.stack(valid))
+
+
+def _like(lanes: BoolArray, values: Array) -> BoolArray:
+    """`lanes` (B,) with as many axes as `values` (B, ...)."""
+    return lanes.reshape(-1, *(1,) * (values.ndim - 1))

@@ -1,0 +1,1 @@
+"""Control without velocities."""

@@ -1,0 +1,157 @@
+"""The continuous mountain car without velocities: get out of a valley by swinging, seeing only where the car is.
+
+Source: Gymnasium's MountainCarContinuous-v0, after A. Moore, "Efficient Memory-based Learning for Robot Control", PhD
+thesis, Cambridge, 1990; a test steps both side by side.
+"""
+
+from typing import ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.base.checks import Array, check_integer
+from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+
+LEFT_END, RIGHT_END, GOAL = -1.2, 0.6, 0.45
+MAX_SPEED = 0.07  # per step
+POWER, GRAVITY = 0.0015, 0.0025  # per step^2
+START_FROM, START_TO = -0.6, -0.4
+GOAL_REWARD, ACTION_COST = 100.0, 0.1
+
+IMAGE_HEIGHT, IMAGE_WIDTH = 120, 180  # pixels
+PIXELS_PER_UNIT = 100
+GROUND_ROW, CAR_HALF_SIZE, FLAG_HEIGHT = 110, 3, 15  # pixels
+COLOUR_SKY, COLOUR_GROUND, COLOUR_CAR, COLOUR_FLAG = (245, 245, 245), (120, 110, 90), (50, 60, 80), (200, 60, 50)
+
+
+class MountainCarContinuousNoVel(BatchedTask):
+    """Drive a car out of a valley with an engine too weak for the slope, without seeing how fast it goes.
+
+    ## Description
+    The height of the track is that of sin(3 x). The car has to swing to and fro until it is fast enough. The dynamics
+    are Gymnasium's MountainCarContinuous-v0, the velocity is hidden. Two observations on end show it: one step of
+    memory is enough in principle.
+
+        velocity <- velocity + 0.0015 action - 0.0025 cos(3 x), within ±0.07
+        x        <- x + velocity, within [-1.2, 0.6]; at -1.2 the car stops
+
+    ## Action Space
+    Box(-1, 1, (1,), float32): the engine's force, to the right if positive.
+
+    ## Observation Space
+    Box(-1.2, 0.6, (1,), float32): x.
+
+    ## Rewards
+    -0.1 action^2 for every step, and 100 for reaching the goal. So nothing is gained by staying in the valley, but
+    trying in vain costs: an agent that doesn't find the goal early learns to stand still, at a return of 0.
+
+    ## Starting State
+    x is uniform on [-0.6, -0.4), the car is at rest.
+
+    ## Episode End
+    Terminated when the car is at 0.45 or beyond and doesn't move to the left. Truncated after `max_steps`. `is_success`
+    tells whether the goal was reached.
+
+    ## Arguments
+    - `max_steps`: 1 or more, default 999 as for MountainCarContinuous-v0.
+
+    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
+
+    ## Version History
+    v0: first version. Gymnasium rounds the state to float32 after each step, here it is float64.
+    """
+
+    memory: ClassVar[str] = "the last position, to tell the velocity"
+    source: ClassVar[str] = "Gymnasium MountainCarContinuous-v0 without velocities, as in rl-baselines3-zoo"
+    state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities")
+    render_fps: ClassVar[int] = 30
+
+    def __init__(self, num_envs: int, max_steps: int = 999) -> None:
+        check_integer("max_steps", max_steps, 1)
+        super().__init__(
+            num_envs,
+            observation_space=gym.spaces.Box(LEFT_END, RIGHT_END, (1,), np.float32),
+            action_space=gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
+            max_steps=max_steps,
+        )
+        self.positions: FloatArray = np.zeros(num_envs)
+        self.velocities: FloatArray = np.zeros(num_envs)
+
+    @property
+    def memory_length(self) -> int:
+        """From one observation to the next."""
+        return 1
+
+    @property
+    def optimal_return(self) -> ReturnReference:
+        """The goal, at no cost."""
+        return ReturnReference(
+            GOAL_REWARD, "bound", "100 at the goal and nothing else is positive; the least cost of the way isn't known"
+        )
+
+    @property
+    def memoryless_return(self) -> ReturnReference:
+        """Not known."""
+        return ReturnReference(None, "unknown", "the best feedback from the position alone isn't known in closed form")
+
+    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
+        """At rest near the bottom of the valley; `new_task` means nothing here."""
+        self.positions[rows] = START_FROM + (START_TO - START_FROM) * self.random.uniform(rows)
+        self.velocities[rows] = 0.0
+
+    def advance(self, actions: Array) -> Transition:
+        """One step of the engine and of gravity."""
+        forces = actions[:, 0].astype(np.float64)
+        velocities = np.cos(3.0 * self.positions)
+        velocities *= -GRAVITY
+        velocities += POWER * forces
+        velocities += self.velocities
+        np.minimum(np.maximum(velocities, -MAX_SPEED, out=velocities), MAX_SPEED, out=velocities)
+        positions = self.positions + velocities
+        np.minimum(np.maximum(positions, LEFT_END, out=positions), RIGHT_END, out=positions)
+        velocities[(positions == LEFT_END) & (velocities < 0.0)] = 0.0
+        self.positions, self.velocities = positions, velocities
+        arrived = (positions >= GOAL) & (velocities >= 0.0)
+        rewards = GOAL_REWARD * arrived - ACTION_COST * np.square(forces)
+        return Transition(rewards, arrived, {"is_success": arrived.copy()})
+
+    def observe(self) -> Array:
+        """Positions, (B, 1)."""
+        return self.positions[:, None].astype(np.float32)
+
+    def render_text(self, lane: int) -> str:
+        """The position and the hidden velocity."""
+        return f"step {self.elapsed_steps[lane]}: x {self.positions[lane]:+.3f} ({self.velocities[lane]:+.4f} per step)"
+
+    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
+        """The valley, the flag at the goal, and the car."""
+        image = np.full((IMAGE_HEIGHT, IMAGE_WIDTH, 3), COLOUR_SKY, dtype=np.uint8)
+        rows = _row_of(LEFT_END + np.arange(IMAGE_WIDTH) / PIXELS_PER_UNIT)
+        image[np.arange(IMAGE_HEIGHT)[:, None] >= rows] = COLOUR_GROUND
+        flag_column, car_column = (
+            min(int((x - LEFT_END) * PIXELS_PER_UNIT), IMAGE_WIDTH - 1) for x in (GOAL, self.positions[lane])
+        )
+        flag_foot, car_row = int(rows[flag_column]), int(rows[car_column]) - CAR_HALF_SIZE
+        image[flag_foot - FLAG_HEIGHT : flag_foot, flag_column] = COLOUR_FLAG
+        left = max(car_column - CAR_HALF_SIZE, 0)
+        image[car_row - CAR_HALF_SIZE : car_row + CAR_HALF_SIZE, left : car_column + CAR_HALF_SIZE] = COLOUR_CAR
+        return image
+
+
+def _row_of(x: FloatArray) -> IntArray:
+    """The image row of the ground at x."""
+    return (GROUND_ROW - PIXELS_PER_UNIT * 0.45 * (np.sin(3.0 * x) + 1.0)).astype(np.int64)
+
+
+class MountainCarContinuousNoVelEnv(SingleEnv):
+    """`MountainCarContinuousNoVel` as a single environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = MountainCarContinuousNoVel
+
+
+class MountainCarContinuousNoVelVectorEnv(BatchedVectorEnv):
+    """`MountainCarContinuousNoVel` as a vector environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = MountainCarContinuousNoVel

@@ -1,0 +1,1 @@
+"""Mazes: walk, remember, turn."""

@@ -1,0 +1,149 @@
+"""MultiarmedBandit: find the arm that pays best by pulling, seeing only whether the last pull has paid.
+
+Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
+Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
+side.
+"""
+
+import math
+from typing import ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.base.checks import Array, check_integer
+from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+
+COLOUR_BACKGROUND, COLOUR_ARM, COLOUR_BEST_ARM = (245, 245, 245), (90, 110, 150), (60, 170, 80)
+COLOUR_PAID, COLOUR_NOT_PAID = (240, 190, 40), (200, 200, 200)
+PIXELS_PER_ARM, PIXELS_PER_LAMP, IMAGE_HEIGHT = 12, 8, 108
+
+
+class MultiarmedBandit(BatchedTask):
+    """Pull the arms of a bandit, learn which one pays best, and stay with it.
+
+    ## Description
+    Each of k = `num_arms` arms pays with a probability of its own. The observation doesn't tell which arm was pulled.
+    So a policy must remember its own last action, to know what a payout speaks for, and what every arm has paid so far.
+    popgym's Easy, Medium and Hard are (num_arms, max_steps) = (10, 200), (20, 400), (30, 600).
+
+    ## Action Space
+    Discrete(k): the arm to pull.
+
+    ## Observation Space
+    Discrete(2): 1 if the last pull has paid, 0 if not and at the start.
+
+    ## Rewards
+    1 / T for a pull that pays, -1 / T for one that doesn't, with T = `max_steps`.
+
+    ## Starting State
+    The probabilities of the arms are uniform on [0, 1]. They are the task: `options={"new_task": False}` keeps them.
+
+    ## Episode End
+    Truncated after T pulls. `is_success` tells whether the last pull was of the best arm.
+
+    ## Arguments
+    - `num_arms`: k >= 2.
+    - `max_steps`: T >= 1.
+
+    ## Version History
+    v0: first version.
+    """
+
+    memory: ClassVar[str] = "which arms were pulled and what they have paid"
+    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
+    supports_new_task: ClassVar[bool] = True
+    state_arrays: ClassVar[tuple[str, ...]] = ("payout_probabilities", "paid")
+
+    def __init__(self, num_envs: int, num_arms: int = 10, max_steps: int = 200) -> None:
+        check_integer("num_arms", num_arms, 2)
+        check_integer("max_steps", max_steps, 1)
+        super().__init__(num_envs, gym.spaces.Discrete(2), gym.spaces.Discrete(num_arms), max_steps)
+        self.num_arms = num_arms
+        self.num_pulls = max_steps
+        self.every_lane = np.arange(num_envs)
+        self.payout_probabilities: FloatArray = np.zeros((num_envs, num_arms))
+        self.paid: IntArray = np.zeros(num_envs, dtype=np.int64)  # 0 or 1, of the last pull
+
+    @property
+    def memory_length(self) -> None:
+        """All pulls matter, the later ones less and less."""
+        return
+
+    @property
+    def optimal_return(self) -> ReturnReference:
+        """No policy beats the one that knows the best arm.
+
+        The largest of k uniform probabilities has the mean k / (k + 1), and a pull that pays with probability p is
+        worth (2 p - 1) / T.
+        """
+        return ReturnReference(
+            2.0 * self.num_arms / (self.num_arms + 1.0) - 1.0,
+            "bound",
+            "the best arm pulled from the start on, 2 k / (k + 1) - 1; finding it costs pulls",
+        )
+
+    @property
+    def memoryless_return(self) -> ReturnReference:
+        """A bound, from staying with one arm as long as it pays and trying others when nothing was paid.
+
+        A policy without memory pulls with one distribution over arms after a payout and with another one otherwise. Let
+        u and v be the probabilities that such pulls pay, and d = u - v. Pull t = 1, 2, ... pays with probability
+        v (1 - d^t) / (1 - d), which sums to at most T v / (1 - d) + 1/2 over T pulls. The mean of v / (1 - u + v) over
+        the arms' probabilities is convex in u, so the best distribution after a payout is a single arm, which pays with
+        some p. It is concave in v, so it is at most what it is with the mean of v given p, c p + (1 - c) / 2, if this
+        arm has the weight c in the other distribution. c = 0 is best, and (1/2) / (3/2 - p) has the mean ln(3) / 2.
+        """
+        value = math.log(3.0) - 1.0 + 1.0 / self.num_pulls
+        reason = "without memory no more than ln(3) / 2 of the pulls pay, and at most half a pull more"
+        return ReturnReference(min(value, self.optimal_return.value or value), "bound", reason)
+
+    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
+        """Nothing paid yet; a new task is new probabilities."""
+        drawn = rows[new_task]
+        self.payout_probabilities[drawn] = self.random.uniform(drawn, (self.num_arms,))
+        self.paid[rows] = 0
+
+    def advance(self, actions: Array) -> Transition:
+        """Pulls."""
+        probabilities = self.payout_probabilities[self.every_lane, actions]
+        pays = self.random.uniform(self.every_lane) < probabilities
+        self.paid = pays.astype(np.int64)
+        rewards = np.where(pays, 1.0 / self.num_pulls, -1.0 / self.num_pulls)
+        is_best = probabilities == self.payout_probabilities.max(axis=1)
+        return Transition(rewards, np.zeros(self.num_envs, dtype=np.bool_), {"is_success": is_best})
+
+    def observe(self) -> Array:
+        """Whether the last pulls have paid, (B,)."""
+        return self.paid.copy()
+
+    def render_text(self, lane: int) -> str:
+        """The pulls so far, the last payout, and what the arms pay."""
+        arms = " ".join(f"{probability:.2f}" for probability in self.payout_probabilities[lane])
+        return f"pull {self.elapsed_steps[lane]} of {self.num_pulls}, last paid {self.paid[lane]}; arms pay {arms}"
+
+    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
+        """A bar for what each arm pays, under a lamp that is on if the last pull has paid."""
+        probabilities = self.payout_probabilities[lane]
+        image = np.full((IMAGE_HEIGHT, self.num_arms * PIXELS_PER_ARM, 3), COLOUR_BACKGROUND, dtype=np.uint8)
+        image[:PIXELS_PER_LAMP] = COLOUR_PAID if self.paid[lane] else COLOUR_NOT_PAID
+        best = int(probabilities.argmax())
+        for arm, probability in enumerate(probabilities):
+            top = IMAGE_HEIGHT - round(float(probability) * (IMAGE_HEIGHT - PIXELS_PER_LAMP))
+            left = arm * PIXELS_PER_ARM
+            image[top:, left + 1 : left + PIXELS_PER_ARM - 1] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
+        return image
+
+
+class MultiarmedBanditEnv(SingleEnv):
+    """`MultiarmedBandit` as a single environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = MultiarmedBandit
+
+
+class MultiarmedBanditVectorEnv(BatchedVectorEnv):
+    """`MultiarmedBandit` as a vector environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = MultiarmedBandit

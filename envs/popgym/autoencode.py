@@ -1,0 +1,165 @@
+"""Autoencode: watch a deck being dealt, then tell it backwards.
+
+Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
+Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
+side.
+"""
+
+from typing import ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.base.cards import (
+    CARDS_PER_DECK,
+    COLOUR_UNKNOWN,
+    NUM_SUITS,
+    PALETTES,
+    POPGYM,
+    SYMBOLS,
+    enlarge,
+    shuffled_decks,
+)
+from rlstm.envs.base.checks import Array, check_integer
+from rlstm.envs.base.lane_random import BoolArray, IntArray
+
+PLAY, WATCH = range(2)
+SUIT_WHILE_PLAYING = 0
+
+
+class Autoencode(BatchedTask):
+    """Watch all cards of a shuffled deck, then answer with their suits, the last card first.
+
+    ## Description
+    N = 52 `num_decks` cards are shuffled. They are dealt one by one, and actions do nothing; then the player gives N
+    answers, from the last card back to the first. So the order of the whole deck must be remembered. popgym's Easy,
+    Medium and Hard are num_decks = 1, 2, 3.
+
+    ## Action Space
+    Discrete(4): a suit.
+
+    ## Observation Space
+    MultiDiscrete([2, 4]), where popgym has a tuple of the same.
+
+    | part | meaning |
+    |---|---|
+    | mode | 1 watch, 0 play: what the answer to this observation is for |
+    | suit | of the card just dealt; always 0 once an answer was given |
+
+    The last card comes together with the change to play, so the first answer is in view.
+
+    ## Rewards
+    In play, 1 / N for a right answer and -1 / N for a wrong one; 0 while watching.
+
+    ## Starting State
+    A shuffled deck, with one card dealt.
+
+    ## Episode End
+    Terminated after N - 1 steps of watching and N answers. `is_success` tells whether every answer was right.
+
+    ## Arguments
+    - `num_decks`: 1 or more.
+
+    ## Version History
+    v0: first version.
+    """
+
+    memory: ClassVar[str] = "the suits of all cards, in order"
+    source: ClassVar[str] = POPGYM
+    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+
+    def __init__(self, num_envs: int, num_decks: int = 1) -> None:
+        check_integer("num_decks", num_decks, 1)
+        super().__init__(num_envs, gym.spaces.MultiDiscrete([2, NUM_SUITS]), gym.spaces.Discrete(NUM_SUITS))
+        self.num_decks = num_decks
+        self.num_cards = CARDS_PER_DECK * num_decks
+        self.num_steps = 2 * self.num_cards - 1
+        self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)  # In the order of dealing.
+        self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of suits.
+        self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
+        # By elapsed steps: up to N - 1 of them a card was dealt; from N on they count an answer.
+        steps = np.arange(self.num_steps + 1)
+        self.rewards_if_right = np.where(steps < self.num_cards, 0.0, 1.0 / self.num_cards)
+        # While watching, the card asked for is a card like any other; its suit goes into no reward.
+        self.asked_place = np.minimum(self.num_steps - steps, self.num_cards - 1)
+        self.shown_place = np.minimum(steps, self.num_cards - 1)
+        self.mode = np.where(steps < self.num_cards - 1, WATCH, PLAY)
+
+    @property
+    def memory_length(self) -> int:
+        """From the first card to the last answer."""
+        return 2 * self.num_cards - 2
+
+    @property
+    def optimal_return(self) -> ReturnReference:
+        """All N answers right."""
+        return ReturnReference(1.0, "exact", "every one of the N answers is right")
+
+    @property
+    def memoryless_return(self) -> ReturnReference:
+        """The first answer right, and a quarter of the others.
+
+        After the first answer all observations are equal, and each card asked for is of each suit with probability
+        1/4: (N - 1) / 4 right answers, whatever is answered. The first card asked for is in view, and to answer its
+        suit costs nothing elsewhere: if that suit is 0, the later observations look the same, but there 0 is as good
+        as any other answer. The return is 2 (1 + (N - 1) / 4) / N - 1.
+        """
+        value = 2.0 * (1.0 + (self.num_cards - 1) / 4) / self.num_cards - 1.0
+        return ReturnReference(value, "exact", "the first card asked for is in view, of the others a quarter is right")
+
+    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
+        """Shuffles the decks; `new_task` means nothing here."""
+        self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
+        self.all_right[rows] = True
+
+    def advance(self, actions: Array) -> Transition:
+        """Deals the next card, or judges the answers."""
+        steps = self.elapsed_steps
+        right = self.suits.take(self.row_starts + self.asked_place.take(steps)) == actions
+        self.all_right &= right | (steps < self.num_cards)
+        scale = self.rewards_if_right.take(steps)
+        # Subtracted from 0, since a negated 0 would be a negative one.
+        rewards = np.where(right, scale, 0.0 - scale)
+        terminated = steps == self.num_steps
+        return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
+
+    def observe(self) -> Array:
+        """Mode and suit, (B, 2)."""
+        steps = self.elapsed_steps
+        observations = np.empty((self.num_envs, 2), dtype=np.int64)
+        observations[:, 0] = self.mode.take(steps)
+        suits = self.suits.take(self.row_starts + self.shown_place.take(steps))
+        observations[:, 1] = np.where(steps < self.num_cards, suits, SUIT_WHILE_PLAYING)
+        return observations
+
+    def render_text(self, lane: int) -> str:
+        """The card just dealt while watching; in play the card asked for, in brackets."""
+        steps = int(self.elapsed_steps[lane])
+        letters = SYMBOLS["suits"]
+        if self.mode[steps] == WATCH:
+            return f"watch card {steps + 1} of {self.num_cards}: {letters[self.suits[lane, steps]]}"
+        place = self.num_steps - steps - 1
+        if place < 0:
+            return "play: all cards are told"
+        return f"play card {place + 1} of {self.num_cards}: [{letters[self.suits[lane, place]]}]"
+
+    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
+        """The cards that were dealt and aren't yet told, row by row; the others are grey."""
+        steps = int(self.elapsed_steps[lane])
+        cells = PALETTES["suits"][self.suits[lane]]
+        cells[min(steps + 1, self.num_steps - steps) :] = COLOUR_UNKNOWN
+        return enlarge(cells.reshape(NUM_SUITS, -1, 3))
+
+
+class AutoencodeEnv(SingleEnv):
+    """`Autoencode` as a single environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = Autoencode
+
+
+class AutoencodeVectorEnv(BatchedVectorEnv):
+    """`Autoencode` as a vector environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = Autoencode

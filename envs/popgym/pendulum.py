@@ -1,0 +1,151 @@
+"""POPGym's pendulums: swing up a pendulum seeing its direction only, or its noisy direction only.
+
+Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
+Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
+side. The physics are in `envs/control/pendulum_physics.py`.
+"""
+
+from typing import ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.envs.base.checks import Array, check_integer, check_number
+from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.envs.control.pendulum_physics import (
+    MAX_TORQUE,
+    TIME_STEP,
+    draw_pendulum_starts,
+    pendulum_pixels,
+    pendulum_text,
+    stands_upright,
+    step_pendulum,
+)
+
+# Half of popgym's largest cost of a step, that of a rod that hangs down, turns at full speed and is pushed fully.
+HALF_LARGEST_COST = 16.2736044 / 2.0
+
+
+class PopgymPendulum(BatchedTask):
+    """Swing up a rod by a motor too weak to lift it at once, and hold it upright, without seeing how fast it turns.
+
+    ## Description
+    The dynamics are Gymnasium's Pendulum-v1, the angular velocity is hidden. Two observations on end show it; with
+    noise many must be averaged.
+
+    | popgym | Easy, Medium, Hard |
+    |---|---|
+    | PositionOnlyPendulum | `max_steps` 200, 150, 100 |
+    | NoisyPositionOnlyPendulum | `noise` 0.1, 0.2, 0.3, `max_steps` 200 |
+
+    ## Action Space
+    Box(-2, 2, (1,), float32): the torque, newton metres, for 0.05 seconds; counterclockwise is positive.
+
+    ## Observation Space
+    Box(-1, 1, (2,), float32): cosine and sine of the angle from upright, clipped to these bounds if there is noise.
+
+    ## Rewards
+    (1 - cost / 8.1368022) / T for every step, with T = `max_steps` and
+
+        cost = angle^2 + 0.1 angular_velocity^2 + 0.001 torque^2,
+
+    of the state before the step, the angle in [-pi, pi] radians: 1 / T when it stands, -1 / T at the worst.
+
+    ## Starting State
+    The angle is uniform on [-pi, pi], the angular velocity on [-1, 1].
+
+    ## Episode End
+    Truncated after T steps. `is_success` tells whether the rod then stands: it leans at most 12 degrees and turns by
+    at most 1 radian / second.
+
+    ## Arguments
+    - `max_steps`: T >= 1.
+    - `noise`: the standard deviation of normal noise, new at each step, on cosine and sine; from 0 to 10.
+
+    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
+
+    ## Version History
+    v0: first version.
+    """
+
+    memory: ClassVar[str] = "past directions, to tell the angular velocity"
+    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
+    state_arrays: ClassVar[tuple[str, ...]] = ("angles", "angular_velocities", "noises")
+    render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+
+    def __init__(self, num_envs: int, max_steps: int = 200, noise: float = 0.0) -> None:
+        check_integer("max_steps", max_steps, 1)
+        check_number("noise", noise, 0.0, 10.0)
+        super().__init__(
+            num_envs,
+            observation_space=gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
+            action_space=gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32),
+            max_steps=max_steps,
+        )
+        self.step_limit = max_steps
+        self.noise = float(noise)
+        self.every_lane = np.arange(num_envs)
+        self.angles: FloatArray = np.zeros(num_envs)  # radians
+        self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
+        self.noises: npt.NDArray[np.float32] = np.zeros((num_envs, 2), dtype=np.float32)  # On the present observation.
+
+    @property
+    def memory_length(self) -> int | None:
+        """From one observation to the next, if that is enough."""
+        return 1 if self.noise == 0.0 else None
+
+    @property
+    def optimal_return(self) -> ReturnReference:
+        """Costs are never negative."""
+        return ReturnReference(1.0, "bound", "1 / T a step for a rod that stands; most starts must swing up first")
+
+    @property
+    def memoryless_return(self) -> ReturnReference:
+        """Not known."""
+        return ReturnReference(None, "unknown", "the best feedback from one observation isn't known in closed form")
+
+    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
+        """Any direction and slow; `new_task` means nothing here."""
+        self.angles[rows], self.angular_velocities[rows] = draw_pendulum_starts(self.random, rows)
+        if self.noise > 0.0:
+            self.noises[rows] = self.noise * self.random.normal(rows, (2,))
+
+    def advance(self, actions: Array) -> Transition:
+        """One step of the equations of motion, and new noise."""
+        self.angles, self.angular_velocities, costs = step_pendulum(self.angles, self.angular_velocities, actions[:, 0])
+        if self.noise > 0.0:
+            self.noises[:] = self.noise * self.random.normal(self.every_lane, (2,))
+        rewards = (1.0 - costs / HALF_LARGEST_COST) / self.step_limit
+        success = stands_upright(self.angles, self.angular_velocities)
+        return Transition(rewards, np.zeros(self.num_envs, dtype=np.bool_), {"is_success": success})
+
+    def observe(self) -> Array:
+        """Cosines and sines with the noise, (B, 2)."""
+        observations = np.empty((self.num_envs, 2), dtype=np.float32)
+        observations[:, 0], observations[:, 1] = np.cos(self.angles), np.sin(self.angles)
+        if self.noise > 0.0:
+            observations += self.noises
+            observations = np.clip(observations, -1.0, 1.0)
+        return observations
+
+    def render_text(self, lane: int) -> str:
+        """The step and the whole state, without noise."""
+        return f"step {self.elapsed_steps[lane]}: {pendulum_text(self.angles[lane], self.angular_velocities[lane])}"
+
+    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
+        """The rod, without noise."""
+        return pendulum_pixels(self.angles[lane])
+
+
+class PopgymPendulumEnv(SingleEnv):
+    """`PopgymPendulum` as a single environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = PopgymPendulum
+
+
+class PopgymPendulumVectorEnv(BatchedVectorEnv):
+    """`PopgymPendulum` as a vector environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = PopgymPendulum

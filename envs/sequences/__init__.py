@@ -1,0 +1,1 @@
+"""Sequence tasks with a teacher: the classics of the LSTM literature."""

@@ -1,0 +1,121 @@
+"""Superimposed sines: go on with a sum of sines after having heard it for a while.
+
+Source: J. Schmidhuber, D. Wierstra, M. Gagliolo, F. Gomez, "Training recurrent networks by Evolino", Neural Computation
+19(3), 2007. The frequencies are those of PyBrain's example superimposed_sine.py.
+"""
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.envs.base.checks import check_integer
+from rlstm.envs.base.generative import GenerativeTask
+from rlstm.envs.base.lane_random import FloatArray, IntArray
+
+FREQUENCIES = (0.2, 0.311, 0.42, 0.51, 0.74)  # radians a step
+FEWEST_SINES, MOST_SINES = 2, len(FREQUENCIES)
+# All frequencies are multiples of 1/1000, so the sum repeats itself after so many steps.
+PERIOD = 2000.0 * math.pi
+# From so many values a fit by least squares finds all phases to the accuracy of the observations; a test does it.
+WASHOUT_THAT_TELLS_ALL = 40
+
+
+class SuperimposedSines(GenerativeTask):
+    """Predict a sum of sines, at first with its true values in view, then alone.
+
+    ## Description
+    The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines` and the frequencies .2,
+    .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from episode to episode.
+    Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
+    after them nothing is, unless there is `feedback`, and only who keeps k phases in mind can go on. A policy that
+    wants its own last value may take its previous action.
+
+    ## Action Space
+    Box(-1, 1, (1,), float32): the predicted d(t).
+
+    ## Observation Space
+    Box([-1, 0], 1, (2,), float32).
+
+    | steps | observation |
+    |---|---|
+    | washout | d(t - 1), 1 |
+    | free run | 0, 0 |
+
+    With `feedback` all is float64 and the observation Box(-1, 1, (1,)): d(t - 1) in the washout and the policy's own
+    last action in the free run, as in the papers. `reset(options={"teacher_forcing": True})` then shows d(t - 1) in
+    both, to fit a predictor.
+
+    ## Rewards
+    Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps.
+
+    ## Starting State
+    s is uniform on [0, 2000 pi), a whole period of the sum, so that every moment of it is equally likely.
+
+    ## Episode End
+    Terminated after washout + free_run steps. `is_success` tells whether the free run's root mean squared error is at
+    most a tenth of the signal's deviation, sqrt(1 / (2 k)).
+
+    ## Arguments
+    - `num_sines`: k, from 2 to 5.
+    - `washout`: 1 or more.
+    - `feedback`: False or True.
+    - `free_run`: 1 or more.
+
+    ## Version History
+    v0: first version. The division by k, which keeps actions in [-1, 1], the drawn start and the measure of success are
+    ours.
+    """
+
+    memory: ClassVar[str] = "the phases of all sines"
+    source: ClassVar[str] = "Schmidhuber et al., Training recurrent networks by Evolino, Neural Computation 2007"
+
+    def __init__(
+        self, num_envs: int, num_sines: int = 2, washout: int = 100, free_run: int = 300, feedback: bool = False
+    ) -> None:
+        check_integer("num_sines", num_sines, FEWEST_SINES)
+        if num_sines > MOST_SINES:
+            raise ValueError(f"num_sines must be an integer from {FEWEST_SINES} to {MOST_SINES}, but got {num_sines}.")
+        super().__init__(num_envs, 0.5 / num_sines, washout, free_run, feedback)
+        self.num_sines = num_sines
+
+    @property
+    def optimal_return(self) -> ReturnReference:
+        """No error at all."""
+        if self.washout < WASHOUT_THAT_TELLS_ALL:
+            return ReturnReference(
+                0.0, "bound", "no error is negative; the washout may be too short to tell the phases"
+            )
+        return ReturnReference(0.0, "exact", "the washout tells the phases, and with them the rest of the signal")
+
+    @property
+    def memoryless_return(self) -> ReturnReference:
+        """Zero is predicted.
+
+        All observations of the free run are the same, so the prediction can't depend on the step. At each step d(t) has
+        the mean 0 and the variance 1 / (2 k), as s is uniform on a period and the sines are orthogonal on it. So the
+        best prediction is 0, at the cost of 1 / (2 k) a step.
+        """
+        value = -self.free_run * 0.5 / self.num_sines
+        return ReturnReference(value, "exact", "in the free run only a constant can be predicted, and 0 is the best")
+
+    def draw_series(self, rows: IntArray) -> FloatArray:
+        """Sums of sines from random starts, (R, T + 1)."""
+        times = PERIOD * self.random.uniform(rows)[:, None] + np.arange(-1, self.num_steps)
+        series = np.zeros_like(times)
+        for frequency in FREQUENCIES[: self.num_sines]:
+            series += np.sin(frequency * times)
+        return series / self.num_sines
+
+
+class SuperimposedSinesEnv(SingleEnv):
+    """`SuperimposedSines` as a single environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = SuperimposedSines
+
+
+class SuperimposedSinesVectorEnv(BatchedVectorEnv):
+    """`SuperimposedSines` as a vector environment."""
+
+    task_class: ClassVar[type[BatchedTask]] = SuperimposedSines

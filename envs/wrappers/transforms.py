@@ -1,0 +1,306 @@
+"""The changes that wrappers make to what a policy sees and does, one class each; see `lane_change.py`.
+
+Letters in shapes: B lanes, R = the lanes that a call is about.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from rlstm.envs.base.checks import Array, State, check_actions, check_integer, check_number, check_state
+from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.envs.wrappers.transform import MASK_KEY, NUMBERS, LaneChange, Observations, choose, empty, map_numbers
+
+
+class MaskBoxChange(LaneChange):
+    """Only the entries `keep` of a vector are seen, in this order: control without velocities, and the like."""
+
+    def __init__(self, *spaces_and_lanes: Any, keep: Sequence[int]) -> None:
+        super().__init__(*spaces_and_lanes)
+        space = self.inner_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise ValueError(f"mask keeps entries of a vector, but the observations are {space}: leave the mask out.")
+        for index in keep:
+            check_integer("an index of mask", index, 0)
+        if not keep or len(set(keep)) < len(keep) or max(keep) >= space.shape[0]:
+            raise ValueError(
+                f"mask keeps {list(keep)}; it must list one or more different indices from 0 to {space.shape[0] - 1}."
+            )
+        self.keep = list(keep)
+        self.observation_space = spaces.Box(space.low[self.keep], space.high[self.keep], dtype=space.dtype.type)
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Keeps the entries."""
+        return observations[:, self.keep]
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Keeps the entries."""
+        return observations[:, self.keep]
+
+
+class OneHotChange(LaneChange):
+    """Every whole number of a Box, 0 <= i < `count`, is seen as a one-hot vector.
+
+    For numbers that are symbols and no sizes, as in MiniGrid. A Box of W numbers becomes MultiBinary(W * count), the
+    vectors one after the other.
+    """
+
+    def __init__(self, *spaces_and_lanes: Any, count: int) -> None:
+        super().__init__(*spaces_and_lanes)
+        check_integer("the count of one_hot", count, 2)
+        self.count = count
+        seen: list[bool] = []
+        map_numbers(lambda space, leaf: seen.append(_is_whole(space)), self.inner_space, empty(self.inner_space, (1,)))
+        if not any(seen):
+            raise ValueError(f"one_hot reads whole numbers of a Box, but the observations are {self.inner_space}.")
+        self.observation_space = self._changed(self.inner_space)
+
+    def _changed(self, space: gym.Space[Any]) -> gym.Space[Any]:
+        if isinstance(space, spaces.Dict):
+            parts = {key: part if key == MASK_KEY else self._changed(part) for key, part in space.spaces.items()}
+            return spaces.Dict(parts)
+        if isinstance(space, spaces.Tuple):
+            return spaces.Tuple([self._changed(part) for part in space.spaces])
+        return spaces.MultiBinary(math.prod(space.shape or ()) * self.count) if _is_whole(space) else space
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Writes the numbers as one-hot vectors."""
+
+        def one_hots(space: gym.Space[Any], leaf: Array) -> Array:
+            if not _is_whole(space):
+                return leaf
+            if leaf.size and (leaf.min() < 0 or leaf.max() >= self.count):
+                raise ValueError(
+                    f"one_hot={self.count} reads the numbers 0 to {self.count - 1}, but {leaf.min()} to {leaf.max()} "
+                    f"are seen: use one_hot={max(2, int(leaf.max()) + 1)} or more, for numbers from 0 on."
+                )
+            width = math.prod(space.shape or ())
+            vectors: Array = leaf.reshape(len(leaf), width, 1) == np.arange(self.count)
+            return vectors.reshape(len(leaf), width * self.count).astype(np.int8)
+
+        return map_numbers(one_hots, self.inner_space, observations)
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Writes the numbers as one-hot vectors."""
+        return self.begin(self.every_lane, observations)
+
+
+def _is_whole(space: gym.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box) and space.dtype.kind in "iu"
+
+
+class FlickerChange(LaneChange):
+    """With `probability`, at every step anew, the whole observation is zero (or what of its space is nearest to zero).
+
+    Source: Hausknecht & Stone, "Deep recurrent Q-learning for partially observable MDPs", 2015, with 0.5.
+    """
+
+    def __init__(self, *spaces_and_lanes: Any, probability: float = 0.5) -> None:
+        super().__init__(*spaces_and_lanes)
+        check_number("the probability of flicker", probability, 0.0, 1.0)
+        self.probability = probability
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Blanks the lanes for which it is drawn."""
+        blank = self.random.uniform(rows) < self.probability
+        return map_numbers(lambda space, leaf: choose(blank, _nothing(space), leaf), self.inner_space, observations)
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Blanks the lanes for which it is drawn."""
+        return self.begin(self.every_lane, observations)
+
+
+def _nothing(space: gym.Space[Any]) -> Array:
+    nothing: Array = np.zeros(space.shape or ())
+    if isinstance(space, spaces.Box):
+        nothing = np.clip(nothing, space.low, space.high)
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        count = space.n if isinstance(space, spaces.Discrete) else space.nvec
+        nothing = np.clip(nothing, space.start, space.start + count - 1)
+    return nothing
+
+
+class NoiseChange(LaneChange):
+    """Gaussian noise of standard deviation `std` on every Box, clipped to its bounds; integers are rounded."""
+
+    def __init__(self, *spaces_and_lanes: Any, std: float) -> None:
+        super().__init__(*spaces_and_lanes)
+        check_number("the standard deviation of noise", std, 0.0, float(np.finfo(np.float32).max))
+        self.std = std
+        boxes: list[gym.Space[Any]] = []
+        map_numbers(lambda space, leaf: boxes.append(space), self.inner_space, empty(self.inner_space, (1,)))
+        if not any(isinstance(space, spaces.Box) for space in boxes):
+            raise ValueError(f"noise is added to a Box, but the observations are {self.inner_space}: leave it out.")
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Adds noise of its own to every number."""
+
+        def noisy(space: gym.Space[Any], leaf: Array) -> Array:
+            if not isinstance(space, spaces.Box):
+                return leaf
+            values = leaf + self.std * self.random.normal(rows, space.shape)
+            values = values if space.dtype.kind == "f" else np.rint(values)
+            return np.clip(values, space.low, space.high).astype(leaf.dtype)
+
+        return map_numbers(noisy, self.inner_space, observations)
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Adds noise of its own to every number."""
+        return self.begin(self.every_lane, observations)
+
+
+class DelayChange(LaneChange):
+    """The observation of `steps` steps ago is seen; before there is one, the first of the episode."""
+
+    def __init__(self, *spaces_and_lanes: Any, steps: int) -> None:
+        super().__init__(*spaces_and_lanes)
+        check_integer("the steps of delay", steps, 1)
+        self.steps = steps
+        self._oldest = 0  # Place in the ring of what comes out next; lanes go in step, so one does for all.
+        self._ring = empty(self.inner_space, (steps, len(self.every_lane)))
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Fills the lanes' rings with the first observation."""
+
+        def fill(space: gym.Space[Any], leaf: Array, ring: Array) -> Array:
+            ring[:, rows] = leaf
+            return leaf
+
+        return map_numbers(fill, self.inner_space, observations, self._ring)
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Takes the oldest observations out and puts the present ones in their place."""
+
+        def exchange(space: gym.Space[Any], leaf: Array, ring: Array) -> Array:
+            oldest: Array = ring[self._oldest].astype(leaf.dtype)
+            ring[self._oldest] = leaf
+            return oldest
+
+        seen = map_numbers(exchange, self.inner_space, observations, self._ring)
+        self._oldest = (self._oldest + 1) % self.steps
+        return seen
+
+    def _rings(self) -> list[Array]:
+        rings: list[Array] = []
+        map_numbers(lambda space, ring: rings.append(ring), self.inner_space, self._ring)
+        return rings
+
+    def get_state(self) -> State:
+        """Copies of the rings, and the place in them."""
+        rings = {f"ring_{index}": ring.copy() for index, ring in enumerate(self._rings())}
+        return {**super().get_state(), **rings, "oldest": np.array([self._oldest])}
+
+    def set_state(self, state: State) -> None:
+        """Takes over a state of `get_state`."""
+        check_state(state, self.get_state())
+        for index, ring in enumerate(self._rings()):
+            ring[...] = state[f"ring_{index}"]
+        self._oldest = int(state["oldest"][0])
+        self.random.set_state(state)
+
+
+class StickyActionChange(LaneChange):
+    """With `probability` the action carried out last is carried out once more; never at an episode's first step.
+
+    Source: Machado et al., "Revisiting the Arcade Learning Environment", 2018, section 5, with 0.25.
+    """
+
+    state_arrays = ("last", "has_last")
+
+    def __init__(self, *spaces_and_lanes: Any, probability: float = 0.25) -> None:
+        super().__init__(*spaces_and_lanes)
+        check_number("the probability of sticky", probability, 0.0, 1.0)
+        self.check_info(self.inner_space.spaces if isinstance(self.inner_space, spaces.Dict) else {})
+        self.probability = probability
+        self.last: Array = empty(self.action_space, (len(self.every_lane),))
+        if not isinstance(self.last, np.ndarray):
+            raise ValueError(f"sticky repeats numbers, but the actions are {self.action_space}: leave it out.")
+        self.has_last: BoolArray = np.zeros(len(self.every_lane), dtype=np.bool_)
+
+    def check_info(self, info: Mapping[str, Any]) -> None:
+        """Refuses environments that forbid actions."""
+        if MASK_KEY in info:
+            raise ValueError("sticky could repeat what the environment's action mask forbids: leave it out.")
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Forgets what was done in the episode before."""
+        self.has_last[rows] = False
+        return observations
+
+    def act(self, actions: Array) -> Array:
+        """Puts the last action in place of the present one where that is drawn."""
+        # Before choosing, which would broadcast and truncate what the environment itself refuses.
+        if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Box):
+            actions = check_actions(self.action_space, actions, len(self.every_lane))
+        again = (self.random.uniform(self.every_lane) < self.probability) & self.has_last
+        self.last = choose(again, self.last, actions).astype(self.last.dtype)
+        self.has_last[:] = True
+        return self.last.copy()
+
+
+class PreviousActionRewardChange(LaneChange):
+    """The last action, as a one-hot vector where it is a choice, and the last reward are part of the observation.
+
+    A vector of floats gets them appended; a dict gets the keys "previous_action" and "previous_reward"; anything else
+    becomes a dict in which it is "observation". Both are zero at an episode's first step.
+    """
+
+    def __init__(self, *spaces_and_lanes: Any) -> None:
+        super().__init__(*spaces_and_lanes)
+        if not isinstance(self.action_space, NUMBERS):
+            raise ValueError(f"previous shows numbers, but the actions are {self.action_space}: leave it out.")
+        inner, width = self.inner_space, spaces.flatdim(self.action_space)
+        self.is_vector = isinstance(inner, spaces.Box) and len(inner.shape) == 1 and inner.dtype.kind == "f"
+        dtype: Any = inner.dtype.type if self.is_vector and inner.dtype is not None else np.float32
+        low, high = np.zeros(width, dtype), np.ones(width, dtype)
+        if isinstance(self.action_space, spaces.Box):
+            # Zero is what stands there at first, whether or not it is an action.
+            low, high = np.minimum(self.action_space.low.ravel(), 0), np.maximum(self.action_space.high.ravel(), 0)
+        limits = (np.append(low, -np.inf).astype(dtype), np.append(high, np.inf).astype(dtype))
+        self.extra_space = spaces.Box(*limits, dtype=dtype)
+        self.observation_space = self._joined_space()
+
+    def _joined_space(self) -> gym.Space[Any]:
+        inner, extra = self.inner_space, self.extra_space
+        if self.is_vector and isinstance(inner, spaces.Box):
+            limits = (np.concatenate([inner.low, extra.low]), np.concatenate([inner.high, extra.high]))
+            return spaces.Box(*limits, dtype=extra.dtype.type)
+        added = {
+            "previous_action": spaces.Box(extra.low[:-1], extra.high[:-1], dtype=np.float32),
+            "previous_reward": spaces.Box(-math.inf, math.inf, (1,), np.float32),
+        }
+        parts = dict(inner.spaces) if isinstance(inner, spaces.Dict) else {"observation": inner}
+        if parts.keys() & added.keys():
+            raise ValueError(f"previous adds {list(added)}, but the observations have {sorted(parts)}: leave it out.")
+        return spaces.Dict({**parts, **added})
+
+    def _join(self, observations: Observations, extras: Array) -> Observations:
+        extras = extras.astype(self.extra_space.dtype)
+        if self.is_vector:
+            return np.concatenate([observations, extras], axis=1).astype(self.extra_space.dtype, copy=False)
+        parts = observations if isinstance(self.inner_space, spaces.Dict) else {"observation": observations}
+        return {**parts, "previous_action": extras[:, :-1], "previous_reward": extras[:, -1:]}
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Appends zeros."""
+        return self._join(observations, np.zeros((len(rows), *self.extra_space.shape)))
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Appends the action and the reward."""
+        parts = np.concatenate([_one_hots(self.action_space, actions), rewards[:, None]], axis=1)
+        return self._join(observations, parts)
+
+
+def _one_hots(space: gym.Space[Any], actions: Array) -> Array:
+    """Choices (B, ...) as one-hot vectors side by side, (B, W); other actions as they are, flat."""
+    flat = actions.reshape(len(actions), -1)
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return flat.astype(np.float64)
+    counts = [space.n] if isinstance(space, spaces.Discrete) else space.nvec.ravel()
+    choices = flat - np.ravel(space.start)
+    parts = [choices[:, [index]] == np.arange(count) for index, count in enumerate(counts)]
+    return np.concatenate(parts, axis=1).astype(np.float64)

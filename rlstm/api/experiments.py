@@ -1,0 +1,267 @@
+"""The library from Python: train an agent and resume it; what it has learnt is played by ``rlstm.api.finished_runs``.
+
+    import rlstm
+
+    result = rlstm.train("ppo", env="rlstm/TMaze-v0", total_steps=100_000, hidden_size=64)
+    agent = rlstm.load(result.run_dir)
+    action = agent.act(observation)
+
+Every setting has the name of its flag with underscores; those of memory and inputs keep their prefix as a dict:
+``memory={"lifetime": "trial", "episodes_per_trial": 2}``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.core.errors import UnknownNameError, unknown_name
+from rlstm.core.files import write_json
+from rlstm.core.process import prepare_process
+from rlstm.training.checkpoints import check_meta, load_checkpoint
+from rlstm.training.config import ConfigError, ExperimentConfig, build_config, layer, refusals_name_settings
+from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
+from rlstm.training.on_policy import Training, run, summary
+from rlstm.training.presets import find_preset
+from rlstm.training.progress import UI, make_progress
+from rlstm.training.run import Run, TrainResult
+from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
+from rlstm.vector.make import EnvConfig, resolve_spec, with_wrappers
+
+__all__ = [
+    "Which",
+    "config_from_layers",
+    "make_config",
+    "read_config",
+    "read_spec",
+    "resolve_env",
+    "resume",
+    "train",
+    "train_config",
+]
+
+Which = Literal["latest", "best"] | int
+"""Which checkpoint of a run."""
+
+
+def make_config(agent: str, preset: str | None = None, **settings: Any) -> ExperimentConfig[Any]:
+    """Build an experiment from settings over a preset over the defaults.
+
+    Args:
+        agent: Name of the agent, see ``rlstm.agents.AGENTS``.
+        preset: Name of a preset, see ``rlstm presets``.
+        **settings: By the names of the flags.
+
+    Raises:
+        UnknownNameError: If the agent or the preset is unknown.
+        ConfigError: If a setting is unknown or has a wrong value, or the preset is another agent's.
+    """
+    return config_from_layers(agent, preset, settings)
+
+
+def config_from_layers(
+    agent: str, preset: str | None, *layers: Mapping[str, Any], complete: bool = True
+) -> ExperimentConfig[Any]:
+    """Build an experiment from layers of settings over a preset, the later layers winning; see ``make_config``.
+
+    Args:
+        agent: Name of the agent.
+        preset: Name of a preset, or None.
+        *layers: Settings by the names of the flags.
+        complete: See ``build_config``.
+    """
+    from rlstm.agents import AGENTS, load_agent
+
+    if agent not in AGENTS:
+        raise unknown_name("agent", agent, AGENTS)
+    algorithm_type = load_agent(agent)[1]
+    settings: dict[str, Any] = dict(getattr(algorithm_type, "defaults", {}))
+    if preset is not None:
+        found = find_preset(preset)
+        if found.agent != agent:
+            raise ConfigError(f"Preset '{preset}' is for agent '{found.agent}', not '{agent}'.")
+        settings = layer(settings, found.settings)
+    for one in layers:
+        settings = layer(settings, one)
+    return build_config(agent, algorithm_type, settings, complete=complete)
+
+
+def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **settings: Any) -> TrainResult:
+    """Train an agent into a new run directory.
+
+    Args:
+        agent: Name of the agent.
+        preset: Name of a preset to start from.
+        ui: The display: auto, rich, plain or none. It goes to stderr.
+        **settings: By the names of the flags of ``rlstm train``, e.g. ``env="rlstm/TMaze-v0"``, ``num_envs=64``,
+            ``memory={"lifetime": "trial", "episodes_per_trial": 2}``.
+
+    Returns:
+        Where the run is, how many steps it took, and how good the last episodes were.
+
+    Raises:
+        ValueError: If a setting is unknown or makes no sense.
+        EnvironmentFailure: If the env can't be made or breaks.
+        NonFiniteError: If the training diverges.
+        RunDirectoryError: If the run directory exists or can't be written.
+    """
+    return train_config(make_config(agent, preset, **settings), ui=ui)
+
+
+def train_config(
+    config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None
+) -> TrainResult:
+    """Train the experiment ``config``; see ``train``."""
+    prepare_process(config.run.num_threads)
+    training, spec = _make_training(config)
+    try:
+        if config.run.init_from is not None:
+            start_from = RunDirectory.open(config.run.init_from)
+            which: Which = "best" if (start_from.checkpoints_path / "best").exists() else "latest"
+            training.start_from(load_checkpoint(start_from, which))
+        path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
+        directory = RunDirectory.create(
+            path,
+            config=_stored_form(config),
+            env_spec=_written_spec(spec),
+            command=command,
+            device=str(training.device),
+        )
+        return _run(training, directory, ui, purge_step=None)
+    finally:
+        training.close()
+
+
+def resume(
+    run_dir: str | os.PathLike[str],
+    *,
+    total_steps: int | None = None,
+    ui: UI = "auto",
+    command: Sequence[str] | None = None,
+) -> TrainResult:
+    """Go on with a run from its latest checkpoint, as if it had never stopped.
+
+    Args:
+        run_dir: The run's folder.
+        total_steps: The new total, not extra; the old total by default.
+        ui: The display.
+        command: The command line, for the run's ``command.txt``.
+
+    Raises:
+        ConfigError: If the total is not larger than what is done.
+        CheckpointError: If the checkpoint is damaged or another run's.
+        RunDirectoryError: If the folder is no run.
+    """
+    directory = RunDirectory.open(run_dir)
+    overrides = {} if total_steps is None else {"total_steps": total_steps}
+    config = read_config(directory, **overrides)
+    prepare_process(config.run.num_threads)
+    checkpoint = load_checkpoint(directory, "latest")
+    check_meta(checkpoint, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
+    if config.run.total_steps <= checkpoint.step:
+        raise ConfigError(
+            f"The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left to do. "
+            "Give a larger total with --total-steps."
+        )
+    training, _ = _make_training(config, read_spec(directory, config))
+    try:
+        note = training.load(checkpoint)
+        directory.cut_evaluations(checkpoint.step)
+        cut_csv(directory.progress_path, checkpoint.step)
+        if command is not None:
+            directory.append_command(command)
+        # A new total is kept, so that a run stopped once more goes on to the same end.
+        write_json(directory.config_path, _stored_form(config))
+        return _run(training, directory, ui, purge_step=checkpoint.step + 1, note=note)
+    finally:
+        training.close()
+
+
+def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
+    from rlstm.agents import load_agent
+
+    spec = _resolve(config) if spec is None else spec
+    with refusals_name_settings():
+        agent_type = load_agent(config.agent)[0]
+        run_type: type[Run] = getattr(agent_type, "training_type", Training)
+        return run_type(config, agent_type, spec), spec
+
+
+def _written_spec(spec: EnvSpec) -> str:
+    try:
+        return spec.to_json()
+    except ValueError as error:
+        raise ConfigError(
+            f"Env '{spec.id}' can't be written into the run directory: {error} Register it, and its wrappers, with "
+            "an entry_point like 'module:Class'."
+        ) from error
+
+
+def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
+    return {"agent": config.agent, "settings": config.settings()}
+
+
+def _resolve(config: ExperimentConfig[Any]) -> EnvSpec:
+    """Return the spec of the experiment's env, ours or another's, with its wrappers."""
+    if not config.env.env:
+        raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
+    return resolve_env(config.env)
+
+
+def resolve_env(config: EnvConfig) -> EnvSpec:
+    """Return the spec of an env, ours or another's, with its wrappers.
+
+    Raises:
+        EnvironmentFailure: If a module fails to import.
+        UnknownNameError: If there is no such env or wrapper.
+        ConfigError: If a wrapper can't be given this value.
+    """
+    from rlstm.envs.wrappers.single import WRAPPERS  # Importing the package registers our envs.
+
+    with refusals_name_settings():
+        return with_wrappers(resolve_spec(config), config.env_wrappers, WRAPPERS)
+
+
+def _run(
+    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, note: str | None = None
+) -> TrainResult:
+    config = training.config
+    board = TensorBoardLogger(directory, purge_step=purge_step)
+    with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
+        board.log_hyperparameters(config.settings())
+        progress.start(summary(training, directory), config.run.total_steps, training.step)
+        if note is not None:
+            progress.message(note)
+        result = run(training, directory, logger, progress)
+    return TrainResult(**{**vars(result), "run_dir": str(directory.path)})
+
+
+def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[Any]:
+    """Return the experiment of a run directory, with some settings replaced.
+
+    Raises:
+        RunDirectoryError: If ``config.json`` holds what this version doesn't know.
+        ConfigError: If a replaced setting has a wrong value.
+    """
+    stored = directory.read_config()
+    try:
+        config = make_config(stored["agent"], **stored["settings"])
+    except (ConfigError, UnknownNameError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise RunDirectoryError(
+            f"{directory.config_path} is not the config of a run of this version: {reason}"
+        ) from error
+    return make_config(config.agent, **{**config.settings(), **overrides}) if overrides else config
+
+
+def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
+    """Return the env of a run: its modules are imported, and its spec must be the one the run began with."""
+    spec = _resolve(config)
+    stored = EnvSpec.from_json(json.dumps(directory.read_env_spec()))
+    if stored.id != spec.id:
+        raise ConfigError(f"{directory.env_spec_path} is of env '{stored.id}', the config of '{spec.id}'.")
+    return stored

@@ -1,0 +1,177 @@
+"""What a run has learnt, from Python: evaluate its agent, record demonstrations by it, load it and let it act."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.api.experiments import Which, read_config, read_spec
+from rlstm.api.loaded_agent import LoadedAgent
+from rlstm.core.process import choose_device, prepare_process
+from rlstm.evaluation.demonstrations import Demonstrations, refuse_existing
+from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
+from rlstm.evaluation.record import record as record_lives
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.training.checkpoints import check_meta, load_checkpoint
+from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
+from rlstm.training.run import load_weights, make_policy
+from rlstm.training.run_directory import RunDirectory
+from rlstm.vector.adapter import VectorEnvs
+
+__all__ = ["LoadedAgent", "evaluate_run", "load", "record"]
+
+
+@dataclass(frozen=True)
+class _FinishedRun:
+    """An agent as one of its checkpoints has it, and where it plays."""
+
+    config: ExperimentConfig[Any]
+    spec: EnvSpec
+    policy: RecurrentPolicy
+    step: int
+
+    @contextmanager
+    def lanes(self, episodes: int) -> Iterator[VectorEnvs]:
+        """Make lanes for some episodes, and close them."""
+        envs = evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)
+        try:
+            yield envs
+        finally:
+            envs.close()
+
+    def description(self) -> dict[str, Any]:
+        """Return who plays where, as JSON: ``EnvSpec.from_json(json.dumps(...))`` restores the env's spec."""
+        spec = copy.copy(self.spec)
+        spec.kwargs = {**spec.kwargs, **self.config.env.env_kwargs}
+        return {"agent": self.config.agent, "step": self.step, "env_spec": json.loads(spec.to_json())}
+
+
+def _load_run(
+    directory: RunDirectory, config: ExperimentConfig[Any], checkpoint: Which, device: torch.device
+) -> _FinishedRun:
+    loaded = load_checkpoint(directory, checkpoint)
+    check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
+    spec = read_spec(directory, config)
+    with refusals_name_settings():
+        envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
+        try:
+            policy = make_policy(config, envs.observation_space, envs.action_space, device)
+        finally:
+            envs.close()
+    load_weights(policy, loaded)
+    return _FinishedRun(config, spec, policy.eval(), loaded.step)
+
+
+def _load_to_play(
+    run_dir: str | os.PathLike[str], checkpoint: Which, episodes: int, seed: int, env_kwargs: dict[str, Any]
+) -> _FinishedRun:
+    """Load a run on its own device to play complete episodes."""
+    if episodes < 1 or seed < 0:
+        raise ConfigError(f"episodes is {episodes}, seed is {seed}; they must be at least 1 and 0.")
+    directory = RunDirectory.open(run_dir)
+    config = read_config(directory)
+    # The policy is built for the env as it is played, so that weights of another shape are found out.
+    config = read_config(directory, env_kwargs={**config.env.env_kwargs, **env_kwargs})
+    prepare_process(config.run.num_threads)
+    with refusals_name_settings():
+        device, _ = choose_device(config.run.device)
+    return _load_run(directory, config, checkpoint, device)
+
+
+def evaluate_run(
+    run_dir: str | os.PathLike[str],
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    checkpoint: Which = "latest",
+    ablate_memory: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+) -> EvaluationResult:
+    """Play complete episodes with the agent of a run, on seeds that training never uses.
+
+    Args:
+        run_dir: The run's folder.
+        episodes: How many.
+        seed: Decides the episodes.
+        deterministic: Take the likeliest action instead of sampling.
+        checkpoint: latest, best, or a step.
+        ablate_memory: Erase the state before every step.
+        env_kwargs: Arguments of the env to change, e.g. a longer corridor.
+
+    Raises:
+        ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
+        CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
+    """
+    run = _load_to_play(run_dir, checkpoint, episodes, seed, env_kwargs or {})
+    with run.lanes(episodes) as envs:
+        return evaluate(run.policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
+
+
+def record(
+    run_dir: str | os.PathLike[str],
+    *,
+    episodes: int,
+    output: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    deterministic: bool = True,
+    checkpoint: Which = "latest",
+    only_successes: bool = False,
+) -> Demonstrations:
+    """Play complete episodes with the agent of a run, and write what it saw and did.
+
+    Args:
+        run_dir: The run's folder.
+        episodes: How many; with trials rounded up to whole ones.
+        output: The file; ``demonstrations.safetensors`` in the run's folder by default. It must not exist.
+        seed: Decides the episodes, which neither training nor evaluation uses.
+        deterministic: Take the likeliest action instead of sampling.
+        checkpoint: latest, best, or a step.
+        only_successes: Keep of what is played the episodes that succeed, and the trials that end in success.
+
+    Returns:
+        What was written; ``Demonstrations.load`` reads it back.
+
+    Raises:
+        ConfigError: If a number is out of range.
+        CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
+        DemonstrationsError: If the file exists or can't be written, or nothing succeeds that should.
+        EnvironmentFailure: If an episode doesn't end.
+    """
+    path = RunDirectory(run_dir).demonstrations_path if output is None else Path(output)
+    run = _load_to_play(run_dir, checkpoint, episodes, seed, {})
+    refuse_existing(path)
+    with run.lanes(episodes) as envs:
+        played = record_lives(run.policy, envs, episodes, seed=seed, deterministic=deterministic)
+    kept = played.only_successes() if only_successes else played
+    demonstrations = replace(kept, metadata={**run.description(), **kept.metadata, "only_successes": only_successes})
+    demonstrations.save(path)
+    return demonstrations
+
+
+def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu") -> LoadedAgent:
+    """Load a trained agent to act, one observation at a time.
+
+    Args:
+        run_dir: The run's folder.
+        checkpoint: latest, best, or a step; by default the best where there is one.
+        device: Where it computes.
+
+    Raises:
+        RunDirectoryError: If the folder is no run.
+        CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
+    """
+    directory = RunDirectory.open(run_dir)
+    if checkpoint is None:
+        checkpoint = "best" if (directory.checkpoints_path / "best").exists() else "latest"
+    config = read_config(directory)
+    return LoadedAgent(_load_run(directory, config, checkpoint, choose_device(device)[0]).policy)

@@ -1,0 +1,170 @@
+"""Genomes: a policy's acting weights in one vector.
+
+Encoder, memory and policy head are in it. Not in it are the critic and its head, the deviations of continuous actions,
+which all policies share, and what a cell declares redundant.
+
+Letters in shapes: P = policies, N = genes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rlstm.cells import RecurrentCell
+from rlstm.cells.stacked import StackedCell
+from rlstm.core.errors import UnsupportedSpaceError
+from rlstm.policies.policy import RecurrentPolicy
+
+__all__ = ["ParameterLayout", "redundant_parameters"]
+
+
+class _Gene(NamedTuple):
+    """Where a parameter stands in a genome."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.shape)
+
+
+class ParameterLayout:
+    """Which of a policy's parameters are genes, and where they stand in a genome.
+
+    Args:
+        policy: The policy.
+        readout: Whether the policy head is part of the genome; without it, only what is remembered evolves.
+        memory: Whether encoder and cell are; without them only the readout evolves.
+        biases: Whether biases are; without them they are 0, and what acts is symmetric.
+        input_gain: What a gene of the first weights, those that read the inputs, is multiplied by.
+
+    Raises:
+        UnsupportedSpaceError: If the observations hold images, whose convolutions no population can share.
+    """
+
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        *,
+        readout: bool = True,
+        memory: bool = True,
+        biases: bool = True,
+        input_gain: float = 1.0,
+    ) -> None:
+        if any(True for _ in policy.actor.encoder.leaves.parameters()):
+            raise UnsupportedSpaceError(
+                f"A population can't see images, but the observations are {policy.observation_space}. Use vectors, or "
+                "train with ppo."
+            )
+        redundant = set(redundant_parameters(policy.actor.cell))
+        parts: dict[str, nn.Module] = {}
+        if memory:
+            parts |= {"actor.encoder": policy.actor.encoder, "actor.cell": policy.actor.cell}
+        if readout:
+            parts["policy_head"] = policy.policy_head
+        self.readout = readout
+        self.genes: list[_Gene] = []
+        self.zeros: dict[str, tuple[int, ...]] = {}  # Parameters without genes.
+        self.num_genes = 0
+        for prefix, module in parts.items():
+            for name, parameter in module.named_parameters():
+                if prefix == "actor.cell" and name in redundant:
+                    continue
+                if not biases and "bias" in name:
+                    self.zeros[f"{prefix}.{name}"] = tuple(parameter.shape)
+                    continue
+                self.genes.append(_Gene(f"{prefix}.{name}", tuple(parameter.shape), self.num_genes))
+                self.num_genes += parameter.numel()
+
+        self._gains = torch.ones(self.num_genes, dtype=torch.float64)
+        if memory:
+            self._gains[: self.genes[0].stop] = input_gain
+
+    def read(self, policy: RecurrentPolicy) -> Tensor:
+        """Return the genome ``(N,)`` of a policy, float64 on the host; what is redundant is added where it belongs."""
+        parameters = {name: value.detach().double() for name, value in policy.named_parameters()}
+        for name, other in redundant_parameters(policy.actor.cell).items():
+            parameters[f"actor.cell.{other}"] = parameters[f"actor.cell.{other}"] + parameters[f"actor.cell.{name}"]
+        return torch.cat([parameters[gene.name].flatten().cpu() for gene in self.genes]) / self._gains
+
+    @torch.no_grad()
+    def write(self, policy: RecurrentPolicy, genome: Tensor) -> None:
+        """Give a policy the weights of a genome ``(N,)``; redundant parameters become 0."""
+        self._check(genome.unsqueeze(0))
+        genome = genome * self._gains.to(genome)
+        parameters = dict(policy.named_parameters())
+        for gene in self.genes:
+            parameters[gene.name].copy_(genome[gene.start : gene.stop].view(gene.shape))
+        for name in (*(f"actor.cell.{one}" for one in redundant_parameters(policy.actor.cell)), *self.zeros):
+            parameters[name].zero_()
+
+    def split(self, genomes: Tensor) -> dict[str, Tensor]:
+        """Return the parameters of genomes ``(P, N)`` by name, ``(P, ...)``.
+
+        Raises:
+            ValueError: If the genomes have another length.
+        """
+        self._check(genomes)
+        genomes = genomes * self._gains.to(genomes)
+        parts = {gene.name: genomes[:, gene.start : gene.stop].unflatten(1, gene.shape) for gene in self.genes}
+        return parts | {name: genomes.new_zeros(len(genomes), *shape) for name, shape in self.zeros.items()}
+
+    def _check(self, genomes: Tensor) -> None:
+        if genomes.dim() != 2 or genomes.shape[1] != self.num_genes:
+            raise ValueError(
+                f"Genomes of the shape {tuple(genomes.shape)} were given; here one has {self.num_genes} genes."
+            )
+
+    def groups(self, policy: RecurrentPolicy) -> Tensor:
+        """Return the subpopulation of every gene, ``(N,)``: one for each unit, and one for the readout's biases.
+
+        A memory cell has all that enters it and, if the readout evolves, its outgoing weights: Gomez & Schmidhuber
+        2005. Units of the encoder and of the head's inner layers have what enters them.
+        """
+        groups: dict[tuple[object, ...], int] = {}
+        labels = []
+        for gene in self.genes:
+            keys = _units(gene, policy)
+            labels.append(torch.tensor([groups.setdefault(key, len(groups)) for key in keys]))
+        return torch.cat(labels)
+
+
+def redundant_parameters(cell: RecurrentCell) -> Mapping[str, str]:
+    """Return a cell's redundant parameters, and to which each is added; of every layer in a stack."""
+    if not isinstance(cell, StackedCell):
+        return cell.redundant_parameters
+    layers = [layer for layer in cell.layers if isinstance(layer, RecurrentCell)]
+    return {
+        f"layers.{index}.{name}": f"layers.{index}.{other}"
+        for index, layer in enumerate(layers)
+        for name, other in redundant_parameters(layer).items()
+    }
+
+
+def _units(gene: _Gene, policy: RecurrentPolicy) -> list[tuple[object, ...]]:
+    """Return, for every number of a parameter, the unit that it belongs to."""
+    module, _, parameter = gene.name.rpartition(".")
+    size = policy.config.hidden_size
+    top = f"actor.cell.layers.{policy.config.num_layers - 1}" if policy.config.num_layers > 1 else "actor.cell"
+    rows, width = gene.shape[0], math.prod(gene.shape[1:])
+    if module.startswith("actor.cell"):
+        if rows % size:
+            raise ValueError(f"'{gene.name}' has {rows} rows, which {size} units can't share evenly.")
+        if ".layers." in module:  # What a layer wraps belongs to it.
+            module = ".".join(module.split(".")[:4])
+        return [(module, row % size) for row in range(rows) for _ in range(width)]
+    if module == f"policy_head.{len(policy.policy_head) - 1}":
+        below = top if len(policy.policy_head) == 1 else f"policy_head.{len(policy.policy_head) - 3}"
+        return (
+            [(module, "bias")] * rows
+            if parameter == "bias"
+            else [(below, i) for _ in range(rows) for i in range(width)]
+        )
+    return [(module, row) for row in range(rows) for _ in range(width)]

@@ -1,0 +1,158 @@
+"""Teacher sequences: whole sequences with what should have been answered, from which a readout is solved.
+
+They come from an environment whose steps carry ``info["target"]``, or from recorded demonstrations. Where the
+environment can force the teacher's answers on what is seen (``metadata["supports_teacher_forcing"]``) it is asked to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.memory_boundaries import crosses
+from rlstm.core.trees import Tree, tree_map
+from rlstm.evaluation.demonstrations import Demonstrations
+from rlstm.evaluation.evaluate import MAX_LENGTH
+from rlstm.policies.encoders import observation_dtypes
+from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.rollouts.inputs import PolicyInputsTracker
+from rlstm.vector.adapter import VectorEnvs
+
+__all__ = ["TeacherSequences", "play_teacher_sequences", "teacher_sequences_from_demonstrations"]
+
+
+class TeacherSequences(NamedTuple):
+    """S sequences of at most T steps."""
+
+    inputs: PolicyInputs  # (T, S, ...)
+    is_first: Tensor  # (T, S) bool
+    targets: Tensor  # (T, S, Y) float64, what the policy head should have put out
+    weights: Tensor  # (T, S) float64, 0 where nothing is asked
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked at any step."""
+        return not bool((self.weights > 0).any())
+
+    def split(self, count: int) -> tuple[TeacherSequences, TeacherSequences]:
+        """Return the first ``count`` sequences, and the others."""
+        first, others = tree_map(lambda leaf: leaf[:, :count], self), tree_map(lambda leaf: leaf[:, count:], self)
+        return first, others
+
+
+@torch.inference_mode()
+def play_teacher_sequences(
+    policy: RecurrentPolicy, envs: VectorEnvs, seeds: Sequence[int], *, washout: int | None
+) -> TeacherSequences:
+    """Play one life a lane, an episode or a trial, and keep what was seen and what should have been answered.
+
+    The policy answers as it is now, which matters only where observations depend on actions. Previous actions are the
+    teacher's where there is one: teacher forcing.
+
+    Args:
+        policy: Decides what is seen.
+        envs: S lanes, reset here.
+        seeds: S.
+        washout: Steps at the beginning of every life that ask nothing. None for none, or, where the env forces the
+            teacher's answers, for a quarter of the longest life.
+
+    Raises:
+        EnvironmentFailure: If a life doesn't end.
+    """
+    forces = bool(envs.envs.metadata.get("supports_teacher_forcing", False))
+    options = {"teacher_forcing": True} if forces else None
+    view = PolicyInputsTracker(policy, envs.reset(seeds, options))
+    snapshot, state = policy.acting_snapshot(), policy.init_state(envs.num_envs)
+    running = np.ones(envs.num_envs, dtype=bool)
+    width = policy.distribution.num_parameters
+    inputs: list[PolicyInputs] = []
+    first: list[Tensor] = []
+    targets: list[Tensor] = []
+    weights: list[Tensor] = []
+    while running.any():
+        if len(inputs) >= MAX_LENGTH:
+            raise EnvironmentFailure(
+                f"A lesson has not ended after {MAX_LENGTH:,} steps. Give the env a time limit, or let memory live for "
+                "an episode."
+            )
+        seen, is_first = view.inputs(), torch.as_tensor(view.is_first, device=policy.device)
+        actions, state = snapshot.act(seen, state, is_first, deterministic=True)
+        outcome = envs.step(policy.distribution.to_env(actions))
+        asked = torch.zeros(envs.num_envs, dtype=torch.float64)
+        target = torch.zeros(envs.num_envs, width, dtype=torch.float64)
+        if outcome.targets is not None and outcome.has_target is not None:
+            given = np.flatnonzero(outcome.has_target)
+            if outcome.targets.dtype.kind == "f" and np.isinf(outcome.targets[given]).any():
+                raise EnvironmentFailure(f"info['target'] is {outcome.targets[given].tolist()}; it must be finite.")
+            target[given] = policy.distribution.targets(outcome.targets[given])
+            asked[given] = 1.0
+            forced = policy.distribution.mode(target[given].to(policy.device, policy.dtype), None)
+            actions = actions.clone()
+            actions[torch.as_tensor(given, device=policy.device)] = forced
+        asked *= torch.as_tensor(running)
+        inputs.append(seen)
+        first.append(is_first)
+        targets.append(target)
+        weights.append(asked)
+        ends = outcome.terminated | outcome.truncated
+        trial_ends = ends & outcome.trial_starts
+        view.advance(outcome, actions, crosses(policy.memory.lifetime, ends, trial_ends))
+        running &= ~(trial_ends if policy.memory.lifetime == "trial" else ends)
+    if washout is None:
+        washout = len(inputs) // 4 if forces else 0
+    for asked in weights[:washout]:
+        asked.zero_()
+    stacked = tree_map(lambda *leaves: torch.stack(leaves), inputs[0], *inputs[1:])
+    return TeacherSequences(stacked, torch.stack(first), torch.stack(targets), torch.stack(weights))
+
+
+def teacher_sequences_from_demonstrations(
+    policy: RecurrentPolicy, demonstrations: Demonstrations, *, washout: int
+) -> TeacherSequences:
+    """Return demonstrations as lessons: at every observation the demonstrated action is what should have been answered.
+
+    The first ``washout`` steps ask nothing.
+
+    Raises:
+        DemonstrationsError: If they are of other spaces than the policy's.
+    """
+    demonstrations.check_spaces(policy.observation_space, policy.action_space)
+    steps, lives = demonstrations.valid.shape
+    flat = demonstrations.actions.reshape(steps * lives, *demonstrations.actions.shape[2:])
+    targets = policy.distribution.targets(flat)
+    stored = policy.distribution.mode(targets.to(policy.device, policy.dtype), None)
+    stored = stored.view(steps, lives, *policy.distribution.action_shape)
+    rewards = torch.as_tensor(demonstrations.rewards).to(policy.device, policy.dtype)
+    starts = torch.as_tensor(demonstrations.episode_starts, device=policy.device)
+    seen = policy.inputs
+    is_first = torch.zeros(steps, lives, dtype=torch.bool, device=policy.device)
+    is_first[0] = True
+    inputs = PolicyInputs(
+        _observations(policy, demonstrations),
+        _before(stored) if seen.previous_action else None,
+        _before(rewards) if seen.previous_reward else None,
+        starts if seen.episode_start else None,
+    )
+    weights = torch.as_tensor(demonstrations.valid).double()
+    weights[:washout] = 0.0
+    return TeacherSequences(inputs, is_first, targets.view(steps, lives, -1), weights)
+
+
+def _observations(policy: RecurrentPolicy, demonstrations: Demonstrations) -> Tree:
+    types = observation_dtypes(policy.observation_space, policy.dtype)
+    return tree_map(
+        lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(policy.device, dtype),
+        demonstrations.observations,
+        types,
+    )
+
+
+def _before(values: Tensor) -> Tensor:
+    """Return the values ``(T, S, ...)`` of the step before, zeros at the first."""
+    return torch.cat([torch.zeros_like(values[:1]), values[:-1]])

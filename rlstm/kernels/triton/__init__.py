@@ -1,0 +1,1 @@
+"""Sequences as Triton kernels; imported when one runs."""

@@ -1,0 +1,1 @@
+"""Returns and advantages, losses, and the gradient step."""

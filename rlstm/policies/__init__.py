@@ -1,0 +1,1 @@
+"""Policies: encoders, memory, heads, distributions and normalisers, and the snapshot of their weights that acts."""

@@ -1,0 +1,327 @@
+"""Distributions over actions, one class a family of action spaces.
+
+A distribution is a module, because a Gaussian owns its log standard deviation. Parameters are ``(..., P)`` as put out
+by the policy head; actions are ``(..., *action_shape)``; masks ``(..., M)`` are True where an action is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlstm.core.errors import UnsupportedSpaceError
+
+__all__ = ["ActionDistribution", "make_distribution"]
+
+_FORBIDDEN = -1e9  # Logit of a masked action: probability exactly 0, and 0 · log 0 stays 0 instead of NaN.
+
+_LARGEST_SQUASHED = 0.999  # Of a target on a bound, which a squash never reaches.
+
+
+class ActionDistribution(nn.Module, ABC):
+    """What a policy needs to know of an action space."""
+
+    num_parameters: int
+    """Outputs P of the policy head."""
+
+    num_features: int
+    """Width of ``features``, the previous action as an input."""
+
+    action_shape: tuple[int, ...]
+    """Shape of one stored action."""
+
+    action_dtype: torch.dtype | None
+    """Type of stored actions; None for the policy's floating type."""
+
+    mask_size: int | None = None
+    """Width M of a mask, or None where masks make no sense."""
+
+    clips: bool = False
+    """Whether the env gets actions clipped to bounds."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw actions; returns them and their log-probabilities ``(...)``."""
+
+    @abstractmethod
+    def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the likeliest actions."""
+
+    @abstractmethod
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities of ``actions`` and the entropies, both ``(...)``."""
+
+    @abstractmethod
+    def features(self, actions: Tensor) -> Tensor:
+        """Return actions as inputs of a network, ``(..., num_features)``."""
+
+    @abstractmethod
+    def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
+        """Return actions ``(B, ...)`` as the env takes them: offsets, squash and bounds applied."""
+
+    def beyond_bounds(self, actions: Tensor) -> npt.NDArray[np.bool_]:
+        """Return for each of the actions ``(B, ...)`` whether ``to_env`` clips a number of it, ``(B,)``."""
+        return np.zeros(len(actions), dtype=np.bool_)
+
+    @abstractmethod
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return what the head should put out for an env's actions ``(B, ...)``, float64 ``(B, P)``.
+
+        Numbers as they are, and 1 against -1 for choices: the largest output or the sign is then the choice.
+        """
+
+    def _check_targets(self, actions: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+        if actions.shape[1:] != shape:
+            raise UnsupportedSpaceError(
+                f"The env's info['target'] has the shape {actions.shape[1:]}; one answer must be an action, {shape}."
+            )
+
+
+class Categorical(ActionDistribution):
+    """Actions of a Discrete space, stored as 0 .. n - 1."""
+
+    def __init__(self, space: spaces.Discrete) -> None:
+        super().__init__()
+        self.num_parameters = self.num_features = self.mask_size = int(space.n)
+        self.start = int(space.start)
+        self.action_shape, self.action_dtype = (), torch.int64
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw by the exponential race: the argmax of p / E is distributed as p."""
+        return _sample_logits(_masked(parameters, mask), generator)
+
+    def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the action of the largest logit."""
+        return _masked(parameters, mask).argmax(-1)
+
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return log p(action) and -Σ p log p."""
+        return _logits_log_prob_and_entropy(_masked(parameters, mask), actions)
+
+    def features(self, actions: Tensor) -> Tensor:
+        """Return one-hot vectors."""
+        return nn.functional.one_hot(actions, self.num_features)
+
+    def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
+        """Add the start of the space."""
+        numpy_actions: npt.NDArray[Any] = actions.cpu().numpy()
+        return numpy_actions + self.start if self.start else numpy_actions
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return ±1 for every action, 1 for the right one."""
+        self._check_targets(actions, ())
+        stored = actions.astype(np.int64) - self.start
+        if len(outside := stored[(stored < 0) | (stored >= self.num_features)]):
+            raise UnsupportedSpaceError(
+                f"The env's info['target'] is {outside[0] + self.start}, which is no action: they are {self.start} to "
+                f"{self.start + self.num_features - 1}."
+            )
+        return 2.0 * self.features(torch.as_tensor(stored)).double() - 1.0
+
+
+class MultiCategorical(ActionDistribution):
+    """Independent choices of a MultiDiscrete space of any shape, stored flat and from 0."""
+
+    def __init__(self, space: spaces.MultiDiscrete) -> None:
+        super().__init__()
+        self.sizes = [int(size) for size in np.asarray(space.nvec).reshape(-1)]
+        self.env_shape = space.shape
+        self.start = np.asarray(space.start).reshape(space.shape)
+        self.num_parameters = self.num_features = self.mask_size = sum(self.sizes)
+        self.action_shape, self.action_dtype = (len(self.sizes),), torch.int64
+
+    def _split(self, parameters: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        return torch.split(_masked(parameters, mask), self.sizes, dim=-1)
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw every choice."""
+        drawn = [_sample_logits(logits, generator) for logits in self._split(parameters, mask)]
+        return torch.stack([a for a, _ in drawn], -1), torch.stack([p for _, p in drawn], -1).sum(-1)
+
+    def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the likeliest choice of each."""
+        return torch.stack([logits.argmax(-1) for logits in self._split(parameters, mask)], -1)
+
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the sums over the choices."""
+        parts = [
+            _logits_log_prob_and_entropy(logits, actions[..., index])
+            for index, logits in enumerate(self._split(parameters, mask))
+        ]
+        return torch.stack([p for p, _ in parts], -1).sum(-1), torch.stack([e for _, e in parts], -1).sum(-1)
+
+    def features(self, actions: Tensor) -> Tensor:
+        """Return the one-hot vectors side by side."""
+        return torch.cat(
+            [nn.functional.one_hot(actions[..., index], size) for index, size in enumerate(self.sizes)], -1
+        )
+
+    def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
+        """Restore the shape and add the start of the space."""
+        numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape)
+        return numpy_actions + self.start
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return ±1 for every value of every choice."""
+        self._check_targets(actions, self.env_shape)
+        stored = (actions.astype(np.int64) - self.start).reshape(len(actions), -1)
+        return 2.0 * self.features(torch.as_tensor(stored)).double() - 1.0
+
+
+class Bernoulli(ActionDistribution):
+    """Independent bits of a MultiBinary space of any shape, stored flat."""
+
+    def __init__(self, space: spaces.MultiBinary) -> None:
+        super().__init__()
+        self.env_shape = space.shape
+        self.num_parameters = self.num_features = math.prod(space.shape)
+        self.action_shape, self.action_dtype = (self.num_parameters,), torch.int64
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw every bit."""
+        uniform = torch.rand(parameters.shape, generator=generator, dtype=parameters.dtype, device=parameters.device)
+        actions = (uniform < torch.sigmoid(parameters)).long()
+        return actions, self.log_prob_and_entropy(parameters, actions, mask)[0]
+
+    def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the likelier value of each bit."""
+        return (parameters > 0).long()
+
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the sums over the bits."""
+        log_one, log_zero = nn.functional.logsigmoid(parameters), nn.functional.logsigmoid(-parameters)
+        log_prob = torch.where(actions.bool(), log_one, log_zero).sum(-1)
+        return log_prob, -(log_one.exp() * log_one + log_zero.exp() * log_zero).sum(-1)
+
+    def features(self, actions: Tensor) -> Tensor:
+        """Return the bits."""
+        return actions
+
+    def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
+        """Restore the shape and the type of the space."""
+        numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape)
+        return numpy_actions.astype(np.int8)
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return ±1 for every bit."""
+        self._check_targets(actions, self.env_shape)
+        return 2.0 * torch.as_tensor(actions.reshape(len(actions), -1)).double() - 1.0
+
+
+class Gaussian(ActionDistribution):
+    """Independent normal distributions for a Box space, one learned log standard deviation a dimension.
+
+    Stored actions are those drawn, ``u``. Without the squash the env gets ``u`` clipped to the bounds; with it
+    low + (tanh u + 1)(high - low)/2, and log p holds the change of variables. The entropy is that of the Gaussian
+    before the squash, for which there is no closed form behind it.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, space: spaces.Box, *, squash: bool, initial_log_std: float) -> None:
+        super().__init__()
+        if squash and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise ValueError(f"squash_actions needs an action space with finite bounds; this is {space}.")
+        self.squash, self.clips = squash, not squash
+        self.env_shape, self.env_dtype = space.shape, space.dtype
+        self.num_parameters = self.num_features = math.prod(space.shape)
+        self.action_shape, self.action_dtype = (self.num_parameters,), None
+        self.env_low, self.env_high = space.low, space.high
+        self.register_buffer("low", torch.as_tensor(space.low.reshape(-1), dtype=torch.float32), persistent=False)
+        self.register_buffer("high", torch.as_tensor(space.high.reshape(-1), dtype=torch.float32), persistent=False)
+        self.log_std = nn.Parameter(torch.full((self.num_parameters,), float(initial_log_std)))
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw mean + σ·ε."""
+        noise = torch.randn(parameters.shape, generator=generator, dtype=parameters.dtype, device=parameters.device)
+        actions = parameters + self.log_std.exp() * noise
+        return actions, self.log_prob_and_entropy(parameters, actions, mask)[0]
+
+    def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the mean."""
+        return parameters
+
+    def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the sums over the dimensions."""
+        half_log_2pi = 0.5 * math.log(2 * math.pi)
+        standardised = (actions - parameters) * torch.exp(-self.log_std)
+        log_prob = (-0.5 * standardised.square() - self.log_std - half_log_2pi).sum(-1)
+        if self.squash:
+            # log(1 - tanh²u) = 2 (log 2 - u - softplus(-2u)), which does not underflow.
+            log_slope = 2 * (math.log(2) - actions - nn.functional.softplus(-2 * actions))
+            log_prob = log_prob - (log_slope + ((self.high - self.low) / 2).log()).sum(-1)
+        entropy = (0.5 + half_log_2pi + self.log_std).sum().expand(log_prob.shape)
+        return log_prob, entropy
+
+    def features(self, actions: Tensor) -> Tensor:
+        """Return the actions as the env saw them: squashed to [-1, 1], or clipped to the bounds."""
+        return torch.tanh(actions) if self.squash else torch.clamp(actions, self.low, self.high)
+
+    def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
+        """Squash or clip into the bounds, and restore shape and type."""
+        if self.squash:
+            actions = self.low + (torch.tanh(actions) + 1) * (self.high - self.low) / 2
+        numpy_actions: npt.NDArray[Any] = actions.cpu().numpy().reshape(-1, *self.env_shape).astype(self.env_dtype)
+        clipped: npt.NDArray[Any] = np.clip(numpy_actions, self.env_low, self.env_high)
+        return clipped
+
+    def beyond_bounds(self, actions: Tensor) -> npt.NDArray[np.bool_]:
+        """Return where a number lies outside the bounds; never behind the squash."""
+        if self.squash:
+            return super().beyond_bounds(actions)
+        outside: npt.NDArray[np.bool_] = ((actions < self.low) | (actions > self.high)).any(-1).cpu().numpy()
+        return outside
+
+    def targets(self, actions: npt.NDArray[Any]) -> Tensor:
+        """Return the numbers; with the squash what it makes of them, which is finite inside the bounds only."""
+        self._check_targets(actions, self.env_shape)
+        values = torch.as_tensor(actions.reshape(len(actions), -1)).double()
+        if not self.squash:
+            return values
+        low, high = self.low.double().cpu(), self.high.double().cpu()
+        return torch.atanh((2 * (values - low) / (high - low) - 1).clamp(-_LARGEST_SQUASHED, _LARGEST_SQUASHED))
+
+
+def make_distribution(space: spaces.Space[Any], *, squash: bool, initial_log_std: float) -> ActionDistribution:
+    """Return the distribution for an action space.
+
+    Raises:
+        UnsupportedSpaceError: If no distribution fits, naming the spaces that are supported.
+        ValueError: If a squash is asked for where there are no finite bounds.
+    """
+    if isinstance(space, spaces.Discrete):
+        return Categorical(space)
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiCategorical(space)
+    if isinstance(space, spaces.MultiBinary):
+        return Bernoulli(space)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return Gaussian(space, squash=squash, initial_log_std=initial_log_std)
+    raise UnsupportedSpaceError(
+        f"Action space {space} is not supported. Supported: Discrete, MultiDiscrete, MultiBinary, and Box of floats."
+    )
+
+
+def _masked(logits: Tensor, mask: Tensor | None) -> Tensor:
+    return logits if mask is None else logits.masked_fill(~mask, _FORBIDDEN)
+
+
+def _sample_logits(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    log_probs = torch.log_softmax(logits, -1)
+    race = torch.empty_like(log_probs).exponential_(generator=generator).log_()
+    actions = (log_probs - race).argmax(-1)
+    return actions, log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def _logits_log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    log_probs = torch.log_softmax(logits, -1)
+    log_prob = log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+    return log_prob, -(log_probs.exp() * log_probs).sum(-1)

@@ -1,0 +1,320 @@
+"""The recurrent policy: encoder, memory cell and heads, for acting step by step and for learning over sequences.
+
+State is always an argument and a result, never an attribute. A state with index t is the one before the observation of
+step t is consumed; ``is_first[t]`` erases it before the cell sees that observation. Values are in raw reward units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlstm.cells import CELLS, RecurrentCell, State, make_cell
+from rlstm.cells.sequence_paths import check_sequence_path, name_sequence_path
+from rlstm.core.errors import UnsupportedSpaceError
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.trees import Tree
+from rlstm.kernels.unroll import unroll
+from rlstm.policies.acting import ActingSnapshot, join_heads
+from rlstm.policies.config import PolicyConfig
+from rlstm.policies.distributions import ActionDistribution, make_distribution
+from rlstm.policies.encoders import HighwayLayer, ObservationEncoder, linear, mlp
+from rlstm.policies.features import InputFeatures
+from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.normalisers import RunningMoments
+from rlstm.policies.step import PolicyStep
+
+__all__ = ["Actor", "PolicyEvaluation", "RecurrentPolicy"]
+
+
+class PolicyEvaluation(NamedTuple):
+    """A policy's view of a whole rollout."""
+
+    log_probs: Tensor  # (T, B)
+    entropies: Tensor  # (T, B)
+    values: Tensor  # (T, B) raw units
+    state: State  # after step T - 1
+
+
+class Actor(Protocol):
+    """All that evaluation, rendering, export and the command line need."""
+
+    def init_state(self, batch_size: int) -> State:
+        """Return the state of ``batch_size`` memories that have seen nothing."""
+
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose actions ``(B, ...)`` and return them with the next state."""
+
+
+class _Trunk(nn.Module):
+    """Encoder and memory: observations to features of the past."""
+
+    def __init__(self, encoder: ObservationEncoder, cell: RecurrentCell) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.cell = cell
+
+
+class RecurrentPolicy(nn.Module):
+    """Actor and critic over a memory.
+
+    Args:
+        observation_space: The env's single observation space.
+        action_space: The env's single action space.
+        config: The network.
+        memory: Where memory and gradient end; decides the default inputs too.
+        inputs: What is seen beside the observation.
+        generator: Source of the sampled actions, on the policy's device.
+
+    Raises:
+        UnsupportedSpaceError: If a space can't be read or written.
+        ValueError: If the configuration makes no sense.
+    """
+
+    _unit: Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        config: PolicyConfig,
+        memory: MemoryConfig,
+        inputs: InputsConfig,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.observation_space, self.action_space = observation_space, action_space
+        self.config = config
+        self.memory = memory
+        self.inputs = inputs.resolve(memory.lifetime)
+        self.generator = generator if generator is not None else torch.Generator()
+        self.distribution: ActionDistribution = make_distribution(
+            action_space, squash=config.squash_actions, initial_log_std=config.initial_log_std
+        )
+        self.actor = self._make_trunk()
+        self.critic = self._make_trunk() if config.critic_memory == "separate" else None
+        self.policy_head = _make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
+        self.value_head = _make_head(self.actor.cell.output_size, config, 1, gain=1.0)
+        self.return_moments = RunningMoments(1) if config.scale_rewards else None
+        sees_rewards = bool(self.inputs.previous_reward) and config.normalize_observations
+        self.reward_moments = RunningMoments(1) if sees_rewards else None
+        self.input_features = InputFeatures(
+            self.distribution,
+            clips_rewards=sees_rewards,
+            reads_elapsed_time=self.actor.cell.reads_elapsed_time,
+            elapsed_time=config.elapsed_time,
+        )
+        self.register_buffer("_unit", torch.ones(()), persistent=False)  # Knows the type and the device of the weights.
+
+    def _make_trunk(self) -> _Trunk:
+        config, seen = self.config, self.inputs
+        num_extras = self.distribution.num_features * bool(seen.previous_action)
+        num_extras += bool(seen.previous_reward) + bool(seen.episode_start)
+        reads_time, reads_maps = (
+            config.cell in CELLS and getattr(CELLS[config.cell], name) for name in ("reads_elapsed_time", "reads_maps")
+        )
+        encoder = ObservationEncoder(
+            self.observation_space,
+            num_extras,
+            () if reads_maps else config.encoder_sizes,
+            normalise=config.normalize_observations,
+            is_highway=config.highway,
+            left_out=() if config.elapsed_time is None else (config.elapsed_time,),
+        )
+        if config.highway and not any(isinstance(layer, HighwayLayer) for layer in encoder.layers):
+            raise ValueError(
+                f"highway is set, but none of encoder_sizes {config.encoder_sizes} is as wide as what it reads: give "
+                "two of one width, '64 64' for instance, or leave highway out."
+            )
+        if reads_maps and encoder.map_shape is None:
+            raise UnsupportedSpaceError(
+                f"The cell '{config.cell}' reads one image, but the observations are {self.observation_space}. Use "
+                "another cell, 'lstm' for instance."
+            )
+        cell = make_cell(
+            config.cell,
+            encoder.output_size + reads_time,
+            config.hidden_size,
+            num_layers=config.num_layers,
+            residual=config.residual,
+            layer_norm=config.layer_norm,
+            memory_length=config.memory_length,
+            memory_init=config.memory_init,
+            options={**config.cell_kwargs, **({"map_shape": encoder.map_shape} if reads_maps else {})},
+        )
+        check_sequence_path(cell, config.sequence, config.cell)
+        if reads_maps and "map_shape" in config.cell_kwargs:
+            raise ValueError("cell_kwargs has a map_shape, but the observations decide it; leave it out.")
+        _check_elapsed_time(config.elapsed_time, config.cell, self.observation_space, is_read=reads_time)
+        return _Trunk(encoder, cell)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the weights."""
+        return self._unit.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._unit.device
+
+    @property
+    def return_scale(self) -> Tensor:
+        """What a value in the critic's units is worth in raw reward units, a scalar."""
+        return self._deviation(self.return_moments)
+
+    @property
+    def reward_scale(self) -> Tensor:
+        """By what previous rewards are divided where they are seen, a scalar."""
+        return self._deviation(self.reward_moments)
+
+    def _deviation(self, moments: RunningMoments | None) -> Tensor:
+        if moments is None:
+            return self._unit
+        variance = moments.variance[0]  # 0 as long as nothing varies: there is no scale to be seen yet.
+        return torch.where(variance > 0, (variance + 1e-8).sqrt(), 1.0).to(self.dtype)
+
+    @property
+    def sequence_path(self) -> str:
+        """How the memory runs over sequences here; ValueError where it can't as the config says."""
+        return name_sequence_path(self.actor.cell, self.config.sequence, self.device, self.dtype)
+
+    def trunks(self) -> Iterator[_Trunk]:
+        """Yield the actor's encoder and memory, and the critic's where it has its own."""
+        yield self.actor
+        if self.critic is not None:
+            yield self.critic
+
+    @property
+    def lacks_statistics(self) -> bool:
+        """Whether a normaliser has seen nothing yet."""
+        moments = [*(trunk.encoder.moments for trunk in self.trunks()), self.return_moments, self.reward_moments]
+        return any(float(one.count) == 0 for one in moments if one is not None)
+
+    def init_state(self, batch_size: int) -> State:
+        """Return the state of ``batch_size`` memories that have seen nothing: one state a trunk."""
+        return tuple(trunk.cell.init_state(batch_size) for trunk in self.trunks())
+
+    def acting_snapshot(self, generator: torch.Generator | None = None) -> ActingSnapshot:
+        """Return a snapshot of the weights for acting, in the fastest layout; valid until they change.
+
+        Args:
+            generator: Draws the actions, on the policy's device; the policy's own by default.
+        """
+        return ActingSnapshot(
+            [(trunk.encoder.acting_snapshot(self.dtype), trunk.cell.acting_snapshot()) for trunk in self.trunks()],
+            join_heads(self.policy_head, self.value_head, separate=self.critic is not None),
+            self.input_features,
+            self.distribution,
+            init_state=self.init_state,
+            return_scale=self.return_scale,
+            reward_scale=self.reward_scale,
+            generator=self.generator if generator is None else generator,
+        )
+
+    @torch.inference_mode()
+    def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
+        """Sample one step; leaves ``(B, ...)``. For many steps with the same weights make one ``acting_snapshot``."""
+        return self.acting_snapshot().step(inputs, state, is_first)
+
+    @torch.inference_mode()
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose actions ``(B, *action_shape)`` and return them with the next state."""
+        return self.acting_snapshot().act(inputs, state, is_first, deterministic=deterministic)
+
+    def evaluate(
+        self, inputs: PolicyInputs, actions: Tensor, is_first: Tensor, initial_state: State
+    ) -> PolicyEvaluation:
+        """Run the weights over whole sequences from their initial state, with gradient.
+
+        Args:
+            inputs: What was seen, ``(T, B, ...)``.
+            actions: As stored, ``(T, B, *action_shape)``.
+            is_first: ``(T, B)``.
+            initial_state: The state before step 0, leaves ``(B, ...)``.
+
+        Returns:
+            Log-probabilities of the actions, entropies and values, ``(T, B)``, and the state after step T - 1.
+        """
+        features, state = self._run(inputs, is_first, initial_state)
+        parameters = self.policy_head(features[0])
+        log_probs, entropies = self.distribution.log_prob_and_entropy(parameters, actions, inputs.action_masks)
+        values = self.value_head(features[-1]).squeeze(-1) * self.return_scale
+        return PolicyEvaluation(log_probs, entropies, values, state)
+
+    def values(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> Tensor:
+        """Run the critic alone over whole sequences, with gradient: values ``(T, B)``. Arguments as ``evaluate``."""
+        *_, trunk = self.trunks()
+        features, _ = self._sequence(trunk, inputs, is_first, initial_state[-1])
+        values: Tensor = self.value_head(features).squeeze(-1) * self.return_scale
+        return values
+
+    @torch.no_grad()
+    def replay_state(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> State:
+        """Return the state after the last step, as the present weights would have it. Arguments as ``evaluate``."""
+        return self._run(inputs, is_first, initial_state)[1]
+
+    def _run(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> tuple[list[Tensor], State]:
+        """Run every trunk over the sequences: features ``(T, B, H)`` a trunk, and the final state."""
+        all_features, states = [], []
+        for trunk, state in zip(self.trunks(), initial_state, strict=True):
+            features, state = self._sequence(trunk, inputs, is_first, state)
+            all_features.append(features)
+            states.append(state)
+        return all_features, tuple(states)
+
+    def _sequence(self, trunk: _Trunk, inputs: PolicyInputs, is_first: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run encoder and memory over the sequences, as far back and with as much kept as the config says."""
+        scale, horizon, dtype = self.reward_scale, self.memory.bptt_horizon, self.dtype
+        sequence = trunk.cell.sequence_by(self.config.sequence)
+
+        def run(inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+            return sequence(self.input_features(trunk.encoder, inputs, is_first, scale, dtype), state, is_first)
+
+        if self.memory.recompute and torch.is_grad_enabled():  # The encoder too: that of images keeps more than a cell.
+            parameters = tuple(trunk.parameters())
+            return unroll(run, inputs, state, is_first, horizon=horizon, recomputed=parameters)
+        encoded = self.input_features(trunk.encoder, inputs, is_first, scale, dtype)
+        return unroll(sequence, encoded, state, is_first, horizon=horizon)
+
+    def update_normalisers(
+        self, observations: Tree, rewards: Tensor, valid: Tensor, discounted_returns: Tensor
+    ) -> None:
+        """Take a rollout into the running statistics: once per update, after the last epoch.
+
+        Args:
+            observations: ``(T, B, ...)``.
+            rewards: ``(T, B)`` raw.
+            valid: ``(T, B)`` bool: which steps count.
+            discounted_returns: ``(T, B)`` backward-looking discounted sums of raw rewards.
+        """
+        for trunk in self.trunks():
+            if trunk.encoder.moments is not None:
+                trunk.encoder.moments.update(trunk.encoder.vectors(observations, self.dtype)[valid])
+        if self.return_moments is not None:
+            self.return_moments.update(discounted_returns[valid].unsqueeze(-1))
+        if self.reward_moments is not None:
+            self.reward_moments.update(rewards[valid].unsqueeze(-1))
+
+
+def _check_elapsed_time(key: str | None, cell: str, space: spaces.Space[Any], *, is_read: bool) -> None:
+    """Refuse a key of elapsed time that isn't there, is no single number, or that nothing reads."""
+    if key is None:
+        return
+    if not is_read:
+        readers = ", ".join(name for name, one in CELLS.items() if one.reads_elapsed_time)
+        raise ValueError(f"elapsed_time is '{key}', but the cell '{cell}' reads no time. Those that do: {readers}.")
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    if key not in parts or not isinstance(parts[key], spaces.Box) or parts[key].shape not in ((), (1,)):
+        raise ValueError(
+            f"elapsed_time is '{key}', which must be a key of the Dict observation with one number; this is {space}."
+        )
+
+
+def _make_head(num_inputs: int, config: PolicyConfig, num_outputs: int, gain: float) -> nn.Sequential:
+    layers, width = mlp(num_inputs, config.head_sizes)
+    return nn.Sequential(*layers, linear(width, num_outputs, gain))

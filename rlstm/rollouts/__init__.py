@@ -1,0 +1,1 @@
+"""Rollouts: the time convention (``rollout``), the collector, bootstrap values and episode statistics."""

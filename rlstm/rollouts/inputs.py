@@ -1,0 +1,93 @@
+"""What a policy is about to see: the lanes' present observations and what it remembers of its last step.
+
+The same code prepares inputs for collecting, for evaluating and for a user's own loop, so acting and learning can't
+differ in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlstm.core.arrays import BoolArray
+from rlstm.core.trees import Tree, tree_map
+from rlstm.policies.encoders import observation_dtypes
+from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.vector.adapter import EnvStep
+
+__all__ = ["PolicyInputsTracker"]
+
+
+class PolicyInputsTracker:
+    """The next inputs of B lanes.
+
+    Args:
+        policy: Decides types, device, and what is seen.
+        step: What the reset of the lanes returned.
+    """
+
+    def __init__(self, policy: RecurrentPolicy, step: EnvStep) -> None:
+        count = len(step.rewards)
+        shape, dtype = policy.distribution.action_shape, policy.distribution.action_dtype or policy.dtype
+        self._seen, self._device = policy.inputs, policy.device
+        self.types = observation_dtypes(policy.observation_space, policy.dtype)
+        self.observations = step.observations  # numpy (B, ...)
+        self.action_masks = step.action_masks  # (B, M)
+        self.is_first: BoolArray = np.ones(count, dtype=bool)  # erase before this observation
+        self.episode_starts: BoolArray = np.ones(count, dtype=bool)
+        self.previous_actions = torch.zeros(count, *shape, dtype=dtype, device=policy.device)
+        self.previous_rewards = torch.zeros(count, dtype=policy.dtype, device=policy.device)
+
+    def inputs(self) -> PolicyInputs:
+        """Return the inputs of the next step, ``(B, ...)`` on the policy's device."""
+        seen, masks = self._seen, self.action_masks
+        return PolicyInputs(
+            self.convert(self.observations),
+            self.previous_actions if seen.previous_action else None,
+            self.previous_rewards if seen.previous_reward else None,
+            torch.as_tensor(self.episode_starts, device=self._device) if seen.episode_start else None,
+            None if masks is None else torch.as_tensor(masks, device=self._device),
+        )
+
+    def inputs_at_end(
+        self, observations: Tree, previous_actions: Tensor, previous_rewards: Tensor, inside: Tensor
+    ) -> PolicyInputs:
+        """Return the inputs at final observations ``(N, ...)``, where nothing begins: ``inside`` is all False."""
+        seen = self._seen
+        return PolicyInputs(
+            self.convert(observations),
+            previous_actions if seen.previous_action else None,
+            previous_rewards if seen.previous_reward else None,
+            inside if seen.episode_start else None,
+        )
+
+    def convert(self, observations: Tree) -> Tree:
+        """Return numpy observations as tensors of the types in which the policy keeps them."""
+        return tree_map(
+            lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(self._device, dtype),
+            observations,
+            self.types,
+        )
+
+    def advance(self, outcome: EnvStep, actions: Tensor, is_first: BoolArray) -> None:
+        """Move past a step: ``actions`` as stored, ``is_first`` where memory is erased before the next observation."""
+        self.observations = outcome.observations
+        self.action_masks = outcome.action_masks
+        self.is_first = is_first
+        self.episode_starts = outcome.terminated | outcome.truncated
+        self.previous_actions = actions
+        self.previous_rewards = torch.as_tensor(outcome.rewards).to(self.previous_rewards)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain containers, arrays and tensors."""
+        return {name: value for name, value in vars(self).items() if name not in ("_seen", "_device", "types")}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take everything back."""
+        for name, value in values.items():
+            old = getattr(self, name)
+            setattr(self, name, value.to(old) if isinstance(old, Tensor) else value)

@@ -1,0 +1,127 @@
+r"""Time, once and for all, and the rollout.
+
+Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no layout options. ::
+
+                step t
+      state_t --[ is_first[t]? erase ]--> cell(observation[t], ...) --> action[t] --> env --> reward[t],
+                                                           \--> value[t]              terminated[t], truncated[t]
+
+* A state with index t is the state **before** ``observations[t]`` is consumed. ``initial_state`` is the one before
+  t = 0, and it is carried from rollout to rollout, never zeroed because a rollout ends.
+* ``is_first[t]``: memory begins anew at step t; the state is erased **before** the cell sees ``observations[t]``.
+  ``episode_starts[t]``: an environment episode begins at step t. They are equal only when ``memory.lifetime`` is
+  ``episode``.
+* ``terminated[t]``, ``truncated[t]``: the outcome of step t, never merged in stored data.
+* Vector envs run in ``AutoresetMode.SAME_STEP``, so every row is a real transition.
+* ``valid[t]``: False only in the idle tails of batches of complete trajectories (``collect_trajectories``): no loss, no
+  statistics. ``is_first`` holds where a tail begins, and nothing is carried out of it: the next batch begins anew.
+* ``credit_cuts[t]``: returns are cut after step t. ``next_values[t]`` = V(observations[t+1] | state after any erase)
+  where credit is not cut; where it is cut: 0 if ``terminated[t]``, else V(final observation | state **before** the
+  erase). Then δ = r + γ·next_values - values and A_t = δ_t + γλ(1 - credit_cuts_t)·A_{t+1}, with no special case at the
+  end of a rollout.
+* Rollouts hold raw rewards and values in raw units. Normaliser statistics change once per update, after the last epoch;
+  otherwise the first ratio is not 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from rlstm.cells import State
+from rlstm.core.errors import NonFiniteError
+from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.policy import PolicyEvaluation, RecurrentPolicy
+
+__all__ = ["Rollout"]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of B environments; see the top of the file for the meaning of every index.
+
+    Raises:
+        ValueError: If a shape or a type is wrong, naming the field.
+        NonFiniteError: If rewards, log-probabilities or values are not all finite.
+    """
+
+    inputs: PolicyInputs  # (T, B, ...)
+    actions: Tensor  # (T, B, ...) as stored: squashed actions before the squash
+    log_probs: Tensor  # (T, B)
+    values: Tensor  # (T, B) raw units
+    rewards: Tensor  # (T, B) raw
+    next_values: Tensor  # (T, B) raw units
+    is_first: Tensor  # (T, B) bool
+    terminated: Tensor  # (T, B) bool
+    truncated: Tensor  # (T, B) bool
+    credit_cuts: Tensor  # (T, B) bool
+    valid: Tensor  # (T, B) bool
+    initial_state: State  # leaves (B, ...)
+
+    def __post_init__(self) -> None:
+        """Check shapes, types and finiteness."""
+        shape = self.rewards.shape
+        if len(shape) != 2:
+            raise ValueError(f"rewards has shape {tuple(shape)}; it must be (T, B).")
+        for name in ("is_first", "terminated", "truncated", "credit_cuts", "valid"):
+            mask = getattr(self, name)
+            if mask.shape != shape or mask.dtype != torch.bool:
+                raise ValueError(f"{name} is {tuple(mask.shape)} {mask.dtype}; it must be {tuple(shape)} torch.bool.")
+        for name in ("log_probs", "values", "rewards", "next_values"):
+            values = getattr(self, name)
+            if values.shape != shape or not values.is_floating_point():
+                raise ValueError(f"{name} is {tuple(values.shape)} {values.dtype}; it must be {tuple(shape)} floats.")
+            if not bool(torch.isfinite(values).all()):
+                raise NonFiniteError(f"The rollout's {name} are not all finite: the policy or the env has diverged.")
+        for leaf in [self.actions, *tree_leaves(tuple(self.inputs))]:
+            if leaf.shape[:2] != shape:
+                raise ValueError(f"An input or action is {tuple(leaf.shape)}; it must begin with {tuple(shape)}.")
+        for leaf in tree_leaves(self.initial_state):
+            if leaf.shape[0] != shape[1]:
+                raise ValueError(f"A state leaf has shape {tuple(leaf.shape)}; it must begin with ({shape[1]},).")
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.rewards.shape[0]
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.rewards.shape[1]
+
+    @cached_property
+    def all_valid(self) -> bool:
+        """Whether no step is idle, so that nothing need be masked."""
+        return bool(self.valid.all())
+
+    def select(self, lanes: Tensor) -> Rollout:
+        """Return the whole sequences of some lanes, ``lanes`` an index ``(N,)``, in that order."""
+        rows = {
+            field.name: tree_map(lambda leaf: leaf.index_select(1, lanes), getattr(self, field.name))
+            for field in fields(self)
+            if field.name != "initial_state"
+        }
+        selected: Rollout = object.__new__(Rollout)  # The whole was checked; checking every part again costs time.
+        for name, value in rows.items():
+            object.__setattr__(selected, name, value)
+        state = tree_map(lambda leaf: leaf.index_select(0, lanes), self.initial_state)
+        object.__setattr__(selected, "initial_state", state)
+        selected.__dict__["all_valid"] = self.all_valid or bool(selected.valid.all())
+        return selected
+
+    def replay(self, policy: RecurrentPolicy) -> PolicyEvaluation:
+        """Return what a policy's present weights make of the rollout, with gradient."""
+        return policy.evaluate(self.inputs, self.actions, self.is_first, self.initial_state)
+
+    def to(self, device: torch.device) -> Rollout:
+        """Return the rollout on another device."""
+        if self.rewards.device == device:
+            return self
+        return replace(
+            self, **{f.name: tree_map(lambda leaf: leaf.to(device), getattr(self, f.name)) for f in fields(self)}
+        )

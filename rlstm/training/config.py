@@ -1,0 +1,291 @@
+"""One experiment as nested frozen dataclasses, and its flat form as users write it.
+
+In a config file, a preset or on the command line every setting has the name of its flag. The settings of the run, the
+env, the policy and the algorithm stand side by side; those of memory and inputs keep their prefix::
+
+    env = "rlstm/TMaze-v0"
+    num_envs = 64
+    memory.lifetime = "trial"
+    memory.episodes_per_trial = 2
+
+Layers win in this order: flags, config file, preset, defaults. The env's arguments are layered one by one, as long as
+the layers name the same env (``layer``). Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+
+if typing.TYPE_CHECKING:
+    from rlstm.policies.config import PolicyConfig
+    from rlstm.vector.make import EnvConfig
+
+__all__ = [
+    "ConfigError",
+    "ExperimentConfig",
+    "RunConfig",
+    "build_config",
+    "layer",
+    "read_config_file",
+    "refusals_name_settings",
+]
+
+AlgorithmT = TypeVar("AlgorithmT")
+_PREFIXED = ("memory", "inputs")
+_FLAT = ("run", "env", "policy", "algorithm")
+
+
+class ConfigError(ValueError):
+    """A setting that can't be used; the message names it, its value and what would be right."""
+
+
+@contextmanager
+def refusals_name_settings() -> Iterator[None]:
+    """Raise a part's refusal of its arguments as ConfigError: they came from settings."""
+    try:
+        yield
+    except (ConfigError, UnknownNameError, UnsupportedSpaceError):
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run."""
+
+    total_steps: int = 100_000
+    """Environment steps in all."""
+
+    seed: int = 0
+    """Seed of everything random in the run."""
+
+    run_dir: str | None = None
+    """Folder of the run; it must be new. Default: a new one under runs/."""
+
+    eval_every: int | None = None
+    """Evaluate every so many steps; 0 only at the end. Default: ten times in the run."""
+
+    eval_episodes: int = 50
+    """Episodes of an evaluation."""
+
+    checkpoint_every: int | None = None
+    """Save every so many steps; 0 only at the end. Default: ten times in the run."""
+
+    keep_checkpoints: int = 3
+    """Checkpoints to keep besides the best."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    num_threads: int = 0
+    """Threads of torch; 0 for as many as there are cores, 4 at most."""
+
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of weights, states and rollouts."""
+
+    init_from: str | None = None
+    """Run directory whose best weights this run starts from."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, least in (("total_steps", 1), ("seed", 0), ("eval_episodes", 1), ("keep_checkpoints", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        for name in ("eval_every", "checkpoint_every", "num_threads"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is '{self.dtype}'; it must be float32 or float64.")
+
+    def interval(self, every: int | None) -> int:
+        """Return the steps between two events, a tenth of the run by default; 0 for never before the end."""
+        return max(1, self.total_steps // 10) if every is None else every
+
+
+def _default(module: str, name: str) -> Any:
+    """Return a factory that imports a config class when a default is needed, as its module imports torch."""
+
+    def make() -> Any:
+        return getattr(__import__(module, fromlist=[name]), name)()
+
+    return make
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(Generic[AlgorithmT]):
+    """All that decides an experiment."""
+
+    agent: str
+    """Name of the agent."""
+
+    algorithm: AlgorithmT
+    """The agent's own constants."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    env: EnvConfig = field(default_factory=_default("rlstm.vector.make", "EnvConfig"))
+    policy: PolicyConfig = field(default_factory=_default("rlstm.policies.policy", "PolicyConfig"))
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the flat form, every setting by the name of its flag with underscores."""
+        flat: dict[str, Any] = {}
+        for name in (*_FLAT, *_PREFIXED):
+            part = getattr(self, name)
+            prefix = f"{name}." if name in _PREFIXED else ""
+            flat |= {f"{prefix}{f.name}": getattr(part, f.name) for f in dataclasses.fields(part)}
+        return flat
+
+
+def build_config(
+    agent: str, algorithm_type: type[Any], settings: Mapping[str, Any], *, complete: bool = True
+) -> ExperimentConfig[Any]:
+    """Build an experiment from flat settings; what is not set has its default.
+
+    Args:
+        agent: Name of the agent.
+        algorithm_type: Its config class.
+        settings: As returned by ``ExperimentConfig.settings``; tables for memory and inputs may be nested.
+        complete: Whether a further layer may no longer follow. If it may, names and types are checked, but not ranges
+            and combinations, which that layer may still put right.
+
+    Raises:
+        ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
+    """
+    types_by_part = _types_by_part(algorithm_type)
+    if not complete:
+        types_by_part = {part: _unchecked(part_type) for part, part_type in types_by_part.items()}
+    places = {
+        (f"{part}.{f.name}" if part in _PREFIXED else f.name): (part, f.name)
+        for part, part_type in types_by_part.items()
+        for f in dataclasses.fields(part_type)
+    }
+    values: dict[str, dict[str, Any]] = {part: {} for part in types_by_part}
+    for name, value in _unnest(settings).items():
+        if name not in places:
+            raise ConfigError(str(unknown_name("setting", name, places)))
+        part, field_name = places[name]
+        hint = typing.get_type_hints(types_by_part[part])[field_name]
+        values[part][field_name] = _coerce(name, value, hint)
+    try:
+        parts = {part: part_type(**values[part]) for part, part_type in types_by_part.items()}
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return ExperimentConfig(agent=agent, **parts)
+
+
+def _types_by_part(algorithm_type: type[Any]) -> dict[str, type[Any]]:
+    """Return the config classes of an experiment by the names of its parts."""
+    from rlstm.policies.config import PolicyConfig
+    from rlstm.vector.make import EnvConfig
+
+    return {
+        "run": RunConfig,
+        "env": EnvConfig,
+        "policy": PolicyConfig,
+        "algorithm": algorithm_type,
+        "memory": MemoryConfig,
+        "inputs": InputsConfig,
+    }
+
+
+def _unchecked(part_type: type[Any]) -> type[Any]:
+    """Return the config class without its validation."""
+    namespace = {
+        "__post_init__": lambda self: None,
+        "__doc__": part_type.__doc__,
+        "__module__": part_type.__module__,
+    }
+    return type(part_type.__name__, (part_type,), namespace)
+
+
+def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings ``base`` with those of ``over`` on top.
+
+    The arguments of an env are replaced one by one; another env takes over none of them, and none of the wrappers.
+    """
+    low, high = _unnest(base), _unnest(over)
+    result = {**low, **high}
+    if low.get("env") and high.get("env", low["env"]) != low["env"]:
+        result["env_kwargs"] = high.get("env_kwargs", {})
+        result["env_wrappers"] = high.get("env_wrappers", ())
+    elif isinstance(high.get("env_kwargs"), Mapping) and "env_kwargs" in low:
+        result["env_kwargs"] = {**low["env_kwargs"], **high["env_kwargs"]}
+    return result
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """Return the settings of a TOML file.
+
+    Raises:
+        ConfigError: If it can't be read, or isn't TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Can't read the config file {path}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The config file {path} is not valid TOML: {error}.") from error
+
+
+def _unnest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the tables of memory and inputs with dots, dashes as underscores, and an id's wrappers as a setting."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = key.replace("-", "_")
+        if name in _PREFIXED and isinstance(value, Mapping):
+            flat |= {f"{name}.{inner.replace('-', '_')}": item for inner, item in value.items()}
+        else:
+            flat[name] = value
+    if isinstance(flat.get("env"), str) and "+" in flat["env"]:
+        flat["env"], *innermost = flat["env"].split("+")
+        others = flat.get("env_wrappers", ())
+        flat["env_wrappers"] = (*innermost, *others) if isinstance(others, (list, tuple)) else others
+    return flat
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """Return ``value`` as the type of its field: lists become tuples, whole numbers floats; anything else must fit."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for option in options:
+        origin = typing.get_origin(option)
+        if option is type(None) and value is None:
+            return None
+        if origin is Literal and value in typing.get_args(option):
+            return value
+        if origin is tuple and isinstance(value, (list, tuple)):
+            item_type = typing.get_args(option)[0]
+            return tuple(_coerce(f"an item of {name}", item, item_type) for item in value)
+        if origin is dict and isinstance(value, Mapping):
+            return dict(value)
+        if option is float and isinstance(value, (int, float)) and not (isinstance(value, bool) or math.isnan(value)):
+            return float(value)
+        if option in (int, str) and isinstance(value, option) and not isinstance(value, bool):
+            return value
+        if option is bool and isinstance(value, bool):
+            return value
+    expected = " or ".join(_type_name(option) for option in options if option is not type(None))
+    raise ConfigError(f"{name} is {value!r}; it must be {expected}.")
+
+
+def _type_name(option: Any) -> str:
+    if typing.get_origin(option) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(option)))
+    if typing.get_origin(option) is tuple:
+        return f"a list of {typing.get_args(option)[0].__name__}"
+    return {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}.get(
+        getattr(option, "__name__", ""), "a table"
+    )

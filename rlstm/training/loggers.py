@@ -1,0 +1,260 @@
+"""Where metrics go: `progress.csv`, TensorBoard, or both.
+
+Conventions: a metric's name is its TensorBoard tag ("rollout/ep_rew_mean") and its column in the CSV; the x-axis is
+always environment steps. One call of `log` is one row. A value that is None, NaN or infinite isn't known: it is an
+empty cell in the CSV and no point in TensorBoard. When a run is resumed from the checkpoint of step N, both forget what
+came later: `cut_csv(path, N)` before `CSVLogger(path)`, and `TensorBoardLogger(directory, purge_step=N + 1)`.
+
+The one exception are curves over the episodes of a trial: `write_curves` gives each evaluation an event file in a
+folder of its own, a run of TensorBoard's beside the run, where x is the place of an episode in its trial, from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import numbers
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from rlstm.core.files import write_atomically
+
+Metrics = dict[str, float]
+FloatArray = npt.NDArray[np.float64]
+
+LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
+    "Return": {
+        "mean return": ("Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]),
+        "success rate": ("Multiline", ["rollout/success_rate", "eval/success_rate"]),
+    },
+    "Losses": {
+        "policy gradient": ("Multiline", ["train/policy_gradient_loss"]),
+        "value": ("Multiline", ["train/value_loss"]),
+        "entropy": ("Multiline", ["train/entropy_loss"]),
+    },
+    "Update": {
+        "approximate KL": ("Multiline", ["train/approx_kl"]),
+        "error of the first ratio": ("Multiline", ["train/first_ratio_error"]),
+    },
+    "Memory": {"recurrent": ("Multiline", ["recurrent/.*"])},
+    "Evolino": {"fitness": ("Multiline", ["evolino/.*fitness"])},
+}
+"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of tags."""
+
+HPARAM_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
+
+
+class MetricSink(Protocol):
+    """Something that takes metrics."""
+
+    def log(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Record the metrics known after `step` environment steps."""
+
+    def flush(self) -> None:
+        """Make what was logged visible to readers."""
+
+    def close(self) -> None:
+        """Flush and release the files; a second call does nothing."""
+
+
+class CSVLogger:
+    """Writes `progress.csv`: first column `step`, then a column a tag, in the order of their first appearance.
+
+    A tag that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file is
+    continued; the half row that a crash may have left at its end is dropped.
+
+    Raises:
+        ValueError: The file exists and isn't one of these.
+        OSError: The file can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._columns, rows = _read_rows(self.path)
+        _write_rows(self.path, self._columns, rows)
+        self._file = self.path.open("a", newline="", encoding="utf-8")
+
+    def log(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Append a row; it is on disk, for other programs to read, when this returns."""
+        new_columns = [tag for tag in metrics if tag not in self._columns]
+        if new_columns:
+            self._file.close()
+            self._columns += new_columns
+            _write_rows(self.path, self._columns, _read_rows(self.path)[1])
+            self._file = self.path.open("a", newline="", encoding="utf-8")
+        row = {tag: _cell(value) for tag, value in metrics.items()} | {"step": str(int(step))}
+        csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n").writerow(row)
+        self._file.flush()
+
+    def flush(self) -> None:
+        """Do nothing: every row is flushed."""
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._file.close()
+
+
+def cut_csv(path: str | os.PathLike[str], step: int) -> None:
+    """Remove the rows later than `step` from a `progress.csv`, atomically; a missing file stays missing.
+
+    Raises:
+        ValueError: The file isn't one that `CSVLogger` wrote.
+    """
+    if Path(path).exists():
+        columns, rows = _read_rows(Path(path))
+        _write_rows(Path(path), columns, [row for row in rows if int(row["step"]) <= step])
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the complete rows, each shorter than the header where the header has grown since."""
+    content = path.read_text(encoding="utf-8") if path.exists() else ""
+    header, *rows = csv.reader(io.StringIO(content[: content.rfind("\n") + 1])) if "\n" in content else (["step"],)
+    if header[:1] != ["step"]:
+        raise ValueError(f"{path} is not a log of rlstm: its first column is {header[:1]}, not 'step'. Move it away.")
+    return header, [dict(zip(header, row, strict=False)) for row in rows if row and row[0].isdecimal()]
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, buffer.getvalue().encode())
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _cell(value: Any) -> str:
+    """Format exactly: `float(cell)` is the value again."""
+    if not _known(value):
+        return ""
+    return str(int(value)) if isinstance(value, numbers.Integral) else repr(float(value))
+
+
+class TensorBoardLogger:
+    """Writes one event file a process into the run directory.
+
+    Args:
+        directory: The run directory.
+        purge_step: When a run is resumed: TensorBoard hides the earlier points of this step and later ones, so give the
+            checkpoint's step + 1.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], purge_step: int | None = None) -> None:
+        # Here and not above, since it takes a second, and many who import this module never use it.
+        from torch.utils.tensorboard import SummaryWriter
+
+        # The layout and the hyperparameters belong to the run, not to a step: the first process has written them.
+        self._is_first = not any(Path(directory).glob("events.out.tfevents.*"))
+        self._writer = SummaryWriter(os.fspath(directory), purge_step=purge_step, flush_secs=30)
+        if self._is_first:
+            self._writer.add_custom_scalars(LAYOUT)
+        self._writer.flush()
+
+    def log(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Add a point for every known metric."""
+        for tag, value in metrics.items():
+            if value is not None and _known(value):
+                self._writer.add_scalar(tag, float(value), int(step))
+
+    def log_hyperparameters(self, config: Mapping[str, Any], metric_tags: Sequence[str] = HPARAM_METRICS) -> None:
+        """Fill a row of TensorBoard's tab "HParams"; does nothing where an earlier process of the run has done it.
+
+        `SummaryWriter.add_hparams` would start a run of its own, so the three summaries are written to this event file.
+
+        Args:
+            config: The config; nested keys are joined by dots, what is no number, bool or text becomes text.
+            metric_tags: Tags to show beside it, which the run logs as scalars.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        if self._is_first:
+            event_file: Any = self._writer.file_writer
+            for summary in hparams(dict(_flatten(config)), dict.fromkeys(metric_tags, 0.0)):
+                event_file.add_summary(summary)
+            self._writer.flush()
+
+    def flush(self) -> None:
+        """Write the pending points to disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the event file; a second call does nothing."""
+        self._writer.close()
+
+
+def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequence[float] | FloatArray]) -> None:
+    """Write curves over the episodes of a trial into a folder of their own, replacing what it held.
+
+    Args:
+        directory: The folder, made here.
+        curves: By tag the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    if Path(directory).exists():
+        shutil.rmtree(directory)
+    writer = SummaryWriter(os.fspath(directory))
+    try:
+        for tag, values in curves.items():
+            for place, value in enumerate(values, start=1):
+                if _known(value):
+                    writer.add_scalar(tag, float(value), place)
+    finally:
+        writer.close()
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            pairs += _flatten(value, f"{prefix}{key}.")
+        else:
+            pairs.append((prefix + key, value if isinstance(value, (bool, int, float, str)) else str(value)))
+    return pairs
+
+
+class LoggerGroup:
+    """Hands everything to several sinks. As a context manager it closes them at the end, also after an error."""
+
+    def __init__(self, *sinks: MetricSink) -> None:
+        self.sinks = sinks
+
+    def log(self, metrics: Mapping[str, float | None], step: int) -> None:
+        """Log to every sink."""
+        for sink in self.sinks:
+            sink.log(metrics, step)
+
+    def flush(self) -> None:
+        """Flush every sink."""
+        self._each(lambda sink: sink.flush())
+
+    def close(self) -> None:
+        """Close every sink, even when one of them fails."""
+        self._each(lambda sink: sink.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _each(self, act: Callable[[MetricSink], None]) -> None:
+        """Act on all sinks, then raise the first error."""
+        errors = []
+        for sink in self.sinks:
+            try:
+                act(sink)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

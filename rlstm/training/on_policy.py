@@ -1,0 +1,238 @@
+"""Training: everything that a run consists of, its state for an exact resume, and the one loop.
+
+``Training`` is the place where an experiment's parts meet. ``run`` is the loop: collect, update, evaluate when due,
+log, save when due.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.interrupts import interruptible
+from rlstm.core.seeding import generator, integer_seeds
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.rollouts.collect import CollectorState, start
+from rlstm.rollouts.rollout import Rollout
+from rlstm.training.checkpoints import list_checkpoints
+from rlstm.training.config import ExperimentConfig
+from rlstm.training.loggers import LoggerGroup, write_curves
+from rlstm.training.progress import Progress
+from rlstm.training.run import Run, TrainResult, make_policy
+from rlstm.training.run_directory import RunDirectory
+from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import make
+
+__all__ = ["OnPolicyAgent", "Training", "run", "summary"]
+
+
+class OnPolicyAgent(Protocol):
+    """What the loop needs of an agent: REINFORCE, PPO."""
+
+    policy: RecurrentPolicy
+    config: Any
+    begins_anew: bool  # Whether every rollout begins all lives anew, so that nothing of the envs need be kept.
+
+    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
+        """Play one rollout, from where the lanes stand to where they stand then."""
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Train on one rollout; returns metrics by their tags."""
+
+    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
+        """Bring the carried state up to the present weights; returns metrics by their tags."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the policy's weights."""
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+
+
+class Training(Run):
+    """A run of an on-policy agent: its envs and what they carry.
+
+    Args:
+        config: The experiment.
+        agent_type: The agent's class.
+        spec: The env.
+
+    Raises:
+        ValueError: If the configuration makes no sense for this env.
+        EnvironmentFailure: If the env can't be made.
+    """
+
+    def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
+        super().__init__(config, agent_type, spec)
+        seed, num_envs = config.run.seed, config.env.num_envs
+        self._seeds = integer_seeds(seed, "envs", num_envs)
+        self.envs = make(spec, config.env, config.memory)
+        with ExitStack() as on_failure:
+            on_failure.callback(self.envs.close)
+            self.policy = make_policy(config, self.envs.observation_space, self.envs.action_space, self.device)
+            self._sequence_path = self.policy.sequence_path  # Refused, where it can't run, before anything is written.
+            self.agent: OnPolicyAgent = agent_type(
+                self.policy,
+                config.algorithm,
+                num_envs=num_envs,
+                total_steps=config.run.total_steps,
+                generator=generator(seed, "minibatches"),
+            )
+            self.carry = start(self.policy, self.envs, self._seeds)
+            on_failure.pop_all()
+
+    def close(self) -> None:
+        """Close the envs."""
+        self.envs.close()
+
+    def update(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Collect one rollout and learn from it; returns metrics by tag and seconds by phase."""
+        began = time.perf_counter()
+        rollout = self.agent.collect(self.envs, self.carry)
+        num_steps = int(rollout.valid.sum())
+        collected = time.perf_counter()
+        metrics = self.agent.update(rollout)
+        metrics |= self.agent.refresh(rollout, self.carry)
+        self.step += num_steps
+        self.num_updates += 1
+        updated = time.perf_counter()
+        metrics |= self.carry.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
+        metrics["time/fps"] = num_steps / (updated - began)
+        metrics["time/iterations"] = float(self.num_updates)
+        metrics["time/time_elapsed"] = self.seconds + updated - began
+        metrics["time/total_timesteps"] = float(self.step)
+        metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
+        return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def training_state(self, *, with_lives: bool) -> dict[str, Any]:
+        """Return the agent's state, the lanes' and what they carry."""
+        return {
+            "agent": self.agent.state_dict(),
+            "carry": self.carry.state_dict() if with_lives else None,
+            "envs": self.envs.get_state() if with_lives else None,
+        }
+
+    def load_training_state(self, values: dict[str, Any]) -> str | None:
+        """Take it back."""
+        self.agent.load_state_dict(values["agent"])
+        return self._load_lives(values)
+
+    def _load_lives(self, trainer: dict[str, Any]) -> str | None:
+        note = None
+        if trainer["carry"] is not None and trainer["envs"] is not None:
+            self.envs.set_state(trainer["envs"], self._seeds)
+            self.carry.load_state_dict(trainer["carry"])
+            return None
+        if not self.agent.begins_anew:
+            # Other seeds than at the start: the same episodes once more would count them twice.
+            seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
+            self.carry = start(self.policy, self.envs, seeds)
+            note = "The env's state is not in the checkpoint: every lane begins a new episode with an empty memory."
+        if trainer["carry"] is not None:
+            self.carry.statistics.load_state_dict(trainer["carry"]["statistics"])
+            self.carry.statistics.begin()
+        return note
+
+    def recent_metrics(self) -> dict[str, float]:
+        """Return the means over the last finished episodes."""
+        return self.carry.statistics.metrics(trials=False)
+
+    def facts(self) -> dict[str, str]:
+        """Return how envs are stepped, sequences run, and where memory and credit end."""
+        memory = self.config.memory
+        return {
+            "envs": self.envs.description,
+            "sequence": self._sequence_path,
+            "memory": f"lifetime {memory.lifetime}, credit {memory.credit_boundary}",
+        }
+
+
+def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: Progress) -> TrainResult:
+    """Train until the total of steps is reached or Ctrl-C asks to stop.
+
+    Raises:
+        EnvironmentFailure: If an env breaks; the weights of the last update are saved first.
+        NonFiniteError: If something is not finite; the last checkpoint stays.
+    """
+    config = training.config.run
+    evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
+    phases: dict[str, float] = defaultdict(float)
+    with interruptible() as interrupt:
+        if training.step == 0:
+            training.save(directory)
+        while training.step < config.total_steps and not interrupt.requested():
+            before, iteration_began = training.step, time.perf_counter()
+            with _saving_what_is_learnt(training, directory, with_lives=False):
+                metrics, seconds = training.update()
+            finished = training.step >= config.total_steps
+            values: dict[str, float | None] = dict(metrics)
+            best = False
+            if interrupt.requested():
+                training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
+            if finished or _due(evaluate_every, before, training.step):
+                began = time.perf_counter()
+                with _saving_what_is_learnt(training, directory, with_lives=True):
+                    best = _evaluate(training, directory, values)
+                phases["evaluate"] += time.perf_counter() - began
+            logger.log(values, training.step)
+            training.seconds += time.perf_counter() - iteration_began
+            if best or finished or interrupt.requested() or _due(save_every, before, training.step):
+                logger.flush()
+                training.save(directory, best=best)
+            for phase, duration in seconds.items():
+                phases[phase] += duration
+            progress.update(training.step, values, phases)
+        if interrupt.requested():
+            progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
+    return training.result(interrupted=interrupt.requested())
+
+
+@contextmanager
+def _saving_what_is_learnt(training: Run, directory: RunDirectory, *, with_lives: bool) -> Iterator[None]:
+    """Save the weights of the last update if an env breaks."""
+    try:
+        yield
+    except EnvironmentFailure:
+        if training.step not in list_checkpoints(directory):
+            training.save(directory, with_lives=with_lives)
+        raise
+
+
+def _due(every: int, before: int, now: int) -> bool:
+    """Whether a multiple of ``every`` lies in (before, now]."""
+    return every > 0 and now // every > before // every
+
+
+def _evaluate(training: Run, directory: RunDirectory, metrics: dict[str, Any]) -> bool:
+    """Evaluate, record, and return whether it was the best so far."""
+    result = training.evaluate()
+    directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
+    if curves := result.trial_curves():
+        write_curves(directory.trial_curve_path(training.step), curves)
+    metrics |= result.metrics()
+    best = result.mean_return >= training.best_return  # Of equals the latest: it has learnt longer.
+    training.best_return = max(result.mean_return, training.best_return)
+    return best
+
+
+def summary(training: Run, directory: RunDirectory) -> Mapping[str, str]:
+    """Return what a display shows of a run before it begins."""
+    config, policy = training.config, training.config.policy
+    height = f" x {policy.num_layers}" if policy.num_layers > 1 else ""
+    facts = training.facts()
+    return {
+        "agent": config.agent,
+        "env": "+".join((config.env.env, *config.env.env_wrappers)),
+        "envs": facts.pop("envs"),
+        "cell": f"{policy.cell} {policy.hidden_size}{height}",
+        **facts,
+        "device": f"{training.device_reason}, {torch.get_num_threads()} threads",
+        "run": str(directory.path),
+    }

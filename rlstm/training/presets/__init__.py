@@ -1,0 +1,23 @@
+"""Presets: settings found for a task, by name. A flag or a config file changes any of them."""
+
+from __future__ import annotations
+
+from rlstm.core.errors import unknown_name
+from rlstm.training.presets.neuroevolution import NEUROEVOLUTION
+from rlstm.training.presets.policy_gradients import POLICY_GRADIENTS
+from rlstm.training.presets.preset import Preset
+
+__all__ = ["PRESETS", "Preset", "find_preset"]
+
+PRESETS: dict[str, Preset] = {**POLICY_GRADIENTS, **NEUROEVOLUTION}
+
+
+def find_preset(name: str) -> Preset:
+    """Return a preset.
+
+    Raises:
+        UnknownNameError: If there is none of this name, with the nearest one.
+    """
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name]

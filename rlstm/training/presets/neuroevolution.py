@@ -1,0 +1,115 @@
+"""Settings for Evolino."""
+
+from __future__ import annotations
+
+from rlstm.training.presets.preset import Preset
+
+__all__ = ["NEUROEVOLUTION"]
+
+# Sums of sines: weights so small that memories are nearly linear, which float64 bears; no biases, as sines have none.
+_SINES = {
+    "env": "rlstm/Sines-v0",
+    "dtype": "float64",
+    "total_steps": 60_000,
+    "num_envs": 2,
+    "population": 20,
+    "input_gain": 1e-4,
+    "biases": False,
+    "washout": 100,
+    "lessons": 6,
+}
+
+NEUROEVOLUTION: dict[str, Preset] = {
+    "tmaze-evolino": Preset(
+        "evolino",
+        {
+            "env": "rlstm/TMaze-v0",
+            "env_kwargs": {"corridor_length": 20},
+            "total_steps": 2_000_000,
+            "eval_every": 250_000,
+            "num_envs": 4,
+            "hidden_size": 4,
+            "population": 64,
+            "sigma": 5.0,  # Gates that are open or shut from the start: around 0 the memory fades within some steps.
+            "confirm_episodes": 32,
+        },
+        "Bakker's T-maze, corridor 20, by neuroevolution: an LSTM of 4 cells and its readout.",
+    ),
+    "double-pole": Preset(
+        "evolino",
+        {
+            "env": "rlstm/DoublePoleNoVel-v0",
+            "env_kwargs": {"fitness": "damping"},
+            "total_steps": 400_000,
+            "num_envs": 1,
+            "cell": "elman",
+            "hidden_size": 1,
+            "squash_actions": True,
+            "strategy": "cma-es",
+            "population": 8,
+            "sigma": 1.0,
+            "least_sigma": 0.3,
+            "patience": 30,
+            "biases": False,
+            "confirm_episodes": 1,
+            "eval_episodes": 1,
+        },
+        "Balance two poles without seeing velocities, and bring them to rest, by evolution of five weights.",
+    ),
+    "sines": Preset(
+        "evolino",
+        {
+            **_SINES,
+            "env_kwargs": {"feedback": True, "num_sines": 2},
+            "hidden_size": 10,
+            "sigma": 0.3,
+        },
+        "Go on with a sum of 2 sines alone, by Evolino: seconds.",
+    ),
+    "sines-5": Preset(
+        "evolino",
+        {
+            **_SINES,
+            "env_kwargs": {"feedback": True, "num_sines": 5},
+            "hidden_size": 40,
+            "sigma": 0.25,
+        },
+        "Go on with a sum of 5 sines alone, by Evolino.",
+    ),
+    "anbncn": Preset(
+        "evolino",
+        {
+            "env": "rlstm/AnBnCn-v0",
+            "env_kwargs": {"max_n": 10},
+            "dtype": "float64",
+            "total_steps": 1_200_000,
+            "eval_every": 0,
+            "num_envs": 8,
+            "hidden_size": 8,
+            "population": 50,
+            "sigma": 1.0,
+            "readout": "lstsq",
+            "fitness": "error",  # It goes on telling better counters from good ones when all answers are right.
+            "lessons": 8,
+            "confirm_episodes": 64,
+        },
+        "Count: a^n b^n c^n by Evolino, n up to 10; the champion handles longer ones.",
+    ),
+    "mackey-glass": Preset(
+        "evolino",
+        {
+            "env": "rlstm/MackeyGlass-v0",
+            "env_kwargs": {"feedback": True, "free_run": 84},
+            "dtype": "float64",
+            "total_steps": 20_000,
+            "num_envs": 2,
+            "population": 10,
+            "hidden_size": 200,
+            "sigma": 0.11,
+            "input_gain": 3.0,
+            "washout": 50,
+            "lessons": 30,
+        },
+        "Go on with a chaotic signal for 84 steps, by Evolino.",
+    ),
+}

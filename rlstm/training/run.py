@@ -1,0 +1,179 @@
+"""What every kind of training has in common: an experiment, where it stands, and its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from rlstm.core.process import choose_device
+from rlstm.core.seeding import generator, seed_everything
+from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.training.checkpoints import Checkpoint, save_checkpoint
+from rlstm.training.config import ConfigError, ExperimentConfig
+from rlstm.training.run_directory import RunDirectory
+
+__all__ = ["Run", "TrainResult", "load_weights", "make_policy"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended."""
+
+    run_dir: str
+    steps: int
+    wall_seconds: float
+    steps_per_second: float | None
+    mean_return: float | None
+    success_rate: float | None
+    interrupted: bool = False
+
+
+def make_policy(
+    config: ExperimentConfig[Any],
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    device: torch.device,
+) -> RecurrentPolicy:
+    """Build the policy of an experiment; weights are drawn on the CPU, so a seed gives the same ones everywhere."""
+    seed_everything(config.run.seed)
+    actions = generator(config.run.seed, "actions", device)
+    network = config.policy
+    if network.critic_memory is None:
+        network = dataclasses.replace(network, critic_memory=getattr(config.algorithm, "critic_memory", "shared"))
+    policy = RecurrentPolicy(observation_space, action_space, network, config.memory, config.inputs, generator=actions)
+    return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
+
+
+class Run(ABC):
+    """A run: its policy, and where it stands.
+
+    Args:
+        config: The experiment.
+        agent_type: The agent's class.
+        spec: The env.
+    """
+
+    policy: RecurrentPolicy  # As it would be evaluated now.
+
+    def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
+        self.config, self.spec = config, spec
+        self.device, self.device_reason = choose_device(config.run.device)
+        self.step = 0
+        self.num_updates = 0
+        self.best_return = -math.inf
+        self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the envs."""
+
+    @abstractmethod
+    def update(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Play and learn once; returns metrics by tag and seconds by phase."""
+
+    @abstractmethod
+    def training_state(self, *, with_lives: bool) -> dict[str, Any]:
+        """Return all that goes on beside the policy's weights.
+
+        Args:
+            with_lives: Whether the lanes and what they carry are in order; without them a resume begins new episodes.
+        """
+
+    @abstractmethod
+    def load_training_state(self, values: dict[str, Any]) -> str | None:
+        """Take it back; returns what could not be restored exactly, in a sentence, or None."""
+
+    @abstractmethod
+    def recent_metrics(self) -> dict[str, float]:
+        """Return the means of the last episodes by their tags."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, str]:
+        """Return what a display shows of it before it begins, beside what is common to all runs."""
+
+    def start_from(self, checkpoint: Checkpoint) -> None:
+        """Begin with the weights of another run."""
+        load_weights(self.policy, checkpoint)
+
+    def evaluate(self) -> EvaluationResult:
+        """Play complete episodes on seeds that are never trained on."""
+        config = self.config
+        envs = evaluation_envs(self.spec, config.env, config.memory, config.run.eval_episodes)
+        try:
+            return evaluate(self.policy, envs, config.run.eval_episodes, seed=config.run.seed)
+        finally:
+            envs.close()
+
+    def save(self, directory: RunDirectory, *, best: bool = False, with_lives: bool = True) -> None:
+        """Write a checkpoint.
+
+        Args:
+            directory: The run's folder.
+            best: Whether it is the best so far.
+            with_lives: See ``training_state``.
+        """
+        trainer = {
+            **self.training_state(with_lives=with_lives),
+            "num_updates": self.num_updates,
+            "best_return": self.best_return,
+            "seconds": self.seconds,
+            "torch_rng": torch.get_rng_state(),
+            "python_rng": random.getstate(),
+            "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
+        }
+        meta = {"env": self.config.env.env, "agent": self.config.agent, "cell": self.config.policy.cell}
+        keep = self.config.run.keep_checkpoints
+        save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
+
+    def load(self, checkpoint: Checkpoint) -> str | None:
+        """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None."""
+        load_weights(self.policy, checkpoint)
+        trainer = checkpoint.trainer
+        self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
+        self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
+        note = self.load_training_state(trainer)
+        # Last of all, since the resets of a user's envs may draw from the global generators.
+        torch.set_rng_state(trainer["torch_rng"])
+        random.setstate(trainer["python_rng"])
+        np.random.set_state(trainer["numpy_rng"])  # noqa: NPY002
+        return note
+
+    def result(self, *, interrupted: bool) -> TrainResult:
+        """Return how the run stands."""
+        metrics = self.recent_metrics()
+        return TrainResult(
+            run_dir="",
+            steps=self.step,
+            wall_seconds=self.seconds,
+            steps_per_second=self.step / self.seconds if self.seconds else None,
+            mean_return=metrics.get("rollout/ep_rew_mean"),
+            success_rate=metrics.get("rollout/success_rate"),
+            interrupted=interrupted,
+        )
+
+
+def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
+    """Load the weights and normalisers of a checkpoint.
+
+    Raises:
+        ConfigError: If they are those of another network, naming the first difference.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ConfigError(
+                f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
+                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
+            )
+    policy.load_state_dict(checkpoint.model)

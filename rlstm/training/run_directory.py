@@ -1,0 +1,284 @@
+"""The folder of one training run: where every file lies, and how the small ones are written and read.
+
+    config.json, env_spec.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/, trial_curves/
+
+`trial_curves/step_000300000/` is there only under trials of more than one episode: a TensorBoard event file of the
+evaluation after 300,000 environment steps, whose x-axis is the place of an episode in its trial, from 1. Each is a
+folder, and so a run of TensorBoard's, of its own, since the x-axis of the run's own event file is environment steps.
+
+Conventions: steps are environment steps. A file is replaced as a whole (temporary file, then `os.replace`), so a reader
+never sees half of one. JSON holds `null` where Python holds NaN or an infinity. `evaluations.npz` has the keys of
+Stable-Baselines3, plain numeric arrays, no pickle. `config.json` is written last: a folder without it is no run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import itertools
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlstm.core.files import json_ready, write_atomically, write_json
+from rlstm.core.version import __version__
+
+Evaluations = dict[str, NDArray[Any]]
+"""`timesteps` (N,) int64, `results` (N, E) float64, `ep_lengths` (N, E) int64: N evaluations of E episodes each."""
+
+
+class RunDirectoryError(Exception):
+    """A run directory can't be made, read or written; the message names the file, the reason and the remedy."""
+
+
+class RunDirectory:
+    """The paths of one run, and the files that aren't logs or checkpoints. Make one with `create` or `open`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.env_spec_path = self.path / "env_spec.json"
+        self.command_path = self.path / "command.txt"
+        self.versions_path = self.path / "versions.json"
+        self.progress_path = self.path / "progress.csv"
+        self.evaluations_path = self.path / "evaluations.npz"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.trial_curves_path = self.path / "trial_curves"
+        self.demonstrations_path = self.path / "demonstrations.safetensors"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        config: Any,
+        env_spec: Mapping[str, Any] | str,
+        command: Sequence[str] | None = None,
+        device: str = "cpu",
+    ) -> Self:
+        """Starts a new run in a folder that is missing or empty.
+
+        Args:
+            path: the folder; its parents are made too.
+            config: the resolved config: a dataclass or a mapping, nested as one likes.
+            env_spec: the env, as a mapping or as the text that gymnasium's `EnvSpec.to_json()` returns.
+            command: the command line as a list of words; `sys.argv` if None.
+            device: where the run computes, for `versions.json`.
+
+        Raises:
+            RunDirectoryError: the folder holds something, or can't be written; `env_spec` is text but no JSON object.
+            TypeError: the config or the spec holds something that JSON can't.
+        """
+        run = cls(path)
+        config = json_ready(config)
+        spec = _parse_object(env_spec, "env_spec") if isinstance(env_spec, str) else json_ready(env_spec)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            _refuse_occupied(run.path)
+            run.checkpoints_path.mkdir()
+            write_json(run.env_spec_path, spec)
+            write_json(run.versions_path, collect_versions(device))
+            run.append_command(sys.argv if command is None else command)
+            write_json(run.config_path, config)
+        except OSError as error:
+            reason = "it is a file" if run.path.is_file() else (error.strerror or str(error))
+            raise RunDirectoryError(
+                f"can't write the run directory {run.path}: {reason}. Choose a folder you may write to with --run-dir."
+            ) from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Opens the folder of an existing run and checks that its config and env can be read.
+
+        Raises:
+            RunDirectoryError: the folder is missing or is no run; `config.json` or `env_spec.json` can't be read.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            what = "is a file, not a folder" if run.path.exists() else "does not exist"
+            raise RunDirectoryError(f"{run.path} {what}. Give the folder of a run, the one that holds config.json.")
+        if not run.config_path.is_file():
+            runs = sorted(folder.parent.name for folder in run.path.glob("*/config.json"))
+            hint = f"It holds the runs {', '.join(runs[:8])}: name one." if runs else "Give the folder of a run."
+            raise RunDirectoryError(f"{run.path} is not a run directory: it has no config.json. {hint}")
+        run.read_config()
+        run.read_env_spec()
+        return run
+
+    def read_config(self) -> dict[str, Any]:
+        """The resolved config as written; raises `RunDirectoryError` if the file is missing or damaged."""
+        return read_json(self.config_path)
+
+    def read_env_spec(self) -> dict[str, Any]:
+        """The env's spec; `EnvSpec.from_json(json.dumps(spec))` restores it. Raises as `read_config` does."""
+        return read_json(self.env_spec_path)
+
+    def append_command(self, command: Sequence[str]) -> None:
+        """Adds a line to `command.txt`, quoted for a shell: the run's own command, later those that resumed it."""
+        earlier = self.command_path.read_text(encoding="utf-8") if self.command_path.exists() else ""
+        write_atomically(self.command_path, f"{earlier}{shlex.join(command)}\n".encode())
+
+    def read_evaluations(self) -> Evaluations:
+        """All evaluations so far; N = 0 if there are none. Raises `RunDirectoryError` if the file can't be read."""
+        if not self.evaluations_path.exists():
+            none = np.zeros((0, 0))
+            return {"timesteps": np.zeros(0, np.int64), "results": none, "ep_lengths": none.astype(np.int64)}
+        try:
+            with np.load(self.evaluations_path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in ("timesteps", "results", "ep_lengths")}
+        except Exception as error:  # numpy raises a different type for each kind of damage
+            raise RunDirectoryError(
+                f"{self.evaluations_path} can't be read as numeric arrays ({error}). Move it away to start a new one."
+            ) from error
+
+    def append_evaluation(self, step: int, returns: Sequence[float], lengths: Sequence[int]) -> None:
+        """Adds the evaluation made after `step` environment steps; one made at the same step is replaced.
+
+        Args:
+            step: environment steps, not less than at the evaluation before.
+            returns: undiscounted return of each episode, (E,).
+            lengths: steps of each episode, (E,).
+
+        Raises:
+            RunDirectoryError: an earlier evaluation has a later step or another number of episodes.
+        """
+        row = {"timesteps": np.asarray(step), "results": np.asarray(returns), "ep_lengths": np.asarray(lengths)}
+        num_episodes = row["results"].size
+        if not num_episodes or {row["results"].shape, row["ep_lengths"].shape} != {(num_episodes,)}:
+            raise RunDirectoryError(
+                f"an evaluation needs one return and one length an episode, not {returns}, {lengths}."
+            )
+        earlier = self.read_evaluations()
+        earlier = {key: values[earlier["timesteps"] != step] for key, values in earlier.items()}
+        last_step = max(earlier["timesteps"], default=step)
+        if step < last_step:
+            raise RunDirectoryError(
+                f"{self.evaluations_path} already reaches step {last_step}, the new evaluation is of step {step}. "
+                "Call cut_evaluations(step) when a run goes on from an earlier checkpoint."
+            )
+        if any(len(results) != num_episodes for results in earlier["results"]):
+            raise RunDirectoryError(
+                f"{self.evaluations_path} holds evaluations of {len(earlier['results'][0])} episodes, the new one has "
+                f"{num_episodes}. Keep the number of evaluation episodes within a run."
+            )
+        self._write_evaluations({key: np.array([*earlier[key], row[key]]) for key in row})
+
+    def trial_curve_path(self, step: int) -> Path:
+        """Where the trial curves of the evaluation after `step` environment steps lie; names sort as steps do."""
+        return self.trial_curves_path / f"step_{step:09d}"
+
+    def cut_evaluations(self, step: int) -> None:
+        """Removes the evaluations made later than `step`, the step of the checkpoint a run is resumed from.
+
+        Their trial curves are removed too; other folders beside them stay.
+        """
+        evaluations = self.read_evaluations()
+        kept = evaluations["timesteps"] <= step
+        if not kept.all():
+            self._write_evaluations({key: values[kept] for key, values in evaluations.items()})
+        for path in self.trial_curves_path.glob("step_*"):
+            number = path.name.removeprefix("step_")
+            if number.isdecimal() and int(number) > step:
+                shutil.rmtree(path)
+
+    def _write_evaluations(self, evaluations: Evaluations) -> None:
+        buffer = io.BytesIO()
+        kinds = {"timesteps": np.int64, "results": np.float64, "ep_lengths": np.int64}
+        np.savez(buffer, **{key: evaluations[key].astype(kind) for key, kind in kinds.items()})  # type: ignore[arg-type]
+        write_atomically(self.evaluations_path, buffer.getvalue())
+
+
+def default_run_directory(root: str | os.PathLike[str], agent: str, env_id: str, seed: int) -> Path:
+    """Makes an empty folder `root/<env>/<agent>-<timestamp>-s<seed>` and returns it.
+
+    Making the folder is what claims the name: two runs that start in the same second get two folders.
+
+    Raises:
+        RunDirectoryError: the folder can't be made.
+    """
+    env_name = re.sub(r"[^\w.-]+", "-", env_id, flags=re.ASCII).strip(".-") or "env"
+    name = f"{agent}-{time.strftime('%Y%m%d-%H%M%S')}-s{seed}"
+    for attempt in itertools.count(1):
+        path = Path(root) / env_name / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunDirectoryError(f"can't make {path}: {error.strerror}. Name a folder with --run-dir.") from error
+    return path
+
+
+def _refuse_occupied(path: Path) -> None:
+    names = sorted(entry.name for entry in path.iterdir())
+    if "config.json" in names:
+        count = len(list(path.glob("checkpoints/step_*")))
+        raise RunDirectoryError(
+            f"{path} already holds a run with {count} checkpoint{'' if count == 1 else 's'}. "
+            f"Go on with it by `rlstm resume {path}`, or name another --run-dir."
+        )
+    if names:
+        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise RunDirectoryError(f"{path} is not empty: it holds {listed}. Name a new or empty folder with --run-dir.")
+
+
+def collect_versions(device: str) -> dict[str, str | None]:
+    """What a run was made with; None where unknown. Reads package metadata, so that torch needn't be imported."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), "rlstm": __version__}
+    for package in ("torch", "numpy", "gymnasium"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions | {"platform": platform.platform(), "device": device, "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this file belongs to, with "-dirty" after local changes; None outside a checkout."""
+    here = Path(__file__).resolve()
+    answer = ""
+    # An installed copy may lie inside someone else's repository; git doesn't track it there, and the first call fails.
+    for words in (f"ls-files --error-unmatch {here.name}", "describe --always --dirty --abbrev=40 --exclude=*"):
+        command = ["git", "--no-optional-locks", "-C", str(here.parent), *words.split()]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            return None
+    return answer.strip() or None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises `RunDirectoryError` naming the file if it is missing, damaged or not an object."""
+    try:
+        return _parse_object(path.read_bytes().decode("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
+        raise RunDirectoryError(f"{path} can't be read: {reason}. Restore it from a copy, or train anew.") from error
+
+
+def _parse_object(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        reason = "is empty" if not text.strip() else f"is damaged: no valid JSON ({error})"
+        raise RunDirectoryError(f"{name} {reason}. Restore it from a copy, or train anew.") from error
+    if not isinstance(value, dict):
+        raise RunDirectoryError(f"{name} holds {type(value).__name__} where a JSON object is expected.")
+    return value

@@ -1,0 +1,292 @@
+"""One form for what vector envs return: ``VectorEnvs`` without Gymnasium's shapes of ``infos``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
+from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.trees import Tree, tree_leaves, tree_map
+
+__all__ = ["EnvStep", "SteppedEnvs", "VectorEnvs"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_NOBODY: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+
+
+class EnvStep(NamedTuple):
+    """What all lanes return from a reset or a step. Rows of arrays are lanes."""
+
+    observations: Tree  # (B, ...) after any autoreset
+    rewards: FloatArray  # (B,)
+    terminated: BoolArray  # (B,)
+    truncated: BoolArray  # (B,)
+    trial_starts: BoolArray  # (B,) the observation begins a new trial; every episode where there are no trials
+    action_masks: BoolArray | None  # (B, M) for the observation
+    finished: npt.NDArray[np.intp]  # (N,) lanes whose episode ended with this step
+    final_observations: Tree  # (N, ...) their last observations, or None where N is 0
+    successes: FloatArray  # (N,) 1 or 0, NaN where the env doesn't say
+    regrets: FloatArray | None = None  # (B,) info["regret"] of the step, NaN where not given; None: in no lane
+    targets: npt.NDArray[Any] | None = None  # (B, *action shape) info["target"] of the step; None: in no lane
+    has_target: BoolArray | None = None  # (B,) where there is one
+
+
+class SteppedEnvs(Protocol):
+    """All that playing needs of lanes."""
+
+    num_envs: int
+
+    def reset(self, seeds: Sequence[int]) -> EnvStep:
+        """Reset every lane with a seed of its own."""
+
+    def step(self, actions: npt.NDArray[Any]) -> EnvStep:
+        """Step every lane; a lane whose episode ends is reset in the same step."""
+
+
+class VectorEnvs:
+    """A vector env whose resets and steps come as ``EnvStep``.
+
+    Args:
+        envs: A vector env in ``AutoresetMode.SAME_STEP``.
+        kind: native, sync or async.
+        description: What was chosen, for the user.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv[Any, Any, Any], kind: str, description: str) -> None:
+        self.envs = envs
+        self.kind = kind
+        self.description = description
+        self.num_envs = envs.num_envs
+        self.observation_space = envs.single_observation_space
+        self.action_space = envs.single_action_space
+        self._mask_sizes = _mask_sizes(self.action_space)
+        self._steps = 0
+        self._gives_masks = False  # Known after the reset.
+
+    def reset(self, seeds: Sequence[int], options: dict[str, Any] | None = None) -> EnvStep:
+        """Reset every lane with a seed of its own; all get the same options."""
+        observations, infos = self._guard(self.envs.reset, seed=list(seeds), options=options)
+        nothing = np.zeros(self.num_envs, dtype=bool)
+        rewards = np.zeros(self.num_envs)
+        starts = np.ones(self.num_envs, dtype=bool)
+        return self._pack(observations, rewards, nothing, nothing.copy(), infos, starts)
+
+    def step(self, actions: npt.NDArray[Any]) -> EnvStep:
+        """Step every lane; a lane whose episode ends is reset in the same step.
+
+        Raises:
+            EnvironmentFailure: If an env raises, or returns something that is not a number, naming lane and step.
+        """
+        self._steps += 1
+        observations, rewards, terminated, truncated, infos = self._guard(self.envs.step, actions)
+        return self._pack(observations, np.asarray(rewards, dtype=np.float64), terminated, truncated, infos, None)
+
+    def _guard(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except EnvironmentFailure:
+            raise
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"The env raised at step {self._steps} (counted for each lane): {type(error).__name__}: {error}"
+            ) from error
+
+    def _pack(
+        self,
+        observations: Tree,
+        rewards: FloatArray,
+        terminated: BoolArray,
+        truncated: BoolArray,
+        infos: dict[str, Any],
+        starts: BoolArray | None,
+    ) -> EnvStep:
+        ends = terminated | truncated
+        finished = np.flatnonzero(ends) if ends.any() else _NOBODY
+        self._check(observations, rewards)
+        final_observations, at_reset = None, starts is not None
+        if starts is None:
+            starts = ends
+        if len(finished):
+            if "final_obs" not in infos:
+                raise EnvironmentFailure("An episode ended, but the env's infos have no 'final_obs' (SAME_STEP mode).")
+            final_observations = _final_rows(infos["final_obs"], finished)
+            self._check(final_observations, rewards[finished], finished)
+        trial_starts = infos.get("trial_start")
+        return EnvStep(
+            observations,
+            rewards,
+            np.asarray(terminated, dtype=bool),
+            np.asarray(truncated, dtype=bool),
+            starts if trial_starts is None else starts & np.asarray(trial_starts, dtype=bool),
+            self._masks(observations, infos, at_reset=at_reset),
+            finished,
+            final_observations,
+            _successes(infos, finished),
+            None if at_reset else _regrets(infos, finished, self.num_envs),
+            *((None, None) if at_reset else _targets(infos, finished, self.num_envs)),
+        )
+
+    def _check(self, observations: Tree, rewards: FloatArray, lanes: npt.NDArray[np.intp] | None = None) -> None:
+        """Refuse values that are not numbers before they reach memory, naming the lane."""
+        for name, values in (("reward", rewards), *(("observation", leaf) for leaf in tree_leaves(observations))):
+            if values.dtype.kind != "f" or np.isfinite(values).all():
+                continue
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))[0])
+            lane = row if lanes is None else int(lanes[row])
+            raise EnvironmentFailure(
+                f"Env {lane} returned a {name} that is not finite at its step {self._steps}: {values[row]}."
+            )
+
+    def _masks(self, observations: Tree, infos: dict[str, Any], *, at_reset: bool) -> BoolArray | None:
+        """Return the masks for the observations; lanes that give none may do anything.
+
+        Raises:
+            EnvironmentFailure: If a mask has a wrong size, allows nothing, or comes where the reset gave none: a
+                rollout has masks at every step or at none.
+        """
+        if isinstance(observations, dict) and ACTION_MASK_KEY in observations:
+            masks, given = np.asarray(observations[ACTION_MASK_KEY]), np.ones(self.num_envs, dtype=bool)
+        elif ACTION_MASK_KEY in infos:
+            masks = np.asarray(infos[ACTION_MASK_KEY])
+            given = np.broadcast_to(np.asarray(infos.get("_" + ACTION_MASK_KEY, True), dtype=bool), self.num_envs)
+        else:
+            self._gives_masks &= not at_reset
+            return np.ones((self.num_envs, sum(self._mask_sizes)), dtype=bool) if self._gives_masks else None
+        shape = (self.num_envs, sum(self._mask_sizes))
+        place = f"{ACTION_MASK_KEY} at step {self._steps} of the lanes"
+        if masks.dtype == object or masks.size != shape[0] * shape[1]:
+            raise EnvironmentFailure(
+                f"The {place} must be an array of {shape[1]} booleans a lane, for {self.action_space}."
+            )
+        self._gives_masks |= at_reset
+        if not self._gives_masks:
+            raise EnvironmentFailure(f"There is an {place}, but none was in the info of reset: give one there too.")
+        masks = masks.astype(bool).reshape(shape) | ~given[:, None]
+        for group in np.split(masks, np.cumsum(self._mask_sizes)[:-1], axis=1):
+            if not group.any(axis=1).all():
+                lane = int(np.flatnonzero(~group.any(axis=1))[0])
+                raise EnvironmentFailure(f"The action mask of env {lane} at its step {self._steps} allows no action.")
+        return masks
+
+    def get_state(self) -> Tree | None:
+        """Return the state of every lane, to go on from exactly here, or None where an env can't give it."""
+        if self.kind == "native":
+            get_state = getattr(self.envs, "get_state", None)
+            state = None if get_state is None else get_state()
+            return None if state is None else {"native": state, "steps": self._steps}
+        states = self.envs.call("get_lane_state")  # type: ignore[attr-defined]
+        return None if any(state is None for state in states) else {"lanes": list(states), "steps": self._steps}
+
+    def set_state(self, state: Tree, seeds: Sequence[int]) -> None:
+        """Go on from a state of ``get_state``. Envs are reset first, as Gymnasium demands before a step."""
+        self.envs.reset(seed=list(seeds))  # type: ignore[arg-type]
+        self._steps = state["steps"]
+        if self.kind == "native":
+            self.envs.set_state(state["native"])  # type: ignore[attr-defined]
+        else:
+            self.envs.call("set_lane_state", state["lanes"])  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Close the envs and end the workers."""
+        self.envs.close()
+
+
+def _mask_sizes(space: gym.Space[Any]) -> list[int]:
+    """Return the number of choices of every discrete action, in the order of a mask; [0] where none is discrete."""
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return [int(size) for size in space.nvec.reshape(-1)]
+    return [int(getattr(space, "n", 0))]
+
+
+def _final_rows(final: Any, finished: npt.NDArray[np.intp]) -> Tree:
+    """Return the last observations of the finished lanes as arrays ``(N, ...)``.
+
+    Gymnasium's vector envs give an object array of single observations, native ones may give one full array.
+    """
+    if isinstance(final, np.ndarray) and final.dtype == object:
+        rows = [final[lane] for lane in finished]
+        return tree_map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), rows[0], *rows[1:])
+    return tree_map(lambda leaf: np.asarray(leaf)[finished], final)
+
+
+def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp]) -> FloatArray:
+    """Return ``is_success`` of the finished lanes from the last step's info, NaN where it is not given."""
+    if not len(finished):
+        return np.zeros(0)
+    unknown = np.full(len(finished), np.nan)
+    final = infos.get("final_info", infos)
+    if "is_success" not in final:
+        return unknown
+    successes = np.asarray(final["is_success"], dtype=np.float64)
+    given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), successes.shape)
+    return np.where(given[finished], successes[finished], unknown)
+
+
+def _regrets(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray | None:
+    """Return ``info["regret"]`` of this step for all lanes, NaN where it is not given; None where no lane gives it.
+
+    What a finished lane's last step said stands in ``final_info``: beside it is already the info of the reset.
+    """
+    regrets = _numbers(infos, "regret", num_envs)
+    final = infos.get("final_info")
+    if len(finished) and isinstance(final, dict):
+        last = _numbers(final, "regret", num_envs)
+        if regrets is None and last is None:
+            return None
+        regrets = np.full(num_envs, np.nan) if regrets is None else regrets
+        regrets[finished] = np.nan if last is None else last[finished]
+    return None if regrets is None or np.isnan(regrets).all() else regrets
+
+
+def _numbers(infos: dict[str, Any], name: str, num_envs: int) -> FloatArray | None:
+    """Return one number a lane, NaN where its mask says that it is not given; None where these are not numbers."""
+    values = np.asarray(infos.get(name))
+    if values.shape != (num_envs,) or values.dtype.kind not in "fiub":
+        return None
+    given = np.broadcast_to(np.asarray(infos.get(f"_{name}", True), dtype=bool), num_envs)
+    return np.where(given, values.astype(np.float64), np.nan)
+
+
+def _targets(
+    infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int
+) -> tuple[npt.NDArray[Any] | None, BoolArray | None]:
+    """Return what a teacher would have answered to this step's observations, (B, ...), and in which lanes it says so.
+
+    A class below 0 or a NaN says that nothing is asked; a target that isn't there is 0. A finished lane's stands in
+    ``final_info``, like its regret.
+    """
+    rows = [(infos, np.setdiff1d(np.arange(num_envs), finished))]
+    if len(finished) and isinstance(infos.get("final_info"), dict):
+        rows.append((infos["final_info"], finished))
+    found = [(source, lanes) for source, lanes in rows if len(lanes) and "target" in source]
+    if not found:
+        return None, None
+    said = [np.broadcast_to(np.asarray(source.get("_target", True), dtype=bool), num_envs) for source, _ in found]
+    every = [_stacked(np.asarray(source["target"]), one) for (source, _), one in zip(found, said, strict=True)]
+    if any(values.dtype.kind not in "fiub" or len(values) != num_envs for values in every):
+        return None, None
+    targets, given = np.zeros_like(every[0]), np.zeros(num_envs, dtype=bool)
+    for (_, lanes), values, one in zip(found, every, said, strict=True):
+        targets[lanes], given[lanes] = values[lanes], one[lanes]
+    flat = targets.reshape(num_envs, -1)
+    given &= ~np.isnan(flat).any(axis=1) if flat.dtype.kind == "f" else (flat >= 0).all(axis=1)
+    targets[~given] = 0
+    return (targets, given) if given.any() else (None, None)
+
+
+def _stacked(values: npt.NDArray[Any], said: BoolArray) -> npt.NDArray[Any]:
+    """Return what the lanes said as one array if they said lists, which come as objects, all of one shape."""
+    if values.dtype.kind != "O" or values.shape != said.shape or not said.any():
+        return values
+    rows = [np.asarray(row) for row in values[said]]
+    if any(row.shape != rows[0].shape or row.dtype.kind not in "fiub" for row in rows):
+        return values
+    stacked = np.zeros((len(values), *rows[0].shape), dtype=np.result_type(*rows))
+    stacked[said] = rows
+    return stacked

@@ -1,0 +1,294 @@
+"""Vector envs: how they are made, and one form for what they return.
+
+``make`` turns an env id into ``VectorEnvs``: a Gymnasium vector env in ``AutoresetMode.SAME_STEP``, so that every row
+is a real transition, behind an interface without Gymnasium's many shapes of ``infos``. Three kinds:
+
+* ``native``: the env's own batched implementation, if it autoresets in the same step;
+* ``sync``: single envs stepped one after the other in this process;
+* ``async``: single envs in worker processes, for envs whose step costs milliseconds.
+
+``auto`` takes the native one where it fits and single envs otherwise, and says what it took and why.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
+from gymnasium.vector import AutoresetMode
+
+from rlstm.core.errors import EnvironmentFailure, unknown_name
+from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.core.text_leaves import text_places
+from rlstm.vector.adapter import EnvStep, VectorEnvs
+from rlstm.vector.sub_env import SubEnv, TrialEnv
+
+__all__ = [
+    "EnvConfig",
+    "EnvStep",
+    "VectorEnvs",
+    "Vectorization",
+    "WrapperEntry",
+    "make",
+    "make_single",
+    "resolve_spec",
+    "split_wrappers",
+    "with_wrappers",
+]
+
+Vectorization = Literal["auto", "native", "sync", "async"]
+VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
+
+
+class WrapperEntry(Protocol):
+    """What a table of wrappers holds of each."""
+
+    @property
+    def entry_point(self) -> str:
+        """Of the wrapper of single envs; its class may name its twin for vector envs as ``vector_entry_point``."""
+
+    @property
+    def read(self) -> Callable[[str | None], dict[str, Any]]:
+        """Turns the text after ``=`` into arguments."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The environment."""
+
+    env: str = ""
+    """Env id: 'rlstm/TMaze-v0', 'module:ns/Name-v0' to import a module first, with wrappers 'Name-v0+flicker=0.3'."""
+
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the env as KEY=VALUE; values are read as JSON."""
+
+    env_import: tuple[str, ...] = ()
+    """Modules to import first, so that they can register their envs."""
+
+    env_wrappers: tuple[str, ...] = ()
+    """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
+
+    num_envs: int = 16
+    """Environments stepped side by side."""
+
+    vectorization: Vectorization = "auto"
+    """How they are stepped: the env's own batched form, in this process, or in workers."""
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible number of envs; wrappers in the id become the innermost ones."""
+        env_id, wrappers = split_wrappers(self.env)
+        object.__setattr__(self, "env", env_id)
+        object.__setattr__(self, "env_wrappers", (*wrappers, *self.env_wrappers))
+        if self.num_envs < 1:
+            raise ValueError(f"num_envs is {self.num_envs}; it must be at least 1.")
+
+
+def split_wrappers(env: str) -> tuple[str, tuple[str, ...]]:
+    """Split ``CartPole-v1+mask=0,2+flicker`` into the id and its wrappers; no id has a ``+`` of its own."""
+    env_id, *wrappers = env.split("+")
+    return env_id, tuple(wrappers)
+
+
+def resolve_spec(config: EnvConfig) -> EnvSpec:
+    """Import what is to be imported and return the env's spec.
+
+    Raises:
+        EnvironmentFailure: If a module fails to import.
+        UnknownNameError: If no env has this id.
+    """
+    env_id = config.env
+    for module in (*config.env_import, *([env_id.split(":", 1)[0]] if ":" in env_id else [])):
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"Could not import the env module '{module}': {type(error).__name__}: {error}. Is it in this folder or "
+                "installed?"
+            ) from error
+    env_id = env_id.split(":", 1)[-1]
+    try:
+        return gym.spec(env_id)
+    except gym.error.Error as error:
+        if isinstance(error, gym.error.DeprecatedEnv):
+            raise EnvironmentFailure(str(error)) from error
+        hint = unknown_name("env", env_id, gym.registry)
+        nearest = str(hint).split("Valid:")[0].rstrip()
+        hint.args = (f"{nearest} If it is of another package, import that with --env-import; see 'rlstm envs'.",)
+        raise hint from error
+
+
+def with_wrappers(spec: EnvSpec, words: tuple[str, ...], table: Mapping[str, WrapperEntry]) -> EnvSpec:
+    """Return the spec with wrappers around its env.
+
+    Args:
+        spec: As resolved by ``resolve_spec``; it is not changed.
+        words: NAME or NAME=VALUE, innermost first.
+        table: The wrappers by their names.
+
+    Raises:
+        UnknownNameError: If there is no such wrapper.
+        ValueError: If a wrapper can't be given this value.
+    """
+    added = []
+    for word in words:
+        name, equals, text = word.partition("=")
+        if name not in table:
+            raise unknown_name("wrapper", name, table)
+        try:
+            arguments = table[name].read(text if equals else None)
+        except ValueError as error:
+            raise ValueError(f"Wrapper '{word}': {error}.") from error
+        added.append(WrapperSpec(name, table[name].entry_point, arguments))
+    wrapped = copy.copy(spec)
+    wrapped.additional_wrappers = (*spec.additional_wrappers, *added)
+    return wrapped
+
+
+def make_single(spec: EnvSpec, config: EnvConfig, **options: Any) -> gym.Env[Any, Any]:
+    """Make one single env with the wrappers of ``config``, which end those of ``spec``.
+
+    ``gymnasium.make`` counts the wrappers that an entry point puts on by itself as the first of the spec's, so here the
+    others are put on after it.
+    """
+    inner, wrappers = _split_spec(spec, config)
+    env: gym.Env[Any, Any] = gym.make(inner, **options, **config.env_kwargs)
+    for wrapper in wrappers:
+        wrap: Any = load_env_creator(wrapper.entry_point)
+        env = wrap(env, **(wrapper.kwargs or {}))
+    return env
+
+
+def _split_spec(spec: EnvSpec, config: EnvConfig) -> tuple[EnvSpec, tuple[WrapperSpec, ...]]:
+    """Return the spec of the bare env, and the wrappers of ``config``."""
+    count = len(config.env_wrappers)
+    inner, wrappers = copy.copy(spec), spec.additional_wrappers[len(spec.additional_wrappers) - count :]
+    if tuple(wrapper.name for wrapper in wrappers) != tuple(word.partition("=")[0] for word in config.env_wrappers):
+        raise EnvironmentFailure(
+            f"The env's spec has the wrappers {[wrapper.name for wrapper in spec.additional_wrappers]}, its config "
+            f"{list(config.env_wrappers)}: put them into the spec with with_wrappers()."
+        )
+    inner.additional_wrappers = spec.additional_wrappers[: len(spec.additional_wrappers) - count]
+    return inner, wrappers
+
+
+def make(
+    spec: EnvSpec,
+    config: EnvConfig,
+    memory: MemoryConfig,
+    *,
+    num_envs: int | None = None,
+    context: str | None = None,
+) -> VectorEnvs:
+    """Make the vector env of ``config``.
+
+    Args:
+        spec: As resolved by ``resolve_spec``; workers get it ready, so they need no registry.
+        config: Env arguments, number of lanes and kind.
+        memory: Where trials are asked for, how many episodes they have.
+        num_envs: SteppedEnvs, if not those of ``config`` (evaluation).
+        context: Start method of the workers: fork, spawn or forkserver; None for the platform's own.
+
+    Raises:
+        EnvironmentFailure: If the env can't be made, or not in the kind asked for.
+    """
+    count = config.num_envs if num_envs is None else num_envs
+    native, reason = None, "single envs were asked for"
+    if config.vectorization in ("auto", "native"):
+        native, reason = _make_native(spec, config, memory, count)
+        if native is None and config.vectorization == "native":
+            raise EnvironmentFailure(f"'{spec.id}' can't run natively: {reason}. Use --vectorization sync or async.")
+    if native is not None:
+        return VectorEnvs(native, "native", f"{count} lanes in the env's own batched form")
+    functions = [functools.partial(_make_lane, spec, config, memory, lane) for lane in range(count)]
+    left_out = _check_single(functions[0], spec)
+    if config.vectorization == "async":
+        workers = [functools.partial(_make_lane_in_worker, os.getpid(), function) for function in functions]
+        envs: VectorEnv = gym.vector.AsyncVectorEnv(workers, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
+        return VectorEnvs(envs, "async", f"{count} lanes in worker processes{left_out}")
+    envs = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
+    return VectorEnvs(envs, "sync", f"{count} single envs in this process ({reason}){left_out}")
+
+
+def _make_native(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, count: int) -> tuple[VectorEnv | None, str]:
+    """Return the native vector env, or None and the reason why it is not used."""
+    inner, wrappers = _split_spec(spec, config)
+    if spec.vector_entry_point is None:
+        return None, "it has no batched form"
+    if inner.additional_wrappers:
+        return None, f"its wrapper '{inner.additional_wrappers[0].name}' has no batched form"
+    kwargs = dict(config.env_kwargs)
+    if memory.episodes_per_trial is not None:
+        kwargs["episodes_per_trial"] = memory.episodes_per_trial
+    try:
+        envs = gym.make_vec(inner, count, vectorization_mode="vector_entry_point", **kwargs)
+    except Exception as error:
+        return None, f"its batched form could not be made: {type(error).__name__}: {error}"
+    if memory.episodes_per_trial is not None and not envs.metadata.get("supports_new_task", False):
+        envs.close()
+        return None, "its batched form does not declare metadata['supports_new_task'], which trials need"
+    mode = envs.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.SAME_STEP:
+        envs.close()
+        name = getattr(mode, "name", mode)
+        return None, f"its batched form autoresets in mode {name}, where a row between episodes is no transition"
+    return _wrap_native(envs, wrappers)
+
+
+def _wrap_native(envs: VectorEnv, wrappers: tuple[WrapperSpec, ...]) -> tuple[VectorEnv | None, str]:
+    """Return the native vector env in the twins of its wrappers, or None and the reason why it is not used."""
+    for wrapper in wrappers:
+        twin = getattr(load_env_creator(wrapper.entry_point), "vector_entry_point", None)
+        wrap: Any = None if twin is None else load_env_creator(twin)
+        if wrap is None:
+            envs.close()
+            return None, f"the wrapper '{wrapper.name}' has no batched form"
+        try:
+            envs = wrap(envs, **(wrapper.kwargs or {}))
+        except ValueError as error:
+            envs.close()
+            return None, f"the wrapper '{wrapper.name}' does not fit its batched form: {error}"
+    if text_places(envs.single_observation_space):
+        envs.close()
+        return None, "the observations of its batched form have text, which only single envs can leave out"
+    return envs, ""
+
+
+def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int) -> gym.Env[Any, Any]:
+    """Make one single env for a lane; runs in the worker where there is one."""
+    env = make_single(spec, config)
+    if memory.episodes_per_trial is not None:
+        env = TrialEnv(env, memory.episodes_per_trial, insist=memory.insist_on_trials)
+    return SubEnv(env, lane)
+
+
+def _make_lane_in_worker(parent: int, make_lane: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+    """Make a lane; a worker leaves Ctrl-C, which a terminal sends to it too, to the main process."""
+    if os.getpid() != parent:  # Gymnasium makes one env in the main process, to see its spaces.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return make_lane()
+
+
+def _check_single(function: Any, spec: EnvSpec) -> str:
+    """Make and close one env here, so that a fault shows before there are workers; returns what lanes leave out."""
+    try:
+        env = function()
+        places = text_places(env.env.observation_space)
+        env.close()
+    except (EnvironmentFailure, ValueError) as error:
+        raise EnvironmentFailure(f"Could not make '{spec.id}': {error}") from error
+    except Exception as error:
+        raise EnvironmentFailure(f"Could not make '{spec.id}': {type(error).__name__}: {error}") from error
+    return (
+        f"; the text in '{', '.join(places)}' is left out of observations, as no network here reads it"
+        if places
+        else ""
+    )

@@ -1,0 +1,210 @@
+"""What ``scripts/experiments/reproduce.py`` can repeat: a preset with some flags, its goal, what others reached.
+
+Adding one is an entry in ``EXPERIMENTS``. Published figures name their source; where a source states another budget or
+another measure than ours, the group's heading says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["EXPERIMENTS", "GROUPS", "MEASURES", "Experiment", "Measure"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of a run."""
+
+    tag: str
+    """Its column in the run's progress."""
+
+
+MEASURES = {
+    "success": Measure("eval/success_rate"),
+    "return": Measure("eval/mean_reward"),
+    "training return": Measure("rollout/ep_rew_mean_of_all"),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A preset with some flags, and what it has to reach."""
+
+    group: str
+    title: str  # Experiments of one title share a line of the table.
+    preset: str
+    flags: tuple[str, ...]
+    measure: str  # A key of MEASURES.
+    criterion: float
+    published: str = ""  # With its source.
+    agent: str = "ppo"
+    stages: tuple[tuple[str, ...], ...] = ()
+    """Flags of the runs before the last one; each begins with the weights of the one before it. Steps are of all."""
+
+    @property
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        """The flags of every run, in their order."""
+        return (*self.stages, self.flags)
+
+
+GROUPS = {
+    "T-maze": "A sign at the start tells which way to turn after a corridor of so many steps (Bakker 2001). Greedy.",
+    "T-maze by evolution": (
+        "The same, by separable natural evolution strategies; a generation's steps are those of all its genomes. "
+        "Control: the readout alone evolves, by CMA-ES, over a random LSTM that stays as it begins. Greedy."
+    ),
+    "Passive T-maze": "Every episode is just long enough: one wrong step and it is lost (Ni et al. 2023).",
+    "Hidden velocities": "Classic control without velocities. Published: RecurrentPPO, rl-baselines3-zoo.",
+    "POPGym": (
+        "3 million steps, greedy, the last weights. Published: PPO with a GRU, best epoch of 3M steps "
+        "(bryjudy/fly-critic)."
+    ),
+    "MiniGrid": (
+        "Greedy, 7 actions, the whole view of 7 x 7 cells. Published: 10 seeds of 2.05 million steps with 3 actions, a "
+        "view of 3 x 3 cells and 99 mazes (MarcoMeter/recurrent-ppo-truncated-bptt)."
+    ),
+    "bsuite": (
+        "Memory chains of 23 lengths, 10,000 episodes each. The mean return of them all, learning included, must reach "
+        "0.25: bsuite's criterion, that errors are fewer than 3/4 of those of chance."
+    ),
+}
+
+MEMORY_LENGTHS = (*range(1, 11), 12, 14, 17, 20, 25, 30, *range(40, 101, 10))  # bsuite's sweep.
+
+
+_LONG_MEMORY = ("--memory-length", "1000")
+_SHORT_CORRIDOR = (
+    "--env-kwargs",
+    "corridor_length=100",
+    *_LONG_MEMORY,
+    "--num-steps",
+    "256",
+    "--total-steps",
+    "2000000",
+)
+
+
+def _corridor(length: int, num_steps: int, total_steps: int, *flags: str) -> tuple[str, ...]:
+    """Return the flags for another corridor: memory for twice its length, and rollouts that hold a whole way."""
+    sizes = ("--memory-length", str(2 * length), "--num-steps", str(num_steps), "--total-steps", str(total_steps))
+    return ("--env-kwargs", f"corridor_length={length}", *sizes, *flags)
+
+
+def _lengthened(length: int, num_steps: int, gamma: float) -> tuple[str, ...]:
+    """Return the flags for a corridor that is entered with what was learnt in a shorter one."""
+    rates = ("--gamma", str(gamma), "--learning-rate", "3e-4", "--ent-coef", "0.005")
+    return ("--env-kwargs", f"corridor_length={length}", *_LONG_MEMORY, "--num-steps", str(num_steps), *rates)
+
+
+def _evolved(length: int, total_steps: int) -> dict[str, Experiment]:
+    """Return the experiment of a corridor by evolution and its control."""
+    flags = ("--env-kwargs", f"corridor_length={length}", "--total-steps", str(total_steps))
+    name = "tmaze-evolino" if length == 20 else f"tmaze-evolino-{length}"
+    group, preset = "T-maze by evolution", "tmaze-evolino"
+    random = (*flags, "--readout", "cma", "--sigma", "1")
+    return {
+        name: Experiment(group, f"Corridor {length}", preset, flags, "success", 0.99, agent="evolino"),
+        f"{name}-control": Experiment(
+            group, f"Corridor {length}, random memory", preset, random, "success", 0.99, agent="evolino"
+        ),
+    }
+
+
+def _memory_chain(length: int) -> tuple[str, ...]:
+    sizes = ("--memory-length", str(max(3, 2 * length)), "--num-steps", str(length + 1))
+    return ("--env-kwargs", f"memory_length={length}", *sizes, "--total-steps", str(10_000 * (length + 1)))
+
+
+EXPERIMENTS = {
+    "tmaze": Experiment("T-maze", "Corridor 20, LSTM", "tmaze", (), "success", 0.99),
+    "tmaze-gru": Experiment("T-maze", "Corridor 20, GRU", "tmaze", ("--cell", "gru"), "success", 0.99),
+    "tmaze-none": Experiment(
+        "T-maze", "Corridor 20, no memory", "tmaze", ("--cell", "none", "--memory-length", "none"), "success", 0.99
+    ),
+    "tmaze-reinforce": Experiment(
+        "T-maze", "Corridor 20, REINFORCE", "tmaze-reinforce", (), "success", 0.99, agent="reinforce"
+    ),
+    "tmaze-70": Experiment("T-maze", "Corridor 70", "tmaze-long", _corridor(70, 256, 2_000_000), "success", 0.99),
+    "tmaze-100": Experiment("T-maze", "Corridor 100", "tmaze-long", _corridor(100, 256, 3_000_000), "success", 0.99),
+    "tmaze-100-log-spaced": Experiment(
+        "T-maze",
+        "Corridor 100, time scales log-spaced",
+        "tmaze-long",
+        _corridor(100, 256, 3_000_000, "--memory-init", "log_spaced"),
+        "success",
+        0.99,
+    ),
+    "tmaze-250": Experiment("T-maze", "Corridor 250", "tmaze-long", (), "success", 0.99),
+    **{
+        f"tmaze-{length}": Experiment(
+            "T-maze",
+            f"Corridor {length}, begun at 100",
+            "tmaze-long",
+            (*_lengthened(length, num_steps, gamma), "--total-steps", "1000000"),
+            "success",
+            0.99,
+            stages=(_SHORT_CORRIDOR,),
+        )
+        for length, num_steps, gamma in ((500, 1024, 0.995), (1000, 2048, 0.998))
+    },
+    **_evolved(20, 2_000_000),
+    **_evolved(70, 5_000_000),
+    **_evolved(100, 6_000_000),
+    "passive-100": Experiment("Passive T-maze", "Corridor 100", "passive-tmaze", (), "success", 0.99),
+    "passive-250": Experiment(
+        "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99
+    ),
+    "passive-250-lengthened": Experiment(
+        "Passive T-maze",
+        "Corridor 250, begun at 100",
+        "passive-tmaze",
+        (*_corridor(250, 251, 8_000_000, *_LONG_MEMORY), "--ent-coef", "0.01"),
+        "success",
+        0.99,
+        stages=((*_LONG_MEMORY, "--total-steps", "2000000"),),
+    ),
+    "cartpole-no-vel": Experiment(
+        "Hidden velocities", "CartPole, LSTM", "cartpole-no-vel", (), "return", 475.0, "500.0 at 100k"
+    ),
+    "cartpole-no-vel-none": Experiment(
+        "Hidden velocities", "CartPole, no memory", "cartpole-no-vel", ("--cell", "none"), "return", 475.0
+    ),
+    "pendulum-no-vel": Experiment(
+        "Hidden velocities", "Pendulum, LSTM", "pendulum-no-vel", (), "return", -217.9, "-217.9 at 100k"
+    ),
+    "mountain-car-no-vel": Experiment(
+        "Hidden velocities", "MountainCarContinuous, LSTM", "mountain-car-no-vel", (), "return", 90.0, "91.5 at 300k"
+    ),
+    "pole-reinforce": Experiment(
+        "Hidden velocities", "One pole, REINFORCE", "pole-reinforce", (), "success", 0.99, agent="reinforce"
+    ),
+    "repeat-previous-easy": Experiment("POPGym", "RepeatPrevious Easy", "popgym", (), "return", 0.89, ".890"),
+    "repeat-previous-medium": Experiment(
+        "POPGym",
+        "RepeatPrevious Medium",
+        "popgym",
+        ("--env", "rlstm/RepeatPreviousMedium-v0"),
+        "return",
+        -0.461,
+        "-.461",
+    ),
+    "repeat-first-easy": Experiment(
+        "POPGym", "RepeatFirst Easy", "popgym", ("--env", "rlstm/RepeatFirstEasy-v0"), "return", 0.86, ".860"
+    ),
+    "count-recall-easy": Experiment(
+        "POPGym", "CountRecall Easy", "popgym", ("--env", "rlstm/CountRecallEasy-v0"), "return", -0.655, "-.655"
+    ),
+    "autoencode-easy": Experiment(
+        "POPGym", "Autoencode Easy", "popgym", ("--env", "rlstm/AutoencodeEasy-v0"), "return", -0.454, "-.454"
+    ),
+    "minigrid-memory-s7": Experiment("MiniGrid", "Memory S7", "minigrid-memory", (), "return", 0.895),
+    "minigrid-memory-s9": Experiment(
+        "MiniGrid", "Memory S9", "minigrid-memory", ("--env", "MiniGrid-MemoryS9-v0"), "return", 0.895, ".895 ± .099"
+    ),
+    **{
+        f"memory-length-{length}": Experiment(
+            "bsuite", "Memory lengths 1 to 100", "memory-length", _memory_chain(length), "training return", 0.25
+        )
+        for length in MEMORY_LENGTHS
+    },
+}

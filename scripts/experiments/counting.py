@@ -1,0 +1,230 @@
+"""Counting languages: the longest strings a^n b^n c^n that a network handles which has learnt from shorter ones.
+
+    python -m scripts.experiments.counting                              # what a run is
+    python -m scripts.experiments.counting --max-n 10 40 --seeds 0 1    # evolution and the control, these seeds
+    python -m scripts.experiments.counting --max-n 10 --strategies evolution
+    python -m scripts.experiments.counting --tables                     # the table from the rows, nothing is trained
+
+A run is the preset ``anbncn``, strings of n up to 10, from whose champion a second run goes on with strings of n up to
+``--max-n``. No string is longer than that, neither those from which readouts are solved nor those that decide between
+genomes or between champions. What is measured of the last champion is the largest n handled: it gets every set of legal
+next symbols right in the strings of this n and of all smaller ones. It is 0 where already n = 1 fails, and no n above
+1000 is tried.
+
+``random`` is the control without evolution: one generation of as many genomes as the two runs judge, of the deviation
+with which they begin, with strings of n up to ``--max-n``. Rows are in ``scripts/results/counting.csv``; one that is
+there is not run again. Settings were chosen on other seeds, from 1000 on.
+
+Sources: F. A. Gers, J. Schmidhuber, *LSTM Recurrent Networks Learn Simple Context-Free and Context-Sensitive
+Languages*, IEEE Transactions on Neural Networks 12(6), 2001, for the task; Schmidhuber, Wierstra, Gagliolo, Gomez,
+*Training recurrent networks by Evolino*, Neural Computation 19(3), 2007.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scripts.experiments.training_run import MACHINE_COLUMNS, last_row, machine, train
+from scripts.results_table import PAGE, ROOT, append_row, read_rows, write_between
+
+if TYPE_CHECKING:
+    from rlstm.policies.policy import RecurrentPolicy
+
+RESULTS = ROOT / "scripts" / "results" / "counting.csv"
+BEGIN, END = "<!-- counting: written by scripts/experiments/counting.py -->", "<!-- end of counting -->"
+MOST = 1000  # No larger n is tried.
+LANES = 128  # Strings that are read together.
+COLUMNS = (
+    "max_n",
+    "strategy",
+    "seed",
+    "largest_n",
+    "error",
+    "generations",
+    "genomes",
+    "steps",
+    "seconds",
+    "command",
+    *MACHINE_COLUMNS,
+)
+TITLES = {"evolution": "SNES", "random": "random memories"}
+POPULATION, GENOMES = 50, 10_000
+STEPS_PER_N = 35_000  # Of the second run for each n: some 50 generations, whatever the longest string.
+
+
+def words(max_n: int, strategy: str, seed: int, *, second: bool, num_threads: int = 1) -> list[str]:
+    """Return the words of a run but for its folders."""
+    common = f"train evolino --preset anbncn --seed {seed} --eval-episodes 1 --num-threads {num_threads}"
+    if strategy == "random":
+        return shlex.split(f"{common} --env-kwargs max_n={max_n} --population {GENOMES} --total-steps 1")
+    if second:
+        return shlex.split(f"{common} --env-kwargs max_n={max_n} --sigma 0.2 --total-steps {STEPS_PER_N * max_n}")
+    return shlex.split(common)
+
+
+def largest_n(accepts: Callable[[Sequence[int]], npt.NDArray[np.bool_]], most: int = MOST) -> int:
+    """Return the largest N up to ``most`` such that every n from 1 to N is accepted.
+
+    Args:
+        accepts: From some n to whether the string of each is accepted.
+        most: Where to stop.
+    """
+    first, count = 1, LANES // 4
+    while first <= most:
+        some = range(first, min(first + count, most + 1))
+        failed = np.flatnonzero(~accepts(some))
+        if len(failed):
+            return some[int(failed[0])] - 1
+        first, count = some[-1] + 1, min(2 * count, LANES)
+    return most
+
+
+def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return whether a policy gets every set right in the string of each n, ``(N,)``.
+
+    The env draws n; here each lane is given its own after the reset, when only S has been seen, which tells nothing.
+    """
+    import torch
+
+    from rlstm.api.experiments import resolve_env
+    from rlstm.evaluation.evaluate import Player
+    from rlstm.vector.make import EnvConfig, make
+
+    config = EnvConfig(env="rlstm/AnBnCn-v0", num_envs=len(some), env_kwargs={"max_n": max(some)})
+    with contextlib.closing(make(resolve_env(config), config, policy.memory, num_envs=len(some))) as envs:
+        player = Player(policy, envs, list(range(len(some))))
+        envs.envs.unwrapped.task.repeats[:] = some  # type: ignore[attr-defined]
+        snapshot, state = policy.acting_snapshot(), policy.init_state(len(some))
+
+        def act(inputs: Any, is_first: torch.Tensor) -> torch.Tensor:
+            nonlocal state
+            actions, state = snapshot.act(inputs, state, is_first, deterministic=True)
+            return actions
+
+        with torch.inference_mode():
+            while (player.played < 1).any():
+                player.step(act)
+    result = player.result(np.ones(len(some), dtype=np.int64))
+    if result.lengths.tolist() != [3 * n + 1 for n in some]:
+        raise RuntimeError(f"Strings of n {list(some)} had the lengths {result.lengths.tolist()}.")
+    return np.asarray(result.successes == 1.0)
+
+
+def champion(run_dir: Path) -> RecurrentPolicy:
+    """Return the policy of a run."""
+    from rlstm.api.finished_runs import _load_to_play
+
+    return _load_to_play(str(run_dir), "latest", 1, 0, {}).policy
+
+
+def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int = 1) -> dict[str, Any]:
+    """Train one seed and return its row; the first run of a seed stays in ``folder`` for other ``max_n``."""
+    lasts = []
+    commands = []
+    init: list[str] = []
+    if strategy == "evolution":
+        first = folder / f"first-{seed}"
+        commands.append(words(max_n, strategy, seed, second=False, num_threads=num_threads))
+        lasts.append(train(commands[0], first) if not first.exists() else last_row(first))
+        init = ["--init-from", str(first)]
+    run_dir = folder / f"{strategy}-{max_n}-{seed}"
+    commands.append(words(max_n, strategy, seed, second=True, num_threads=num_threads))
+    lasts.append(train([*commands[-1], *init], run_dir))
+    policy = champion(run_dir)
+    generations = sum(int(float(last["evolino/generations"])) for last in lasts)
+    shown = [f"rlstm {shlex.join(command)}" for command in commands]
+    if init:
+        shown = [f"{shown[0]} --run-dir FIRST", f"{shown[1]} --init-from FIRST"]
+    return {
+        "max_n": max_n,
+        "strategy": strategy,
+        "seed": seed,
+        "largest_n": largest_n(lambda some: accepted(policy, some)),
+        "error": f"{-float(lasts[-1]['evolino/champion']):.4g}",
+        "generations": generations,
+        "genomes": generations * (GENOMES if strategy == "random" else POPULATION),
+        "steps": sum(int(float(last["step"])) for last in lasts),
+        "seconds": round(sum(float(last["time/time_elapsed"]) for last in lasts), 1),
+        "command": " && ".join(shown),
+        **machine(num_threads),
+    }
+
+
+def table(rows: Sequence[dict[str, str]]) -> str:
+    """Return the Markdown table, or nothing where there are no rows."""
+    lines = []
+    for max_n in sorted({int(row["max_n"]) for row in rows}):
+        for strategy, title in TITLES.items():
+            own = [row for row in rows if (int(row["max_n"]), row["strategy"]) == (max_n, strategy)]
+            if not own:
+                continue
+            values = np.array([int(row["largest_n"]) for row in own])
+            genomes = [int(row["genomes"]) for row in own]
+            cells = [
+                f"1 to {max_n}",
+                title,
+                f"{np.median(values):g}",
+                *(f"{value}{' or more' if value >= MOST else ''}" for value in (values.max(), values.min())),
+                f"{(values > max_n).sum()} of {len(own)}",
+                f"{np.median(genomes):,.0f}",
+                f"{np.median([float(row['seconds']) for row in own]):.0f} s",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    if not lines:
+        return ""
+    head = [
+        "trained on n",
+        "strategy",
+        "largest n, median",
+        "best seed",
+        "worst seed",
+        "beyond training",
+        "genomes",
+        "wall",
+    ]
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+
+
+def left(
+    rows: Sequence[dict[str, str]], max_ns: Sequence[int], strategies: Sequence[str], seeds: Sequence[int]
+) -> list[tuple[int, str, int]]:
+    """Return what is to be run, seed by seed."""
+    there = {(int(row["max_n"]), row["strategy"], int(row["seed"])) for row in rows}
+    wanted = [(max_n, strategy, seed) for seed in seeds for strategy in strategies for max_n in max_ns]
+    return [one for one in wanted if one not in there]
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--max-n", type=int, nargs="+", default=[], metavar="N", help="longest strings; none runs nothing"
+    )
+    parser.add_argument("--strategies", nargs="+", choices=TITLES, default=list(TITLES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
+    parser.add_argument("--num-threads", type=int, default=1)
+    parser.add_argument("--tables", action="store_true", help="only write the table")
+    arguments = parser.parse_args()
+    if not arguments.max_n and not arguments.tables:
+        for second in (False, True):
+            print(f"rlstm {shlex.join(words(40, 'evolution', 0, second=second))}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for max_n, strategy, seed in left(read_rows(RESULTS), arguments.max_n, arguments.strategies, arguments.seeds):
+            row = run_one(max_n, strategy, seed, Path(folder), arguments.num_threads)
+            append_row(RESULTS, COLUMNS, row)
+            print(f"n <= {max_n} {strategy} seed {seed}: {row['largest_n']}, {row['seconds']} s", flush=True)
+    write_between(PAGE, BEGIN, END, table(read_rows(RESULTS)))
+
+
+if __name__ == "__main__":
+    main()

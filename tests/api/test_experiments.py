@@ -1,0 +1,249 @@
+"""The library from Python: train, resume, evaluate, load and act."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import rlstm
+import rlstm.api.experiments as api
+from rlstm.api.finished_runs import _load_run, evaluate_run
+from rlstm.core.errors import EnvironmentFailure, UnknownNameError
+from rlstm.core.seeding import integer_seeds
+from rlstm.evaluation.evaluate import evaluate, evaluation_envs
+from rlstm.training.checkpoints import load_checkpoint
+from rlstm.training.config import ConfigError
+from rlstm.training.run_directory import RunDirectory, RunDirectoryError
+from rlstm.vector.sub_env import TrialEnv
+
+UPDATE = 4 * 8
+TINY = {
+    "env": "rlstm/TMaze-v0",
+    "env_kwargs": {"corridor_length": 3, "noise": True},
+    "num_envs": 4,
+    "num_steps": 8,
+    "hidden_size": 6,
+    "encoder_sizes": (5,),
+    "total_steps": 3 * UPDATE,
+    "eval_every": 0,
+    "eval_episodes": 3,
+    "num_threads": 1,
+}
+PPO = {"num_minibatches": 2, "learning_rate": 0.05}
+MEMORIES = {
+    "episode": {},
+    "trial": {"lifetime": "trial", "episodes_per_trial": 3},
+    "lifelong": {"lifetime": "lifelong", "credit": "episode"},
+}
+
+
+def train(path, agent="ppo", **settings):
+    return rlstm.train(agent, ui="none", run_dir=str(path), **{**TINY, **(PPO if agent == "ppo" else {}), **settings})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return train(path, keep_checkpoints=9)
+
+
+def evaluated(run_dir, episodes):
+    """The observations, actions and rewards of a greedy evaluation in one lane, and the seed of that lane."""
+    directory = RunDirectory.open(run_dir)
+    config = api.read_config(directory)
+    run = _load_run(directory, config, "latest", torch.device("cpu"))
+    policy, memory = run.policy, run.policy.memory
+    one_lane = evaluation_envs(run.spec, api.read_config(directory, num_envs=1).env, memory, episodes)
+    actions, step = [], one_lane.step
+    one_lane.step = lambda chosen: actions.append(chosen[0]) or step(chosen)
+    result = evaluate(policy, one_lane, episodes, seed=5)
+    return actions, result, integer_seeds(5, "evaluation", 1)[0]
+
+
+@pytest.mark.parametrize("settings", [{}, {"normalize_observations": True, "critic_memory": "separate"}])
+@pytest.mark.parametrize("lifetime", MEMORIES)
+def test_a_loaded_agent_acts_as_in_an_evaluation_step_by_step(tmp_path, lifetime, settings):
+    path = train(tmp_path / "run", memory=MEMORIES[lifetime], **settings).run_dir
+    episodes = 6
+    actions, result, seed = evaluated(path, episodes)
+    agent = rlstm.load(path, checkpoint="latest")
+    env = gym.make("rlstm/TMaze-v0", **TINY["env_kwargs"])
+    if lifetime == "trial":
+        env = TrialEnv(env, 3)
+    taken, returns, reward = [], [], 0.0
+    for episode in range(episodes):
+        observation, info = env.reset(seed=seed if episode == 0 else None)
+        if lifetime == "episode" or episode == 0 or (lifetime == "trial" and info["trial_start"]):
+            agent.reset()
+        total, over, begins = 0.0, False, True
+        while not over:
+            action = agent.act(observation, reward, begins)
+            taken.append(action)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total, over, begins = total + reward, terminated or truncated, False
+        returns.append(total)
+    assert taken == [int(action) for action in actions[: len(taken)]]
+    np.testing.assert_allclose(returns, result.returns, rtol=1e-12)
+    assert len(taken) > episodes
+
+
+def greedy_logits(agent, observations, **options):
+    """The parameters of the action distribution, which tell more than the actions."""
+    seen = []
+    forward = agent._stepper._forward
+    agent._stepper._forward = lambda *a: seen.append(forward(*a)) or seen[-1]
+    for observation in observations:
+        agent.act(observation, **options)
+    agent._stepper._forward = forward
+    return torch.cat([parameters for parameters, _, _ in seen])
+
+
+def test_an_agent_remembers_until_it_is_reset(run):
+    agent = rlstm.load(run.run_dir)
+    observations = np.random.default_rng(0).random((6, 3)).astype(np.float32)
+    first = greedy_logits(agent, observations)
+    went_on = greedy_logits(agent, observations)
+    agent.reset()
+    again = greedy_logits(agent, observations)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, went_on)
+
+
+def test_reward_action_and_episode_start_are_seen_by_an_agent_that_was_trained_with_them(tmp_path):
+    path = train(tmp_path / "run", memory=MEMORIES["trial"]).run_dir
+    agent = rlstm.load(path)
+    observations = np.ones((3, 3), dtype=np.float32)
+    results = []
+    for options in ({}, {"reward": 1.0}, {"episode_start": True}):
+        agent.reset()
+        results.append(greedy_logits(agent, observations, **options))
+    plain, rewarded, started = results
+    assert torch.equal(plain[0], rewarded[0])  # What came before the first observation of a memory is nothing.
+    assert torch.equal(plain[0], started[0])
+    assert not torch.equal(plain[1], rewarded[1])
+    assert not torch.equal(plain[1], started[1])
+
+
+def test_stochastic_actions_are_sampled(run):
+    agent = rlstm.load(run.run_dir)
+    observation = np.zeros(3, dtype=np.float32)
+    assert len({agent.act(observation, deterministic=False) for _ in range(200)}) > 1
+
+
+def test_masked_actions_are_not_taken(run):
+    agent = rlstm.load(run.run_dir)
+    for allowed in range(4):
+        mask = np.arange(4) == allowed
+        assert agent.act(np.zeros(3, dtype=np.float32), action_mask=mask) == allowed
+
+
+def test_an_observation_of_another_shape_is_refused(run):
+    agent = rlstm.load(run.run_dir)
+    with pytest.raises(ValueError, match=r"shape \(5,\).*Box"):
+        agent.act(np.zeros(5, dtype=np.float32))
+    assert agent.act([0.0, 1.0, 1.0]) in range(4)  # Lists of the right shape will do.
+
+
+def test_an_action_is_one_of_the_envs_action_space(run):
+    action = rlstm.load(run.run_dir).act(np.zeros(3, dtype=np.float32))
+    assert type(action) is int
+
+
+# Evaluation of a run.
+
+
+def test_an_evaluation_of_a_run_is_repeatable_and_its_seed_decides(run):
+    results = [evaluate_run(run.run_dir, episodes=20, seed=seed, deterministic=False) for seed in (3, 3, 4)]
+    assert results[0].returns.tolist() == results[1].returns.tolist()
+    assert results[0].returns.tolist() != results[2].returns.tolist()
+    assert len(results[0].returns) == 20
+
+
+def test_an_evaluation_may_change_arguments_of_the_env(run):
+    mine = evaluate_run(run.run_dir, episodes=4, deterministic=False)
+    longer = evaluate_run(run.run_dir, episodes=4, deterministic=False, env_kwargs={"max_steps": 4})
+    assert mine.lengths.max() > 4
+    assert longer.lengths.max() <= 4
+
+
+@pytest.mark.parametrize("which", ["latest", "best", 0])
+def test_a_checkpoint_can_be_chosen(run, which):
+    agent = rlstm.load(run.run_dir, checkpoint=which)
+    model = load_checkpoint(run.run_dir, which).model
+    assert all(torch.equal(tensor, model[name]) for name, tensor in agent.policy.state_dict().items())
+
+
+# Settings.
+
+
+def test_a_run_can_start_from_the_best_weights_of_another(tmp_path, run):
+    train(tmp_path / "next", init_from=run.run_dir, total_steps=UPDATE)
+    begun = load_checkpoint(tmp_path / "next", 0).model
+    best = load_checkpoint(run.run_dir, "best").model
+    assert all(torch.equal(tensor, best[name]) for name, tensor in begun.items())
+    fresh = load_checkpoint(run.run_dir, 0).model
+    assert not all(torch.equal(tensor, fresh[name]) for name, tensor in begun.items())
+    after = load_checkpoint(tmp_path / "next", "latest").model
+    assert not all(torch.equal(tensor, best[name]) for name, tensor in after.items())
+
+
+def test_a_run_can_not_start_from_another_network(tmp_path, run):
+    with pytest.raises(ConfigError, match="another network"):
+        train(tmp_path / "next", init_from=run.run_dir, hidden_size=7)
+    assert not (tmp_path / "next").exists()
+
+
+def test_a_run_directory_is_never_written_over(run):
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
+        train(run.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "complaint"),
+    [
+        ({"agent": "pp"}, UnknownNameError, "Unknown agent 'pp'. Did you mean 'ppo'"),
+        ({"hiden_size": 3}, ConfigError, "Unknown setting 'hiden_size'. Did you mean 'hidden_size'"),
+        ({"env": "rlstm/TMaz-v0"}, UnknownNameError, "Did you mean 'rlstm/TMaze-v0'"),
+        ({"env": ""}, ConfigError, "No env was given"),
+        ({"cell": "lstn"}, ValueError, "Did you mean 'lstm'"),
+        ({"env_kwargs": {"corridor_length": 0}}, EnvironmentFailure, "corridor_length"),
+        ({"memory": {"lifetime": "episode", "credit": "lifelong"}}, ConfigError, "outlive"),
+        ({"num_minibatches": 3}, ValueError, "one of 1, 2, 4"),
+    ],
+)
+def test_a_senseless_setting_is_refused_before_a_run_directory_is_made(tmp_path, settings, error, complaint):
+    with pytest.raises(error, match=complaint):
+        train(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_has_nothing_left_to_resume(run):
+    with pytest.raises(ConfigError, match="nothing is left to do"):
+        api.resume(run.run_dir, ui="none")
+
+
+# Envs of users.
+
+
+def test_an_env_of_a_users_module_is_trained_on_evaluated_loaded_and_resumed(tmp_path, user_module):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": [user_module]}
+    path = train(tmp_path / "run", **settings).run_dir
+    result = evaluate_run(path, episodes=5)
+    assert result.lengths.tolist() == [4] * 5
+    assert rlstm.load(path).act(np.zeros(2, dtype=np.float32)) in (0, 1)
+    assert api.resume(path, total_steps=4 * UPDATE, ui="none").steps == 4 * UPDATE
+
+
+def test_the_module_may_stand_before_the_id(tmp_path, user_module):
+    path = train(tmp_path / "run", env=f"{user_module}:user/Signal-v0", env_kwargs={}).run_dir
+    assert evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
+
+
+def test_an_env_registered_by_a_class_can_not_be_written_down_and_the_user_is_told(tmp_path, kit):
+    gym.register("rlstm-test/Callable-v0", kit.ScriptedEnv, kwargs={"script": "..E"})
+    try:
+        with pytest.raises((ConfigError, EnvironmentFailure), match=r"entry_point.*'module:Class'"):
+            train(tmp_path / "run", env="rlstm-test/Callable-v0", env_kwargs={})
+    finally:
+        gym.registry.pop("rlstm-test/Callable-v0")
+    assert not (tmp_path / "run").exists()

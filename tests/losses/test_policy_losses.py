@@ -1,0 +1,130 @@
+"""Losses: formulas by hand, and what stands where ``valid`` is False counts for nothing, not even as NaN."""
+
+import math
+
+import pytest
+import torch
+
+from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
+
+VALID = torch.tensor([[True, True], [True, False], [False, False]])
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def padded(tensor, filling):
+    return torch.where(VALID, tensor, filling)
+
+
+def test_a_masked_mean_is_over_the_valid_steps():
+    values = torch.tensor([[1.0, 2.0], [6.0, 100.0], [200.0, 300.0]])
+    assert masked_mean(values, VALID).item() == 3.0
+
+
+def test_normalised_values_have_mean_zero_and_deviation_one_over_the_valid_steps():
+    values = padded(numbers(3, 2), 1e6)
+    valid = masked_normalise(values, VALID)[VALID]
+    assert valid.mean().item() == pytest.approx(0, abs=1e-12)
+    assert valid.std(correction=0).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_equal_advantages_normalise_to_zero_and_not_to_nan():
+    assert masked_normalise(torch.full((3, 2), 5.0), VALID).tolist() == [[0.0] * 2] * 3
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "surrogate", "passes_gradient"),
+    [
+        (1.1, 2.0, 2.2, True),
+        (1.5, 2.0, 2.4, False),  # A good action is not made ever likelier.
+        (0.5, 2.0, 1.0, True),
+        (1.5, -2.0, -3.0, True),
+        (0.5, -2.0, -1.6, False),  # Nor a bad one ever less likely.
+        (0.9, -2.0, -1.8, True),
+    ],
+)
+def test_the_policy_loss_is_that_of_the_paper(ratio, advantage, surrogate, passes_gradient):
+    log_prob = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
+    old = torch.zeros(1, 1, dtype=torch.float64)
+    result = clipped_policy_loss(log_prob, old, torch.full_like(old, advantage), torch.ones(1, 1).bool(), 0.2)
+    assert result.loss.item() == pytest.approx(-surrogate)
+    result.loss.backward()
+    assert (log_prob.grad.item() != 0) is passes_gradient
+    assert result.approx_kl.item() == pytest.approx(ratio - 1 - math.log(ratio))
+    assert result.clip_fraction.item() == float(abs(ratio - 1) > 0.2)
+    assert result.ratio_error.item() == pytest.approx(abs(ratio - 1))
+
+
+@pytest.mark.parametrize(
+    ("value", "clip_range", "error"),
+    [(5.0, None, 2.0), (5.0, 10.0, 2.0), (5.0, 0.5, 2.5), (1.0, 0.5, 2.5), (0.25, 0.5, 2.75), (3.0, None, 0.0)],
+)
+def test_a_clipped_value_error_is_never_smaller_than_the_plain_one(value, clip_range, error):
+    """The old value is 0 and the return 3: with a range of 1/2 a value of 5 is clipped to 1/2, 2.5 from the return."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    assert clipped_value_loss(value * one, 0 * one, 3 * one, one.bool(), clip_range).item() == 0.5 * error**2
+
+
+@pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
+def test_what_stands_in_invalid_steps_changes_neither_the_policy_loss_nor_its_gradient(filling):
+    results = []
+    for fill in (0.0, filling):
+        log_probs = padded(0.3 * numbers(3, 2), fill).requires_grad_()
+        old, advantages = padded(0.3 * numbers(3, 2, seed=1), -fill), padded(numbers(3, 2, seed=2), fill)
+        advantages = masked_normalise(advantages, VALID)
+        result = clipped_policy_loss(log_probs, old, advantages, VALID, 0.2)
+        result.loss.backward()
+        results.append((*result, log_probs.grad))
+    for zero, filled in zip(*results, strict=True):
+        assert torch.equal(zero, filled)
+    assert (results[1][-1][~VALID] == 0).all()
+    assert (results[1][-1][VALID] != 0).any()
+
+
+@pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("clip_range", [None, 0.2])
+def test_what_stands_in_invalid_steps_changes_neither_the_value_loss_nor_its_gradient(filling, clip_range):
+    results = []
+    for fill in (0.0, filling):
+        values = padded(numbers(3, 2), fill).requires_grad_()
+        old, returns = padded(numbers(3, 2, seed=1), fill), padded(numbers(3, 2, seed=2), -fill)
+        loss = clipped_value_loss(values, old, returns, VALID, clip_range)
+        loss.backward()
+        results.append((loss.detach(), values.grad))
+    for zero, filled in zip(*results, strict=True):
+        assert torch.equal(zero, filled)
+    assert (results[1][-1][~VALID] == 0).all()
+
+
+def test_invalid_steps_that_count_would_change_the_loss():
+    """The control: the same numbers under another mask give another loss."""
+    log_probs, old, advantages = (numbers(3, 2, seed=seed) for seed in range(3))
+    everything = torch.ones_like(VALID)
+    assert (
+        clipped_policy_loss(log_probs, old, advantages, VALID, 0.2).loss
+        != clipped_policy_loss(log_probs, old, advantages, everything, 0.2).loss
+    )
+
+
+def test_a_loss_of_a_batch_with_padding_is_that_of_the_batch_cut_short():
+    log_probs, old, advantages = (numbers(4, 2, seed=seed) for seed in range(3))
+    valid = torch.tensor([[True, True], [True, True], [False, False], [False, False]])
+    whole = clipped_policy_loss(log_probs, old, advantages, valid, 0.2)
+    short = clipped_policy_loss(log_probs[:2], old[:2], advantages[:2], valid[:2], 0.2)
+    for padded_one, short_one in zip(whole, short, strict=True):
+        torch.testing.assert_close(padded_one, short_one, rtol=1e-14, atol=0)
+
+
+def test_no_mask_is_a_mask_that_is_true_everywhere():
+    log_probs, old, advantages = (numbers(3, 2, seed=seed) for seed in range(3))
+    everything = torch.ones_like(VALID)
+    masked = clipped_policy_loss(log_probs, old, masked_normalise(advantages, everything), everything, 0.2)
+    plain = clipped_policy_loss(log_probs, old, masked_normalise(advantages, None), None, 0.2)
+    for one, other in zip(masked, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-14, atol=0)
+    for clip_range in (None, 0.2):
+        masked_value = clipped_value_loss(log_probs, old, advantages, everything, clip_range)
+        plain_value = clipped_value_loss(log_probs, old, advantages, None, clip_range)
+        torch.testing.assert_close(masked_value, plain_value, rtol=1e-14, atol=0)

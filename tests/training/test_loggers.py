@@ -1,0 +1,208 @@
+"""Claims about `rlstm.training.loggers`: what is logged can be read back, also after a run was resumed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+from rlstm.training.loggers import (
+    HPARAM_METRICS,
+    LAYOUT,
+    CSVLogger,
+    LoggerGroup,
+    TensorBoardLogger,
+    cut_csv,
+    write_curves,
+)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def events(directory: Path) -> EventAccumulator:
+    return EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def points(directory: Path, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events(directory).Scalars(tag)]
+
+
+def test_csv_columns_are_step_and_the_tags_and_values_are_exact(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    logger = CSVLogger(path)
+    logger.log({"rollout/ep_rew_mean": 0.1 + 0.2, "time/fps": 1200, "train/loss": float(np.float32(0.1)), "n": 7}, 64)
+    assert path.read_text() == (
+        "step,rollout/ep_rew_mean,time/fps,train/loss,n\n64,0.30000000000000004,1200,0.10000000149011612,7\n"
+    )
+    logger.close()
+    logger.close()
+
+
+def test_unknown_values_are_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    logger = CSVLogger(path)
+    logger.log({"a": float("nan"), "b": float("inf"), "c": None, "d": -float("inf"), "e": 0.0}, 1)
+    logger.close()
+    assert path.read_text().splitlines()[1] == "1,,,,,0.0"
+
+
+def test_a_tag_that_appears_later_widens_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    logger = CSVLogger(path)
+    logger.log({"a": 1.0}, 1)
+    logger.log({"b": 2.0}, 2)
+    logger.log({"a": 3.0}, 3)
+    logger.close()
+    assert path.read_text() == "step,a,b\n1,1.0,\n2,,2.0\n3,3.0,\n"
+
+
+def test_a_reopened_csv_goes_on_and_drops_the_half_row_of_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    path.write_text("step,a,b\n1,1.0,2.0\n2,1.5")
+    logger = CSVLogger(path)
+    logger.log({"b": 4.0, "a": 3.0}, 2)
+    logger.close()
+    assert path.read_text() == "step,a,b\n1,1.0,2.0\n2,3.0,4.0\n"
+
+
+def test_cutting_removes_exactly_the_rows_after_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    cut_csv(path, 5)
+    assert not path.exists()
+    logger = CSVLogger(path)
+    for step in (9, 10, 11, 100):
+        logger.log({"a": float(step)}, step)
+    logger.close()
+    cut_csv(path, 10)
+    assert [row["step"] for row in rows(path)] == ["9", "10"]
+    assert [row["a"] for row in rows(path)] == ["9.0", "10.0"]
+
+
+def test_a_file_of_another_kind_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    path.write_text("r,l,t\n1,2,3\n")
+    with pytest.raises(ValueError, match=r"progress\.csv is not a log of rlstm.*'r'"):
+        CSVLogger(path)
+    assert path.read_text() == "r,l,t\n1,2,3\n"
+
+
+def test_tensorboard_has_every_known_value_at_its_environment_step(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    logger.log({"rollout/ep_rew_mean": 1.5, "train/loss": float("nan"), "time/fps": None}, 128)
+    logger.log({"rollout/ep_rew_mean": np.float64(2.5)}, 3_000_000_000)
+    logger.close()
+    logger.close()
+    assert points(tmp_path, "rollout/ep_rew_mean") == [(128, 1.5), (3_000_000_000, 2.5)]
+    assert events(tmp_path).Tags()["scalars"] == ["rollout/ep_rew_mean"]
+
+
+def test_flush_makes_points_visible_while_the_run_goes_on(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    logger.log({"a": 1.0}, 1)
+    logger.flush()
+    assert points(tmp_path, "a") == [(1, 1.0)]
+    logger.close()
+
+
+def test_after_a_resume_no_step_has_two_points(tmp_path: Path) -> None:
+    first = TensorBoardLogger(tmp_path)
+    for step in (10, 20, 30, 40):
+        first.log({"a": 1.0}, step)
+    first.close()
+    second = TensorBoardLogger(tmp_path, purge_step=20 + 1)
+    for step in (30, 40, 50):
+        second.log({"a": 2.0}, step)
+    second.close()
+    assert points(tmp_path, "a") == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0), (50, 2.0)]
+
+
+def test_one_event_file_a_process_with_layout_and_hyperparameters_written_once(tmp_path: Path) -> None:
+    config = {"learning_rate": 3e-4, "memory": {"lifetime": "trial", "bptt_horizon": None}, "sizes": (64, 64)}
+    for process in (1, 2):
+        logger = TensorBoardLogger(tmp_path, purge_step=None if process == 1 else 11)
+        logger.log_hyperparameters(config)
+        logger.log(dict.fromkeys(HPARAM_METRICS, 1.0), 10 * process)
+        logger.close()
+        assert len(list(tmp_path.iterdir())) == process, "a further file or folder"
+    accumulator = events(tmp_path)
+    assert len(accumulator.Tensors("custom_scalars__config__")) == 1
+    tags = accumulator.Tags()
+    assert set(HPARAM_METRICS) <= set(tags["scalars"]), "the metrics of the table exist"
+    contents = accumulator.PluginTagToContent(metadata.PLUGIN_NAME)
+    start = plugin_data_pb2.HParamsPluginData.FromString(contents[metadata.SESSION_START_INFO_TAG])
+    values = start.session_start_info.hparams
+    assert values["learning_rate"].number_value == 3e-4
+    assert values["memory.lifetime"].string_value == "trial"
+    assert values["sizes"].string_value == "(64, 64)"
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(contents[metadata.EXPERIMENT_TAG]).experiment
+    assert tuple(info.name.tag for info in experiment.metric_infos) == HPARAM_METRICS
+    assert metadata.SESSION_END_INFO_TAG in contents
+
+
+def test_the_default_layout_covers_return_success_losses_update_and_memory(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    logger.close()
+    content = events(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    assert [category.title for category in layout.category] == list(LAYOUT)
+    tags = {tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag}
+    assert {
+        "rollout/ep_rew_mean", "rollout/success_rate", "train/policy_gradient_loss", "train/value_loss",
+        "train/approx_kl", "train/first_ratio_error", "recurrent/.*",
+    } <= tags  # fmt: skip
+
+
+def test_a_curve_is_drawn_over_its_places_from_1_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "trial_curves" / "step_000000064"
+    write_curves(folder, {"trial/return": np.array([0.5, 0.75, 1.0]), "trial/cumulative_regret": [2.0, float("nan")]})
+    assert points(folder, "trial/return") == [(1, 0.5), (2, 0.75), (3, 1.0)]
+    assert points(folder, "trial/cumulative_regret") == [(1, 2.0)], "what isn't known is no point"
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_curve_replaces_the_one_before_in_its_folder(tmp_path: Path) -> None:
+    write_curves(tmp_path / "curves", {"a": [1.0, 2.0, 3.0], "b": [4.0]})
+    write_curves(tmp_path / "curves", {"a": [5.0, 6.0]})
+    assert events(tmp_path / "curves").Tags()["scalars"] == ["a"]
+    assert points(tmp_path / "curves", "a") == [(1, 5.0), (2, 6.0)]
+
+
+class Recorder:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls: list[object] = []
+        self.error = error
+
+    def log(self, metrics: Mapping[str, float | None], step: int) -> None:
+        self.calls.append((dict(metrics), step))
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def close(self) -> None:
+        self.calls.append("close")
+        if self.error:
+            raise self.error
+
+
+def test_a_group_hands_everything_to_every_sink() -> None:
+    sinks = Recorder(), Recorder()
+    with LoggerGroup(*sinks) as group:
+        group.log({"a": 1.0}, 7)
+        group.flush()
+    assert sinks[0].calls == sinks[1].calls == [({"a": 1.0}, 7), "flush", "close"]
+
+
+def test_a_group_closes_every_sink_though_one_fails() -> None:
+    sinks = Recorder(OSError("disk full")), Recorder()
+    with pytest.raises(OSError, match="disk full"):
+        LoggerGroup(*sinks).close()
+    assert sinks[1].calls == ["close"]

@@ -1,0 +1,243 @@
+"""The loop: what is due when, what is written, which checkpoint is the best, and what a run refuses to load."""
+
+import csv
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import rlstm.api.experiments as api
+from rlstm.training.checkpoints import Checkpoint, list_checkpoints, load_checkpoint
+from rlstm.training.config import ConfigError
+from rlstm.training.on_policy import Training, _due
+from rlstm.training.run import load_weights
+from rlstm.training.run_directory import RunDirectory
+from rlstm.vector.adapter import VectorEnvs
+
+UPDATE = 4 * 8
+TINY = {
+    "env": "rlstm/TMaze-v0",
+    "env_kwargs": {"corridor_length": 2},
+    "num_envs": 4,
+    "num_steps": 8,
+    "num_minibatches": 2,
+    "hidden_size": 6,
+    "encoder_sizes": (5,),
+    "total_steps": 5 * UPDATE,
+    "eval_episodes": 3,
+    "num_threads": 1,
+}
+
+
+def train(path, **settings):
+    return api.train("ppo", ui="none", run_dir=str(path), **{**TINY, **settings})
+
+
+def rows(path):
+    with (path / "progress.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def training_of(**settings):
+    return api._make_training(api.make_config("ppo", **{**TINY, **settings}))[0]
+
+
+@pytest.mark.parametrize(
+    ("every", "before", "now", "due"),
+    [
+        (10, 0, 9, False),
+        (10, 0, 10, True),
+        (10, 10, 19, False),
+        (10, 8, 12, True),
+        (10, 8, 35, True),
+        (10, 12, 18, False),
+        (0, 0, 100, False),
+    ],
+)
+def test_an_event_is_due_where_a_multiple_was_reached(every, before, now, due):
+    assert _due(every, before, now) is due
+
+
+def test_evaluations_and_checkpoints_come_when_due_and_at_the_end(tmp_path):
+    train(tmp_path / "run", eval_every=2 * UPDATE, checkpoint_every=3 * UPDATE, keep_checkpoints=99)
+    evaluations = np.load(tmp_path / "run" / "evaluations.npz")
+    assert evaluations["timesteps"].tolist() == [2 * UPDATE, 4 * UPDATE, 5 * UPDATE]
+    assert evaluations["results"].shape == (3, 3)
+    saved = set(list_checkpoints(tmp_path / "run"))
+    assert {0, 3 * UPDATE, 5 * UPDATE} <= saved <= {0, 2 * UPDATE, 3 * UPDATE, 4 * UPDATE, 5 * UPDATE}
+    table = rows(tmp_path / "run")
+    assert [int(row["step"]) for row in table] == [UPDATE * k for k in range(1, 6)]
+    assert [row["eval/mean_reward"] != "" for row in table] == [False, True, False, True, True]
+
+
+def test_with_zero_there_is_one_evaluation_and_one_checkpoint_at_the_end(tmp_path):
+    train(tmp_path / "run", eval_every=0, checkpoint_every=0)
+    assert np.load(tmp_path / "run" / "evaluations.npz")["timesteps"].tolist() == [5 * UPDATE]
+    assert list_checkpoints(tmp_path / "run") == [0, 5 * UPDATE]
+
+
+def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatch):
+    """Returns of 1, 3, 3, 2: the third, since of equals the later one has learnt longer."""
+    results = iter([1.0, 3.0, 3.0, 2.0, 0.0])
+    evaluate = Training.evaluate
+
+    def scripted(self):
+        result = evaluate(self)
+        result.returns[:] = next(results)
+        return result
+
+    monkeypatch.setattr(Training, "evaluate", scripted)
+    train(tmp_path / "run", eval_every=UPDATE, checkpoint_every=0, keep_checkpoints=1)
+    assert load_checkpoint(tmp_path / "run", "best").step == 3 * UPDATE
+    assert load_checkpoint(tmp_path / "run", "latest").step == 5 * UPDATE
+    assert load_checkpoint(tmp_path / "run", "latest").trainer["best_return"] == 3.0
+
+
+def test_a_run_ends_with_the_update_that_reaches_the_total(tmp_path):
+    result = train(tmp_path / "run", total_steps=2 * UPDATE + 1, eval_every=0)
+    assert result.steps == 3 * UPDATE
+    assert result.interrupted is False
+    assert result.run_dir == str(tmp_path / "run")
+
+
+def test_what_is_logged_is_what_the_episodes_brought(tmp_path):
+    result = train(tmp_path / "run", eval_every=0)
+    statistics = load_checkpoint(tmp_path / "run", "latest").trainer["carry"]["statistics"]
+    last = rows(tmp_path / "run")[-1]
+    assert float(last["rollout/ep_rew_mean"]) == np.mean(statistics["finished"]["returns"]) == result.mean_return
+    assert float(last["rollout/success_rate"]) == np.mean(statistics["finished"]["successes"]) == result.success_rate
+    assert int(float(last["time/total_timesteps"])) == 5 * UPDATE
+    assert float(rows(tmp_path / "run")[0]["recurrent/resets_per_step"]) >= 1 / 8  # Step 0 at least.
+    assert "rollout/trial_rew_mean" not in last
+
+
+def test_trials_are_logged_where_there_are_any(tmp_path):
+    train(tmp_path / "run", eval_every=0, memory={"lifetime": "trial", "episodes_per_trial": 2})
+    last = rows(tmp_path / "run")[-1]
+    assert last["rollout/trial_rew_mean"] != ""
+    assert last["eval/mean_trial_reward"] != ""
+
+
+def test_an_evaluation_in_the_middle_changes_nothing_of_what_follows(tmp_path):
+    for name, every in (("often", UPDATE), ("never", 0)):
+        train(tmp_path / name, eval_every=every, checkpoint_every=0)
+    often, never = (load_checkpoint(tmp_path / name, "latest") for name in ("often", "never"))
+    assert all(torch.equal(tensor, never.model[name]) for name, tensor in often.model.items())
+    assert torch.equal(often.trainer["agent"]["action_generator"], never.trainer["agent"]["action_generator"])
+
+
+def test_the_same_seed_gives_the_same_run_whatever_was_random_before(tmp_path):
+    models = []
+    for name, seed in (("one", 1), ("two", 2)):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        train(tmp_path / name, eval_every=0)
+        models.append(load_checkpoint(tmp_path / name, "latest").model)
+    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
+
+
+# Batches of complete episodes.
+
+EPISODES = {name: value for name, value in TINY.items() if not name.startswith("num_")} | {"num_envs": 4}
+
+
+def reinforce_of(**settings):
+    return api._make_training(api.make_config("reinforce", **{**EPISODES, "num_episodes": 6, **settings}))[0]
+
+
+def test_steps_and_resets_are_counted_where_they_are_valid(monkeypatch):
+    training = reinforce_of()
+    rollouts, collect = [], training.agent.collect
+    monkeypatch.setattr(training.agent, "collect", lambda *a: rollouts.append(collect(*a)) or rollouts[-1])
+    for count in (1, 2, 3):
+        metrics, _ = training.update()
+        (*_, last) = rollouts
+        assert not last.valid.all()
+        steps = int(last.valid.sum())
+        assert metrics["recurrent/resets_per_step"] == pytest.approx(6 / steps)
+        assert metrics["time/total_timesteps"] == training.step == sum(int(one.valid.sum()) for one in rollouts)
+        assert metrics["rollout/ep_len_mean"] == pytest.approx(training.step / (6 * count))
+    training.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "separate"),
+    [
+        ({}, True),
+        ({"baseline": "mean"}, False),
+        ({"baseline": "none"}, False),
+        ({"critic_memory": "shared"}, False),
+        ({"baseline": "mean", "critic_memory": "separate"}, True),
+    ],
+)
+def test_the_critic_s_memory_is_the_agent_s_choice_unless_one_was_made(settings, separate):
+    training = reinforce_of(**settings)
+    assert (training.policy.critic is not None) is separate
+    training.close()
+
+
+@pytest.mark.parametrize(("settings", "separate"), [({}, False), ({"critic_memory": "separate"}, True)])
+def test_ppo_s_critic_shares_the_actor_s_memory_unless_told_otherwise(settings, separate):
+    training = training_of(**settings)
+    assert (training.policy.critic is not None) is separate
+    training.close()
+
+
+# Checkpoints of other networks.
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"hidden_size": 7}, "actor.cell"),
+        ({"cell": "gru"}, "actor.cell"),
+        ({"critic_memory": "separate"}, "critic"),
+        ({"inputs": {"previous_action": True}}, "actor.encoder"),
+        ({"normalize_observations": False}, "actor.encoder.moments"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_the_first_difference(tmp_path, settings, name):
+    training, other = training_of(), training_of(**settings)
+    checkpoint = Checkpoint(0, dict(other.policy.state_dict()), {}, {}, tmp_path)
+    before = {key: tensor.clone() for key, tensor in training.policy.state_dict().items()}
+    with pytest.raises(ConfigError, match=f"another network: '{name}"):
+        load_weights(training.policy, checkpoint)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in training.policy.state_dict().items())
+
+
+def test_a_checkpoint_holds_a_training_as_it_stands(tmp_path):
+    """Saved and loaded into a new one, which then does the same."""
+    training = training_of()
+    for _ in range(2):
+        training.update()
+    config = {"agent": "ppo", "settings": {}}
+    directory = RunDirectory.create(tmp_path / "run", config=config, env_spec=training.spec.to_json(), command=[])
+    training.save(directory)
+    other = training_of()
+    other.update()
+    assert other.load(load_checkpoint(directory, "latest")) is None
+    assert (other.step, other.num_updates) == (2 * UPDATE, 2)
+    metrics = [{k: v for k, v in one.update()[0].items() if "time/" not in k} for one in (training, other)]
+    assert metrics[0] == metrics[1]
+    assert all(torch.equal(a, b) for a, b in zip(training.policy.parameters(), other.policy.parameters(), strict=True))
+
+
+def test_the_lanes_are_closed_when_the_network_can_not_be_built(monkeypatch):
+    closed = []
+    monkeypatch.setattr(VectorEnvs, "close", lambda self: closed.append(self))
+    with pytest.raises(ValueError, match="num_minibatches is 3"):
+        training_of(num_minibatches=3)
+    assert [envs.num_envs for envs in closed] == [4]
+
+
+def test_an_update_leaves_the_state_that_the_new_weights_give_to_be_carried_on():
+    training = training_of()
+    metrics = [training.update()[0] for _ in range(3)]
+    assert all(one["recurrent/state_staleness_rms"] > 0 for one in metrics[1:])  # The first fills the normalisers.
+    stale = training_of(refresh_states=False)
+    for _ in range(3):
+        stale.update()
+    assert not torch.equal(stale.carry.state[0].h, training.carry.state[0].h)
+    training.close()
+    stale.close()

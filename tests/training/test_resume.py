@@ -1,0 +1,408 @@
+"""A run that was stopped and resumed is the run that never stopped, bit for bit."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+import rlstm
+import rlstm.api.experiments as api
+from rlstm.agents import AGENTS
+from rlstm.cells import CELLS
+from rlstm.core.errors import EnvironmentFailure, NonFiniteError
+from rlstm.core.trees import tree_leaves
+from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
+from rlstm.training.on_policy import Training
+from rlstm.training.run_directory import RunDirectory
+
+UPDATE = 4 * 8  # Environment steps of an update of PPO and the random agent; REINFORCE's are as long as its episodes.
+TINY = {
+    "env": "rlstm/TMaze-v0",
+    "env_kwargs": {"corridor_length": 3, "noise": True},
+    "num_envs": 4,
+    "hidden_size": 6,
+    "encoder_sizes": (5,),
+    "total_steps": 6 * UPDATE,
+    "eval_every": 1,  # After every update.
+    "eval_episodes": 3,
+    "checkpoint_every": 1,
+    "keep_checkpoints": 99,
+    "num_threads": 1,
+}
+ALGORITHMS = {
+    "ppo": {"num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "learning_rate": 0.01},
+    "reinforce": {"num_episodes": 6, "learning_rate": 0.01, "total_steps": 800},
+    "evolino": {"population": 8, "sigma": 0.5, "normalize_observations": True, "total_steps": 24_000},
+    "random": {"num_steps": 8},
+}
+ALGORITHMS["evolino rwr"] = ALGORITHMS["evolino"] | {"readout": "rwr", "elite_episodes": 5, "total_steps": 14_000}
+MEMORIES = {
+    "episode": {},
+    "trial": {"lifetime": "trial", "episodes_per_trial": 2},
+}
+
+
+def train(path, agent="ppo", **settings):
+    name = agent.split()[0]  # A variant of an agent has a second word.
+    return api.train(name, ui="none", run_dir=str(path), **{**TINY, **ALGORITHMS[agent], **settings})
+
+
+def everything(path):
+    """All that a run has reached, but for what a clock says."""
+    checkpoint = load_checkpoint(path, "latest")
+    trainer = {name: value for name, value in checkpoint.trainer.items() if name != "seconds"}
+    with (path / "progress.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
+    evaluations = {name: array.tolist() for name, array in np.load(path / "evaluations.npz").items()}
+    best = (path / "checkpoints" / "best").read_text()
+    return {
+        "step": checkpoint.step,
+        "model": {name: tensor.tolist() for name, tensor in checkpoint.model.items()},
+        "trainer": repr([leaf.tolist() if hasattr(leaf, "tolist") else leaf for leaf in tree_leaves(trainer)]),
+        "rows": rows,
+        "evaluations": evaluations,
+        "best": best,
+    }
+
+
+def assert_same_run(path, expected):
+    found = everything(path)
+    for part, value in expected.items():
+        assert found[part] == value, part
+
+
+def stopped_at(whole, path, step):
+    """A copy of a run as if it had been killed after the checkpoint of ``step``, with rows that came later."""
+    shutil.copytree(whole, path)
+    (path / "checkpoints" / "latest").write_text(f"step_{step}\n")
+    for later in list_checkpoints(path):
+        if later > step:
+            shutil.rmtree(path / "checkpoints" / f"step_{later}")
+    evaluations = np.load(path / "evaluations.npz")
+    results = zip(evaluations["timesteps"].tolist(), evaluations["results"], strict=True)
+    best = max((float(np.mean(row)), -when) for when, row in results if when <= step)
+    (path / "checkpoints" / "best").write_text(f"step_{-best[1]}\n")
+    return path
+
+
+def middle(path):
+    """The step of the checkpoint in the middle of a run of several updates."""
+    steps = list_checkpoints(path)
+    assert len(steps) >= 5
+    return steps[len(steps) // 2]
+
+
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+@pytest.mark.parametrize("kind", ["native", "sync"])
+@pytest.mark.parametrize("agent", [*AGENTS, "evolino rwr"])
+def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, agent, kind, memory):
+    train(tmp_path / "whole", agent, vectorization=kind, memory=memory)
+    expected = everything(tmp_path / "whole")
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", middle(tmp_path / "whole"))
+    assert everything(path)["trainer"] != expected["trainer"]
+    api.resume(path, ui="none")
+    assert_same_run(path, expected)
+
+
+@pytest.mark.parametrize("cell", [name for name, cell in CELLS.items() if not cell.reads_maps])
+def test_it_does_with_every_cell(tmp_path, cell):
+    train(tmp_path / "whole", cell=cell, total_steps=4 * UPDATE, num_layers=2)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", 2 * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_it_does_with_normalisers_annealing_and_a_critic_of_its_own(tmp_path, dtype, step):
+    """Stopped before, at and after the first update that trains; the first only fills the normalisers."""
+    train(
+        tmp_path / "whole",
+        dtype=dtype,
+        normalize_observations=True,
+        scale_rewards=True,
+        critic_memory="separate",
+        anneal_lr=True,
+        total_steps=4 * UPDATE,
+        memory={"lifetime": "lifelong", "credit": "episode"},
+    )
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", step * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "baseline", "place"),
+    [("float32", "mean", 1), ("float32", "history", 2), ("float64", "mean", 3), ("float64", "history", 1)],
+)
+def test_reinforce_does_with_normalisers_annealing_and_every_baseline(tmp_path, dtype, baseline, place):
+    """Stopped before, at and after the first update that trains; the first only fills normalisers and means."""
+    settings = {"anneal_lr": True, "final_ent_coef": 0.0, "baseline": baseline, "dtype": dtype, "total_steps": 500}
+    train(tmp_path / "whole", "reinforce", **settings, inputs={"previous_reward": True})
+    step = list_checkpoints(tmp_path / "whole")[place]
+    assert place + 1 < len(list_checkpoints(tmp_path / "whole"))
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", step)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("env", ["rlstm/RepeatPrevious-v0", "rlstm/CartPoleNoVel-v0"])
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_it_does_in_our_other_envs(tmp_path, env, kind):
+    settings = {"env": env, "env_kwargs": {}, "vectorization": kind, "total_steps": 4 * UPDATE, "eval_episodes": 2}
+    train(tmp_path / "whole", **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", 2 * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_run_that_was_at_its_end_goes_on_to_a_larger_total(tmp_path, agent):
+    whole = train(tmp_path / "whole", agent)
+    half = train(tmp_path / "half", agent, total_steps=middle(tmp_path / "whole"))
+    total = whole.steps if agent in ("reinforce", "evolino") else 6 * UPDATE
+    result = api.resume(tmp_path / "half", total_steps=total, ui="none")
+    assert half.steps < result.steps == whole.steps
+    assert_same_run(tmp_path / "half", everything(tmp_path / "whole"))
+
+
+def test_a_run_may_be_resumed_from_the_state_it_began_with(tmp_path):
+    """No lane has made a step yet, in single envs too."""
+    for kind in ("native", "sync"):
+        train(tmp_path / kind, vectorization=kind, total_steps=2 * UPDATE)
+        path = tmp_path / f"{kind}_begin"
+        shutil.copytree(tmp_path / kind, path)
+        (path / "checkpoints" / "latest").write_text("step_0\n")
+        api.resume(path, ui="none")
+        assert_same_run(path, everything(tmp_path / kind))
+
+
+def test_another_seed_is_another_run(tmp_path):
+    """The control: runs are not equal because nothing in them is random."""
+    train(tmp_path / "one", total_steps=2 * UPDATE)
+    train(tmp_path / "two", total_steps=2 * UPDATE, seed=1)
+    one, two = everything(tmp_path / "one"), everything(tmp_path / "two")
+    assert all(one[part] != two[part] for part in ("model", "trainer", "rows"))
+
+
+# Ctrl-C.
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("agent", ["ppo", "reinforce"])
+def test_ctrl_c_in_the_middle_ends_in_a_checkpoint_from_which_the_run_goes_on(tmp_path, agent):
+    many = {"total_steps": 100_000, "eval_every": 0, "checkpoint_every": 0}
+    settings = {**TINY, **ALGORITHMS[agent], **many}
+    program = textwrap.dedent("""
+        import dataclasses, json, sys
+        from rlstm.api import experiments as api
+        result = api.train(sys.argv[1], ui="none", run_dir=sys.argv[2], **json.loads(sys.argv[3]))
+        print(json.dumps(dataclasses.asdict(result)))
+    """)
+    path = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, agent, str(path), json.dumps(settings)], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    progress = path / "progress.csv"
+    while time.monotonic() < deadline and not (progress.exists() and progress.read_text().count("\n") > 3):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    result = json.loads(output)
+    assert result["interrupted"]
+    done = result["steps"]
+    assert 2 * UPDATE <= done < many["total_steps"]
+    assert list_checkpoints(path) == [0, done]
+    total = done + 2 * UPDATE
+    api.resume(path, total_steps=total, ui="none")
+    train(tmp_path / "whole", agent, **{**many, "total_steps": total})
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+@pytest.fixture
+def ctrl_c_in_update(monkeypatch):
+    """A function that makes Ctrl-C fall into the update of a number."""
+
+    def arrange(number):
+        update = Training.update
+
+        def interrupted(self):
+            if self.num_updates == number - 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return update(self)
+
+        monkeypatch.setattr(Training, "update", interrupted)
+        return lambda: monkeypatch.setattr(Training, "update", update)
+
+    return arrange
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_ctrl_c_loses_no_evaluation_that_was_due(tmp_path, ctrl_c_in_update, number):
+    """Evaluations are due after updates 3 and 6: the interrupted run has the same ones in the end."""
+    restore = ctrl_c_in_update(number)
+    result = train(tmp_path / "stopped", eval_every=3 * UPDATE)
+    assert (result.interrupted, result.steps) == (True, number * UPDATE)
+    restore()
+    assert not api.resume(tmp_path / "stopped", ui="none").interrupted
+    train(tmp_path / "whole", eval_every=3 * UPDATE)
+    assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
+def test_ctrl_c_in_the_middle_of_reinforce_s_episodes_waits_for_their_end(tmp_path, ctrl_c_in_update, memory):
+    restore = ctrl_c_in_update(3)
+    settings = {"memory": memory, "eval_every": 300, "baseline": "mean"}
+    result = train(tmp_path / "stopped", "reinforce", **settings)
+    trainer = load_checkpoint(tmp_path / "stopped", "latest").trainer
+    assert (result.interrupted, trainer["num_updates"]) == (True, 3)
+    assert trainer["carry"]["statistics"]["num_episodes"] == 3 * 6
+    restore()
+    assert not api.resume(tmp_path / "stopped", ui="none").interrupted
+    train(tmp_path / "whole", "reinforce", **settings)
+    assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
+
+
+def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(tmp_path, monkeypatch):
+    """The second falls into the evaluation; the update before it is already on disk."""
+    update = Training.update
+
+    def interrupted(self):
+        if self.num_updates == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self)
+
+    def impatient(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("went on after the second Ctrl-C")
+
+    monkeypatch.setattr(Training, "update", interrupted)
+    monkeypatch.setattr(Training, "evaluate", impatient)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", eval_every=3 * UPDATE, checkpoint_every=0)
+    assert list_checkpoints(tmp_path / "run") == [0, 3 * UPDATE]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+# What can't be resumed exactly, and what breaks.
+
+
+def test_lanes_without_a_state_begin_new_episodes_and_the_user_is_told(tmp_path, capsys, user_module):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,)}
+    train(tmp_path / "run", total_steps=2 * UPDATE, **settings)
+    capsys.readouterr()
+    result = api.resume(tmp_path / "run", total_steps=4 * UPDATE, ui="plain")
+    told = [line for line in capsys.readouterr().err.splitlines() if "state is not in the checkpoint" in line]
+    assert len(told) == 1
+    assert "new episode with an empty memory" in told[0]
+    assert result.steps == 4 * UPDATE
+    checkpoint = load_checkpoint(tmp_path / "run", "latest")
+    finished = checkpoint.trainer["carry"]["statistics"]["finished"]["lengths"]
+    assert set(finished) == {4.0}
+    assert len(finished) == 4 * 2 * 2 * 2  # Two episodes a rollout and lane; those before the stop are still known.
+
+
+@pytest.mark.parametrize("memory", [{}, {**MEMORIES["trial"], "insist_on_trials": True}], ids=MEMORIES)
+def test_reinforce_needs_no_state_of_an_env_that_draws_from_its_own_seed(tmp_path, capsys, user_module, memory):
+    """Every batch begins with seeded resets, so there is nothing to tell the user."""
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 150}
+    train(tmp_path / "whole", "reinforce", memory=memory, **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", middle(tmp_path / "whole"))
+    assert load_checkpoint(path, "latest").trainer["envs"] is None
+    capsys.readouterr()
+    api.resume(path, ui="plain")
+    assert "empty memory" not in capsys.readouterr().err
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+def test_reinforce_goes_on_with_what_an_env_keeps_over_seeded_resets(tmp_path, user_module):
+    """An env whose state says how often it was stepped, whatever its seed."""
+    settings = {"env": "user/Dice-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 150}
+    train(tmp_path / "whole", "reinforce", **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", middle(tmp_path / "whole"))
+    assert load_checkpoint(path, "latest").trainer["envs"]["lanes"][0]["env"]["lived"] > 0
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+def test_a_users_env_with_a_state_is_resumed_exactly_even_if_it_draws_from_global_generators(tmp_path, user_module):
+    # Evaluations would draw from them too: exactness then depends on both runs evaluating at the same steps.
+    settings = {"env": "user/Dice-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 4 * UPDATE}
+    train(tmp_path / "whole", **settings)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", 2 * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+def test_new_lives_after_a_resume_are_not_those_the_run_began_with(tmp_path, user_module):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,)}
+    train(tmp_path / "run", total_steps=2 * UPDATE, **settings)
+    first = load_checkpoint(tmp_path / "run", 0).trainer["carry"]["view"]["observations"]
+    config = api.read_config(RunDirectory.open(tmp_path / "run"), total_steps=4 * UPDATE)
+    training, _ = api._make_training(config)
+    training.load(load_checkpoint(tmp_path / "run", "latest"))
+    noise = [training.envs.step(np.zeros(4, dtype=np.int64)).observations[:, 0].tolist()]
+    training.envs.reset(training._seeds)
+    assert training.envs.step(np.zeros(4, dtype=np.int64)).observations[:, 0].tolist() != noise[0]
+    assert first.shape == (4, 2)
+    training.close()
+
+
+def test_an_env_that_breaks_leaves_the_weights_of_the_last_update(tmp_path, user_module):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {"raise_at": 20}, "env_import": (user_module,)}
+    with pytest.raises(EnvironmentFailure, match=r"Env 0, its step 20: step raised: OSError: the cable is out"):
+        train(tmp_path / "run", eval_every=0, checkpoint_every=0, **settings)
+    assert list_checkpoints(tmp_path / "run") == [0, 2 * UPDATE]  # It broke in the third update.
+    train(tmp_path / "good", total_steps=2 * UPDATE, **settings)
+    broken, good = (load_checkpoint(tmp_path / name, "latest") for name in ("run", "good"))
+    assert all((good.model[name] == tensor).all() for name, tensor in broken.model.items())
+    agent = rlstm.load(tmp_path / "run")
+    assert agent.act(np.zeros(2, dtype=np.float32)) in (0, 1)
+    # New envs count their steps anew, so two more updates fit before they break again.
+    result = api.resume(tmp_path / "run", total_steps=4 * UPDATE, ui="none")
+    assert result.steps == 4 * UPDATE
+
+
+def test_an_env_that_breaks_in_an_evaluation_leaves_the_weights_of_the_last_update(tmp_path, monkeypatch):
+    evaluate = Training.evaluate
+
+    def broken(self):
+        raise EnvironmentFailure("no more")
+
+    monkeypatch.setattr(Training, "evaluate", broken)
+    with pytest.raises(EnvironmentFailure, match="no more"):
+        train(tmp_path / "run", eval_every=2 * UPDATE, checkpoint_every=0)
+    assert list_checkpoints(tmp_path / "run") == [0, 2 * UPDATE]
+    monkeypatch.setattr(Training, "evaluate", evaluate)
+    api.resume(tmp_path / "run", ui="none")
+    train(tmp_path / "whole", eval_every=2 * UPDATE, checkpoint_every=0)
+    found, expected = everything(tmp_path / "run"), everything(tmp_path / "whole")
+    assert found["model"] == expected["model"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "complaint"),
+    [
+        ("nan_reward_at", EnvironmentFailure, "Env 0 returned a reward that is not finite at its step 20"),
+        ("huge_reward_at", NonFiniteError, "Not finite in update 1: .*value_loss"),
+    ],
+)
+def test_what_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, user_module, fault, error, complaint):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {fault: 20}, "env_import": (user_module,)}
+    with pytest.raises(error, match=complaint):
+        train(tmp_path / "run", eval_every=0, **settings)
+    assert list_checkpoints(tmp_path / "run") == [0, UPDATE, 2 * UPDATE]
+    model = load_checkpoint(tmp_path / "run", "latest").model
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in model.values())
