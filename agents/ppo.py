@@ -159,12 +159,12 @@ class PPO:
         self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
-    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
-        """Play ``num_steps`` steps in every lane, wherever it stands."""
-        return collect(self.policy, envs, carry, self.config.num_steps)
+    def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
+        """Play ``num_steps`` steps in every env, from where it stands."""
+        return collect(self.policy, envs, collector_state, self.config.num_steps)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
-        """Train on one rollout and return the metrics by their tags.
+        """Train on one rollout and return the metrics by metric name.
 
         Raises:
             NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
@@ -201,11 +201,11 @@ class PPO:
             "train/n_updates": float(self.num_updates),
         }
 
-    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
+    def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Replace the carried state by the one that the present weights give the same past."""
         if not self.config.refresh_states:
             return {}
-        return refresh_state(self.policy, rollout, carry)
+        return refresh_state(self.policy, rollout, collector_state)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
@@ -218,7 +218,7 @@ class PPO:
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Load what ``state_dict`` returned."""
         self._optimizer.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
         self.policy.generator.set_state(values["action_generator"])

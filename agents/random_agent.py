@@ -52,15 +52,15 @@ class RandomAgent:
             for parameter in cast(nn.Linear, policy.policy_head[-1]).parameters():
                 parameter.zero_()
 
-    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
-        """Play ``num_steps`` steps in every lane."""
-        return collect(self.policy, envs, carry, self.config.num_steps)
+    def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
+        """Play ``num_steps`` steps in every env."""
+        return collect(self.policy, envs, collector_state, self.config.num_steps)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn nothing."""
         return {}
 
-    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
+    def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Leave the carried state: the weights have not changed."""
         return {}
 
@@ -69,5 +69,5 @@ class RandomAgent:
         return {"action_generator": self.policy.generator.get_state()}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take it back."""
+        """Load it."""
         self.policy.generator.set_state(values["action_generator"])

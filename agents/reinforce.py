@@ -5,10 +5,10 @@ with recurrent policy gradients*, ICANN 2007, and *Recurrent policy gradients*, 
 
 Implementation details, each with its origin:
 
-1.  A batch is a fixed number of complete episodes, or of complete trials where memory lives for a trial. Envs idle
-    once enough have begun, so which are in the batch doesn't depend on their length (``rlstm.rollouts.collect``).
+1.  A batch is a fixed number of complete episodes, or of complete trials if memory.lifetime is trial. Envs are
+    idle once enough have begun, so which are in the batch doesn't depend on their length (``rlstm.rollouts.collect``).
 2.  The gradient is that of log-probabilities weighted by the rewards that followed them, backpropagated through the
-    whole life (Wierstra et al. 2007; ``memory.bptt_horizon`` shortens it).
+    whole trajectory (Wierstra et al. 2007; ``memory.bptt_horizon`` shortens it).
 3.  What is subtracted from the rewards-to-go and changes only the variance: nothing; a running mean for each time step
     over the batches before; or a history-dependent value: that mean and what a second memory, which reads the same
     history, adds to it (Wierstra et al. 2010; there without the mean, which the second memory had to learn first). With
@@ -52,7 +52,7 @@ class REINFORCEConfig:
     """Recurrent policy gradients (REINFORCE)."""
 
     num_episodes: int = 32
-    """Complete episodes of a batch; where memory lives for a trial, a multiple of its episodes."""
+    """Complete episodes of a batch; if memory.lifetime is trial, a multiple of its episodes."""
 
     baseline: Literal["none", "mean", "history"] = "history"
     """Taken from returns: nothing, a running mean for each time step, or that and the critic's value of the history."""
@@ -94,7 +94,7 @@ class REINFORCEConfig:
 
     @property
     def critic_memory(self) -> Literal["shared", "separate"]:
-        """The memory of the critic if nobody chooses: the paper's own one, where there is a critic."""
+        """Return the memory of the critic if none is chosen: one of its own, as in the paper, if there is a critic."""
         return "separate" if self.baseline == "history" else "shared"
 
 
@@ -109,7 +109,7 @@ class REINFORCE:
         generator: Draws the seeds of the lanes' resets.
 
     Raises:
-        ValueError: If memory never ends, so that no life is complete, or a batch holds no whole number of trials.
+        ValueError: If memory never ends, so that no trajectory is complete, or a batch holds no whole number of trials.
     """
 
     begins_anew = True
@@ -128,20 +128,20 @@ class REINFORCE:
         self.generator = generator
         self.num_updates = 0
         self.num_steps = 0
-        self._num_lives = _num_lives(policy, config)
+        self._num_trajectories = _num_trajectories(policy, config)
         self._num_envs = num_envs
         self._total_steps = total_steps
         self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
         # On the host, where sums are added in one order, so that a resumed run is the same to the last bit.
         self._means = self._mean_counts = torch.zeros(0, dtype=policy.dtype)
 
-    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
-        """Play a batch of complete episodes, every lane reset with a new seed."""
+    def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
+        """Play a batch of complete episodes, every env reset with a new seed."""
         seeds = torch.randint(2**62, (self._num_envs,), generator=self.generator).tolist()
-        return collect_trajectories(self.policy, envs, carry, self._num_lives, seeds)
+        return collect_trajectories(self.policy, envs, collector_state, self._num_trajectories, seeds)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
-        """Train on one batch and return the metrics by their tags.
+        """Train on one batch and return the metrics by metric name.
 
         Raises:
             NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
@@ -156,7 +156,7 @@ class REINFORCE:
         self._update_normalisers(rollout)
         return metrics
 
-    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
+    def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Leave the carried state: the next batch begins anew."""
         return {}
 
@@ -173,7 +173,7 @@ class REINFORCE:
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Load what ``state_dict`` returned."""
         self._optimizer.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
         self.policy.generator.set_state(values["action_generator"])
@@ -265,7 +265,7 @@ class REINFORCE:
         counts_now = torch.bincount(ages, minlength=size).to(counts)
         counts += counts_now
         sums.index_add_(0, ages, returns)
-        # Means, not sums, are kept: at steps that no life reaches any more sums and counts would fade to 0 / 0.
+        # Means, not sums, are kept: at steps that no trajectory reaches any more sums and counts would fade to 0 / 0.
         means += (sums - counts_now * means) / counts.clamp(min=1.0)
         self._means, self._mean_counts = means, counts
 
@@ -275,12 +275,12 @@ class REINFORCE:
         self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
 
 
-def _num_lives(policy: RecurrentPolicy, config: REINFORCEConfig) -> int:
-    """Return the lives of a batch."""
+def _num_trajectories(policy: RecurrentPolicy, config: REINFORCEConfig) -> int:
+    """Return the number of trajectories of a batch."""
     lifetime, per_trial = policy.memory.lifetime, policy.memory.episodes_per_trial
     if lifetime == "lifelong":
         raise ValueError(
-            "memory.lifetime is 'lifelong', but REINFORCE learns from complete lives, and this one never ends. Use "
+            "memory.lifetime is 'lifelong', but REINFORCE learns from complete trajectories, and these never end. Use "
             "episode or trial, or train with ppo."
         )
     if lifetime == "episode" or per_trial is None:

@@ -105,7 +105,7 @@ def evaluate_run(
         seed: Decides the episodes.
         deterministic: Take the likeliest action instead of sampling.
         checkpoint: latest, best, or a step.
-        ablate_memory: Erase the state before every step.
+        ablate_memory: Reset the state before every step.
         env_kwargs: Arguments of the env to change, e.g. a longer corridor.
 
     Raises:

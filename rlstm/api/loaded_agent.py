@@ -38,13 +38,13 @@ class LoadedAgent:
 
     def __init__(self, policy: RecurrentPolicy) -> None:
         self.policy = policy
-        self._stepper = policy.acting_snapshot()
+        self._snapshot = policy.acting_snapshot()
         self.reset()
 
     def reset(self) -> None:
         """Empty the memory: the next observation is the first that the agent ever sees."""
         self._state = self.policy.init_state(1)
-        self._view: PolicyInputsTracker | None = None
+        self._tracker: PolicyInputsTracker | None = None
         self._actions: torch.Tensor | None = None
 
     @torch.inference_mode()
@@ -77,21 +77,21 @@ class LoadedAgent:
         if isinstance(observation, list) or not space.contains(observation):
             observation = _fitted(space, observation)
         step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], _plain(observation)), reward, action_mask)
-        if self._view is None or self._actions is None:
-            self._view = PolicyInputsTracker(self.policy, step)
+        if self._tracker is None or self._actions is None:
+            self._tracker = PolicyInputsTracker(self.policy, step)
         else:
-            self._view.advance(step, self._actions, np.zeros(1, dtype=bool))
-            self._view.episode_starts = np.array([episode_start])
-        is_first = torch.as_tensor(self._view.is_first, device=self.policy.device)
-        self._actions, self._state = self._stepper.act(
-            self._view.inputs(), self._state, is_first, deterministic=deterministic
+            self._tracker.advance(step, self._actions, np.zeros(1, dtype=bool))
+            self._tracker.episode_starts = np.array([episode_start])
+        is_first = torch.as_tensor(self._tracker.is_first, device=self.policy.device)
+        self._actions, self._state = self._snapshot.act(
+            self._tracker.inputs(), self._state, is_first, deterministic=deterministic
         )
         action = self.policy.distribution.to_env(self._actions)[0]
         return action.item() if np.ndim(action) == 0 else action
 
 
 def _without_words(observation: Any) -> Any:
-    """Return an observation without the text in its dicts, which lanes leave out too (``text_leaves``)."""
+    """Return an observation without the text in its dicts, which vector envs leave out too (``text_leaves``)."""
     if not isinstance(observation, dict):
         return observation
     return {key: _without_words(part) for key, part in observation.items() if not isinstance(part, str)}
@@ -115,5 +115,15 @@ def _one_step(observations: Any, reward: float, action_mask: Any) -> EnvStep:
     mask = None if action_mask is None else np.asarray(action_mask, dtype=bool).reshape(1, -1)
     if mask is None and isinstance(observations, dict) and ACTION_MASK_KEY in observations:
         mask = np.asarray(observations[ACTION_MASK_KEY], dtype=bool).reshape(1, -1)
-    nobody = np.zeros(0, dtype=np.intp)
-    return EnvStep(observations, np.array([float(reward)]), nothing, nothing, nothing, mask, nobody, None, np.zeros(0))
+    return EnvStep(
+        observations=observations,
+        rewards=np.array([float(reward)]),
+        terminated=nothing,
+        truncated=nothing,
+        episode_ends=nothing,
+        trial_ends=nothing,
+        action_masks=mask,
+        finished=np.zeros(0, dtype=np.intp),
+        final_observations=None,
+        successes=np.zeros(0),
+    )

@@ -1,11 +1,11 @@
-"""Three boundaries, three choices: where memory is erased, where credit ends, how far gradients flow back.
+"""Three boundaries, three choices: where memory is reset, where credit ends, how far gradients flow back.
 
 ========================  ================================  =====================================================
 option                    values                            decides
 ========================  ================================  =====================================================
-``memory.lifetime``       episode, trial, lifelong          when the state is erased: ``is_first``
+``memory.lifetime``       episode, trial, lifelong          when the state is reset: ``is_first``
 ``memory.credit``         episode, trial, lifelong          where returns and bootstrapping are cut: ``credit_cuts``
-``memory.bptt_horizon``   steps, or none = whole rollout    how far gradients flow; cut where memory is erased too
+``memory.bptt_horizon``   steps, or none = whole rollout    how far gradients flow; cut where memory is reset too
 ========================  ================================  =====================================================
 
 Credit may not outlive memory: a value that flows on needs a state that flows on. A *trial* is ``episodes_per_trial``
@@ -101,7 +101,7 @@ class InputsConfig:
 
 
 def crosses(boundary: Boundary, episode_ends: BoolArray, trial_ends: BoolArray) -> BoolArray:
-    """Return where ``boundary`` is reached: after which steps memory is erased, or credit is cut.
+    """Return where ``boundary`` is reached: after which steps memory is reset, or credit is cut.
 
     Args:
         boundary: The choice for memory (``lifetime``) or for credit.

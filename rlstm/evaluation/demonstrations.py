@@ -1,9 +1,9 @@
-"""Demonstrations: what an agent saw and did in complete lives, in one file that can be read without running any code.
+"""Demonstrations: what an agent saw and did in complete trajectories, in one file that holds data only.
 
-Axes: ``T`` time, ``N`` lives, then features. A life is what one memory of the teacher lived through: an episode; the
-episodes of a trial where ``memory.lifetime`` is ``trial``; all episodes of a lane where it is ``lifelong``. So memory
-begins at t = 0 of every column and nowhere else. ``actions[t]`` is the answer to ``observations[t]``, and
-``rewards[t]`` what it brought. Past the end of a life everything is 0 and ``valid`` False.
+Axes: ``T`` time, ``N`` trajectories, then features. A trajectory goes from one reset of the demonstrator's memory to
+the next: an episode; the episodes of a trial if ``memory.lifetime`` is ``trial``; all episodes of an env if it is
+``lifelong``. So memory begins at t = 0 of every column and nowhere else. ``actions[t]`` is the answer to
+``observations[t]``, and ``rewards[t]`` what it brought. Past its end everything is 0, ``valid`` False.
 
 The file is safetensors: one array a leaf, all else as text in its header, and a checksum over both.
 """
@@ -41,21 +41,21 @@ _BY_STEP = ("observations", "actions", "rewards", "valid", "episode_starts")
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """N complete lives, see the head of this file.
+    """N complete trajectories, see the head of this file.
 
     Raises:
-        ValueError: If the shapes don't agree, or a life has no step or a gap.
+        ValueError: If the shapes don't agree, or a trajectory has no step or a gap.
     """
 
     observations: Tree  # (T, N, ...) as the env gave them
     actions: npt.NDArray[Any]  # (T, N, *action_shape) as the env took them, in the type of its space
     rewards: npt.NDArray[np.float64]  # (T, N)
-    valid: BoolArray  # (T, N) True from the first to the last step of a life
+    valid: BoolArray  # (T, N) True from the first to the last step of a trajectory
     episode_starts: BoolArray  # (T, N) True where an episode begins, inner ones included
-    successes: npt.NDArray[np.float64]  # (N,) of a life's last episode: 1, 0, or NaN where the env doesn't say
+    successes: npt.NDArray[np.float64]  # (N,) of a trajectory's last episode: 1, 0, or NaN where the env doesn't say
     observation_space: Any  # as of `describe_space`
     action_space: Any
-    metadata: Mapping[str, Any] = field(default_factory=dict)  # who played what: anything JSON holds
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # of the actor and its env: anything JSON holds
 
     def __post_init__(self) -> None:
         """Refuse what is no demonstration."""
@@ -65,35 +65,35 @@ class Demonstrations:
             shapes = sorted({array.shape[:2] for array in (self.valid, *arrays)})
             raise ValueError(f"The arrays of demonstrations must all begin with the same (T, N), not with {shapes}.")
         if self.successes.shape != shape[1:]:
-            raise ValueError(f"successes has shape {self.successes.shape}; it must be {shape[1:]}, one a life.")
+            raise ValueError(f"successes has shape {self.successes.shape}; it must be {shape[1:]}, one a trajectory.")
         if not self.valid.size or not self.valid[0].all() or (self.valid[1:] & ~self.valid[:-1]).any():
-            raise ValueError("Every life must be valid from its first step to its last without a gap.")
+            raise ValueError("Every trajectory must be valid from its first step to its last without a gap.")
         if not self.episode_starts[0].all() or (self.episode_starts & ~self.valid).any():
-            raise ValueError("Every life must begin with an episode, and no episode begins past its end.")
+            raise ValueError("Every trajectory must begin with an episode, and no episode begins past its end.")
 
     @property
-    def num_lives(self) -> int:
+    def num_trajectories(self) -> int:
         """N."""
         return len(self.successes)
 
     @property
     def num_steps(self) -> int:
-        """Valid steps of all lives together."""
+        """Valid steps of all trajectories together."""
         return int(self.valid.sum())
 
     @property
     def num_episodes(self) -> int:
-        """Episodes of all lives together."""
+        """Episodes of all trajectories together."""
         return int(self.episode_starts.sum())
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Steps of every life, ``(N,)``."""
+        """Steps of every trajectory, ``(N,)``."""
         return np.asarray(self.valid.sum(axis=0, dtype=np.int64))
 
     @property
     def returns(self) -> npt.NDArray[np.float64]:
-        """Return of every life, ``(N,)``: to the last bit the same whatever lives and memory layout are around it."""
+        """Return of every trajectory, ``(N,)``, the same to the last bit for every batch and memory layout."""
         return np.asarray(self.rewards.cumsum(axis=0)[-1])
 
     @property
@@ -101,14 +101,14 @@ class Demonstrations:
         """Mean return of an episode."""
         return float(self.rewards.sum() / self.num_episodes)
 
-    def select(self, lives: npt.NDArray[Any]) -> Demonstrations:
-        """Return some of the lives, by index or mask ``(N,)``, no longer in time than the longest of them."""
-        length = int(self.lengths[lives].max(initial=0))
-        chosen = {name: tree_map(lambda leaf: leaf[:length, lives], getattr(self, name)) for name in _BY_STEP}
-        return dataclasses.replace(self, **chosen, successes=self.successes[lives])
+    def select(self, trajectories: npt.NDArray[Any]) -> Demonstrations:
+        """Return some of the trajectories, by index or mask ``(N,)``, no longer in time than the longest of them."""
+        length = int(self.lengths[trajectories].max(initial=0))
+        chosen = {name: tree_map(lambda leaf: leaf[:length, trajectories], getattr(self, name)) for name in _BY_STEP}
+        return dataclasses.replace(self, **chosen, successes=self.successes[trajectories])
 
     def joined(self, others: Demonstrations) -> Demonstrations:
-        """Return these lives and, after them, others of the same spaces; the metadata are these."""
+        """Return these trajectories and, after them, others of the same spaces; the metadata are these."""
         length = max(len(self.valid), len(others.valid))
 
         def side_by_side(*leaves: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -119,7 +119,7 @@ class Demonstrations:
         return dataclasses.replace(self, **joined, successes=np.append(self.successes, others.successes))
 
     def only_successes(self) -> Demonstrations:
-        """Return the lives whose last episode succeeded: what was tried before it in a trial belongs to them.
+        """Return the trajectories whose last episode succeeded: what was tried before it in a trial belongs to them.
 
         Raises:
             DemonstrationsError: If the env doesn't say what succeeded, or nothing did.
@@ -131,7 +131,7 @@ class Demonstrations:
         succeeded = self.successes == 1
         if not succeeded.any():
             raise DemonstrationsError(
-                f"none of the {self.num_lives} lives ended in success: train longer, play more, or keep all."
+                f"none of the {self.num_trajectories} trajectories ended in success: train longer, or keep all."
             )
         return self.select(succeeded)
 

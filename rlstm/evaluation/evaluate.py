@@ -1,7 +1,7 @@
 """How good an actor is: complete episodes on seeds of their own.
 
-Every lane plays a quota fixed beforehand, so short episodes are not over-represented, and a lane's later episodes count
-for nothing. The state is erased as ``memory.lifetime`` says, as in training.
+Every env plays a quota fixed beforehand, so short episodes are not over-represented, and an env's later episodes count
+for nothing. The state is reset as ``memory.lifetime`` says, as in training.
 
 Under trials of K episodes a trial curve shows learning within a trial: a mean for each of its K episodes, over trials.
 """
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium.envs.registration import EnvSpec
-from torch import Tensor
 
-from rlstm.core.memory_boundaries import MemoryConfig, crosses
+from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.seeding import Stream, generator, integer_seeds
-from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.acting import SnapshotActor
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
+from rlstm.rollouts.play import ChooseActions, play_step
 from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
 from rlstm.vector.make import EnvConfig, make
 
@@ -35,16 +35,16 @@ __all__ = [
     "evaluation_envs",
 ]
 
-_MAX_LANES = 64
+_MAX_ENVS = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
-# counts as the lane's next one.
+# counts as the env's next one.
 MAX_LENGTH = 100_000
 _ACTIONS: dict[str, Stream] = {"evaluation": "evaluation_actions", "demonstrations": "demonstrations_actions"}
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Complete episodes, lane after lane, each lane's in the order in which they were played."""
+    """Complete episodes, env after env, each env's in the order in which they were played."""
 
     returns: npt.NDArray[np.float64]  # (N,)
     lengths: npt.NDArray[np.int64]  # (N,)
@@ -86,7 +86,7 @@ class EvaluationResult:
         return values.reshape(len(self.trial_returns), -1)
 
     def trial_curves(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the curves over the episodes of a trial by their tags, (K,) each; nothing where K is not above 1."""
+        """Return the curves over the episodes of a trial by metric name, (K,) each; nothing where K is not above 1."""
         returns, regrets = self.trial_curve, self.regret_curve
         if returns is None or len(returns) < 2:
             return {}
@@ -109,7 +109,7 @@ class EvaluationResult:
         return summary
 
     def metrics(self) -> dict[str, float | None]:
-        """Return the means by their tags."""
+        """Return the means by metric name."""
         metrics: dict[str, float | None] = {
             "eval/mean_reward": self.mean_return,
             "eval/mean_ep_length": float(self.lengths.mean()),
@@ -121,9 +121,9 @@ class EvaluationResult:
 
 
 def evaluation_envs(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, episodes: int) -> VectorEnvs:
-    """Make lanes for an evaluation: as many as have something to play, 64 at most."""
+    """Make envs for an evaluation: as many as have something to play, 64 at most."""
     per_trial = memory.episodes_per_trial or 1
-    return make(spec, config, memory, num_envs=min(_MAX_LANES, config.num_envs, -(-episodes // per_trial)))
+    return make(spec, config, memory, num_envs=min(_MAX_ENVS, config.num_envs, -(-episodes // per_trial)))
 
 
 def evaluate(
@@ -141,13 +141,13 @@ def evaluate(
 
     Args:
         policy: Acts; its weights and normalisers don't change.
-        envs: The lanes, reset here.
+        envs: The envs, reset here.
         episodes: How many; with trials rounded up to whole ones.
-        seed: Decides the lanes' seeds and the sampled actions.
+        seed: Decides the envs' seeds and the sampled actions.
         deterministic: Take the likeliest action instead of sampling.
-        ablate_memory: Erase the state before every step: what the actor is worth without its memory.
+        ablate_memory: Reset the state before every step: what the actor is worth without its memory.
         stream: Where the seeds are from; training uses neither.
-        on_step: Called after every step of the lanes, for a display.
+        on_step: Called after every step of the envs, for a display.
 
     Returns:
         The episodes.
@@ -156,23 +156,17 @@ def evaluate(
     player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs))
     snapshot = policy.acting_snapshot(generator(seed, _ACTIONS[stream], policy.device))
     state = policy.init_state(envs.num_envs)
-
-    def act(inputs: PolicyInputs, is_first: Tensor) -> Tensor:
-        nonlocal state
-        is_first = torch.ones_like(is_first) if ablate_memory else is_first
-        actions, state = snapshot.act(inputs, state, is_first, deterministic=deterministic)
-        return actions
-
+    actor = SnapshotActor(snapshot, state, deterministic=deterministic, ablate_memory=ablate_memory)
     with torch.inference_mode():
         while (player.played < quotas).any():
-            player.step(act)
+            player.step(actor)
             if on_step is not None:
                 on_step()
     return player.result(quotas)
 
 
 def episode_quotas(episodes: int, num_envs: int, memory: MemoryConfig) -> npt.NDArray[np.int64]:
-    """Return how many episodes each lane plays, ``(B,)``; with trials whole ones, so rounded up."""
+    """Return how many episodes each env plays, ``(B,)``; with trials whole ones, so rounded up."""
     per_trial = memory.episodes_per_trial or 1
     return _quotas(-(-episodes // per_trial), num_envs) * per_trial
 
@@ -184,53 +178,43 @@ def _quotas(total: int, num_envs: int) -> npt.NDArray[np.int64]:
 
 
 class Player:
-    """Envs in play, and what they have reached.
+    """Plays the envs and counts their episodes.
 
     Args:
         policy: Decides what is seen, the form of actions, and where memory ends.
-        envs: The lanes, reset here.
-        seeds: One a lane.
+        envs: The envs, reset here.
+        seeds: One for each env.
     """
 
     def __init__(self, policy: RecurrentPolicy, envs: SteppedEnvs, seeds: Sequence[int]) -> None:
         self.policy, self.envs = policy, envs
-        self.view = PolicyInputsTracker(policy, envs.reset(seeds))
+        self.tracker = PolicyInputsTracker(policy, envs.reset(seeds))
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.regrets, self.clipped = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.played = np.zeros(envs.num_envs, dtype=np.int64)
         self.episodes: list[list[tuple[float, int, float, float, int]]] = [[] for _ in range(envs.num_envs)]
 
-    def step(self, act: Callable[[PolicyInputs, Tensor], Tensor]) -> None:
-        """Take a step in every lane.
-
-        Args:
-            act: From what is seen and ``is_first`` ``(B,)`` to actions ``(B, ...)``; memory is the caller's.
-        """
-        view = self.view
-        actions = act(view.inputs(), torch.as_tensor(view.is_first, device=self.policy.device))
-        distribution = self.policy.distribution
-        outcome = self.envs.step(distribution.to_env(actions))
-        episode_ends = outcome.terminated | outcome.truncated
-        trial_ends = episode_ends & outcome.trial_starts
-        view.advance(outcome, actions, crosses(self.policy.memory.lifetime, episode_ends, trial_ends))
+    def step(self, choose: ChooseActions) -> None:
+        """Take a step in every env and count it."""
+        outcome = play_step(self.policy, self.envs, self.tracker, choose)
         self.returns += outcome.rewards
         self.lengths += 1
         self.regrets += np.nan if outcome.regrets is None else outcome.regrets
-        if distribution.clips:
-            self.clipped += distribution.beyond_bounds(actions)
+        if self.policy.distribution.clips:
+            self.clipped += self.policy.distribution.beyond_bounds(self.tracker.previous_actions)
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
-        done = np.flatnonzero(episode_ends | (self.lengths >= MAX_LENGTH))
-        for lane in done.tolist():
-            success = successes.get(lane, float("nan"))
-            sums = float(self.regrets[lane]), int(self.clipped[lane])
-            self.episodes[lane].append((float(self.returns[lane]), int(self.lengths[lane]), success, *sums))
+        done = np.flatnonzero(outcome.episode_ends | (self.lengths >= MAX_LENGTH))
+        for env in done.tolist():
+            success = successes.get(env, float("nan"))
+            sums = float(self.regrets[env]), int(self.clipped[env])
+            self.episodes[env].append((float(self.returns[env]), int(self.lengths[env]), success, *sums))
         for count in (self.returns, self.regrets, self.lengths, self.clipped):
             count[done] = 0
         self.played[done] += 1
 
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
-        """Return the first ``quotas`` ``(B,)`` episodes of the lanes."""
-        rows = [row for lane, quota in enumerate(quotas) for row in self.episodes[lane][:quota]]
+        """Return the first ``quotas`` ``(B,)`` episodes of the envs."""
+        rows = [row for env, quota in enumerate(quotas) for row in self.episodes[env][:quota]]
         returns, lengths, successes, regrets, clipped = (np.array(column) for column in zip(*rows, strict=True))
         per_trial = self.policy.memory.episodes_per_trial
         trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)

@@ -1,4 +1,4 @@
-"""Recording: complete lives of an actor as demonstrations, played exactly as an evaluation plays."""
+"""Recording: complete trajectories as demonstrations, played exactly as an evaluation plays."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rlstm.evaluation.evaluate import MAX_LENGTH, EvaluationResult, episode_quot
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep, SteppedEnvs, VectorEnvs
 
-__all__ = ["on_tape", "record"]
+__all__ = ["record", "recorded"]
 
 
-class _TapedLanes:
-    """Envs that keep what they show and what they are given; the one who plays can't tell the difference.
+class _RecordedEnvs:
+    """Envs that keep the observations they return and the actions they are given.
 
     Args:
-        envs: The lanes.
+        envs: The envs.
     """
 
     def __init__(self, envs: SteppedEnvs) -> None:
@@ -36,11 +36,11 @@ class _TapedLanes:
         self.rewards: list[npt.NDArray[np.float64]] = []
 
     def reset(self, seeds: Sequence[int]) -> EnvStep:
-        """Reset the lanes."""
+        """Reset the envs."""
         return self._show(self._envs.reset(seeds))
 
     def step(self, actions: npt.NDArray[Any]) -> EnvStep:
-        """Step the lanes, and keep what was answered to what they showed.
+        """Step the envs, and keep the actions with the observations that they answer.
 
         Raises:
             EnvironmentFailure: If an episode doesn't end.
@@ -49,7 +49,7 @@ class _TapedLanes:
         self.observations.append(self._shown)
         self.actions.append(np.array(actions))
         self.rewards.append(np.array(outcome.rewards))
-        self._ages = np.where(outcome.terminated | outcome.truncated, 0, self._ages + 1)
+        self._ages = np.where(outcome.episode_ends, 0, self._ages + 1)
         if self._ages.max() >= MAX_LENGTH:
             raise EnvironmentFailure(
                 f"An episode has not ended after {MAX_LENGTH:,} steps, and only complete ones are demonstrations. Give "
@@ -68,13 +68,13 @@ def record(
 ) -> Demonstrations:
     """Play complete episodes and return what was seen and done.
 
-    Lives stand lane after lane, each lane's in the order in which they were played.
+    Trajectories are ordered by env, those of an env in the order in which they were played.
 
     Args:
         policy: Acts; its weights and normalisers don't change.
-        envs: The lanes, reset here.
+        envs: The envs, reset here.
         episodes: How many; with trials rounded up to whole ones.
-        seed: Decides the lanes' seeds, from a stream that neither training nor evaluation uses.
+        seed: Decides the envs' seeds, from a stream that neither training nor evaluation uses.
         deterministic: Take the likeliest action instead of sampling.
 
     Raises:
@@ -82,79 +82,82 @@ def record(
     """
     quotas = episode_quotas(episodes, envs.num_envs, policy.memory)
 
-    def play(lanes: SteppedEnvs) -> EvaluationResult:
-        return evaluate(policy, lanes, episodes, seed=seed, deterministic=deterministic, stream="demonstrations")
+    def play(recording: SteppedEnvs) -> EvaluationResult:
+        return evaluate(policy, recording, episodes, seed=seed, deterministic=deterministic, stream="demonstrations")
 
-    return on_tape(play, envs, quotas, policy.memory, {"seed": seed, "deterministic": deterministic})
+    return recorded(play, envs, quotas, policy.memory, {"seed": seed, "deterministic": deterministic})
 
 
-def on_tape(
+def recorded(
     play: Callable[[SteppedEnvs], EvaluationResult],
     envs: VectorEnvs,
     quotas: npt.NDArray[np.int64],
     memory: MemoryConfig,
     metadata: Mapping[str, Any],
 ) -> Demonstrations:
-    """Let somebody play and return what was seen and done, lane after lane.
+    """Call ``play`` and return what was seen and done in it, env after env.
 
     Args:
-        play: Plays complete episodes in the lanes that it is given, resetting them once.
-        envs: The lanes.
-        quotas: The episodes of each lane, ``(B,)``; those of the result.
-        memory: What a life is.
-        metadata: Who played, as ``Demonstrations`` keeps it.
+        play: Plays complete episodes in the envs that it is given, resetting them once.
+        envs: The envs.
+        quotas: The episodes of each env, ``(B,)``; those of the result.
+        memory: Decides where trajectories end.
+        metadata: Of the actor, as ``Demonstrations`` keeps it.
 
     Raises:
         EnvironmentFailure: If an episode doesn't end.
     """
-    tape = _TapedLanes(envs)
-    result = play(tape)
-    lives = _lives(result, quotas, memory)
-    valid = np.arange(max(life.length for life in lives))[:, None] < [life.length for life in lives]
+    recording = _RecordedEnvs(envs)
+    result = play(recording)
+    trajectories = _trajectories(result, quotas, memory)
+    lengths = [one.length for one in trajectories]
+    valid = np.arange(max(lengths))[:, None] < lengths
     episode_starts = np.zeros_like(valid)
-    for index, life in enumerate(lives):
-        episode_starts[life.episode_starts, index] = True
+    for index, one in enumerate(trajectories):
+        episode_starts[one.episode_starts, index] = True
     return Demonstrations(
-        tree_map(lambda *rows: _columns(rows, lives), *tape.observations),
-        _columns(tape.actions, lives).astype(envs.action_space.dtype, copy=False),
-        _columns(tape.rewards, lives),
+        tree_map(lambda *rows: _columns(rows, trajectories), *recording.observations),
+        _columns(recording.actions, trajectories).astype(envs.action_space.dtype, copy=False),
+        _columns(recording.rewards, trajectories),
         valid,
         episode_starts,
-        np.array([life.success for life in lives]),
+        np.array([one.success for one in trajectories]),
         describe_space(envs.observation_space),
         describe_space(envs.action_space, bounds=True),
         {**metadata, "episodes_played": len(result.returns), "success_rate": result.success_rate},
     )
 
 
-class _Life(NamedTuple):
-    """Where on the tape a life is."""
+class _Trajectory(NamedTuple):
+    """Where a trajectory stands among the recorded steps."""
 
-    lane: int
+    env: int
     begin: int  # Its first step.
     length: int
     episode_starts: npt.NDArray[np.int64]  # Counted from its first step.
     success: float  # Of its last episode.
 
 
-def _lives(result: EvaluationResult, quotas: npt.NDArray[np.int64], memory: MemoryConfig) -> list[_Life]:
-    """Return the lives that the episodes of a result make up, in their order."""
-    lives, episode = [], 0
-    for lane, quota in enumerate(quotas.tolist()):
+def _trajectories(result: EvaluationResult, quotas: npt.NDArray[np.int64], memory: MemoryConfig) -> list[_Trajectory]:
+    """Return the trajectories that the episodes of a result make up, in their order."""
+    trajectories: list[_Trajectory] = []
+    episode = 0
+    for env, quota in enumerate(quotas.tolist()):
         size = {"episode": 1, "trial": memory.episodes_per_trial or 1, "lifelong": quota}[memory.lifetime]
         begin = 0
         for _ in range(quota // size if quota else 0):
             ends = result.lengths[episode : episode + size].cumsum()
             length, success = int(ends[-1]), float(result.successes[episode + size - 1])
-            lives.append(_Life(lane, begin, length, np.array([0, *ends[:-1]]), success))
+            trajectories.append(_Trajectory(env, begin, length, np.array([0, *ends[:-1]]), success))
             begin, episode = begin + length, episode + size
-    return lives
+    return trajectories
 
 
-def _columns(rows: Sequence[npt.NDArray[Any]], lives: Sequence[_Life]) -> npt.NDArray[Any]:
-    """Return the rows ``(B, ...)`` of all steps as one column a life, ``(T, N, ...)``, with zeros past its end."""
+def _columns(rows: Sequence[npt.NDArray[Any]], trajectories: Sequence[_Trajectory]) -> npt.NDArray[Any]:
+    """Return the rows ``(B, ...)`` of all steps, a column for each trajectory, ``(T, N, ...)``; zeros past its end."""
     played = np.stack(rows)
-    columns = np.zeros((max(life.length for life in lives), len(lives), *played.shape[2:]), dtype=played.dtype)
-    for index, life in enumerate(lives):
-        columns[: life.length, index] = played[life.begin : life.begin + life.length, life.lane]
+    longest = max(one.length for one in trajectories)
+    columns = np.zeros((longest, len(trajectories), *played.shape[2:]), dtype=played.dtype)
+    for index, one in enumerate(trajectories):
+        columns[: one.length, index] = played[one.begin : one.begin + one.length, one.env]
     return columns

@@ -24,7 +24,7 @@ from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import tree_map
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evaluation.evaluate import EvaluationResult
-from rlstm.evaluation.record import on_tape
+from rlstm.evaluation.record import recorded
 from rlstm.evolution.parameters import ParameterLayout
 from rlstm.evolution.population import PopulationSnapshot, play_population
 from rlstm.evolution.readout_choice import Solver
@@ -248,7 +248,7 @@ class FitnessEvaluator:
 
         envs = self.envs(len(seeds))
         quotas = np.full(envs.num_envs, episodes)
-        return on_tape(play, envs, quotas, self.policy.memory, {"deterministic": False})
+        return recorded(play, envs, quotas, self.policy.memory, {"deterministic": False})
 
     @torch.inference_mode()
     def examine(self, whole: Tensor, readouts: Readout | None, exam: TeacherSequences) -> FitnessResult:

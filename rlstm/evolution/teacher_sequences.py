@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlstm.core.arrays import BoolArray
 from rlstm.core.errors import EnvironmentFailure
-from rlstm.core.memory_boundaries import crosses
 from rlstm.core.trees import Tree, tree_map
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evaluation.evaluate import MAX_LENGTH
+from rlstm.policies.acting import SnapshotActor
 from rlstm.policies.encoders import observation_dtypes
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
-from rlstm.vector.adapter import VectorEnvs
+from rlstm.rollouts.play import play_step
+from rlstm.vector.adapter import EnvStep, VectorEnvs
 
 __all__ = ["TeacherSequences", "play_teacher_sequences", "teacher_sequences_from_demonstrations"]
 
@@ -67,49 +69,59 @@ def play_teacher_sequences(
     """
     forces = bool(envs.envs.metadata.get("supports_teacher_forcing", False))
     options = {"teacher_forcing": True} if forces else None
-    view = PolicyInputsTracker(policy, envs.reset(seeds, options))
-    snapshot, state = policy.acting_snapshot(), policy.init_state(envs.num_envs)
+    tracker = PolicyInputsTracker(policy, envs.reset(seeds, options))
+    state = policy.init_state(envs.num_envs)
+    actor = SnapshotActor(policy.acting_snapshot(), state, deterministic=True)
     running = np.ones(envs.num_envs, dtype=bool)
-    width = policy.distribution.num_parameters
     inputs: list[PolicyInputs] = []
     first: list[Tensor] = []
     targets: list[Tensor] = []
     weights: list[Tensor] = []
+
+    def answer(seen: PolicyInputs, is_first: Tensor) -> Tensor:
+        inputs.append(seen)
+        first.append(is_first)
+        return actor(seen, is_first)
+
+    def teach(actions: Tensor, outcome: EnvStep) -> Tensor:
+        """Keep the targets of a step; returns the teacher's answers if there are any, else the policy's."""
+        given, target = _targets(policy, outcome)
+        targets.append(target)
+        weights.append(torch.as_tensor(given & running).double())
+        if not given.any():
+            return actions
+        forced = actions.clone()
+        rows = torch.as_tensor(np.flatnonzero(given), device=policy.device)
+        forced[rows] = policy.distribution.mode(target[given].to(policy.device, policy.dtype), None)
+        return forced
+
     while running.any():
         if len(inputs) >= MAX_LENGTH:
             raise EnvironmentFailure(
-                f"A lesson has not ended after {MAX_LENGTH:,} steps. Give the env a time limit, or let memory live for "
-                "an episode."
+                f"A teacher sequence has not ended after {MAX_LENGTH:,} steps. Give the env a time limit, or use "
+                "--memory.lifetime episode."
             )
-        seen, is_first = view.inputs(), torch.as_tensor(view.is_first, device=policy.device)
-        actions, state = snapshot.act(seen, state, is_first, deterministic=True)
-        outcome = envs.step(policy.distribution.to_env(actions))
-        asked = torch.zeros(envs.num_envs, dtype=torch.float64)
-        target = torch.zeros(envs.num_envs, width, dtype=torch.float64)
-        if outcome.targets is not None and outcome.has_target is not None:
-            given = np.flatnonzero(outcome.has_target)
-            if outcome.targets.dtype.kind == "f" and np.isinf(outcome.targets[given]).any():
-                raise EnvironmentFailure(f"info['target'] is {outcome.targets[given].tolist()}; it must be finite.")
-            target[given] = policy.distribution.targets(outcome.targets[given])
-            asked[given] = 1.0
-            forced = policy.distribution.mode(target[given].to(policy.device, policy.dtype), None)
-            actions = actions.clone()
-            actions[torch.as_tensor(given, device=policy.device)] = forced
-        asked *= torch.as_tensor(running)
-        inputs.append(seen)
-        first.append(is_first)
-        targets.append(target)
-        weights.append(asked)
-        ends = outcome.terminated | outcome.truncated
-        trial_ends = ends & outcome.trial_starts
-        view.advance(outcome, actions, crosses(policy.memory.lifetime, ends, trial_ends))
-        running &= ~(trial_ends if policy.memory.lifetime == "trial" else ends)
+        outcome = play_step(policy, envs, tracker, answer, corrected=teach)
+        running &= ~(outcome.trial_ends if policy.memory.lifetime == "trial" else outcome.episode_ends)
     if washout is None:
         washout = len(inputs) // 4 if forces else 0
     for asked in weights[:washout]:
         asked.zero_()
     stacked = tree_map(lambda *leaves: torch.stack(leaves), inputs[0], *inputs[1:])
     return TeacherSequences(stacked, torch.stack(first), torch.stack(targets), torch.stack(weights))
+
+
+def _targets(policy: RecurrentPolicy, outcome: EnvStep) -> tuple[BoolArray, Tensor]:
+    """Return which envs gave a target ``(S,)``, and what the policy head should have put out, ``(S, Y)``."""
+    target = torch.zeros(len(outcome.rewards), policy.distribution.num_parameters, dtype=torch.float64)
+    if outcome.targets is None or outcome.has_target is None:
+        return np.zeros(len(outcome.rewards), dtype=bool), target
+    given = outcome.has_target
+    said = outcome.targets[given]
+    if said.dtype.kind == "f" and np.isinf(said).any():
+        raise EnvironmentFailure(f"info['target'] is {said.tolist()}; it must be finite.")
+    target[torch.as_tensor(given)] = policy.distribution.targets(said)
+    return given, target
 
 
 def teacher_sequences_from_demonstrations(

@@ -15,7 +15,7 @@ from rlstm.policies.features import InputFeatures
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.step import PolicyStep
 
-__all__ = ["ActingSnapshot", "join_heads"]
+__all__ = ["ActingSnapshot", "SnapshotActor", "join_heads"]
 
 Heads = Callable[[list[Tensor]], tuple[Tensor, Tensor]]
 """From the features of the trunks ``(B, H)`` to distribution parameters ``(B, P)`` and values ``(B, 1)``."""
@@ -92,6 +92,30 @@ class ActingSnapshot:
         if len(is_first) != self._fresh_size:
             self._fresh, self._fresh_size = self._init_state(len(is_first)), len(is_first)
         return reset_rows(state, self._fresh, is_first)
+
+
+class SnapshotActor:
+    """A snapshot together with the state that it carries from step to step.
+
+    Args:
+        snapshot: The weights.
+        state: The state before the first step.
+        deterministic: Take the likeliest actions instead of sampling.
+        ablate_memory: Reset the state before every step.
+    """
+
+    def __init__(
+        self, snapshot: ActingSnapshot, state: State, *, deterministic: bool, ablate_memory: bool = False
+    ) -> None:
+        self._snapshot, self.state = snapshot, state
+        self._deterministic, self._ablate_memory = deterministic, ablate_memory
+
+    def __call__(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
+        """Choose actions ``(B, *action_shape)`` and advance the state."""
+        if self._ablate_memory:
+            is_first = torch.ones_like(is_first)
+        actions, self.state = self._snapshot.act(inputs, self.state, is_first, deterministic=self._deterministic)
+        return actions
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The recurrent policy: encoder, memory cell and heads, for acting step by step and for learning over sequences.
 
 State is always an argument and a result, never an attribute. A state with index t is the one before the observation of
-step t is consumed; ``is_first[t]`` erases it before the cell sees that observation. Values are in raw reward units.
+step t is consumed; ``is_first[t]`` resets it before the cell sees that observation. Values are in raw reward units.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a policy is about to see: the lanes' present observations and what it remembers of its last step.
+"""What a policy sees next: the envs' present observations and what it remembers of its last step.
 
-The same code prepares inputs for collecting, for evaluating and for a user's own loop, so acting and learning can't
-differ in it.
+The same code prepares inputs for collecting, for evaluating and for a user's own loop, so they can't differ in it.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ __all__ = ["PolicyInputsTracker"]
 
 
 class PolicyInputsTracker:
-    """The next inputs of B lanes.
+    """The next inputs of B envs.
 
     Args:
         policy: Decides types, device, and what is seen.
-        step: What the reset of the lanes returned.
+        step: What the reset of the envs returned.
     """
 
     def __init__(self, policy: RecurrentPolicy, step: EnvStep) -> None:
@@ -37,7 +36,7 @@ class PolicyInputsTracker:
         self.types = observation_dtypes(policy.observation_space, policy.dtype)
         self.observations = step.observations  # numpy (B, ...)
         self.action_masks = step.action_masks  # (B, M)
-        self.is_first: BoolArray = np.ones(count, dtype=bool)  # erase before this observation
+        self.is_first: BoolArray = np.ones(count, dtype=bool)  # reset before this observation
         self.episode_starts: BoolArray = np.ones(count, dtype=bool)
         self.previous_actions = torch.zeros(count, *shape, dtype=dtype, device=policy.device)
         self.previous_rewards = torch.zeros(count, dtype=policy.dtype, device=policy.device)
@@ -74,11 +73,11 @@ class PolicyInputsTracker:
         )
 
     def advance(self, outcome: EnvStep, actions: Tensor, is_first: BoolArray) -> None:
-        """Move past a step: ``actions`` as stored, ``is_first`` where memory is erased before the next observation."""
+        """Move past a step: ``actions`` as stored, ``is_first`` where memory is reset before the next observation."""
         self.observations = outcome.observations
         self.action_masks = outcome.action_masks
         self.is_first = is_first
-        self.episode_starts = outcome.terminated | outcome.truncated
+        self.episode_starts = outcome.episode_ends
         self.previous_actions = actions
         self.previous_rewards = torch.as_tensor(outcome.rewards).to(self.previous_rewards)
 
@@ -87,7 +86,7 @@ class PolicyInputsTracker:
         return {name: value for name, value in vars(self).items() if name not in ("_seen", "_device", "types")}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take everything back."""
+        """Load what ``state_dict`` returned."""
         for name, value in values.items():
             old = getattr(self, name)
             setattr(self, name, value.to(old) if isinstance(old, Tensor) else value)

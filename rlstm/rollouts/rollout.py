@@ -3,21 +3,21 @@ r"""Time, once and for all, and the rollout.
 Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no layout options. ::
 
                 step t
-      state_t --[ is_first[t]? erase ]--> cell(observation[t], ...) --> action[t] --> env --> reward[t],
+      state_t --[ is_first[t]? reset ]--> cell(observation[t], ...) --> action[t] --> env --> reward[t],
                                                            \--> value[t]              terminated[t], truncated[t]
 
 * A state with index t is the state **before** ``observations[t]`` is consumed. ``initial_state`` is the one before
   t = 0, and it is carried from rollout to rollout, never zeroed because a rollout ends.
-* ``is_first[t]``: memory begins anew at step t; the state is erased **before** the cell sees ``observations[t]``.
+* ``is_first[t]``: memory begins anew at step t; the state is reset **before** the cell sees ``observations[t]``.
   ``episode_starts[t]``: an environment episode begins at step t. They are equal only when ``memory.lifetime`` is
   ``episode``.
 * ``terminated[t]``, ``truncated[t]``: the outcome of step t, never merged in stored data.
 * Vector envs run in ``AutoresetMode.SAME_STEP``, so every row is a real transition.
 * ``valid[t]``: False only in the idle tails of batches of complete trajectories (``collect_trajectories``): no loss, no
   statistics. ``is_first`` holds where a tail begins, and nothing is carried out of it: the next batch begins anew.
-* ``credit_cuts[t]``: returns are cut after step t. ``next_values[t]`` = V(observations[t+1] | state after any erase)
+* ``credit_cuts[t]``: returns are cut after step t. ``next_values[t]`` = V(observations[t+1] | state after any reset)
   where credit is not cut; where it is cut: 0 if ``terminated[t]``, else V(final observation | state **before** the
-  erase). Then δ = r + γ·next_values - values and A_t = δ_t + γλ(1 - credit_cuts_t)·A_{t+1}, with no special case at the
+  reset). Then δ = r + γ·next_values - values and A_t = δ_t + γλ(1 - credit_cuts_t)·A_{t+1}, with no special case at the
   end of a rollout.
 * Rollouts hold raw rewards and values in raw units. Normaliser statistics change once per update, after the last epoch;
   otherwise the first ratio is not 1.
@@ -25,7 +25,8 @@ Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -42,11 +43,10 @@ __all__ = ["Rollout"]
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of B environments; see the top of the file for the meaning of every index.
+    """T steps of B envs; see the top of the file for the meaning of every index.
 
     Raises:
         ValueError: If a shape or a type is wrong, naming the field.
-        NonFiniteError: If rewards, log-probabilities or values are not all finite.
     """
 
     inputs: PolicyInputs  # (T, B, ...)
@@ -63,26 +63,49 @@ class Rollout:
     initial_state: State  # leaves (B, ...)
 
     def __post_init__(self) -> None:
-        """Check shapes, types and finiteness."""
+        """Check shapes and types."""
         shape = self.rewards.shape
         if len(shape) != 2:
             raise ValueError(f"rewards has shape {tuple(shape)}; it must be (T, B).")
-        for name in ("is_first", "terminated", "truncated", "credit_cuts", "valid"):
-            mask = getattr(self, name)
+        for name, mask in self._masks():
             if mask.shape != shape or mask.dtype != torch.bool:
                 raise ValueError(f"{name} is {tuple(mask.shape)} {mask.dtype}; it must be {tuple(shape)} torch.bool.")
-        for name in ("log_probs", "values", "rewards", "next_values"):
-            values = getattr(self, name)
+        for name, values in self._numbers():
             if values.shape != shape or not values.is_floating_point():
                 raise ValueError(f"{name} is {tuple(values.shape)} {values.dtype}; it must be {tuple(shape)} floats.")
-            if not bool(torch.isfinite(values).all()):
-                raise NonFiniteError(f"The rollout's {name} are not all finite: the policy or the env has diverged.")
-        for leaf in [self.actions, *tree_leaves(tuple(self.inputs))]:
+        for leaf in [self.actions, *tree_leaves(self.inputs)]:
             if leaf.shape[:2] != shape:
                 raise ValueError(f"An input or action is {tuple(leaf.shape)}; it must begin with {tuple(shape)}.")
         for leaf in tree_leaves(self.initial_state):
             if leaf.shape[0] != shape[1]:
                 raise ValueError(f"A state leaf has shape {tuple(leaf.shape)}; it must begin with ({shape[1]},).")
+
+    def _masks(self) -> tuple[tuple[str, Tensor], ...]:
+        return (
+            ("is_first", self.is_first),
+            ("terminated", self.terminated),
+            ("truncated", self.truncated),
+            ("credit_cuts", self.credit_cuts),
+            ("valid", self.valid),
+        )
+
+    def _numbers(self) -> tuple[tuple[str, Tensor], ...]:
+        return (
+            ("log_probs", self.log_probs),
+            ("values", self.values),
+            ("rewards", self.rewards),
+            ("next_values", self.next_values),
+        )
+
+    def check_finite(self) -> None:
+        """Refuse numbers that are not finite; the collector checks every rollout once.
+
+        Raises:
+            NonFiniteError: If rewards, log-probabilities or values are not all finite.
+        """
+        for name, values in self._numbers():
+            if not bool(torch.isfinite(values).all()):
+                raise NonFiniteError(f"The rollout's {name} are not all finite: the policy or the env has diverged.")
 
     @property
     def num_steps(self) -> int:
@@ -99,20 +122,9 @@ class Rollout:
         """Whether no step is idle, so that nothing need be masked."""
         return bool(self.valid.all())
 
-    def select(self, lanes: Tensor) -> Rollout:
-        """Return the whole sequences of some lanes, ``lanes`` an index ``(N,)``, in that order."""
-        rows = {
-            field.name: tree_map(lambda leaf: leaf.index_select(1, lanes), getattr(self, field.name))
-            for field in fields(self)
-            if field.name != "initial_state"
-        }
-        selected: Rollout = object.__new__(Rollout)  # The whole was checked; checking every part again costs time.
-        for name, value in rows.items():
-            object.__setattr__(selected, name, value)
-        state = tree_map(lambda leaf: leaf.index_select(0, lanes), self.initial_state)
-        object.__setattr__(selected, "initial_state", state)
-        selected.__dict__["all_valid"] = self.all_valid or bool(selected.valid.all())
-        return selected
+    def select(self, envs: Tensor) -> Rollout:
+        """Return the whole sequences of some envs, ``envs`` an index ``(N,)``, in that order."""
+        return self._map(lambda leaf: leaf.index_select(1, envs), lambda state_leaf: state_leaf.index_select(0, envs))
 
     def replay(self, policy: RecurrentPolicy) -> PolicyEvaluation:
         """Return what a policy's present weights make of the rollout, with gradient."""
@@ -122,6 +134,21 @@ class Rollout:
         """Return the rollout on another device."""
         if self.rewards.device == device:
             return self
-        return replace(
-            self, **{f.name: tree_map(lambda leaf: leaf.to(device), getattr(self, f.name)) for f in fields(self)}
+        return self._map(lambda leaf: leaf.to(device), lambda state_leaf: state_leaf.to(device))
+
+    def _map(self, of_steps: Callable[[Tensor], Tensor], of_state: Callable[[Tensor], Tensor]) -> Rollout:
+        """Return the rollout with one function applied to every leaf ``(T, B, ...)``, one to those of the state."""
+        return Rollout(
+            inputs=tree_map(of_steps, self.inputs),
+            actions=of_steps(self.actions),
+            log_probs=of_steps(self.log_probs),
+            values=of_steps(self.values),
+            rewards=of_steps(self.rewards),
+            next_values=of_steps(self.next_values),
+            is_first=of_steps(self.is_first),
+            terminated=of_steps(self.terminated),
+            truncated=of_steps(self.truncated),
+            credit_cuts=of_steps(self.credit_cuts),
+            valid=of_steps(self.valid),
+            initial_state=tree_map(of_state, self.initial_state),
         )

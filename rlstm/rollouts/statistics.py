@@ -16,7 +16,7 @@ _WINDOW = 100  # Episodes behind a running mean, as in Stable-Baselines3.
 
 
 class EpisodeStatistics:
-    """Sums over the running episodes of every lane, and the last finished ones.
+    """Sums over the running episodes of every env, and the last finished ones.
 
     Args:
         num_envs: SteppedEnvs B.
@@ -34,7 +34,7 @@ class EpisodeStatistics:
         }
 
     def begin(self) -> None:
-        """Forget the running episodes: all lanes are reset."""
+        """Forget the running episodes: all envs are reset."""
         for sums in (self.returns, self.lengths, self.trial_returns):
             sums[:] = 0
 
@@ -45,13 +45,13 @@ class EpisodeStatistics:
         successes: npt.NDArray[np.float64],
         trial_ends: BoolArray,
     ) -> None:
-        """Take in one step of every lane.
+        """Take in one step of every env.
 
         Args:
             rewards: ``(B,)``.
-            finished: ``(N,)`` lanes whose episode ended with this step.
+            finished: ``(N,)`` envs whose episode ended with this step.
             successes: ``(N,)`` 1, 0, or NaN where unknown.
-            trial_ends: ``(B,)`` lanes whose trial ended too.
+            trial_ends: ``(B,)`` envs whose trial ended too.
         """
         self.returns += rewards
         self.lengths += 1
@@ -69,12 +69,12 @@ class EpisodeStatistics:
         self.trial_returns[trial_ends] = 0.0
 
     def metrics(self, *, trials: bool) -> dict[str, float]:
-        """Return by their tags the means over the window, and over all episodes so far; nothing before the first."""
+        """Return the means over the window and over all episodes so far, by metric name; nothing before the first."""
         names = {"ep_rew_mean": "returns", "ep_len_mean": "lengths", "success_rate": "successes"}
         if trials:
             names["trial_rew_mean"] = "trial_returns"
-        means = {tag: self.finished[name] for tag, name in names.items()}
-        metrics = {f"rollout/{tag}": float(np.mean(values)) for tag, values in means.items() if values}
+        means = {metric: self.finished[name] for metric, name in names.items()}
+        metrics = {f"rollout/{metric}": float(np.mean(values)) for metric, values in means.items() if values}
         if self.num_episodes:
             metrics["rollout/episodes"] = float(self.num_episodes)
             metrics["rollout/ep_rew_mean_of_all"] = self.sum_of_returns / self.num_episodes
@@ -92,7 +92,7 @@ class EpisodeStatistics:
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take everything back."""
+        """Load what ``state_dict`` returned."""
         self.returns, self.lengths = values["returns"], values["lengths"]
         self.trial_returns, self.num_episodes = values["trial_returns"], values["num_episodes"]
         self.sum_of_returns = values["sum_of_returns"]

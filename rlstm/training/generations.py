@@ -279,7 +279,7 @@ class Evolution(Run):
             nonlocal state
             if moments is not None:
                 seen.append(self.policy.actor.encoder.vectors(inputs.observations, self.policy.dtype).clone())
-            rewards.append(player.view.previous_rewards.clone())
+            rewards.append(player.tracker.previous_rewards.clone())
             actions, state = snapshot.act(inputs, state, is_first, deterministic=False)
             return actions
 
@@ -293,7 +293,7 @@ class Evolution(Run):
                 one.update(torch.cat(rewards[1:] or rewards).unsqueeze(-1))
         return len(rewards) * envs.num_envs
 
-    def training_state(self, *, with_lives: bool) -> dict[str, Any]:
+    def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
         """Return the agent's state; nothing is carried from generation to generation but the champion."""
         return {"agent": self.agent.state_dict() if self._begun else None}
 

@@ -38,26 +38,26 @@ class OnPolicyAgent(Protocol):
 
     policy: RecurrentPolicy
     config: Any
-    begins_anew: bool  # Whether every rollout begins all lives anew, so that nothing of the envs need be kept.
+    begins_anew: bool  # Whether every rollout resets all envs, so that a checkpoint need not hold theirs.
 
-    def collect(self, envs: VectorEnvs, carry: CollectorState) -> Rollout:
-        """Play one rollout, from where the lanes stand to where they stand then."""
+    def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
+        """Play one rollout, from where the envs stand."""
 
     def update(self, rollout: Rollout) -> dict[str, float]:
-        """Train on one rollout; returns metrics by their tags."""
+        """Train on one rollout; returns metrics by metric name."""
 
-    def refresh(self, rollout: Rollout, carry: CollectorState) -> dict[str, float]:
-        """Bring the carried state up to the present weights; returns metrics by their tags."""
+    def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
+        """Bring the carried state up to the present weights; returns metrics by metric name."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Load what ``state_dict`` returned."""
 
 
 class Training(Run):
-    """A run of an on-policy agent: its envs and what they carry.
+    """A run of an on-policy agent: its envs, and where they stand.
 
     Args:
         config: The experiment.
@@ -85,7 +85,7 @@ class Training(Run):
                 total_steps=config.run.total_steps,
                 generator=generator(seed, "minibatches"),
             )
-            self.carry = start(self.policy, self.envs, self._seeds)
+            self.collector_state = start(self.policy, self.envs, self._seeds)
             on_failure.pop_all()
 
     def close(self) -> None:
@@ -93,17 +93,17 @@ class Training(Run):
         self.envs.close()
 
     def update(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Collect one rollout and learn from it; returns metrics by tag and seconds by phase."""
+        """Collect one rollout and learn from it; returns metrics by name and seconds by phase."""
         began = time.perf_counter()
-        rollout = self.agent.collect(self.envs, self.carry)
+        rollout = self.agent.collect(self.envs, self.collector_state)
         num_steps = int(rollout.valid.sum())
         collected = time.perf_counter()
         metrics = self.agent.update(rollout)
-        metrics |= self.agent.refresh(rollout, self.carry)
+        metrics |= self.agent.refresh(rollout, self.collector_state)
         self.step += num_steps
         self.num_updates += 1
         updated = time.perf_counter()
-        metrics |= self.carry.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
+        metrics |= self.collector_state.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
         metrics["time/fps"] = num_steps / (updated - began)
         metrics["time/iterations"] = float(self.num_updates)
         metrics["time/time_elapsed"] = self.seconds + updated - began
@@ -111,38 +111,38 @@ class Training(Run):
         metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
         return metrics, {"collect": collected - began, "update": updated - collected}
 
-    def training_state(self, *, with_lives: bool) -> dict[str, Any]:
-        """Return the agent's state, the lanes' and what they carry."""
+    def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
+        """Return the agent's state, the envs' and where they stand in their trajectories."""
         return {
             "agent": self.agent.state_dict(),
-            "carry": self.carry.state_dict() if with_lives else None,
-            "envs": self.envs.get_state() if with_lives else None,
+            "carry": self.collector_state.state_dict() if with_episodes else None,
+            "envs": self.envs.get_state() if with_episodes else None,
         }
 
     def load_training_state(self, values: dict[str, Any]) -> str | None:
-        """Take it back."""
+        """Load it."""
         self.agent.load_state_dict(values["agent"])
-        return self._load_lives(values)
+        return self._load_episodes(values)
 
-    def _load_lives(self, trainer: dict[str, Any]) -> str | None:
+    def _load_episodes(self, trainer: dict[str, Any]) -> str | None:
         note = None
         if trainer["carry"] is not None and trainer["envs"] is not None:
             self.envs.set_state(trainer["envs"], self._seeds)
-            self.carry.load_state_dict(trainer["carry"])
+            self.collector_state.load_state_dict(trainer["carry"])
             return None
         if not self.agent.begins_anew:
             # Other seeds than at the start: the same episodes once more would count them twice.
             seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
-            self.carry = start(self.policy, self.envs, seeds)
-            note = "The env's state is not in the checkpoint: every lane begins a new episode with an empty memory."
+            self.collector_state = start(self.policy, self.envs, seeds)
+            note = "The env's state is not in the checkpoint: every env begins a new episode with an empty memory."
         if trainer["carry"] is not None:
-            self.carry.statistics.load_state_dict(trainer["carry"]["statistics"])
-            self.carry.statistics.begin()
+            self.collector_state.statistics.load_state_dict(trainer["carry"]["statistics"])
+            self.collector_state.statistics.begin()
         return note
 
     def recent_metrics(self) -> dict[str, float]:
         """Return the means over the last finished episodes."""
-        return self.carry.statistics.metrics(trials=False)
+        return self.collector_state.statistics.metrics(trials=False)
 
     def facts(self) -> dict[str, str]:
         """Return how envs are stepped, sequences run, and where memory and credit end."""
@@ -169,7 +169,7 @@ def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: P
             training.save(directory)
         while training.step < config.total_steps and not interrupt.requested():
             before, iteration_began = training.step, time.perf_counter()
-            with _saving_what_is_learnt(training, directory, with_lives=False):
+            with _saving_weights_on_failure(training, directory, with_episodes=False):
                 metrics, seconds = training.update()
             finished = training.step >= config.total_steps
             values: dict[str, float | None] = dict(metrics)
@@ -178,7 +178,7 @@ def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: P
                 training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
             if finished or _due(evaluate_every, before, training.step):
                 began = time.perf_counter()
-                with _saving_what_is_learnt(training, directory, with_lives=True):
+                with _saving_weights_on_failure(training, directory, with_episodes=True):
                     best = _evaluate(training, directory, values)
                 phases["evaluate"] += time.perf_counter() - began
             logger.log(values, training.step)
@@ -195,13 +195,13 @@ def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: P
 
 
 @contextmanager
-def _saving_what_is_learnt(training: Run, directory: RunDirectory, *, with_lives: bool) -> Iterator[None]:
+def _saving_weights_on_failure(training: Run, directory: RunDirectory, *, with_episodes: bool) -> Iterator[None]:
     """Save the weights of the last update if an env breaks."""
     try:
         yield
     except EnvironmentFailure:
         if training.step not in list_checkpoints(directory):
-            training.save(directory, with_lives=with_lives)
+            training.save(directory, with_episodes=with_episodes)
         raise
 
 

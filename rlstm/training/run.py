@@ -79,14 +79,14 @@ class Run(ABC):
 
     @abstractmethod
     def update(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Play and learn once; returns metrics by tag and seconds by phase."""
+        """Play and learn once; returns metrics by name and seconds by phase."""
 
     @abstractmethod
-    def training_state(self, *, with_lives: bool) -> dict[str, Any]:
+    def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
         """Return all that goes on beside the policy's weights.
 
         Args:
-            with_lives: Whether the lanes and what they carry are in order; without them a resume begins new episodes.
+            with_episodes: Whether the envs' running episodes are kept; without them a resume begins new ones.
         """
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Run(ABC):
 
     @abstractmethod
     def recent_metrics(self) -> dict[str, float]:
-        """Return the means of the last episodes by their tags."""
+        """Return the means of the last episodes by metric name."""
 
     @abstractmethod
     def facts(self) -> dict[str, str]:
@@ -114,16 +114,16 @@ class Run(ABC):
         finally:
             envs.close()
 
-    def save(self, directory: RunDirectory, *, best: bool = False, with_lives: bool = True) -> None:
+    def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
         """Write a checkpoint.
 
         Args:
             directory: The run's folder.
             best: Whether it is the best so far.
-            with_lives: See ``training_state``.
+            with_episodes: See ``training_state``.
         """
         trainer = {
-            **self.training_state(with_lives=with_lives),
+            **self.training_state(with_episodes=with_episodes),
             "num_updates": self.num_updates,
             "best_return": self.best_return,
             "seconds": self.seconds,

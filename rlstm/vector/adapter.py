@@ -27,7 +27,8 @@ class EnvStep(NamedTuple):
     rewards: FloatArray  # (B,)
     terminated: BoolArray  # (B,)
     truncated: BoolArray  # (B,)
-    trial_starts: BoolArray  # (B,) the observation begins a new trial; every episode where there are no trials
+    episode_ends: BoolArray  # (B,) terminated or truncated
+    trial_ends: BoolArray  # (B,) it was the last episode of its trial; every episode where there are no trials
     action_masks: BoolArray | None  # (B, M) for the observation
     finished: npt.NDArray[np.intp]  # (N,) lanes whose episode ended with this step
     final_observations: Tree  # (N, ...) their last observations, or None where N is 0
@@ -123,7 +124,8 @@ class VectorEnvs:
             rewards,
             np.asarray(terminated, dtype=bool),
             np.asarray(truncated, dtype=bool),
-            starts if trial_starts is None else starts & np.asarray(trial_starts, dtype=bool),
+            ends,
+            ends if trial_starts is None else ends & np.asarray(trial_starts, dtype=bool),
             self._masks(observations, infos, at_reset=at_reset),
             finished,
             final_observations,

@@ -189,7 +189,7 @@ def exact_rollout(agent: str, memory: dict[str, Any], **settings: Any) -> tuple[
     with torch.no_grad():
         for parameter in training.policy.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    rollout = training.agent.collect(training.envs, training.carry)
+    rollout = training.agent.collect(training.envs, training.collector_state)
     training.close()
     assert rollout.rewards.shape == (12, 1)
     return training, rollout

@@ -269,7 +269,7 @@ def test_under_trials_elites_are_whole_trials(seed: int) -> None:
     training = make(LOCK, env="rwr-test/CarriedSign-v0", env_kwargs=kwargs, memory=memory, seed=seed, elite_episodes=60)
     means = [training.update()[0]["evolino/mean"] for _ in range(GENERATIONS)]
     lives = elites(training)
-    assert lives.num_lives == 60
+    assert lives.num_trajectories == 60
     assert (lives.lengths == 4).all()
     assert lives.episode_starts[:, 0].tolist() == [True, True, False, False]
     assert lives.returns == pytest.approx(1.0)

@@ -334,7 +334,7 @@ def test_the_mean_of_a_step_is_that_of_the_batches_before_worked_out_by_hand(tra
     batches = [first]
     for num_episodes in (2, 10, 4):
         agent.update(batches[-1])
-        agent._num_lives = num_episodes // (2 if memory.lifetime == "trial" else 1)
+        agent._num_trajectories = num_episodes // (2 if memory.lifetime == "trial" else 1)
         rollout = agent.collect(envs, carry)
         means, baselines = mean_by_hand(batches, 0.9), agent.baselines(rollout)
         for lane, begin, end in lives_of(rollout):
@@ -517,7 +517,7 @@ def test_normalisers_and_the_mean_change_after_the_step_only(trained, monkeypatc
     means = agent._means.clone()
     assert len(means) > 0
 
-    agent._num_lives = 3  # Otherwise the lanes' script would bring the same numbers once more.
+    agent._num_trajectories = 3  # Otherwise the lanes' script would bring the same numbers once more.
     rollout = agent.collect(envs, carry)
     seen, evaluate = [], agent.policy.evaluate
     monkeypatch.setattr(
@@ -681,12 +681,12 @@ def test_a_batch_of_broken_trials_is_refused_with_one_of_whole_ones(kit, num_epi
     policy = kit.make_policy(memory=MemoryConfig("trial", episodes_per_trial=3))
     with pytest.raises(ValueError, match=rf"num_episodes is {num_episodes}.*trials of 3 episodes; use {instead}\."):
         make_agent(policy, 4, num_episodes=num_episodes)
-    assert make_agent(policy, 4, num_episodes=instead)._num_lives == instead // 3
+    assert make_agent(policy, 4, num_episodes=instead)._num_trajectories == instead // 3
 
 
 def test_an_episode_s_memory_asks_for_episodes_even_where_there_are_trials(kit):
     policy = kit.make_policy(memory=MemoryConfig("episode", episodes_per_trial=3))
-    assert make_agent(policy, 4, num_episodes=7)._num_lives == 7
+    assert make_agent(policy, 4, num_episodes=7)._num_trajectories == 7
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,11 @@ def test_a_loaded_agent_acts_as_in_an_evaluation_step_by_step(tmp_path, lifetime
 def greedy_logits(agent, observations, **options):
     """The parameters of the action distribution, which tell more than the actions."""
     seen = []
-    forward = agent._stepper._forward
-    agent._stepper._forward = lambda *a: seen.append(forward(*a)) or seen[-1]
+    forward = agent._snapshot._forward
+    agent._snapshot._forward = lambda *a: seen.append(forward(*a)) or seen[-1]
     for observation in observations:
         agent.act(observation, **options)
-    agent._stepper._forward = forward
+    agent._snapshot._forward = forward
     return torch.cat([parameters for parameters, _, _ in seen])
 
 

@@ -95,7 +95,7 @@ def test_trials_are_recorded_whole(rlstm, train) -> None:
     assert train(f"--env rlstm/TMaze-v0 --run-dir trials {words}").code == 0
     answer = rlstm("record trials --episodes 5 --json").json
     assert (answer["episodes_played"], answer["episodes"]) == (6, 6)
-    assert Demonstrations.load(answer["path"]).num_lives == 3
+    assert Demonstrations.load(answer["path"]).num_trajectories == 3
 
 
 def test_nothing_is_written_over_and_nothing_played_for_it(rlstm, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

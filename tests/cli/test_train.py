@@ -126,7 +126,7 @@ def test_what_reinforce_can_not_do_is_wrong_usage(rlstm, words: str, told: str) 
 
 
 def test_an_env_whose_episodes_never_end_is_told_to_reinforce(rlstm, my_env, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_LIFE", 200)
+    monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_TRAJECTORY", 200)
     result = rlstm(f"train reinforce --env my_env:My-v0 --env-kwargs fault=endless {EPISODES}")
     assert result.code == 1
     assert "A life has not ended after 200 steps" in result.json["error"]

@@ -57,14 +57,13 @@ def test_the_batched_form_keeps_the_task_of_each_lane(
     lanes = make(resolve_spec(config), config, memory)
     assert lanes.kind == "native"
     outcome = lanes.reset(list(range(NUM_ENVS)))
-    assert outcome.trial_starts.all()
     tasks, starts = [], []
     while len(tasks) < NUM_ENVS * EPISODES_PER_TRIAL:
         state = lanes.envs.get_state()
         outcome = lanes.step(np.zeros(NUM_ENVS, dtype=np.int64))
         if len(outcome.finished):
             tasks.append(np.concatenate([state[name].reshape(NUM_ENVS, -1) for name in names], axis=1))
-            starts.append(outcome.trial_starts)
+            starts.append(outcome.trial_ends)
     assert np.array(starts).all(axis=1).tolist() == [False, False, False, True] * NUM_ENVS
     assert np.array(starts).any(axis=1).tolist() == [False, False, False, True] * NUM_ENVS
     for lane in range(NUM_ENVS):

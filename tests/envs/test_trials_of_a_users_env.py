@@ -55,13 +55,13 @@ def make_lanes(env_id: str, vectorization: Any = "auto", **memory: Any) -> Vecto
 
 def guess_right_sides(lanes: VectorEnvs, num_trials: int) -> Any:
     """Rewards of always guessing side 1, so the sides themselves, (trials, episodes, lanes); checks trial starts."""
-    assert lanes.reset(list(range(NUM_ENVS))).trial_starts.all()
+    lanes.reset(list(range(NUM_ENVS)))
     rewards = []
     for episode in range(1, num_trials * EPISODES_PER_TRIAL + 1):
         outcome = lanes.step(np.ones(NUM_ENVS, dtype=np.int64))
         assert outcome.terminated.all()
         assert np.array_equal(outcome.successes, outcome.rewards)
-        assert (outcome.trial_starts == (episode % EPISODES_PER_TRIAL == 0)).all()
+        assert (outcome.trial_ends == (episode % EPISODES_PER_TRIAL == 0)).all()
         rewards.append(outcome.rewards)
     return np.array(rewards).reshape(num_trials, EPISODES_PER_TRIAL, NUM_ENVS)
 

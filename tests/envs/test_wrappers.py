@@ -369,7 +369,7 @@ def test_trials_go_on_under_wrappers(words):
     native, sync = (lanes("rlstm/TMaze-v0", words, kind, memory, corridor_length=2) for kind in ("native", "sync"))
     left = life(native, 120)
     assert_same(left, life(sync, 120))
-    starts, ends = (np.array([getattr(s, n) for s in left[1:]]) for n in ("trial_starts", "terminated"))
+    starts, ends = (np.array([getattr(s, n) for s in left[1:]]) for n in ("trial_ends", "terminated"))
     assert 0 < starts.sum() < ends.sum()
 
 

@@ -104,7 +104,7 @@ def test_the_header_can_be_read_by_other_programs(tmp_path):
 
 def test_steps_episodes_and_returns_are_counted_over_the_lives():
     demonstrations = made()
-    assert (demonstrations.num_lives, demonstrations.num_episodes, demonstrations.num_steps) == (3, 4, 8)
+    assert (demonstrations.num_trajectories, demonstrations.num_episodes, demonstrations.num_steps) == (3, 4, 8)
     assert demonstrations.lengths.tolist() == list(LENGTHS)
     assert demonstrations.mean_return == demonstrations.rewards[demonstrations.valid].sum() / 4
 
@@ -120,7 +120,8 @@ def test_only_successes_keeps_the_lives_that_end_in_one_and_their_length(kit):
 
 
 @pytest.mark.parametrize(
-    ("successes", "complaint"), [((0.0, np.nan, 0.0), "none of the 3 lives"), ([np.nan] * 3, "says nothing of success")]
+    ("successes", "complaint"),
+    [((0.0, np.nan, 0.0), "none of the 3 trajectories"), ([np.nan] * 3, "says nothing of success")],
 )
 def test_where_nothing_succeeds_there_is_nothing_to_keep(successes, complaint):
     with pytest.raises(DemonstrationsError, match=complaint):

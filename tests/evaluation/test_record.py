@@ -102,7 +102,7 @@ def lives_of_lanes(demonstrations, memory, episodes, num_envs):
         count = 1 if per_life is None else quota // per_life
         yield index, range(life, life + count)
         life += count
-    assert life == demonstrations.num_lives
+    assert life == demonstrations.num_trajectories
 
 
 # What stands in which row.
@@ -215,7 +215,7 @@ def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kit, kind):
     config = EnvConfig(env="rlstm/BernoulliBandit-v0", num_envs=3, vectorization=kind)
     envs = make(resolve_spec(config), config, memory)
     demonstrations = record(policy_for(kit, envs, memory), envs, 12, seed=3, deterministic=False)
-    assert demonstrations.num_lives == 6
+    assert demonstrations.num_trajectories == 6
     for index, lives in lives_of_lanes(demonstrations, memory, 12, 3):
         env, seed = TrialEnv(gym.make(config.env), 2), integer_seeds(3, "demonstrations", 3)[index]
         for life in lives:
@@ -238,7 +238,7 @@ def test_the_agent_shown_what_it_saw_answers_as_it_did(kit, actions, name):
     demonstrations = record(policy, envs, 8, seed=1)
     agent = LoadedAgent(policy)
     answers = set()
-    for life in range(demonstrations.num_lives):
+    for life in range(demonstrations.num_trajectories):
         agent.reset()
         before = 0.0
         for observation, action, reward, starts in steps(demonstrations, life):
@@ -296,4 +296,4 @@ def test_lanes_with_nothing_to_play_leave_no_column(kit):
     for name, memory in MEMORIES.items():
         envs = kit.scripted("E", "E", "E", memory=memory)
         demonstrations = record(policy_for(kit, envs, memory), envs, 2, seed=0)
-        assert demonstrations.num_lives == {"trial": 1}.get(name, 2)
+        assert demonstrations.num_trajectories == {"trial": 1}.get(name, 2)

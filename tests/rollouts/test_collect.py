@@ -734,7 +734,7 @@ def test_every_batch_begins_new_trials_in_single_envs_too(kit):
 
 @pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
 def test_a_life_without_an_end_is_refused_once_it_is_too_long(kit, memory, monkeypatch):
-    monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_LIFE", 20)
+    monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_TRAJECTORY", 20)
     with pytest.raises(EnvironmentFailure, match=r"not ended after 20 steps.*max_episode_steps.*use ppo"):
         lived(kit, memory, 3, scripts=("..E", "." * 100))
     longest = "." * (9 if memory.lifetime == "trial" else 19) + "E"
@@ -776,7 +776,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(rollout, name, bad):
     numbers = getattr(rollout, name).clone()
     numbers[2, 1] = bad
     with pytest.raises(NonFiniteError, match=name):
-        dataclasses.replace(rollout, **{name: numbers})
+        dataclasses.replace(rollout, **{name: numbers}).check_finite()
 
 
 def test_rewards_need_two_axes(rollout):

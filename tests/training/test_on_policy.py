@@ -238,6 +238,6 @@ def test_an_update_leaves_the_state_that_the_new_weights_give_to_be_carried_on()
     stale = training_of(refresh_states=False)
     for _ in range(3):
         stale.update()
-    assert not torch.equal(stale.carry.state[0].h, training.carry.state[0].h)
+    assert not torch.equal(stale.collector_state.state[0].h, training.collector_state.state[0].h)
     training.close()
     stale.close()

@@ -283,7 +283,7 @@ def test_final_observations_and_successes_are_found_in_every_form(infos, success
     assert step.finished.tolist() == [0, 2]
     assert step.final_observations.tolist() == FINAL[[0, 2]].tolist()
     assert [None if np.isnan(one) else one for one in step.successes] == successes
-    assert step.trial_starts.tolist() == [True, False, True]
+    assert step.trial_ends.tolist() == [True, False, True]
 
 
 LAST = np.array([0.5, 9.0, 0.25])  # Of which only those of the first and the third lane are of a last step.
@@ -354,7 +354,7 @@ def test_a_native_env_that_forgets_the_final_observations_is_told_so():
 def test_where_only_some_lanes_end_a_trial_only_those_begin_one():
     infos = {"final_obs": FINAL, "trial_start": np.array([False, True, True])}
     step = VectorEnvs(AnyForm(infos), "native", "").step(np.zeros(3, dtype=np.int64))
-    assert step.trial_starts.tolist() == [False, False, True]  # Lane 1 goes on.
+    assert step.trial_ends.tolist() == [False, False, True]  # Lane 1 goes on.
 
 
 class ComposedEnv(gym.Env):
