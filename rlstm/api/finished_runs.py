@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api.experiments import Which, read_config, read_spec
@@ -19,7 +18,7 @@ from rlstm.api.loaded_agent import LoadedAgent
 from rlstm.core.process import choose_device, prepare_process
 from rlstm.evaluation.demonstrations import Demonstrations, refuse_existing
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
-from rlstm.evaluation.record import record as record_lives
+from rlstm.evaluation.record import record as record_trajectories
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
@@ -27,12 +26,12 @@ from rlstm.training.run import load_weights, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["LoadedAgent", "evaluate_run", "load", "record"]
+__all__ = ["FinishedRun", "LoadedAgent", "evaluate_run", "load", "open_run", "record"]
 
 
 @dataclass(frozen=True)
-class _FinishedRun:
-    """An agent as one of its checkpoints has it, and where it plays."""
+class FinishedRun:
+    """A policy as one checkpoint of a run has it, with the run's config and env."""
 
     config: ExperimentConfig[Any]
     spec: EnvSpec
@@ -40,8 +39,8 @@ class _FinishedRun:
     step: int
 
     @contextmanager
-    def lanes(self, episodes: int) -> Iterator[VectorEnvs]:
-        """Make lanes for some episodes, and close them."""
+    def envs(self, episodes: int) -> Iterator[VectorEnvs]:
+        """Make envs for some episodes, and close them."""
         envs = evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)
         try:
             yield envs
@@ -49,42 +48,57 @@ class _FinishedRun:
             envs.close()
 
     def description(self) -> dict[str, Any]:
-        """Return who plays where, as JSON: ``EnvSpec.from_json(json.dumps(...))`` restores the env's spec."""
+        """Return agent, step and env as JSON: ``EnvSpec.from_json(json.dumps(...))`` restores the env's spec."""
         spec = copy.copy(self.spec)
         spec.kwargs = {**spec.kwargs, **self.config.env.env_kwargs}
         return {"agent": self.config.agent, "step": self.step, "env_spec": json.loads(spec.to_json())}
 
 
-def _load_run(
-    directory: RunDirectory, config: ExperimentConfig[Any], checkpoint: Which, device: torch.device
-) -> _FinishedRun:
+def open_run(
+    run_dir: str | os.PathLike[str],
+    checkpoint: Which = "latest",
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    device: str | None = None,
+) -> FinishedRun:
+    """Load what a run has learnt.
+
+    Args:
+        run_dir: The run's folder.
+        checkpoint: latest, best, or a step.
+        env_kwargs: Arguments of the env to change. The policy is built for the changed env, so weights of another shape
+            are refused.
+        device: Where it computes; the run's own device by default.
+
+    Raises:
+        ConfigError: If the env with its changed arguments doesn't fit the network.
+        CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
+    """
+    directory = RunDirectory.open(run_dir)
+    config = read_config(directory)
+    config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
     loaded = load_checkpoint(directory, checkpoint)
     check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
     spec = read_spec(directory, config)
     with refusals_name_settings():
+        chosen, _ = choose_device(config.run.device if device is None else device)
         envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
         try:
-            policy = make_policy(config, envs.observation_space, envs.action_space, device)
+            policy = make_policy(config, envs.observation_space, envs.action_space, chosen)
         finally:
             envs.close()
     load_weights(policy, loaded)
-    return _FinishedRun(config, spec, policy.eval(), loaded.step)
+    return FinishedRun(config, spec, policy.eval(), loaded.step)
 
 
-def _load_to_play(
-    run_dir: str | os.PathLike[str], checkpoint: Which, episodes: int, seed: int, env_kwargs: dict[str, Any]
-) -> _FinishedRun:
-    """Load a run on its own device to play complete episodes."""
+def _open_to_play(
+    run_dir: str | os.PathLike[str], checkpoint: Which, episodes: int, seed: int, env_kwargs: Mapping[str, Any]
+) -> FinishedRun:
+    """Load a run and prepare the process as the run did."""
     if episodes < 1 or seed < 0:
         raise ConfigError(f"episodes is {episodes}, seed is {seed}; they must be at least 1 and 0.")
-    directory = RunDirectory.open(run_dir)
-    config = read_config(directory)
-    # The policy is built for the env as it is played, so that weights of another shape are found out.
-    config = read_config(directory, env_kwargs={**config.env.env_kwargs, **env_kwargs})
-    prepare_process(config.run.num_threads)
-    with refusals_name_settings():
-        device, _ = choose_device(config.run.device)
-    return _load_run(directory, config, checkpoint, device)
+    prepare_process(read_config(RunDirectory.open(run_dir)).run.num_threads)
+    return open_run(run_dir, checkpoint, env_kwargs=env_kwargs)
 
 
 def evaluate_run(
@@ -112,8 +126,8 @@ def evaluate_run(
         ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
-    run = _load_to_play(run_dir, checkpoint, episodes, seed, env_kwargs or {})
-    with run.lanes(episodes) as envs:
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, env_kwargs or {})
+    with run.envs(episodes) as envs:
         return evaluate(run.policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
 
 
@@ -148,10 +162,10 @@ def record(
         EnvironmentFailure: If an episode doesn't end.
     """
     path = RunDirectory(run_dir).demonstrations_path if output is None else Path(output)
-    run = _load_to_play(run_dir, checkpoint, episodes, seed, {})
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, {})
     refuse_existing(path)
-    with run.lanes(episodes) as envs:
-        played = record_lives(run.policy, envs, episodes, seed=seed, deterministic=deterministic)
+    with run.envs(episodes) as envs:
+        played = record_trajectories(run.policy, envs, episodes, seed=seed, deterministic=deterministic)
     kept = played.only_successes() if only_successes else played
     demonstrations = replace(kept, metadata={**run.description(), **kept.metadata, "only_successes": only_successes})
     demonstrations.save(path)
@@ -173,5 +187,4 @@ def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, devic
     directory = RunDirectory.open(run_dir)
     if checkpoint is None:
         checkpoint = "best" if (directory.checkpoints_path / "best").exists() else "latest"
-    config = read_config(directory)
-    return LoadedAgent(_load_run(directory, config, checkpoint, choose_device(device)[0]).policy)
+    return LoadedAgent(open_run(run_dir, checkpoint, device=device).policy)

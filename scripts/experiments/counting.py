@@ -121,9 +121,9 @@ def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.boo
 
 def champion(run_dir: Path) -> RecurrentPolicy:
     """Return the policy of a run."""
-    from rlstm.api.finished_runs import _load_to_play
+    from rlstm.api.finished_runs import open_run
 
-    return _load_to_play(str(run_dir), "latest", 1, 0, {}).policy
+    return open_run(run_dir).policy
 
 
 def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int = 1) -> dict[str, Any]:

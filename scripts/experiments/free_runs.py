@@ -132,11 +132,11 @@ def error_at_end(shorter: npt.NDArray[np.float64], longer: npt.NDArray[np.float6
 
 def free_returns(run_dir: Path, seed: int, free_run: int) -> npt.NDArray[np.float64]:
     """Return the returns of a run's champion over held-out episodes, a lane each."""
-    from rlstm.api.finished_runs import _load_to_play
+    from rlstm.api.finished_runs import open_run
     from rlstm.evaluation.evaluate import evaluate
     from rlstm.vector.make import make
 
-    run = _load_to_play(str(run_dir), "latest", EPISODES, seed, {"free_run": free_run})
+    run = open_run(run_dir, env_kwargs={"free_run": free_run})
     with contextlib.closing(make(run.spec, run.config.env, run.config.memory, num_envs=EPISODES)) as envs:
         return np.asarray(evaluate(run.policy, envs, EPISODES, seed=seed).returns, dtype=np.float64)
 

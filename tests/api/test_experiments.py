@@ -7,7 +7,7 @@ import torch
 
 import rlstm
 import rlstm.api.experiments as api
-from rlstm.api.finished_runs import _load_run, evaluate_run
+from rlstm.api.finished_runs import evaluate_run, open_run
 from rlstm.core.errors import EnvironmentFailure, UnknownNameError
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluate, evaluation_envs
@@ -50,8 +50,7 @@ def run(tmp_path_factory):
 def evaluated(run_dir, episodes):
     """The observations, actions and rewards of a greedy evaluation in one lane, and the seed of that lane."""
     directory = RunDirectory.open(run_dir)
-    config = api.read_config(directory)
-    run = _load_run(directory, config, "latest", torch.device("cpu"))
+    run = open_run(run_dir)
     policy, memory = run.policy, run.policy.memory
     one_lane = evaluation_envs(run.spec, api.read_config(directory, num_envs=1).env, memory, episodes)
     actions, step = [], one_lane.step

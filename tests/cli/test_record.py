@@ -100,7 +100,7 @@ def test_trials_are_recorded_whole(rlstm, train) -> None:
 
 def test_nothing_is_written_over_and_nothing_played_for_it(rlstm, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run / "demonstrations.safetensors").write_text("precious", encoding="utf-8")
-    monkeypatch.setattr("rlstm.api.finished_runs.record_lives", lambda *_, **__: pytest.fail("it was played"))
+    monkeypatch.setattr("rlstm.api.finished_runs.record_trajectories", lambda *_, **__: pytest.fail("it was played"))
     result = rlstm(f"record {run} --episodes 2")
     assert (result.code, result.out) == (1, "")
     assert result.err == (
