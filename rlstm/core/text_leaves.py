@@ -1,4 +1,4 @@
-"""Text in dicts of observations, which no network here reads: lanes leave it out of spaces and observations alike."""
+"""Text in dicts of observations, which no network here reads: it is left out of spaces and observations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["drop_text", "text_places", "without_text"]
 
 
 def _is_text(space: spaces.Space[Any]) -> bool:
-    """Whether values are text: ``spaces.Text``, and spaces of a package's own such as MiniGrid's missions."""
+    """Return whether values are text: ``spaces.Text``, and spaces of a package's own such as MiniGrid's missions."""
     return space.dtype is not None and space.dtype.kind == "U"
 
 
@@ -25,7 +25,7 @@ def text_places(space: spaces.Space[Any], place: str = "") -> list[str]:
 
 
 def without_text(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """Return the space without the text in its Dicts, or the same space where there is none."""
+    """Return the space without the text in its Dicts, or the same space if there is none."""
     if not text_places(space) or not isinstance(space, spaces.Dict):
         return space
     return spaces.Dict({key: without_text(part) for key, part in space.spaces.items() if not _is_text(part)})

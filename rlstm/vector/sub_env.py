@@ -22,12 +22,12 @@ _KNOWN_WRAPPERS: dict[type, tuple[str, ...]] = {
 
 
 def supports_new_task(env: gym.Env[Any, Any]) -> bool:
-    """Whether the env declares that it keeps its task when reset with ``options={"new_task": False}``."""
+    """Return whether the env declares that it keeps its task when reset with ``options={"new_task": False}``."""
     return bool(env.unwrapped.metadata.get("supports_new_task", False))
 
 
 def _has_state(env: gym.Env[Any, Any]) -> bool:
-    """Whether the env or wrapper itself can give its state and take it back."""
+    """Return whether the env or wrapper itself can give its state and take it back."""
     return all(callable(getattr(env, name, None)) for name in ("get_state", "set_state"))
 
 
@@ -43,7 +43,7 @@ class TrialEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
         insist: Run over an env that does not declare it.
 
     Raises:
-        EnvironmentFailure: If the env does not declare it and nobody insists.
+        EnvironmentFailure: If the env does not declare it and ``insist`` is False.
     """
 
     def __init__(self, env: gym.Env[Any, Any], episodes_per_trial: int, insist: bool = False) -> None:
