@@ -1,7 +1,7 @@
 """The list of environments in envs/README.md, written from the registry, so that it says what the code says.
 
-    python scripts/list_envs.py          # write it
-    python scripts/list_envs.py --check  # exit with 1 if it isn't what would be written
+    python -m scripts.list_envs          # write it
+    python -m scripts.list_envs --check  # exit with 1 if it isn't what would be written
 
 A table for each section of `envs/base/registration.py`. The levels of a task, such as Easy, Medium and Hard, share a
 row.
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None, path: Path = README) -> int:
         return 0
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return 0
-    print(f"{path} is stale: run python scripts/list_envs.py.")
+    print(f"{path} is stale: run python -m scripts.list_envs.")
     return 1
 
 

@@ -3,7 +3,7 @@
     python -m scripts.experiments.which_cell                                   # the tasks and the cells' widths
     python -m scripts.experiments.which_cell tmaze-50 --cells lstm gru --seeds 0 1
     python -m scripts.experiments.which_cell all                               # every task and cell, seeds 0, 1, 2
-    python -m scripts.experiments.which_cell --tables  # the table from the rows, nothing is trained
+    python -m scripts.experiments.which_cell --tables  # the table of docs/cells.md from the rows, nothing is trained
 
 The tasks' settings are the same for every cell; they were found with an LSTM, which is as much of a favour to it as it
 looks like. A cell is as wide as makes its parameters nearest to those of an LSTM of 64 units that reads 64 numbers, in
@@ -175,7 +175,7 @@ def main() -> None:
                 row = run_one(task, cell, seed, arguments.num_threads)
                 append_row(RESULTS, COLUMNS, row)
                 print(f"{task} {cell} seed {seed}: {row['return']}, {row['seconds']} s", flush=True)
-    write_between(ROOT / "README.md", BEGIN, END, table(read_rows(RESULTS)))
+    write_between(ROOT / "docs" / "cells.md", BEGIN, END, table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -123,5 +123,5 @@ def test_check_says_whether_the_file_is_stale_and_writes_nothing(script: Any, tm
     assert capsys.readouterr().out == ""
     path.write_text(path.read_text(encoding="utf-8") + "more", encoding="utf-8")
     assert script.main(["--check"], path) == 1
-    assert "stale: run python scripts/list_envs.py" in capsys.readouterr().out
+    assert "stale: run python -m scripts.list_envs" in capsys.readouterr().out
     assert path.read_text(encoding="utf-8").endswith("more")
