@@ -1,4 +1,4 @@
-"""What scripts that write results share: rows in a CSV, the checkout's commit, and tables between marks."""
+"""Write results: rows in a CSV, the checkout's commit, Markdown tables, and pages that hold them between marks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,21 @@ from rlstm.core.files import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "RESULTS.md"
 CODE = ("rlstm", "agents", "envs", "scripts/**/*.py")
+
+REWRITTEN = frozenset(
+    (
+        *("5b2c41148e", "0c14554f79", "6dd5fc349c", "cde7605c9c", "678db047f5"),
+        *("bdc29760e2", "9a56ab8484", "9a5092e68b", "85378c2a12"),
+    )
+)
+"""Commits that rows name and the history does not have: their branches were rewritten when they were joined."""
+
+MARK = "†"
+FOOTNOTE = (
+    f"{MARK} The commit that rows of this line name was rewritten when branches were joined, and is not in the history."
+)
+LEAST_SEEDS = 3
+"""Intervals over seeds are printed from so many on."""
 
 
 def commit() -> str:
@@ -32,7 +47,7 @@ def commit() -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows there are."""
+    """Return the rows of a file, none if it does not exist."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -60,8 +75,22 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
     write_atomically(path, buffer.getvalue().encode())
 
 
+def marked(title: str, rows: Iterable[Mapping[str, str]]) -> str:
+    """Return a line's title, with a mark if rows that it sums up name a commit which was rewritten."""
+    return f"{title} {MARK}" if any(row.get("commit") in REWRITTEN for row in rows) else title
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, with the footnote if a cell has the mark; nothing if there are no lines."""
+    texts = [f"| {' | '.join(line)} |" for line in lines]
+    if not texts:
+        return ""
+    foot = ["", FOOTNOTE] if any(MARK in text for text in texts) else []
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *texts, *foot])
+
+
 def write_between(path: Path, begin: str, end: str, text: str) -> bool:
-    """Replace what stands between two marks; returns whether the file has them.
+    """Replace what stands between two marks, and return whether the file has them.
 
     Raises:
         ValueError: If one mark is there without the other, or they stand the wrong way round.

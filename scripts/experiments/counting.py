@@ -7,13 +7,13 @@
 
 A run is the preset ``anbncn``, strings of n up to 10, from whose champion a second run goes on with strings of n up to
 ``--max-n``. No string is longer than that, neither those from which readouts are solved nor those that decide between
-genomes or between champions. What is measured of the last champion is the largest n handled: it gets every set of legal
-next symbols right in the strings of this n and of all smaller ones. It is 0 where already n = 1 fails, and no n above
-1000 is tried.
+parameter vectors or between champions. What is measured of the last champion is the largest n handled: it gets every
+set of legal next symbols right in the strings of this n and of all smaller ones. It is 0 if already n = 1 fails, and
+no n above 1000 is tried.
 
-``random`` is the control without evolution: one generation of as many genomes as the two runs judge, of the deviation
-with which they begin, with strings of n up to ``--max-n``. Rows are in ``scripts/results/counting.csv``; one that is
-there is not run again. Settings were chosen on other seeds, from 1000 on.
+``random`` is the control without evolution: one generation of as many parameter vectors as the two runs evaluate, of
+the deviation with which they begin, with strings of n up to ``--max-n``. Rows are in ``scripts/results/counting.csv``;
+one that is there is not run again. Settings were chosen on other seeds, from 1000 on.
 
 Sources: F. A. Gers, J. Schmidhuber, *LSTM Recurrent Networks Learn Simple Context-Free and Context-Sensitive
 Languages*, IEEE Transactions on Neural Networks 12(6), 2001, for the task; Schmidhuber, Wierstra, Gagliolo, Gomez,
@@ -22,7 +22,6 @@ Languages*, IEEE Transactions on Neural Networks 12(6), 2001, for the task; Schm
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shlex
 import tempfile
@@ -33,8 +32,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.experiments.training_run import MACHINE_COLUMNS, last_row, machine, train
-from scripts.results_table import PAGE, ROOT, append_row, read_rows, write_between
+from rlstm.api.finished_runs import open_run
+from scripts.experiments.training_run import MACHINE_COLUMNS, machine, make_parser, read_progress, train
+from scripts.results_table import PAGE, ROOT, append_row, markdown_table, marked, read_rows, write_between
 
 if TYPE_CHECKING:
     from rlstm.policies.policy import RecurrentPolicy
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RESULTS = ROOT / "scripts" / "results" / "counting.csv"
 BEGIN, END = "<!-- counting: written by scripts/experiments/counting.py -->", "<!-- end of counting -->"
 MOST = 1000  # No larger n is tried.
-LANES = 128  # Strings that are read together.
+MOST_ENVS = 128  # Strings that are read together.
 COLUMNS = (
     "max_n",
     "strategy",
@@ -78,20 +78,20 @@ def largest_n(accepts: Callable[[Sequence[int]], npt.NDArray[np.bool_]], most: i
         accepts: From some n to whether the string of each is accepted.
         most: Where to stop.
     """
-    first, count = 1, LANES // 4
+    first, count = 1, MOST_ENVS // 4
     while first <= most:
         some = range(first, min(first + count, most + 1))
         failed = np.flatnonzero(~accepts(some))
         if len(failed):
             return some[int(failed[0])] - 1
-        first, count = some[-1] + 1, min(2 * count, LANES)
+        first, count = some[-1] + 1, min(2 * count, MOST_ENVS)
     return most
 
 
 def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Return whether a policy gets every set right in the string of each n, ``(N,)``.
 
-    The env draws n; here each lane is given its own after the reset, when only S has been seen, which tells nothing.
+    The env draws n; here each env is given its own after the reset, when only S has been seen, which tells nothing.
     """
     import torch
 
@@ -119,13 +119,6 @@ def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.boo
     return np.asarray(result.successes == 1.0)
 
 
-def champion(run_dir: Path) -> RecurrentPolicy:
-    """Return the policy of a run."""
-    from rlstm.api.finished_runs import open_run
-
-    return open_run(run_dir).policy
-
-
 def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int = 1) -> dict[str, Any]:
     """Train one seed and return its row; the first run of a seed stays in ``folder`` for other ``max_n``."""
     lasts = []
@@ -134,12 +127,12 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
     if strategy == "evolution":
         first = folder / f"first-{seed}"
         commands.append(words(max_n, strategy, seed, second=False, num_threads=num_threads))
-        lasts.append(train(commands[0], first) if not first.exists() else last_row(first))
+        lasts.append((read_progress(first) if first.exists() else train(commands[0], first))[-1])
         init = ["--init-from", str(first)]
     run_dir = folder / f"{strategy}-{max_n}-{seed}"
     commands.append(words(max_n, strategy, seed, second=True, num_threads=num_threads))
-    lasts.append(train([*commands[-1], *init], run_dir))
-    policy = champion(run_dir)
+    lasts.append(train([*commands[-1], *init], run_dir)[-1])
+    policy = open_run(run_dir).policy
     generations = sum(int(float(last["evolino/generations"])) for last in lasts)
     shown = [f"rlstm {shlex.join(command)}" for command in commands]
     if init:
@@ -160,7 +153,7 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
-    """Return the Markdown table, or nothing where there are no rows."""
+    """Return the Markdown table, or nothing if there are no rows."""
     lines = []
     for max_n in sorted({int(row["max_n"]) for row in rows}):
         for strategy, title in TITLES.items():
@@ -171,16 +164,14 @@ def table(rows: Sequence[dict[str, str]]) -> str:
             genomes = [int(row["genomes"]) for row in own]
             cells = [
                 f"1 to {max_n}",
-                title,
+                marked(title, own),
                 f"{np.median(values):g}",
                 *(f"{value}{' or more' if value >= MOST else ''}" for value in (values.max(), values.min())),
                 f"{(values > max_n).sum()} of {len(own)}",
                 f"{np.median(genomes):,.0f}",
                 f"{np.median([float(row['seconds']) for row in own]):.0f} s",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-    if not lines:
-        return ""
+            lines.append(cells)
     head = [
         "trained on n",
         "strategy",
@@ -191,7 +182,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
         "genomes",
         "wall",
     ]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+    return markdown_table(head, lines)
 
 
 def left(
@@ -205,14 +196,11 @@ def left(
 
 def main() -> None:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, range(20))
     parser.add_argument(
         "--max-n", type=int, nargs="+", default=[], metavar="N", help="longest strings; none runs nothing"
     )
     parser.add_argument("--strategies", nargs="+", choices=TITLES, default=list(TITLES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20)))
-    parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--tables", action="store_true", help="only write the table")
     arguments = parser.parse_args()
     if not arguments.max_n and not arguments.tables:
         for second in (False, True):

@@ -29,14 +29,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,11 +44,10 @@ from scripts.experiments.double_pole_bench import MAX_STEPS, Actor, Bench
 from scripts.experiments.double_pole_settings import FITNESSES, SETTINGS, Setting
 from scripts.experiments.double_pole_table import write_page
 from scripts.experiments.double_pole_trial import MANY_STEPS, LongTrial
-from scripts.results_table import append_row, commit, read_rows
+from scripts.experiments.training_run import MACHINE_COLUMNS, machine, refuse_unknown
+from scripts.results_table import ROOT, append_row, read_rows
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-RESULTS = SCRIPTS / "results" / "double_pole.csv"
-
+RESULTS = ROOT / "scripts" / "results" / "double_pole.csv"
 
 COLUMNS = (
     "strategy",
@@ -66,13 +62,7 @@ COLUMNS = (
     "tests",
     "restarts",
     "seconds",
-    "commit",
-    "device",
-    "threads",
-    "python",
-    "torch",
-    "numpy",
-    "gymnasium",
+    *MACHINE_COLUMNS,
 )
 
 
@@ -146,7 +136,7 @@ def play_generation(bench: Bench, runs: Sequence[Run]) -> None:
 
 
 def passes_short_test(bench: Bench, run: Run, candidate: Tensor) -> bool:
-    """Put a run's candidate to the test from 625 starts, if that counts; where it fails it is a candidate no more."""
+    """Put a run's candidate to the test from 625 starts, if that counts; if it fails it is a candidate no more."""
     run.num_tests += 1
     if bench.fitness != "damping":
         return True
@@ -170,8 +160,6 @@ def shared_time(runs: Sequence[Run]) -> Iterator[None]:
 
 def run_seeds(name: str, setting: Setting, fitness: str, seeds: Sequence[int], limit: int) -> Iterator[dict[str, Any]]:
     """Run a strategy under seeds, side by side; yield each row as soon as it is known."""
-    import gymnasium
-
     bench = Bench(setting, fitness)
     for run in evolve(bench, [Run(bench.begin(setting, name, seed), seed, limit) for seed in seeds]):
         yield {
@@ -187,13 +175,7 @@ def run_seeds(name: str, setting: Setting, fitness: str, seeds: Sequence[int], l
             "tests": run.num_tests,
             "restarts": run.strategy.num_restarts if isinstance(run.strategy, Restarts) else "",
             "seconds": round(run.seconds, 1),
-            "commit": commit(),
-            "device": f"cpu, {platform.machine()}",
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "gymnasium": gymnasium.__version__,
+            **machine(torch.get_num_threads()),
         }
 
 
@@ -210,9 +192,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--tables", action="store_true", help="only write the tables")
     arguments = parser.parse_args(words)
-    for name in arguments.names:
-        if name not in STRATEGIES:
-            parser.error(f"unknown strategy '{name}'; there are {', '.join(STRATEGIES)}")
+    refuse_unknown(parser, arguments.names, STRATEGIES)
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""The tables of double pole balancing: evaluations until a network passes the tests, ours and published."""
+"""Write the tables of double pole balancing: evaluations until a network passes the tests, ours and published."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scripts.experiments.double_pole_settings import FITNESSES, PUBLISHED
-from scripts.results_table import PAGE, write_between
+from scripts.results_table import PAGE, markdown_table, marked, write_between
 
 __all__ = ["table", "write_page"]
 
@@ -33,13 +33,12 @@ def table(rows: Sequence[dict[str, str]], fitness: str, least_runs: int = 50) ->
         return ""
     lines = [own_line(name, network, own) for (name, network, _), own in groups.items()]
     for one in PUBLISHED[fitness]:
-        cells = (one.name, one.network, f"{one.mean:,}", one.median, one.most, one.solved, one.source)
-        lines.append((float(one.mean), f"| {' | '.join(cells)} |"))
-    ordered = [line for _, line in sorted(lines)]
-    return "\n".join([f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *ordered])
+        cells = [one.name, one.network, f"{one.mean:,}", one.median, one.most, one.solved, one.source]
+        lines.append((float(one.mean), cells))
+    return markdown_table(HEAD, [line for _, line in sorted(lines)])
 
 
-def own_line(name: str, network: str, rows: Sequence[dict[str, str]]) -> tuple[float, str]:
+def own_line(name: str, network: str, rows: Sequence[dict[str, str]]) -> tuple[float, list[str]]:
     """Return the mean evaluations over runs, and the line of a strategy.
 
     Runs that were given up count with the evaluations until then, so that their mean is a lower bound, marked as such.
@@ -48,16 +47,16 @@ def own_line(name: str, network: str, rows: Sequence[dict[str, str]]) -> tuple[f
     solved = np.array([row["solved"] == "True" for row in rows])
     bound = "" if solved.all() else "> "
     median = float(np.sort(np.where(solved, evaluations, np.inf))[[(len(rows) - 1) // 2, len(rows) // 2]].mean())
-    cells = (
-        f"**{name}**",
+    cells = [
+        marked(f"**{name}**", rows),
         network,
         f"{bound}{evaluations.mean():,.0f}",
         f"{median:,.0f}" if np.isfinite(median) else "never",
         f"{bound}{evaluations.max():,}",
         f"{solved.sum()} of {len(rows)}",
         "here",
-    )
-    return float(evaluations.mean()), f"| {' | '.join(cells)} |"
+    ]
+    return float(evaluations.mean()), cells
 
 
 def write_page(rows: Sequence[dict[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Free runs: how far a network that has heard a signal for a while goes on with it alone, and what evolution adds.
+"""Free runs: how far a network that has seen a signal for a while goes on with it alone, and what evolution adds.
 
     python -m scripts.experiments.free_runs                             # the tasks and their settings
     python -m scripts.experiments.free_runs sines-2 sines-5 --seeds 0 1 # every strategy, these seeds
@@ -10,9 +10,9 @@ network's own. Its champion goes on with 100 signals whose starts are never trai
 mean squared error over the free run, divided by the deviation of the signal (NRMSE); of Mackey-Glass also that of the
 single prediction 84 steps after the last true value, over all 100 signals (NRMSE84). Its marked measure is the latter.
 
-``random`` is the control without evolution: one generation of as many genomes as the other strategies judge, of the
-same deviation. Rows are in ``scripts/results/free_runs.csv``; one that is there is not run again. Settings were chosen
-on other seeds, from 100 on.
+``random`` is the control without evolution: one generation of as many parameter vectors as the other strategies
+evaluate, of the same deviation. Rows are in ``scripts/results/free_runs.csv``; one that is there is not run again.
+Settings were chosen on other seeds, from 100 on.
 
 Sources: Schmidhuber, Wierstra, Gagliolo, Gomez, *Training recurrent networks by Evolino*, Neural Computation 19(3),
 2007, for the tasks. Ours have another scale and random starts, so that published errors are no more than a hint.
@@ -20,7 +20,6 @@ Sources: Schmidhuber, Wierstra, Gagliolo, Gomez, *Training recurrent networks by
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shlex
 import tempfile
@@ -32,8 +31,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scripts.experiments.training_run import MACHINE_COLUMNS, machine, train
-from scripts.results_table import PAGE, ROOT, append_row, read_rows, write_between
+from scripts.experiments.training_run import MACHINE_COLUMNS, machine, make_parser, refuse_unknown, train
+from scripts.results_table import PAGE, ROOT, append_row, markdown_table, marked, read_rows, write_between
 
 RESULTS = ROOT / "scripts" / "results" / "free_runs.csv"
 BEGIN, END = "<!-- free runs: written by scripts/experiments/free_runs.py -->", "<!-- end of free runs -->"
@@ -131,7 +130,7 @@ def error_at_end(shorter: npt.NDArray[np.float64], longer: npt.NDArray[np.float6
 
 
 def free_returns(run_dir: Path, seed: int, free_run: int) -> npt.NDArray[np.float64]:
-    """Return the returns of a run's champion over held-out episodes, a lane each."""
+    """Return the returns of a run's champion over held-out episodes, an env each."""
     from rlstm.api.finished_runs import open_run
     from rlstm.evaluation.evaluate import evaluate
     from rlstm.vector.make import make
@@ -148,7 +147,7 @@ def run_one(name: str, strategy: str, seed: int, num_threads: int = 1) -> dict[s
     words += ["--eval-episodes", "1", "--num-threads", str(num_threads)]
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
-        last = train(words, run_dir)
+        last = train(words, run_dir)[-1]
         steps = AHEAD if name == "mackey-glass" else 300
         found = errors(free_returns(run_dir, seed, steps), steps, variance(name))
         at_end = ""
@@ -175,7 +174,7 @@ def run_one(name: str, strategy: str, seed: int, num_threads: int = 1) -> dict[s
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
-    """Return the Markdown table, or nothing where there are no rows."""
+    """Return the Markdown table, or nothing if there are no rows."""
     lines = []
     for name, task in TASKS.items():
         for strategy in STRATEGIES:
@@ -186,7 +185,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
             seconds = np.array([float(row["seconds"]) for row in own])
             cells = [
                 task.title,
-                TITLES[strategy],
+                marked(TITLES[strategy], own),
                 "NRMSE84" if task.measure == "nrmse84" else "NRMSE",
                 f"{np.median(values):.1e}",
                 f"{values.min():.1e}",
@@ -196,11 +195,9 @@ def table(rows: Sequence[dict[str, str]]) -> str:
                 " to ".join(sorted({row["genomes"] for row in own}, key=int)),
                 f"{np.median(seconds):.1f} s",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-    if not lines:
-        return ""
+            lines.append(cells)
     head = ["", "strategy", "error", "median", "best seed", "worst seed", "mark", "under it", "genomes", "wall"]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
+    return markdown_table(head, lines)
 
 
 def left(
@@ -214,17 +211,12 @@ def left(
 
 def main() -> None:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, range(10))
     parser.add_argument("names", nargs="*", metavar="TASK", help="tasks, or all; none lists them")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--tables", action="store_true", help="only write the table")
     arguments = parser.parse_args()
     names = list(TASKS) if arguments.names == ["all"] else arguments.names
-    for name in names:
-        if name not in TASKS:
-            parser.error(f"unknown task '{name}'; there are {', '.join(TASKS)}")
+    refuse_unknown(parser, names, TASKS)
     if not names and not arguments.tables:
         for name, task in TASKS.items():
             print(f"{name:13s} {task.measure} <= {task.mark:g}: {shlex.join(task.words('snes'))}")

@@ -20,17 +20,14 @@ are in ``scripts/results/gradient_variance.csv``; a run that is there is not rep
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import itertools
 import math
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -47,7 +44,16 @@ from rlstm.rollouts.rollout import Rollout
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import make
-from scripts.results_table import PAGE, ROOT, commit, read_rows, write_between, write_rows
+from scripts.experiments.training_run import MACHINE_COLUMNS, machine, make_parser, refuse_unknown
+from scripts.results_table import (
+    PAGE,
+    ROOT,
+    markdown_table,
+    marked,
+    read_rows,
+    write_between,
+    write_rows,
+)
 
 FloatArray = npt.NDArray[np.float64]
 Baseline = Literal["none", "mean", "history"]
@@ -60,6 +66,10 @@ BEGIN, END = (
 NUM_BATCHES, BATCH_EPISODES = 256, 16
 MEMORIES = ("separate", "shared")
 BASELINES: tuple[Baseline, ...] = ("none", "mean", "history")
+HEAD = (
+    *("task", "stage", "return", "none", "mean", "history, own memory", "history, shared memory"),
+    *("norm of the gradient", "signal to noise, mean", "signal to noise, own memory"),
+)
 LARGEST_BIAS = 16.0  # Times what chance gives; with a single free direction that is 4 standard errors.
 
 
@@ -104,7 +114,7 @@ TASKS = {
 COLUMNS = (
     *("task", "critic_memory", "seed", "stage", "steps", "mean_return", "baseline", "variance", "ratio_to_mean"),
     *("standard_error", "gradient_norm", "signal_to_noise", "bias", "explained_variance", "episodes", "command"),
-    *("commit", "device", "threads", "python", "torch", "numpy", "gymnasium"),
+    *MACHINE_COLUMNS,
 )
 
 
@@ -138,7 +148,7 @@ def mean_norm(samples: FloatArray) -> float:
 def bias(samples: FloatArray, reference: FloatArray) -> float:
     """Return |mean difference|² over what chance gives it: about 1 if both ``(N, P)`` have the same expectation.
 
-    It is 0 where nothing differs from batch to batch, as for the reference itself.
+    It is 0 if nothing differs from batch to batch, as for the reference itself.
     """
     difference = samples - reference
     chance = covariance_trace(difference) / len(difference)
@@ -146,7 +156,7 @@ def bias(samples: FloatArray, reference: FloatArray) -> float:
 
 
 def batch_of(rollout: Rollout, lanes: torch.Tensor) -> Rollout:
-    """Return some lanes of a rollout up to the end of their longest episode."""
+    """Return some envs of a rollout up to the end of their longest episode."""
     rows = rollout.select(lanes)
     length = int(rows.valid.any(dim=1).sum())
     names = [field.name for field in dataclasses.fields(rows) if field.name != "initial_state"]
@@ -180,7 +190,7 @@ def baselines(agent: REINFORCE, rollout: Rollout) -> dict[Baseline, torch.Tensor
 
 
 def play(agent: REINFORCE, envs: VectorEnvs, seed: int) -> Rollout:
-    """Let the frozen policy play one episode in every lane, with random numbers of its own."""
+    """Let the frozen policy play one episode in every env, with random numbers of its own."""
     policy = agent.policy
     kept, policy.generator = policy.generator, generator(seed, "evaluation_actions")
     seeds = integer_seeds(seed, "evaluation", envs.num_envs)
@@ -241,7 +251,8 @@ def run_seed(name: str, memory: str, seed: int, num_threads: int) -> list[dict[s
     spec = resolve_env(config.env)
     training = Training(config, load_agent("reinforce")[0], spec)
     envs = make(spec, config.env, config.memory, num_envs=NUM_BATCHES * BATCH_EPISODES)
-    common = {"task": name, "critic_memory": memory, "seed": seed, "threads": num_threads, **provenance(name, seed)}
+    command = f"python -m scripts.experiments.gradient_variance {name} --seeds {seed}"
+    common = {"task": name, "critic_memory": memory, "seed": seed, "command": command, **machine(num_threads)}
     stages, rows = list(TASKS[name].stages.items()), []
     while stages and training.step < config.run.total_steps:
         metrics, _ = training.update()
@@ -257,19 +268,6 @@ def run_seed(name: str, memory: str, seed: int, num_threads: int) -> list[dict[s
     return rows
 
 
-def provenance(name: str, seed: int) -> dict[str, str]:
-    """Return what a row needs to be repeated."""
-    return {
-        "command": f"python -m scripts.experiments.gradient_variance {name} --seeds {seed}",
-        "commit": commit(),
-        "device": f"cpu, {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "gymnasium": gymnasium.__version__,
-    }
-
-
 def select(rows: list[dict[str, str]], memory: str, baseline: str) -> list[dict[str, str]]:
     """Return the rows of one kind of critic and one baseline."""
     return [row for row in rows if (row["critic_memory"], row["baseline"]) == (memory, baseline)]
@@ -280,18 +278,14 @@ def over_seeds(rows: list[dict[str, str]], column: str) -> str:
     values = np.array([float(row[column]) for row in rows])
     if not len(values):
         return "-"
-    # A norm is 0 where noise leaves nothing of it, and then so is the mean.
+    # A norm is 0 if noise leaves nothing of it, and then so is the mean.
     middle = float(np.exp(np.log(values).mean())) if values.all() else 0.0
-    return f"{middle:.2f}" if len(values) == 1 else f"{middle:.2f} [{values.min():.2f}, {values.max():.2f}]"
+    return f"{middle:.2f}" + (f" [{values.min():.2f}, {values.max():.2f}]" if len(values) > 1 else "")
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Return the Markdown table of all rows."""
-    lines = [
-        "| task | stage | return | none | mean | history, own memory | history, shared memory | norm of the gradient | "
-        "signal to noise, mean | signal to noise, own memory |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    """Return the Markdown table of all rows, or nothing if there are none."""
+    lines = []
     for name, stage in [(name, stage) for name, task in TASKS.items() for stage in task.stages]:
         here = [row for row in rows if row["task"] == name and row["stage"] == stage]
         own = {one: select(here, "separate", one) for one in BASELINES}
@@ -299,7 +293,7 @@ def table(rows: list[dict[str, str]]) -> str:
             continue
         entries = [
             TASKS[name].title,
-            stage,
+            marked(stage, here),
             f"{np.mean([float(row['mean_return']) for row in own['mean']]):.1f}",
             over_seeds(own["none"], "ratio_to_mean"),
             "1",
@@ -309,21 +303,16 @@ def table(rows: list[dict[str, str]]) -> str:
             over_seeds(own["mean"], "signal_to_noise"),
             over_seeds(own["history"], "signal_to_noise"),
         ]
-        lines.append(f"| {' | '.join(entries)} |")
-    return "\n".join(lines)
+        lines.append(entries)
+    return markdown_table(HEAD, lines)
 
 
 def main() -> None:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, range(3))
     parser.add_argument("names", nargs="*", metavar="NAME", help="tasks; none lists them")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--tables", action="store_true", help="only write the table")
     arguments = parser.parse_args()
-    for name in arguments.names:
-        if name not in TASKS:
-            parser.error(f"unknown task '{name}'; there are {', '.join(TASKS)}")
+    refuse_unknown(parser, arguments.names, TASKS)
     if not arguments.names and not arguments.tables:
         for name, task in TASKS.items():
             print(f"{name:12s} {task.title}: {', '.join(task.stages)}")

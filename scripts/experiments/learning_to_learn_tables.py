@@ -1,11 +1,11 @@
-"""The tables of learning to learn in RESULTS.md, from the rows of ``scripts/results/learning_to_learn.csv``."""
+"""Write the tables of learning to learn in RESULTS.md from the rows of ``scripts/results/learning_to_learn.csv``."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from scripts.experiments.learning_to_learn_tasks import LEARNERS, Task
-from scripts.results_table import PAGE, write_between
+from scripts.results_table import PAGE, markdown_table, marked, write_between
 
 BEGIN = "<!-- learning to learn: written by scripts/experiments/learning_to_learn.py -->"
 END = "<!-- end of learning to learn -->"
@@ -14,7 +14,7 @@ Rows = list[dict[str, str]]
 
 
 def write_tables(rows: Rows) -> None:
-    """Write the tables between their marks in RESULTS.md; print them where there are no marks."""
+    """Write the tables between their marks in RESULTS.md; print them if there are no marks."""
     text = tables(rows)
     if text and not write_between(PAGE, BEGIN, END, text):
         print(f"\n{text}")
@@ -40,7 +40,7 @@ def _table(what: str, tasks: list[Task], by_task: dict[Task, Rows]) -> str:
     oracles = list(tasks[0].oracles())
     better = " and ".join(tasks[0].references)
     header = [what, "agent", "its reward", f"minus the better of {better}", *LEARNERS, *oracles]
-    lines = [header]
+    lines: list[list[str]] = []
     for task in tasks:
         # A later row of an oracle stands for the earlier ones: all are of the same tasks.
         measured = {row["strategy"]: row for row in by_task[task] if row["strategy"] in oracles}
@@ -50,11 +50,10 @@ def _table(what: str, tasks: list[Task], by_task: dict[Task, Rows]) -> str:
         for row in by_task[task]:
             if row["strategy"] not in oracles:
                 agents[row["strategy"]].append(row)
-        lines += [[task.title, *_agent(name, runs), *cells] for name, runs in agents.items()]
+        lines += [[marked(task.title, by_task[task]), *_agent(name, runs), *cells] for name, runs in agents.items()]
         if not agents:
             lines.append([task.title, "", "", "", *cells])
-    first, *others = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([first, "|---" * len(header) + "|", *others])
+    return markdown_table(header, lines)
 
 
 def _published(task: Task, name: str) -> str:

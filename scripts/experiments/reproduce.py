@@ -15,10 +15,6 @@ trained on) whose mean reaches it; a seed counts as solved if it is met there **
 from __future__ import annotations
 
 import argparse
-import contextlib
-import csv
-import io
-import platform
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,16 +26,32 @@ from typing import Any
 import numpy as np
 
 from scripts.experiments.catalogue import EXPERIMENTS, GROUPS, MEASURES, Experiment
-from scripts.results_table import PAGE, append_row, commit, read_rows, write_between
+from scripts.experiments.training_run import (
+    MACHINE_COLUMNS,
+    machine,
+    make_parser,
+    read_progress,
+    refuse_unknown,
+    train,
+)
+from scripts.results_table import (
+    LEAST_SEEDS,
+    PAGE,
+    ROOT,
+    append_row,
+    markdown_table,
+    marked,
+    read_rows,
+    write_between,
+)
 
-SCRIPTS = Path(__file__).resolve().parents[1]
-RESULTS = SCRIPTS / "results" / "learning.csv"
+RESULTS = ROOT / "scripts" / "results" / "learning.csv"
 BEGIN, END = (
     "<!-- learning results: written by scripts/experiments/reproduce.py -->",
     "<!-- end of learning results -->",
 )
 EVALUATION_EPISODES = 200
-
+HEAD = ("", "solved", "final, IQM [95 % interval]", "worst", "steps to criterion, median", "wall", "steps", "published")
 
 COLUMNS = (
     "experiment",
@@ -54,23 +66,12 @@ COLUMNS = (
     "seconds",
     "solved",
     "command",
-    "commit",
-    "device",
-    "threads",
-    "python",
-    "torch",
-    "numpy",
-    "gymnasium",
+    *MACHINE_COLUMNS,
 )
 
 
 def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[str, Any]:
     """Train one seed and return its row; the run directory is kept in the folder ``runs``, if there is one."""
-    import gymnasium
-    import torch
-
-    from rlstm.cli import main as rlstm_command
-
     experiment = EXPERIMENTS[name]
     common = ["--seed", str(seed), "--eval-episodes", str(EVALUATION_EPISODES), "--num-threads", str(num_threads)]
     commands: list[list[str]] = []
@@ -82,13 +83,10 @@ def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[s
                 words += ["--init-from", str(run_dirs[-1])]
             last = stage == len(experiment.runs)
             run_dirs.append(Path(runs or folder) / f"{name}-seed{seed}{'' if last else f'-stage{stage}'}")
-            with contextlib.redirect_stdout(io.StringIO()):
-                code = rlstm_command([*words, "--run-dir", str(run_dirs[-1]), "--ui", "none"])
-            if code != 0:
-                raise SystemExit(f"The run failed with exit code {code}: rlstm {shlex.join(words)}")
+            train(words, run_dirs[-1])
             commands.append(words if last else [*words, "--run-dir", str(run_dirs[-1])])
         outcome = read_outcome(run_dirs, experiment)
-    # Where the runs lay is nobody's business; what one hands to the next has to be named.
+    # The folder of the last run does not matter, but those that hand on weights have to be named.
     command = " && ".join(f"rlstm {shlex.join(words)}" for words in commands)
     command = command.replace(str(run_dirs[0].parent), "runs")
     return {
@@ -98,13 +96,7 @@ def run_seed(name: str, seed: int, num_threads: int, runs: str | None) -> dict[s
         "criterion": experiment.criterion,
         **outcome,
         "command": command,
-        "commit": commit(),
-        "device": f"cpu, {platform.machine()}",
-        "threads": num_threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "gymnasium": gymnasium.__version__,
+        **machine(num_threads),
     }
 
 
@@ -114,7 +106,7 @@ def read_outcome(run_dirs: Sequence[Path], experiment: Experiment) -> dict[str, 
     steps_before = sum(int(progress[-1]["step"]) for progress in earlier)
     seconds_before = sum(float(progress[-1]["time/time_elapsed"]) for progress in earlier)
     measured = [row for row in last if row["eval/mean_reward"]]
-    values = [float(row[MEASURES[experiment.measure].tag]) for row in measured]
+    values = [float(row[MEASURES[experiment.measure].column]) for row in measured]
     reached = [row for row, value in zip(measured, values, strict=True) if value >= experiment.criterion]
     steps = steps_before + int(last[-1]["step"])
     seconds = seconds_before + float(last[-1]["time/time_elapsed"])
@@ -127,14 +119,6 @@ def read_outcome(run_dirs: Sequence[Path], experiment: Experiment) -> dict[str, 
         "seconds": round(seconds, 1),
         "solved": bool(reached) and values[-1] >= experiment.criterion,
     }
-
-
-def read_progress(run_dir: Path) -> list[dict[str, str]]:
-    """Return the rows of a run's progress."""
-    from rlstm.training.run_directory import RunDirectory
-
-    with RunDirectory(str(run_dir)).progress_path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -152,21 +136,30 @@ def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dic
             yield run.result()
 
 
-def interquartile_mean(values: np.ndarray) -> float:
+def interquartile_mean(values: np.ndarray, axis: int = -1) -> Any:
     """Return the mean of the middle half, fractions of the outer values counted in part (Agarwal et al. 2021)."""
-    weights = np.clip(np.minimum(np.arange(1, len(values) + 1), np.arange(len(values), 0, -1)) - len(values) / 4, 0, 1)
-    return float(np.average(np.sort(values), weights=weights))
+    count = values.shape[axis]
+    weights = np.clip(np.minimum(np.arange(1, count + 1), np.arange(count, 0, -1)) - count / 4, 0, 1)
+    return np.average(np.sort(values, axis=axis), axis=axis, weights=weights)
 
 
-def interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the interquartile mean over seeds."""
-    draws = np.random.default_rng(0).choice(values, (resamples, len(values)))
-    low, high = np.percentile([interquartile_mean(draw) for draw in draws], [2.5, 97.5])
-    return float(low), float(high)
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the interquartile mean over seeds.
+
+    Raises:
+        SystemExit: If scipy is not installed.
+    """
+    try:
+        from scipy.stats import bootstrap
+    except ImportError:
+        raise SystemExit("Intervals need scipy: pip install 'rlstm-torch[scripts]'.") from None
+    rng = np.random.default_rng(0)
+    found = bootstrap((values,), interquartile_mean, n_resamples=2000, method="percentile", rng=rng)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def table(rows: list[dict[str, str]], group: str) -> str:
-    """Return the Markdown table of a group's rows, or nothing where there are none."""
+    """Return the Markdown table of a group's rows, or nothing if there are none."""
     lines = []
     titles = {experiment.title: experiment for experiment in EXPERIMENTS.values() if experiment.group == group}
     for title, experiment in titles.items():
@@ -178,26 +171,24 @@ def table(rows: list[dict[str, str]], group: str) -> str:
         reached = [int(row["reached_at"]) for row in own if row["reached_at"]]
         seconds = [float(row["seconds_to_criterion"]) for row in own if row["seconds_to_criterion"]]
         solved = sum(row["solved"] == "True" for row in own)
-        low, high = interval(finals)
+        final = f"{interquartile_mean(finals):.4g}"
+        if len(finals) >= LEAST_SEEDS:
+            final += " [{:.4g}, {:.4g}]".format(*interval(finals))
         often = len(reached) > len(own) / 2
         totals = sorted({int(row["total_steps"]) for row in own})
         cells = [
-            f"{experiment.title} ({experiment.measure} ≥ {experiment.criterion:g})",
+            marked(f"{experiment.title} ({experiment.measure} ≥ {experiment.criterion:g})", own),
             f"{solved} of {len(own)}",
-            f"{interquartile_mean(finals):.4g} [{low:.4g}, {high:.4g}]",
+            final,
             f"{finals.min():.4g}",
             f"{np.median(reached):,.0f}" if often else "never",
             f"{np.median(seconds):,.0f} s" if often and len(seconds) == len(reached) else "",
             " to ".join(f"{total:,}" for total in (totals[0], totals[-1])[: len(totals)]),
             experiment.published,
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    if not lines:
-        return ""
-    head = ["", "solved", "final, IQM [95 % interval]", "worst", "steps to criterion, median", "wall", "steps"]
-    return "\n".join(
-        [f"**{group}**. {GROUPS[group]}", "", f"| {' | '.join([*head, 'published'])} |", "|---" * 8 + "|", *lines]
-    )
+        lines.append(cells)
+    text = markdown_table(HEAD, lines)
+    return f"**{group}**. {GROUPS[group]}\n\n{text}" if text else ""
 
 
 def write_page(rows: list[dict[str, str]]) -> None:
@@ -208,17 +199,12 @@ def write_page(rows: list[dict[str, str]]) -> None:
 
 def main() -> None:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, range(5))
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; none lists them")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="seeds trained at once, a process each")
     parser.add_argument("--runs", metavar="DIR", help="keep the run directories in this folder")
-    parser.add_argument("--tables", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
-    for name in arguments.names:
-        if name not in EXPERIMENTS:
-            parser.error(f"unknown experiment '{name}'; there are {', '.join(EXPERIMENTS)}")
+    refuse_unknown(parser, arguments.names, EXPERIMENTS)
     if not arguments.names and not arguments.tables:
         for name, experiment in EXPERIMENTS.items():
             print(f"{name:24s} {experiment.title}: {experiment.measure} >= {experiment.criterion:g}")

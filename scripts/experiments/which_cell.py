@@ -5,18 +5,16 @@
     python -m scripts.experiments.which_cell all                               # every task and cell, seeds 0, 1, 2
     python -m scripts.experiments.which_cell --tables  # the table of docs/cells.md from the rows, nothing is trained
 
-The tasks' settings are the same for every cell; they were found with an LSTM, which is as much of a favour to it as it
-looks like. A cell is as wide as makes its parameters nearest to those of an LSTM of 64 units that reads 64 numbers, in
-steps of 4 units. Where a task has a memory length, cells get it whose gates can begin with it; the others begin as
-they do. What counts is the return at the end, of the likeliest actions, 200 episodes on seeds never trained on. Steps
-a second are of whole runs.
+The tasks' settings are the same for every cell; they were found with an LSTM, which favours it. The width of a cell
+gives it nearly as many parameters as an LSTM of 64 units that reads 64 numbers has, in steps of 4 units. If a task has
+a memory length, cells get it whose gates can begin with it; the others begin as they do. The measure is the return at
+the end, of the likeliest actions, over 200 episodes on seeds never trained on. Steps a second are of whole runs.
 
 Rows are in ``scripts/results/which_cell.csv``; one that is there is not run again.
 """
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -27,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from rlstm.cells import CELLS, make_cell
-from scripts.experiments.training_run import MACHINE_COLUMNS, machine, train
-from scripts.results_table import ROOT, append_row, read_rows, write_between
+from scripts.experiments.training_run import MACHINE_COLUMNS, machine, make_parser, refuse_unknown, train
+from scripts.results_table import ROOT, append_row, markdown_table, marked, read_rows, write_between
 
 RESULTS = ROOT / "scripts" / "results" / "which_cell.csv"
 BEGIN, END = "<!-- which cell: written by scripts/experiments/which_cell.py -->", "<!-- end of which cell -->"
@@ -40,7 +38,7 @@ ALL = "--num-envs 64 --learning-rate 1e-3 --anneal-lr --encoder-sizes 64 --eval-
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt, with which settings."""
+    """A task to learn, with its settings."""
 
     title: str
     flags: str
@@ -111,7 +109,7 @@ def run_one(task: str, cell: str, seed: int, num_threads: int) -> dict[str, Any]
     """Train one seed and return its row."""
     command = words(task, cell, seed, num_threads)
     with tempfile.TemporaryDirectory() as folder:
-        last = train(command, Path(folder) / "run")
+        last = train(command, Path(folder) / "run")[-1]
     steps, seconds = int(last["step"]), float(last["time/time_elapsed"])
     units = units_of(cell)
     return {
@@ -130,35 +128,28 @@ def run_one(task: str, cell: str, seed: int, num_threads: int) -> dict[str, Any]
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:
-    """Return the Markdown table: a line a cell, a column a task."""
-    if not rows:
-        return ""
+    """Return the Markdown table, a line a cell, a column a task; nothing if there are no rows."""
     head = ["cell", "units", "parameters", *(task.title for task in TASKS.values()), "steps/s", "runs"]
     lines = []
     for cell in dict.fromkeys(row["cell"] for row in rows):
         own = [row for row in rows if row["cell"] == cell]
-        cells = [cell, own[0]["units"], f"{int(own[0]['parameters']):,}"]
+        cells = [marked(cell, own), own[0]["units"], f"{int(own[0]['parameters']):,}"]
         for task in TASKS:
             values = np.array([float(row["return"]) for row in own if row["task"] == task])
             spread = f" [{values.min():.3g}, {values.max():.3g}]" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3g}{spread}" if len(values) else "")
         speed = np.median([float(row["steps_per_second"]) for row in own])
         lines.append([*cells, f"{speed:,.0f}", str(len(own))])
-    text = [f"| {' | '.join(line)} |" for line in [head, *lines]]
-    return "\n".join([text[0], "|---" * len(head) + "|", *text[1:]])
+    return markdown_table(head, lines)
 
 
 def main() -> None:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, range(3))
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"all, or of {', '.join(TASKS)}")
     parser.add_argument("--cells", nargs="+", choices=compared(), default=compared())
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--tables", action="store_true", help="only write the table")
     arguments = parser.parse_args()
-    if unknown := sorted(set(arguments.tasks) - {"all", *TASKS}):
-        parser.error(f"unknown task '{unknown[0]}'; there are {', '.join(TASKS)}, and all")
+    refuse_unknown(parser, arguments.tasks, [*TASKS, "all"])
     tasks = list(TASKS) if "all" in arguments.tasks else arguments.tasks
     if not tasks and not arguments.tables:
         for name, task in TASKS.items():

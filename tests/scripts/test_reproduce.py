@@ -101,6 +101,20 @@ def test_the_interquartile_mean_counts_outer_values_in_part(scripts) -> None:
     assert scripts.reproduce.interquartile_mean(np.array([7.0])) == 7.0
 
 
+def test_an_interval_is_the_bootstrap_of_the_interquartile_mean_over_seeds(scripts) -> None:
+    values = np.array([0.5, 0.5325, 0.61, 0.49, 0.57])
+    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
+    means = [scripts.reproduce.interquartile_mean(draw) for draw in draws]
+    assert scripts.reproduce.interval(values) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=1e-12)
+    assert scripts.reproduce.interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_intervals_begin_with_three_seeds(scripts) -> None:
+    rows = [row(str(seed), "1000", str(1 - seed / 10), "True") for seed in range(3)]
+    assert "| 0.95 |" in scripts.reproduce.table(rows[:2], "T-maze")
+    assert "| 0.9 [0.8, 1] |" in scripts.reproduce.table(rows, "T-maze")
+
+
 def row(seed, reached, final, solved, experiment="tmaze", total_steps="300000"):
     seconds = "12.0" if reached else ""
     names = {"experiment": experiment, "seed": seed, "reached_at": reached, "seconds_to_criterion": seconds}
