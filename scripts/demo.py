@@ -1,11 +1,11 @@
-"""Watch an agent learn to remember, then take its memory away.
+"""Train an agent that remembers, then take its memory away.
 
     make demo
 
-A sign at the start of a T-maze tells which way to turn at the end of a corridor of 20 cells; on the way nothing is to
-be seen of it. PPO with an LSTM learns it, and the same agent with a feed-forward layer in place of the LSTM can't do
-better than toss a coin. Both are then evaluated on 200 mazes they have not seen, the first one also with its memory
-erased before every step.
+A sign at the start of a T-maze tells which way to turn at the end of a corridor of 20 cells; it can't be seen on the
+way. PPO with an LSTM learns it, and the same agent with a feed-forward layer in place of the LSTM can't do better than
+toss a coin. Both are then evaluated on 200 mazes they have not seen, the first one also with its memory reset at every
+step.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ def train(cell: str, arguments: argparse.Namespace) -> str:
     run_dir = default_run_directory(arguments.root, f"ppo-{cell}", "rlstm/TMaze-v0", arguments.seed)
     # The control has no gates, so no memory length to initialise them for.
     settings = {} if cell == "lstm" else {"memory_length": None}
+    if arguments.num_threads is not None:
+        settings["num_threads"] = arguments.num_threads
     if arguments.total_steps is not None:
         settings["total_steps"] = arguments.total_steps
     result = rlstm.train(
@@ -37,7 +39,8 @@ def train(cell: str, arguments: argparse.Namespace) -> str:
 def success(run_dir: str, *, ablate_memory: bool = False) -> float:
     """Return the share of mazes in which the agent turned the right way.
 
-    Actions are sampled: an agent that always believes to be at the start may greedily wait there for ever.
+    Actions are sampled: the likeliest one of an agent without its memory may keep it at the start until the episode is
+    truncated.
     """
     result = evaluate_run(run_dir, episodes=EPISODES, deterministic=False, ablate_memory=ablate_memory)
     rate = result.success_rate
@@ -50,6 +53,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/demo"), help="folder of the two runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--total-steps", type=int, default=None, help="default: the preset's")
+    parser.add_argument("--num-threads", type=int, default=None, help="default: the preset's")
     parser.add_argument("--ui", default="auto", choices=["auto", "rich", "plain", "none"])
     arguments = parser.parse_args()
     began = time.perf_counter()
@@ -57,16 +61,17 @@ def main() -> None:
     without_memory = train("none", arguments)
     rows = [
         ("PPO with an LSTM", success(with_memory)),
-        ("the same agent, its memory erased at every step", success(with_memory, ablate_memory=True)),
+        ("the same agent, its memory reset at every step", success(with_memory, ablate_memory=True)),
         ("PPO without memory", success(without_memory)),
     ]
     print(f"\nT-maze, corridor of 20: right turns in {EPISODES} unseen mazes, actions sampled")
     for name, rate in rows:
         print(f"  {name:48s} {rate:6.1%}  {'#' * round(30 * rate)}")
     print(f"\nTook {time.perf_counter() - began:.0f} s. The learning curves are in {arguments.root}; look at them with")
-    print(f"  .venv/bin/tensorboard --logdir {arguments.root}")
+    print("  source .venv/bin/activate")
+    print(f"  tensorboard --logdir {arguments.root}")
     print("Evaluate an agent again, or take its memory away, with")
-    print(f"  .venv/bin/rlstm evaluate {with_memory} --stochastic --ablate-memory")
+    print(f"  rlstm evaluate {with_memory} --stochastic --ablate-memory")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The list of environments in envs/README.md, written from the registry, so that it says what the code says.
+"""Write the list of environments in envs/README.md from the registry, so that it says what the code says.
 
     python -m scripts.list_envs          # write it
     python -m scripts.list_envs --check  # exit with 1 if it isn't what would be written
@@ -47,31 +47,31 @@ default arguments; `rlstm.envs.ENVS[id].describe(**arguments)` gives them for ot
 
 
 def base_and_level(env_id: str) -> tuple[str, str]:
-    """The name of an environment without namespace, version and level, and its level, if it has one."""
+    """Return the name of an environment without namespace, version and level, and its level, if it has one."""
     name = env_id.partition("/")[2].rpartition("-")[0]
     level = next((level for level in LEVELS if name.endswith(level)), "")
     return name.removesuffix(level), level
 
 
 def number(value: float) -> str:
-    """Four digits, or all of a whole number."""
+    """Return four digits, or all of a whole number."""
     return f"{value:,.0f}" if value == round(value) else f"{value:.4g}"
 
 
 def value_of(reference: ReturnReference) -> str:
-    """A return reference as it stands in a table."""
+    """Return a return reference as it stands in a table."""
     if reference.value is None:
         return "–"
     return number(reference.value) if reference.kind == "exact" else f"≤ {number(reference.value)}"
 
 
 def joined(values: Sequence[str]) -> str:
-    """The values of all levels, or only one if they are the same."""
+    """Return the values of all levels, or only one if they are the same."""
     return values[0] if len(set(values)) == 1 else " / ".join(values)
 
 
 def name_of(env_ids: Sequence[str]) -> str:
-    """One id, or those of all levels of a task in one."""
+    """Return one id, or those of all levels of a task in one."""
     if len(env_ids) == 1:
         return f"`{env_ids[0]}`"
     namespace, version = re.split(r"/.*-", env_ids[0])
@@ -80,7 +80,7 @@ def name_of(env_ids: Sequence[str]) -> str:
 
 
 def table_row(group: Sequence[EnvDescription]) -> str:
-    """The line of a task, whose descriptions at all of its levels are `group`."""
+    """Return the line of a task, whose descriptions at all of its levels are `group`."""
     lengths = ["varies" if one.memory_length is None else number(one.memory_length) for one in group]
     cells = [
         name_of([one.id for one in group]),
@@ -94,7 +94,7 @@ def table_row(group: Sequence[EnvDescription]) -> str:
 
 
 def reasons(groups: Sequence[Sequence[EnvDescription]]) -> list[str]:
-    """Why returns of these tasks aren't known: a line for each reason, with the tasks that it holds for."""
+    """Return why returns of these tasks aren't known, a line for each reason, with the tasks that it holds for."""
     holds_for: dict[tuple[str, str], dict[str, None]] = {}
     for group in groups:
         for one in group:
@@ -105,7 +105,7 @@ def reasons(groups: Sequence[Sequence[EnvDescription]]) -> list[str]:
 
 
 def write_section(title: str, descriptions: Sequence[EnvDescription]) -> str:
-    """A heading, the table of these environments, and why some returns aren't known."""
+    """Return a heading, the table of these environments, and why some returns aren't known."""
     # Only rows with a level share a line, so that a task of the same name without one has its own.
     groups = [list(group) for _, group in groupby(descriptions, key=lambda one: _key(one.id))]
     lines = [f"## {title}", "", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
@@ -120,7 +120,7 @@ def _key(env_id: str) -> str:
 
 
 def write_readme() -> str:
-    """All of envs/README.md."""
+    """Return all of envs/README.md."""
     sections = [
         write_section(title, [ENVS[env_id].describe() for env_id in env_ids]) for title, env_ids in SECTIONS.items()
     ]
@@ -128,7 +128,7 @@ def write_readme() -> str:
 
 
 def main(arguments: Sequence[str] | None = None, path: Path = README) -> int:
-    """Writes the list or checks it; returns the exit status."""
+    """Write the list or check it, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 if the file is stale")
     text = write_readme()

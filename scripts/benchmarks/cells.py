@@ -1,4 +1,4 @@
-"""Time of every cell over a sequence with resets, forward and backward, beside others' in one run.
+"""Measure every cell over a sequence with resets, forward and backward, beside others' in one run.
 
     python -m scripts.benchmarks.cells                       # all cells, T 128, I 64, B 16 and 64, H 64 and 128
     python -m scripts.benchmarks.cells --cells lstm gru --num-rows 64 --hidden-sizes 128 --rates 0.01
@@ -6,7 +6,7 @@
 
 Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
 over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
-take turns of two calls; the second counts, so that nobody pays for what the one before left in caches and memory, and
+take turns of two calls; the second counts, so that what the one before left in caches and memory does not count, and
 the median of the turns. What takes longer than five seconds has one turn, and TorchRL's back ends of this kind have one
 rate of resets. ``ratio`` is to ``torch.nn.LSTM`` of the same size. The floor is the time that the products with the
 weights alone would take, three times those of the forward pass, at the rate of a large matrix product in the same run;
@@ -101,7 +101,7 @@ def others(inputs: Tensor, hidden: int, rates: list[float]) -> Iterator[tuple[Va
 
 
 def torchrl_backends(inputs: Tensor, hidden: int, rates: list[float]) -> Iterator[tuple[Variant, Run]]:
-    """Yield TorchRL's, if it is installed; a back end that can't run here is named and left out."""
+    """Yield TorchRL's back ends, if it is installed; one that can't run here is named and left out."""
     try:
         from tensordict import TensorDict
         from torchrl.modules import LSTMModule, set_recurrent_mode

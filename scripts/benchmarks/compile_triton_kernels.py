@@ -27,7 +27,7 @@ import torch
 class Case(NamedTuple):
     """One launch: a cell's kernels at one size, in one storage type and precision."""
 
-    room: str
+    module: str
     options: dict[str, Any]
     blocks: int  # Of R; 0 where there is none.
     hidden: int
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
     @property
     def is_wide(self) -> bool:
-        """Whether programs go through the units in parts, by kernels of their own."""
+        """Return whether programs go through the units in parts, by kernels of their own."""
         return "PARTS" in self.constants()[1]
 
     def constants(self) -> tuple[int, dict[str, Any]]:
@@ -61,15 +61,15 @@ def cases() -> Iterator[Case]:
         ("gru", {}, 3),
         ("slstm", {"EXPONENTIAL": False}, 4),
     ]
-    for room, options, blocks in mixing:
+    for module, options, blocks in mixing:
         for width in (5, 32, 64, 128, 192, 256):
             for storage, precision in (("fp32", None), ("fp32", "tf32"), ("bf16", None)):
-                yield Case(room, options, blocks, width, width, storage, precision)
-        yield Case(room, options, blocks, 64, 64, "fp32", None, 4096)
+                yield Case(module, options, blocks, width, width, storage, precision)
+        yield Case(module, options, blocks, 64, 64, "fp32", None, 4096)
         for width in (128, 192, 256):
-            yield Case(room, options, blocks, width, width, "fp32", "tf32", 4096)
-            yield Case(room, options, blocks, width, width, "bf16", None, 4096)
-        yield Case(room, options, blocks, 256, 256, "fp32", None, 4096)
+            yield Case(module, options, blocks, width, width, "fp32", "tf32", 4096)
+            yield Case(module, options, blocks, width, width, "bf16", None, 4096)
+        yield Case(module, options, blocks, 256, 256, "fp32", None, 4096)
     yield Case("slstm", {"EXPONENTIAL": True}, 4, 512, 128)
     yield Case("slstm", {"EXPONENTIAL": True}, 4, 512, 256)
     for gates in (2, 3):
@@ -78,7 +78,7 @@ def cases() -> Iterator[Case]:
 
 
 def compile_for(kernel: Any, case: Case, capability: int) -> tuple[int, int, int]:
-    """Compile a kernel; returns shared memory in bytes, registers, and bytes spilt a thread."""
+    """Compile a kernel and return shared memory in bytes, registers, and bytes spilt a thread."""
     triton = importlib.import_module("triton")
     compiler = importlib.import_module("triton.compiler")
     backends = importlib.import_module("triton.backends.compiler")
@@ -110,16 +110,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capability", type=int, default=90, help="compute capability, 90 for an H100")
     parser.add_argument("--shared-memory", type=int, default=227 * 1024, help="bytes that a program may have")
-    parser.add_argument("--only", default="", help="only the room of this name: lstm, gru, min or slstm")
+    parser.add_argument("--only", default="", help="only the module of this name: lstm, gru, min or slstm")
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
         parser.error("TRITON_INTERPRET is 1: nothing would be compiled.")
     too_large = 0
     print("kernel,options,width,storage,precision,on_chip,parts,rows,warps,pass,shared,registers,spilt")
     for case in cases():
-        if arguments.only not in ("", case.room):
+        if arguments.only not in ("", case.module):
             continue
-        module = importlib.import_module(f"rlstm.kernels.triton_{case.room}")
+        module = importlib.import_module(f"rlstm.kernels.triton.{case.module}")
         warps, constants = case.constants()
         options = " ".join(f"{name}={value}" for name, value in case.options.items())
         where = (constants.get("PRECISION", ""), constants.get("RESIDENT", ""), constants.get("PARTS", 1))
@@ -127,7 +127,7 @@ def main() -> int:
         for name in ("_wide_forward", "_wide_backward") if case.is_wide else ("_forward", "_backward"):
             found = compile_for(getattr(module, name), case, arguments.capability)
             too_large += found[0] > arguments.shared_memory
-            print(case.room, options, case.width, case.storage, *where, name[1:], *found, sep=",", flush=True)
+            print(case.module, options, case.width, case.storage, *where, name[1:], *found, sep=",", flush=True)
     return int(too_large > 0)
 
 

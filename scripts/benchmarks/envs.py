@@ -1,9 +1,9 @@
-"""Steps per second of the environments, beside popgym's and Gymnasium's own on the same task, in one run.
+"""Measure steps per second of the environments, beside popgym's and Gymnasium's own on the same task, in one run.
 
     python -m scripts.benchmarks.envs  # the table below, written to scripts/results/env_speed.csv
     python -m scripts.benchmarks.envs TMaze RepeatPrevious    # some of them, only printed
 
-Ours are stepped in their batched form with 1,024 lanes in one process, one thread, with random actions drawn
+Ours are stepped in their batched form with 1,024 envs in one process, one thread, with random actions drawn
 beforehand, resets included. Peers are what a user has otherwise: single envs in Gymnasium's SyncVectorEnv (16 of them;
 its speed doesn't depend on their number), and Gymnasium's own batched CartPole. popgym's tasks need
 `pip install rlstm-torch[envs]`; without it their column stays empty.
@@ -26,26 +26,26 @@ from rlstm.envs import ENVS
 
 RESULTS = Path(__file__).parents[1] / "results" / "env_speed.csv"
 NUM_ENVS, NUM_PEER_ENVS, NUM_ACTIONS = 1024, 16, 64
-GYMNASIUM_TWINS = {
+GYMNASIUM_SINGLE = {
     "rlstm/CartPoleNoVel-v0": "CartPole-v1",
     "rlstm/PendulumNoVel-v0": "Pendulum-v1",
     "rlstm/MountainCarContinuousNoVel-v0": "MountainCarContinuous-v0",
 }
-NATIVE_TWINS = {"rlstm/CartPoleNoVel-v0": "CartPole-v1"}
+GYMNASIUM_NATIVE = {"rlstm/CartPoleNoVel-v0": "CartPole-v1"}
 HEADER = ("env", "rlstm steps/s", "popgym steps/s", "Gymnasium sync steps/s", "Gymnasium native steps/s")
 
 
 def draw_actions(space: gym.Space[Any], num_envs: int) -> Any:
-    """Random actions (NUM_ACTIONS, num_envs, ...)."""
+    """Draw random actions (NUM_ACTIONS, num_envs, ...)."""
     space.seed(0)
     return np.array([[space.sample() for _ in range(num_envs)] for _ in range(NUM_ACTIONS)])
 
 
 def steps_per_second(env: Any, seconds: float) -> float:
-    """The median rate over several stretches of play, resets included."""
+    """Return the median rate over several stretches of play, resets included."""
     actions, num_envs, rates = draw_actions(env.single_action_space, env.num_envs), env.num_envs, []
     env.reset(seed=0)
-    for action in actions:  # Desynchronises the lanes and warms up.
+    for action in actions:  # Desynchronises the envs and warms up.
         env.step(action)
     for _ in range(5):
         began, steps = time.perf_counter(), 0
@@ -59,28 +59,30 @@ def steps_per_second(env: Any, seconds: float) -> float:
 
 
 def make_native(env_id: str, num_envs: int) -> Any:
-    """The batched form of an environment."""
+    """Make the batched form of an environment."""
     return gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point")
 
 
 def make_sync(env_id: str) -> Any:
-    """Single environments side by side."""
+    """Make single environments side by side."""
     kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP}
     return gym.make_vec(env_id, num_envs=NUM_PEER_ENVS, vectorization_mode="sync", vector_kwargs=kwargs)
 
 
 def measure(env_id: str, seconds: float) -> dict[str, Any]:
-    """One row of the table; a peer that doesn't exist stays empty."""
+    """Return one row of the table; a peer that doesn't exist stays empty."""
     row: dict[str, Any] = dict.fromkeys(HEADER, "")
     row["env"], row["rlstm steps/s"] = env_id, round(steps_per_second(make_native(env_id, NUM_ENVS), seconds))
     # popgym writes MineSweeper and Cartpole.
     popgym_id = next((one for one in gym.registry if one.lower() == f"popgym-{env_id.partition('/')[2]}".lower()), None)
     if popgym_id is not None:
         row["popgym steps/s"] = round(steps_per_second(make_sync(popgym_id), seconds))
-    if env_id in GYMNASIUM_TWINS:
-        row["Gymnasium sync steps/s"] = round(steps_per_second(make_sync(GYMNASIUM_TWINS[env_id]), seconds))
-    if env_id in NATIVE_TWINS:
-        row["Gymnasium native steps/s"] = round(steps_per_second(make_native(NATIVE_TWINS[env_id], NUM_ENVS), seconds))
+    if env_id in GYMNASIUM_SINGLE:
+        row["Gymnasium sync steps/s"] = round(steps_per_second(make_sync(GYMNASIUM_SINGLE[env_id]), seconds))
+    if env_id in GYMNASIUM_NATIVE:
+        row["Gymnasium native steps/s"] = round(
+            steps_per_second(make_native(GYMNASIUM_NATIVE[env_id], NUM_ENVS), seconds)
+        )
     return row
 
 

@@ -1,8 +1,8 @@
-"""What a memory that outlives the episode costs: steps per second by lifetime, in one run.
+"""Measure what a memory that outlives the episode costs: steps per second by lifetime, in one run.
 
     python -m scripts.benchmarks.lifetime
 
-The same PPO runs on the T-maze (corridor 20, 64 lanes, rollouts of 128 steps, LSTM 128, encoder 64) once with a memory
+The same PPO runs on the T-maze (corridor 20, 64 envs, rollouts of 128 steps, LSTM 128, encoder 64) once with a memory
 for an episode, once for a trial of four and once for ever. All see their previous action and reward and the episode's
 start, so that only the lifetime differs. They take turns, and the median ratio of neighbouring turns is printed, as
 the speed of a shared machine drifts.

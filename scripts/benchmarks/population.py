@@ -1,18 +1,18 @@
-"""Speed of populations: stepping P nets at once, their readouts in closed form, and play with an env, in one run.
+"""Measure the speed of populations: P nets stepped at once, readouts in closed form, play with an env, in one run.
 
     python -m scripts.benchmarks.population                 # prints, and writes scripts/results/population_speed.csv
     python -m scripts.benchmarks.population stepping        # one part, only printed
 
-``stepping``: LSTM, 8 inputs, float32, P nets of E lanes each. "Loop" is each net alone through its ordinary
+``stepping``: LSTM, 8 inputs, float32, P nets with E envs each. "Loop" is each net alone through its ordinary
 ``acting_snapshot``, one after the other. "Product" is torch's batched matrix product of such a step alone. "Floor" is
-what no step gets under: the larger of its multiplications at the measured rate of a large matrix product, and of one
-pass over the weights at the measured rate of a sum of as many numbers. "Policies" is a whole ``PopulationSnapshot``:
-normalised observations, cell, readout of 4 outputs, choice.
+the least time of such a step: the larger of its multiplications at the measured rate of a large matrix product, and of
+one pass over the weights at the measured rate of a sum of as many numbers. "Policies" is a whole
+``PopulationSnapshot``: normalised observations, cell, readout of 4 outputs, choice.
 
 ``readouts``: least squares and ridge, float64, P 400, 600 rows, 30 features, 1 output; the floor is LAPACK's QR and SVD
 alone.
 
-``play``: ``play_population`` on the T-maze, P 1000, one lane each, and the shares of net, env and bookkeeping.
+``play``: ``play_population`` on the T-maze, P 1000, one env each, and the shares of net, env and bookkeeping.
 
 The fastest call of each counts, as others may use the machine. Readouts and play, whose calls are longer than a turn of
 the scheduler, are measured in processor time where there is one thread.
@@ -84,32 +84,32 @@ def stepping(seconds: float) -> list[Row]:
     square = torch.randn(LARGE, LARGE)
     gemm = 2 * LARGE**3 / fastest({"": lambda: square @ square}, seconds / 4)[""]
     rows: list[Row] = [(f"{LARGE} x {LARGE}", "matrix product", gemm / 1e9, "GFLOP/s")]
-    for population, lanes, hidden in SIZES:
+    for population, num_envs, hidden in SIZES:
         with torch.inference_mode():
-            rows += stepping_at(population, lanes, hidden, gemm, seconds)
+            rows += stepping_at(population, num_envs, hidden, gemm, seconds)
     return rows
 
 
-def stepping_at(population: int, lanes: int, hidden: int, gemm: float, seconds: float) -> list[Row]:
+def stepping_at(population: int, num_envs: int, hidden: int, gemm: float, seconds: float) -> list[Row]:
     """Measure one size; no two variants share a turn, whose weights would drive each other out of the caches."""
     cell, width = LSTMCell(NUM_INPUTS, hidden), NUM_INPUTS + hidden
     weights = {name: 0.3 * torch.randn(population, *one.shape) for name, one in cell.named_parameters()}
-    inputs, state = torch.randn(population * lanes, NUM_INPUTS), some_state(population * lanes, hidden)
+    inputs, state = torch.randn(population * num_envs, NUM_INPUTS), some_state(population * num_envs, hidden)
     step = cell.population_snapshot(weights)
-    matrix, seen = torch.randn(population, width, 4 * hidden), torch.randn(population, lanes, width)
+    matrix, seen = torch.randn(population, width, 4 * hidden), torch.randn(population, num_envs, width)
     bias = torch.randn(population, 1, 4 * hidden)
     functions: dict[str, Callable[[], Any]] = {
         "cell": lambda: step(inputs, state),
-        "policies": policies(population, lanes, hidden),
-        "loop": loop(cell, weights, inputs, state, lanes),
+        "policies": policies(population, num_envs, hidden),
+        "loop": loop(cell, weights, inputs, state, num_envs),
         "product": lambda: torch.baddbmm(bias, seen, matrix),
         "read": lambda: matrix.sum(),
     }
     times = {name: fastest({name: function}, seconds / 4)[name] for name, function in functions.items()}
     read = times.pop("read")
-    times["floor"] = max(2 * matrix.numel() * lanes / gemm, read)
-    case, megabytes = f"P {population} E {lanes} H {hidden}", matrix.numel() * 4 / 1e6
-    rows = [(case, name, population * lanes / taken / 1e6, "M net-steps/s") for name, taken in times.items()]
+    times["floor"] = max(2 * matrix.numel() * num_envs / gemm, read)
+    case, megabytes = f"P {population} E {num_envs} H {hidden}", matrix.numel() * 4 / 1e6
+    rows = [(case, name, population * num_envs / taken / 1e6, "M net-steps/s") for name, taken in times.items()]
     return [
         *rows,
         (case, "cell over loop", times["loop"] / times["cell"], "x"),
@@ -124,7 +124,7 @@ def some_state(rows: int, hidden: int) -> LSTMState:
 
 
 def loop(
-    cell: LSTMCell, weights: dict[str, torch.Tensor], inputs: torch.Tensor, state: LSTMState, lanes: int
+    cell: LSTMCell, weights: dict[str, torch.Tensor], inputs: torch.Tensor, state: LSTMState, num_envs: int
 ) -> Callable[[], None]:
     """Return a step of every net by its own ``acting_snapshot``."""
     steps = []
@@ -132,7 +132,7 @@ def loop(
         one = LSTMCell(cell.input_size, cell.hidden_size)
         one.load_state_dict({name: value[index] for name, value in weights.items()})
         steps.append(one.acting_snapshot())
-    parts = list(zip(inputs.split(lanes), state.h.split(lanes), state.c.split(lanes), strict=True))
+    parts = list(zip(inputs.split(num_envs), state.h.split(num_envs), state.c.split(num_envs), strict=True))
 
     def run() -> None:
         for step, (seen, h, c) in zip(steps, parts, strict=True):
@@ -141,13 +141,13 @@ def loop(
     return run
 
 
-def policies(population: int, lanes: int, hidden: int) -> Callable[[], Any]:
+def policies(population: int, num_envs: int, hidden: int) -> Callable[[], Any]:
     """Return a step of P whole policies."""
     policy = make_policy(spaces.Box(-1, 1, (NUM_INPUTS,), np.float32), spaces.Discrete(4), hidden)
     layout = ParameterLayout(policy)
     snapshot = PopulationSnapshot(policy, layout, 0.3 * torch.randn(population, layout.num_genes))
-    state, inside = (some_state(population * lanes, hidden),), torch.zeros(population * lanes, dtype=torch.bool)
-    inputs = PolicyInputs(torch.randn(population * lanes, NUM_INPUTS))
+    state, inside = (some_state(population * num_envs, hidden),), torch.zeros(population * num_envs, dtype=torch.bool)
+    inputs = PolicyInputs(torch.randn(population * num_envs, NUM_INPUTS))
     return lambda: snapshot.act(inputs, state, inside, deterministic=True)
 
 

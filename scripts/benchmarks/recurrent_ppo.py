@@ -1,4 +1,4 @@
-"""Steps per second of recurrent PPO, beside sb3-contrib's RecurrentPPO, in one run.
+"""Measure steps per second of recurrent PPO, beside sb3-contrib's RecurrentPPO, in one run.
 
     make bench                                              # everything, in its own environment
     python -m scripts.benchmarks.recurrent_ppo --envs 8 64   # some sizes; without sb3-contrib only ours is measured
@@ -15,6 +15,9 @@ turns is printed, because the speed of a shared machine drifts.
 
 The floor of our update is the LSTM's training arithmetic, 24·T·B·H·(H + I) a pass, at the rate of a large matrix
 product measured in the same run; the share of it that the update reaches is printed with it.
+
+With both forms of sb3-contrib and all sizes the rows are written to ``scripts/results/recurrent_ppo.csv`` and the table
+to docs/speed.md.
 """
 
 from __future__ import annotations
@@ -33,7 +36,14 @@ from rlstm.api.experiments import make_config
 from rlstm.core.process import prepare_process
 from rlstm.training.on_policy import Training
 from rlstm.vector.make import resolve_spec
+from scripts.experiments.training_run import MACHINE_COLUMNS, machine
+from scripts.results_table import ROOT, markdown_table, read_rows, write_between, write_rows
 
+RESULTS = ROOT / "scripts" / "results" / "recurrent_ppo.csv"
+BEGIN, END = "<!-- recurrent PPO: written by scripts/benchmarks/recurrent_ppo.py -->", "<!-- end of recurrent PPO -->"
+FORMS, SIZES = ("shared", "default"), (8, 16, 64)
+COLUMNS = ("num_envs", "ours", *FORMS, "collect_ms", "update_ms", "floor_share", "sb3_contrib", "command")
+COLUMNS = (*COLUMNS, *MACHINE_COLUMNS)
 NUM_STEPS, EPOCHS, MINIBATCHES, ENCODER, HIDDEN = 128, 4, 4, 64, 128
 
 
@@ -138,10 +148,22 @@ def measure(num_envs: int, forms: list[str], turns: int, turn_seconds: float) ->
     }
 
 
+def table(rows: list[dict[str, str]]) -> str:
+    """Return the Markdown table of committed rows."""
+    head = ("envs", "rlstm", "sb3-contrib, shared", "", "sb3-contrib, default", "")
+    lines = []
+    for row in rows:
+        cells = [row["num_envs"], f"{float(row['ours']):,.0f}"]
+        for form in FORMS:
+            cells += [f"{float(row[form]):,.0f}", f"{float(row['ours']) / float(row[form]):.1f}x"]
+        lines.append(cells)
+    return markdown_table(head, lines)
+
+
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the table, and write it if nothing is left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--envs", type=int, nargs="+", default=[8, 16, 64])
+    parser.add_argument("--envs", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--turn-seconds", type=float, default=3.0)
     parser.add_argument("--num-threads", type=int, default=2)
@@ -150,26 +172,32 @@ def main() -> None:
     try:
         import sb3_contrib
 
-        forms = ["shared", "default"]
-        print(f"sb3-contrib {sb3_contrib.__version__}, torch {torch.__version__}, {threads} threads")
+        forms, peer = list(FORMS), sb3_contrib.__version__
+        print(f"sb3-contrib {peer}, torch {torch.__version__}, {threads} threads")
     except ImportError:
-        forms = []
+        forms, peer = [], ""
         print(f"sb3-contrib is not installed: only ours. torch {torch.__version__}, {threads} threads")
     print(f"matrix product: {gemm_rate() / 1e9:.0f} GFLOP/s")
     print(
         "envs | rlstm steps/s | sb3 shared | ratio | sb3 default | ratio | collect ms | update ms | share of GEMM rate"
     )
+    rows = []
     for num_envs in arguments.envs:
         row = measure(num_envs, forms, arguments.turns, arguments.turn_seconds)
         peers = " | ".join(
-            f"{row[form]:7.0f} | {row['ours'] / row[form]:4.1f}x" if form in row else "- | -"
-            for form in ("shared", "default")
+            f"{row[form]:7.0f} | {row['ours'] / row[form]:4.1f}x" if form in row else "- | -" for form in FORMS
         )
         print(
             f"{num_envs:4d} | {row['ours']:7.0f} | {peers} | {row['collect_ms']:.0f} | {row['update_ms']:.0f} | "
             f"{row['floor_share']:.0%}",
             flush=True,
         )
+        rounded = {name: value if name == "num_envs" else f"{value:.4g}" for name, value in row.items()}
+        command = "python -m scripts.benchmarks.recurrent_ppo"
+        rows.append({**rounded, "sb3_contrib": peer, "command": command, **machine(threads)})
+    if forms and tuple(arguments.envs) == SIZES:
+        write_rows(RESULTS, COLUMNS, rows)
+        write_between(ROOT / "docs" / "speed.md", BEGIN, END, table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Experiment:
 
     @property
     def runs(self) -> tuple[tuple[str, ...], ...]:
-        """The flags of every run, in their order."""
+        """Return the flags of every run, in their order."""
         return (*self.stages, self.flags)
 
 

@@ -84,12 +84,12 @@ class Run:
 
     @property
     def plays(self) -> bool:
-        """Whether it goes on evolving now."""
+        """Return whether it goes on evolving now."""
         return not self.solved and self.candidate is None and self.evaluations < self.limit
 
     @property
     def over(self) -> bool:
-        """Whether it has come to an end."""
+        """Return whether it has come to an end."""
         return self.solved or (self.candidate is None and self.evaluations >= self.limit)
 
     def tell(self, genomes: Tensor, fitness: Tensor, balanced: Tensor) -> None:

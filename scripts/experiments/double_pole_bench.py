@@ -1,4 +1,4 @@
-"""The task and the network of double pole balancing, and how networks play it: in training, and in the tests.
+"""Make the task and the network of double pole balancing, and let networks play it, in training and in the tests.
 
 Letters in shapes: P = networks, N = genes, S = starts.
 """
@@ -62,7 +62,7 @@ class Bench:
         return len(self.genes)
 
     def begin(self, setting: Setting, name: str, seed: int) -> Strategy:
-        """Return a strategy at its start, with restarts where the setting has them."""
+        """Return a strategy at its start, with restarts if the setting has them."""
         generator = torch.Generator().manual_seed(seed)
         options = dict(setting.options)
         if name == "esp":
@@ -95,26 +95,26 @@ class Bench:
 
 
 class Actor:
-    """P networks that act in P · S lanes, each in S of them, and what they remember.
+    """P networks that act in P · S envs, each in S of them, with their states.
 
     Args:
         bench: What they are networks of.
         genomes: ``(P, N)``.
         num_starts: S.
-        state: What they remember; nothing, if ``None``.
+        state: Their states; initial ones, if ``None``.
     """
 
     def __init__(self, bench: Bench, genomes: Tensor, num_starts: int, state: Any = None) -> None:
-        self._stepper, self._distribution = bench.acting_snapshot(genomes), bench.policy.distribution
-        lanes = len(genomes) * num_starts
-        self.state = self._stepper.init_state(lanes) if state is None else state
-        self._nothing_begins = torch.zeros(lanes, dtype=torch.bool)
+        self._snapshot, self._distribution = bench.acting_snapshot(genomes), bench.policy.distribution
+        num_envs = len(genomes) * num_starts
+        self.state = self._snapshot.init_state(num_envs) if state is None else state
+        self._nothing_begins = torch.zeros(num_envs, dtype=torch.bool)
 
     @torch.inference_mode()
     def __call__(self, observations: Array) -> Array:
-        """Return the forces, from observations of all lanes."""
+        """Return the forces, from observations of all envs."""
         inputs = PolicyInputs(torch.from_numpy(observations))
-        actions, self.state = self._stepper.act(inputs, self.state, self._nothing_begins, generator=None)
+        actions, self.state = self._snapshot.act(inputs, self.state, self._nothing_begins, generator=None)
         return self._distribution.to_env(actions)
 
 

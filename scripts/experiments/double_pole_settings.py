@@ -1,4 +1,4 @@
-"""The strategies' settings for double pole balancing, and what others have published.
+"""List the strategies' settings for double pole balancing, and what others have published.
 
 The settings were chosen by hand, strategy by strategy, on seeds from 1000 on.
 """

@@ -1,6 +1,6 @@
-"""The longest test of double pole balancing, 100,000 steps from the start, for many networks and a part at a time.
+"""Play the longest test of double pole balancing, 100,000 steps from the start, for many networks, a part at a time.
 
-A step of one lane costs almost as much as one of fifty. So networks that are to be tested gather here, whatever step
+A step of one env costs almost as much as one of fifty. So networks that are to be tested gather here, whatever step
 each has come to, while others still evolve.
 
 Letters in shapes: P = networks, N = genes.
@@ -60,7 +60,7 @@ class LongTrial:
         """Play so many steps more, or fewer if one would come to more than all of them.
 
         Returns:
-            Who fell and who has stood to the end, (P,) each, of those that were here; both are here no more.
+            Which networks fell and which stood to the end, (P,) each, of those on trial; both leave it.
         """
         if len(self) == 0 or self.genomes is None:
             return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)

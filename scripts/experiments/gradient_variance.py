@@ -1,4 +1,4 @@
-"""The variance of the policy gradient with each baseline of REINFORCE, in one table.
+"""Measure the variance of the policy gradient with each baseline of REINFORCE.
 
     python -m scripts.experiments.gradient_variance                   # what there is
     python -m scripts.experiments.gradient_variance tmaze --seeds 0   # rows are written as soon as their run is done
@@ -155,13 +155,13 @@ def bias(samples: FloatArray, reference: FloatArray) -> float:
     return float(np.square(difference.mean(axis=0)).sum() / chance) if chance else 0.0
 
 
-def batch_of(rollout: Rollout, lanes: torch.Tensor) -> Rollout:
+def batch_of(rollout: Rollout, rows: torch.Tensor) -> Rollout:
     """Return some envs of a rollout up to the end of their longest episode."""
-    rows = rollout.select(lanes)
-    length = int(rows.valid.any(dim=1).sum())
-    names = [field.name for field in dataclasses.fields(rows) if field.name != "initial_state"]
+    part = rollout.select(rows)
+    length = int(part.valid.any(dim=1).sum())
+    names = [field.name for field in dataclasses.fields(part) if field.name != "initial_state"]
     return dataclasses.replace(
-        rows, **{name: tree_map(lambda leaf: leaf[:length], getattr(rows, name)) for name in names}
+        part, **{name: tree_map(lambda leaf: leaf[:length], getattr(part, name)) for name in names}
     )
 
 

@@ -1,4 +1,4 @@
-"""How much a trained agent has learnt to learn: its trials beside those of oracles, on the same held-out tasks.
+"""Measure how much a trained agent has learnt to learn: its trials beside those of oracles, on the same held-out tasks.
 
     python -m scripts.experiments.learning_to_learn runs/bandit            # an agent and all oracles of its task
     python -m scripts.experiments.learning_to_learn --bandit 100,5 --mdp 10   # oracles only
@@ -100,7 +100,7 @@ class TrainedAgent:
 
     @property
     def training(self) -> str:
-        """The command that trained it, without its folder; empty where it was trained from Python."""
+        """Return the command that trained it, without its folder; empty if it was trained from Python."""
         words = shlex.split(self.directory.command_path.read_text(encoding="utf-8").splitlines()[0])
         if len(words) < 2 or words[1] != "train":
             return ""
@@ -150,7 +150,7 @@ def statistics(totals: FloatArray, references: dict[str, FloatArray]) -> dict[st
 
 
 def measure(task: Task, agents: list[TrainedAgent], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Play all oracles and some agents of a task; returns their rows."""
+    """Play all oracles and some agents of a task, and return their rows."""
     num_trials, seed = arguments.trials, arguments.seed
     versions = collect_versions("cpu")
     common = {"task": task.kind, "n": task.episodes, "k": task.arms or "", "seed": seed, "commit": commit()}
@@ -188,7 +188,7 @@ def _agent_flags(agent: TrainedAgent, deterministic: bool) -> str:
 
 
 def _relative(run_dir: str) -> str:
-    """Return the folder as it is named from here, or its name alone where it lies elsewhere."""
+    """Return the folder as it is named from here, or its name alone if it lies elsewhere."""
     path = Path(run_dir).resolve()
     return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name)
 

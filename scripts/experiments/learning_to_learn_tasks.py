@@ -1,4 +1,4 @@
-"""The tasks on which learning to learn is measured: their oracles, with tuned constants, and the published numbers.
+"""List the tasks on which learning to learn is measured: oracles with tuned constants, and the published numbers.
 
 Constants were tuned by ``python -m scripts.experiments.learning_to_learn --tune``, on tasks of their own.
 
@@ -115,17 +115,17 @@ class Task:
 
     @property
     def title(self) -> str:
-        """The numbers that tell the task from others of its kind."""
+        """Return the numbers that tell the task from others of its kind."""
         return f"{self.episodes}" if self.arms is None else f"{self.episodes}, {self.arms}"
 
     @property
     def flag(self) -> str:
-        """The flag that names the task."""
+        """Return the flag that names the task."""
         return f"--mdp {self.episodes}" if self.arms is None else f"--bandit {self.episodes},{self.arms}"
 
     @property
     def env(self) -> EnvConfig:
-        """The env, for any number of lanes."""
+        """Return the env, for any number of them."""
         return EnvConfig(env=MDP) if self.arms is None else EnvConfig(env=BANDIT, env_kwargs={"num_arms": self.arms})
 
     @property

@@ -1,10 +1,10 @@
-"""How an oracle plays: strategies that know how the tasks are drawn, for all tasks of a batch at once.
+"""Let oracles play: strategies that know how the tasks are drawn, for all tasks of a batch at once.
 
 An oracle begins with the prior from which tasks are drawn and learns nothing but what it sees in a trial, as a trained
 agent does; it differs in that its knowledge of the prior, and what to do with it, was given by hand. Those for bandits
 are in ``oracles_bandits.py``, those for random MDPs in ``oracles_mdps.py``.
 
-B: tasks, each played in a lane of its own.
+B: tasks, each played in an env of its own.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class Oracle(Protocol):
 
 
 def play_trial(oracle: Oracle, envs: VectorEnvs, seeds: list[int], num_episodes: int) -> FloatArray:
-    """Play one trial in every lane.
+    """Play one trial in every env.
 
     Args:
-        oracle: A fresh one for as many tasks as there are lanes.
+        oracle: A fresh one for as many tasks as there are envs.
         envs: SteppedEnvs whose trials have ``num_episodes`` episodes, all of one length.
-        seeds: Of the lanes, (B,); the same seeds are the same tasks.
+        seeds: Of the envs, (B,); the same seeds are the same tasks.
         num_episodes: n, episodes of a trial.
 
     Returns:
         Total rewards, (B,).
 
     Raises:
-        ValueError: If the lanes' episodes don't end together.
+        ValueError: If the envs' episodes don't end together.
     """
     states = _plain(envs.reset(seeds).observations)
     totals = np.zeros(envs.num_envs)
@@ -68,5 +68,5 @@ def play_trial(oracle: Oracle, envs: VectorEnvs, seeds: list[int], num_episodes:
 
 
 def _plain(observations: Any) -> IntArray:
-    """Return observations as one state a lane: those of a bandit are all the same, (B, 1)."""
+    """Return observations as one state an env: those of a bandit are all the same, (B, 1)."""
     return np.asarray(observations).reshape(len(observations)).astype(np.int64)

@@ -37,7 +37,7 @@ class Counts:
 
     @property
     def means(self) -> FloatArray:
-        """Means of the posterior, (B, k)."""
+        """Return the means of the posterior, (B, k)."""
         return (self.successes + 1.0) / (self.pulls + 2.0)
 
 

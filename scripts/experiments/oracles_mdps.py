@@ -45,11 +45,11 @@ class Beliefs:
         self.reward_sums[self.every_task, states, actions] += rewards
 
     def mean_transitions(self) -> FloatArray:
-        """Means of the probabilities of next states, (B, S, A, S)."""
+        """Return the means of the probabilities of next states, (B, S, A, S)."""
         return (self.next_counts + 1.0) / (self.visits + self.next_counts.shape[-1])[..., None]
 
     def mean_rewards(self) -> FloatArray:
-        """Means of the mean rewards, (B, S, A): the prior counts as one reward of 1."""
+        """Return the means of the mean rewards, (B, S, A): the prior counts as one reward of 1."""
         return (1.0 + self.reward_sums) / (1.0 + self.visits)
 
     def sample_transitions(self, rng: np.random.Generator) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The table of how our POPGym tasks agree with popgym's own, from hundreds of episodes each.
+"""Write the table of how our POPGym tasks agree with popgym's own, from hundreds of episodes each.
 
     python -m scripts.experiments.popgym_parity  # runs the slow parity tests, writes scripts/results/popgym_parity.csv
 
@@ -18,18 +18,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "scripts" / "results" / "popgym_parity.csv"
 TESTS = ["tests/envs/test_popgym_cards.py", "tests/envs/test_popgym_boards.py"]
-HEADER = ("env", "episodes", "steps", "verdict", "popgym")
+HEADER = ("env", "episodes", "steps", "result", "popgym")
 
 
 def read_report(path: Path) -> list[dict[str, str]]:
-    """A row for each test that recorded what it compared; a test that failed recorded nothing."""
+    """Return a row for each test that recorded what it compared; a test that failed recorded nothing."""
     rows = []
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         facts = {one.get("name", ""): one.get("value", "") for one in case.iter("property")}
         if "env" in facts:
-            rows.append({**facts, "verdict": "equal", "popgym": version("popgym")})
+            rows.append({**facts, "result": "equal", "popgym": version("popgym")})
         elif case.find("failure") is not None or case.find("error") is not None:
-            rows.append({"env": case.get("name", ""), "verdict": "differs", "popgym": version("popgym")})
+            rows.append({"env": case.get("name", ""), "result": "differs", "popgym": version("popgym")})
     return rows
 
 

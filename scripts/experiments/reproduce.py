@@ -1,4 +1,4 @@
-"""Learning results by name: train every seed, write a row a seed, and regenerate the tables in RESULTS.md.
+"""Repeat learning results by name: train every seed, write a row a seed, and regenerate the tables in RESULTS.md.
 
     python -m scripts.experiments.reproduce                            # what there is
     python -m scripts.experiments.reproduce tmaze --seeds 0 1 2        # add seeds; rows are written one by one

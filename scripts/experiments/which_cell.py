@@ -1,4 +1,4 @@
-"""Which cell when: PPO on four memory tasks with every cell, at equal steps and an equal number of weights.
+"""Compare cells: PPO on four memory tasks with every cell, at equal steps and an equal number of weights.
 
     python -m scripts.experiments.which_cell                                   # the tasks and the cells' widths
     python -m scripts.experiments.which_cell tmaze-50 --cells lstm gru --seeds 0 1
