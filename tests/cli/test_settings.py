@@ -66,6 +66,8 @@ def test_env_arguments_are_layered_one_by_one() -> None:
 def test_another_env_takes_over_no_arguments() -> None:
     assert settings("--preset tmaze --env CartPole-v1")["env_kwargs"] == {}
     assert settings("--preset tmaze --env CartPole-v1 --env-kwargs a=1")["env_kwargs"] == {"a": 1}
+    same = "--preset tmaze --env rlstm/TMazeContinuous-v0 --env-kwargs corridor_length=20"
+    assert settings(same)["env_kwargs"] == {"corridor_length": 20}
     write('env = "CartPole-v1"\n')
     assert settings("--preset tmaze --config run.toml")["env_kwargs"] == {}
 

@@ -16,7 +16,7 @@ _SINES = {
     "input_gain": 1e-4,
     "biases": False,
     "washout": 100,
-    "lessons": 6,
+    "teacher_sequences": 6,
 }
 
 NEUROEVOLUTION: dict[str, Preset] = {
@@ -90,7 +90,7 @@ NEUROEVOLUTION: dict[str, Preset] = {
             "sigma": 1.0,
             "readout": "lstsq",
             "fitness": "error",  # It goes on telling better counters from good ones when all answers are right.
-            "lessons": 8,
+            "teacher_sequences": 8,
             "confirm_episodes": 64,
         },
         "Count: a^n b^n c^n by Evolino, n up to 10; the champion handles longer ones.",
@@ -108,7 +108,7 @@ NEUROEVOLUTION: dict[str, Preset] = {
             "sigma": 0.11,
             "input_gain": 3.0,
             "washout": 50,
-            "lessons": 30,
+            "teacher_sequences": 30,
         },
         "Go on with a chaotic signal for 84 steps, by Evolino.",
     ),
