@@ -1,6 +1,6 @@
 """Where metrics go: `progress.csv`, TensorBoard, or both.
 
-Conventions: a metric's name is its TensorBoard tag ("rollout/ep_rew_mean") and its column in the CSV; the x-axis is
+Conventions: a metric has one name ("rollout/ep_rew_mean"), in TensorBoard and as its column in the CSV; the x-axis is
 always environment steps. One call of `log` is one row. A value that is None, NaN or infinite isn't known: it is an
 empty cell in the CSV and no point in TensorBoard. When a run is resumed from the checkpoint of step N, both forget what
 came later: `cut_csv(path, N)` before `CSVLogger(path)`, and `TensorBoardLogger(directory, purge_step=N + 1)`.
@@ -44,9 +44,9 @@ LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
         "error of the first ratio": ("Multiline", ["train/first_ratio_error"]),
     },
     "Memory": {"recurrent": ("Multiline", ["recurrent/.*"])},
-    "Evolino": {"fitness": ("Multiline", ["evolino/.*fitness"])},
+    "Evolino": {"fitness": ("Multiline", ["evolino/(best|mean|median|champion)$"])},
 }
-"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of tags."""
+"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of metric names."""
 
 HPARAM_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
 
@@ -65,9 +65,9 @@ class MetricSink(Protocol):
 
 
 class CSVLogger:
-    """Writes `progress.csv`: first column `step`, then a column a tag, in the order of their first appearance.
+    """Writes `progress.csv`: first column `step`, then a column a metric, in the order of their first appearance.
 
-    A tag that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file is
+    A metric that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file is
     continued; the half row that a crash may have left at its end is dropped.
 
     Raises:
@@ -83,13 +83,13 @@ class CSVLogger:
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Append a row; it is on disk, for other programs to read, when this returns."""
-        new_columns = [tag for tag in metrics if tag not in self._columns]
+        new_columns = [name for name in metrics if name not in self._columns]
         if new_columns:
             self._file.close()
             self._columns += new_columns
             _write_rows(self.path, self._columns, _read_rows(self.path)[1])
             self._file = self.path.open("a", newline="", encoding="utf-8")
-        row = {tag: _cell(value) for tag, value in metrics.items()} | {"step": str(int(step))}
+        row = {name: _cell(value) for name, value in metrics.items()} | {"step": str(int(step))}
         csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n").writerow(row)
         self._file.flush()
 
@@ -150,7 +150,7 @@ class TensorBoardLogger:
     """
 
     def __init__(self, directory: str | os.PathLike[str], purge_step: int | None = None) -> None:
-        # Here and not above, since it takes a second, and many who import this module never use it.
+        # Imported here, as it takes a second and many runs of this module never need it.
         from torch.utils.tensorboard import SummaryWriter
 
         # The layout and the hyperparameters belong to the run, not to a step: the first process has written them.
@@ -162,24 +162,24 @@ class TensorBoardLogger:
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Add a point for every known metric."""
-        for tag, value in metrics.items():
+        for name, value in metrics.items():
             if value is not None and _known(value):
-                self._writer.add_scalar(tag, float(value), int(step))
+                self._writer.add_scalar(name, float(value), int(step))
 
-    def log_hyperparameters(self, config: Mapping[str, Any], metric_tags: Sequence[str] = HPARAM_METRICS) -> None:
+    def log_hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str] = HPARAM_METRICS) -> None:
         """Fill a row of TensorBoard's tab "HParams"; does nothing where an earlier process of the run has done it.
 
         `SummaryWriter.add_hparams` would start a run of its own, so the three summaries are written to this event file.
 
         Args:
-            config: The config; nested keys are joined by dots, what is no number, bool or text becomes text.
-            metric_tags: Tags to show beside it, which the run logs as scalars.
+            config: The config; nested keys are joined by dots, anything but a number, bool or text becomes text.
+            metrics: Names of metrics to show beside it, which the run logs as scalars.
         """
         from torch.utils.tensorboard.summary import hparams
 
         if self._is_first:
             event_file: Any = self._writer.file_writer
-            for summary in hparams(dict(_flatten(config)), dict.fromkeys(metric_tags, 0.0)):
+            for summary in hparams(dict(_flatten(config)), dict.fromkeys(metrics, 0.0)):
                 event_file.add_summary(summary)
             self._writer.flush()
 
@@ -197,7 +197,7 @@ def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequenc
 
     Args:
         directory: The folder, made here.
-        curves: By tag the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
+        curves: By name the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -205,10 +205,10 @@ def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequenc
         shutil.rmtree(directory)
     writer = SummaryWriter(os.fspath(directory))
     try:
-        for tag, values in curves.items():
+        for name, values in curves.items():
             for place, value in enumerate(values, start=1):
                 if _known(value):
-                    writer.add_scalar(tag, float(value), place)
+                    writer.add_scalar(name, float(value), place)
     finally:
         writer.close()
 
