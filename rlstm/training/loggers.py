@@ -17,16 +17,16 @@ import math
 import numbers
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.files import write_atomically
 
-Metrics = dict[str, float]
 FloatArray = npt.NDArray[np.float64]
 
 LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
@@ -67,12 +67,12 @@ class MetricSink(Protocol):
 class CSVLogger:
     """Writes `progress.csv`: first column `step`, then a column a metric, in the order of their first appearance.
 
-    A metric that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file is
-    continued; the half row that a crash may have left at its end is dropped.
+    A metric that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file
+    is continued; the half row that a crash may have left at its end is dropped.
 
     Raises:
-        ValueError: The file exists and isn't one of these.
-        OSError: The file can't be written.
+        ValueError: If the file exists and isn't one of these.
+        OSError: If the file can't be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -105,7 +105,7 @@ def cut_csv(path: str | os.PathLike[str], step: int) -> None:
     """Remove the rows later than `step` from a `progress.csv`, atomically; a missing file stays missing.
 
     Raises:
-        ValueError: The file isn't one that `CSVLogger` wrote.
+        ValueError: If the file isn't one that `CSVLogger` wrote.
     """
     if Path(path).exists():
         columns, rows = _read_rows(Path(path))
@@ -150,7 +150,7 @@ class TensorBoardLogger:
     """
 
     def __init__(self, directory: str | os.PathLike[str], purge_step: int | None = None) -> None:
-        # Imported here, as it takes a second and many runs of this module never need it.
+        # Imported here: it takes a second, and most that import this module don't need it.
         from torch.utils.tensorboard import SummaryWriter
 
         # The layout and the hyperparameters belong to the run, not to a step: the first process has written them.
@@ -167,7 +167,7 @@ class TensorBoardLogger:
                 self._writer.add_scalar(name, float(value), int(step))
 
     def log_hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str] = HPARAM_METRICS) -> None:
-        """Fill a row of TensorBoard's tab "HParams"; does nothing where an earlier process of the run has done it.
+        """Fill a row of TensorBoard's tab "HParams"; do nothing if an earlier process of the run has done it.
 
         `SummaryWriter.add_hparams` would start a run of its own, so the three summaries are written to this event file.
 
@@ -213,21 +213,22 @@ def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequenc
         writer.close()
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
     for key, value in config.items():
         if isinstance(value, Mapping):
-            pairs += _flatten(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            pairs.append((prefix + key, value if isinstance(value, (bool, int, float, str)) else str(value)))
-    return pairs
+            yield prefix + key, value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-class LoggerGroup:
-    """Hands everything to several sinks. As a context manager it closes them at the end, also after an error."""
+class LoggerGroup(ExitStack):
+    """Hands everything to several sinks; ``close``, or the end of its context, closes all of them despite errors."""
 
     def __init__(self, *sinks: MetricSink) -> None:
+        super().__init__()
         self.sinks = sinks
+        for sink in sinks:
+            self.callback(sink.close)
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Log to every sink."""
@@ -236,25 +237,5 @@ class LoggerGroup:
 
     def flush(self) -> None:
         """Flush every sink."""
-        self._each(lambda sink: sink.flush())
-
-    def close(self) -> None:
-        """Close every sink, even when one of them fails."""
-        self._each(lambda sink: sink.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _each(self, act: Callable[[MetricSink], None]) -> None:
-        """Act on all sinks, then raise the first error."""
-        errors = []
         for sink in self.sinks:
-            try:
-                act(sink)
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+            sink.flush()

@@ -228,7 +228,7 @@ def _phase_rows(status: _Status) -> list[tuple[str, str, str]]:
     elapsed = max(status.task.elapsed or 0.0, measured, 1e-9)
     phases = status.phase_seconds | {"other": elapsed - measured}
     return [
-        (name, str(timedelta(seconds=round(seconds))), f"{100 * seconds / elapsed:.0f} %")
+        (name, str(timedelta(seconds=round(seconds))).removeprefix("0:"), f"{100 * seconds / elapsed:.0f} %")
         for name, seconds in phases.items()
     ]
 

@@ -192,9 +192,9 @@ def test_the_display_has_summary_time_and_metrics() -> None:
         "50 steps/s   elapsed 0:01:40   left 0:01:40", "mean return 5  ▁▃▅▆█", "train/value_loss", "0.25",
     ):  # fmt: skip
         assert expected in text
-    assert re.search(r"collect +0:01:00 +60 %", text)
-    assert re.search(r"update +0:00:20 +20 %", text)
-    assert re.search(r"other +0:00:20 +20 %", text)
+    assert re.search(r"collect +01:00 +60 %", text)
+    assert re.search(r"update +00:20 +20 %", text)
+    assert re.search(r"other +00:20 +20 %", text)
     assert "time/fps" not in text
 
 
