@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -14,7 +15,7 @@ from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY
 from rlstm.training.config import RENAMED
 
-__all__ = ["Flat", "Json", "Positional", "given_value", "named", "parse"]
+__all__ = ["Flat", "Json", "JsonFlags", "Positional", "given_value", "named", "parse"]
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -26,6 +27,14 @@ Positional = Annotated[ItemT, tyro.conf.Positional]
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """A switch without its negative."""
+
+
+@dataclass(frozen=True)
+class JsonFlags:
+    """The flags of a verb that lists something."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout, with all that is known."""
 
 
 def named(metavar: str) -> Any:

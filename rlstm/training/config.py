@@ -17,6 +17,7 @@ name the same env. Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import tomllib
 import types
@@ -170,8 +171,8 @@ def build_config(
     from rlstm.policies.config import PolicyConfig
     from rlstm.vector.make import EnvConfig
 
-    classes: tuple[type[Any], ...] = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
-    part_types = dict(zip(PARTS, classes, strict=True))
+    classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
+    part_types: dict[str, Any] = dict(zip(PARTS, classes, strict=True))
     if not complete:
         part_types = {part: _unchecked(part_type) for part, part_type in part_types.items()}
     hints = {part: typing.get_type_hints(part_type) for part, part_type in part_types.items()}
@@ -186,6 +187,7 @@ def build_config(
         return ExperimentConfig(agent, **{part: part_types[part](**values[part]) for part in PARTS})
 
 
+@functools.cache
 def _unchecked(part_type: type[Any]) -> type[Any]:
     """Return the config class without its validation."""
     names = {"__doc__": part_type.__doc__, "__module__": part_type.__module__, "__post_init__": lambda self: None}

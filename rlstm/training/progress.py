@@ -248,19 +248,15 @@ def _fact_lines(summary: Mapping[str, str], width: int) -> list[Text]:
     key_width = max((cell_len(key) for key in summary), default=0) + 2
     half = width // 2
     lines: list[Text] = []
-    open_line = False  # The last line has room for a second fact.
     for key, value in summary.items():
         fact = Text.assemble((key.ljust(key_width), "bold"), _clip(value, width - key_width))
-        if fact.cell_len >= half:
-            lines.append(fact)
-            open_line = False
-        elif open_line:
+        is_short = fact.cell_len < half
+        if is_short and lines and lines[-1].cell_len == half:
             lines[-1].append(fact)
-            open_line = False
-        else:
+            continue
+        if is_short:
             fact.align("left", half)
-            lines.append(fact)
-            open_line = True
+        lines.append(fact)
     return [_fit(line, width) for line in lines]
 
 
