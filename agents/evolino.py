@@ -33,11 +33,12 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from rlstm.core.ranges import AtLeast, NotNegative, Positive, check_ranges
 from rlstm.evolution.elite_archive import EliteArchive
 from rlstm.evolution.fitness import EvolvedParameters, FitnessResult
 from rlstm.evolution.readout_choice import Solver, choose_readout, solver
@@ -62,97 +63,88 @@ class EvolinoConfig:
         "normalize_observations": False,
         "scale_rewards": False,
     }
-    """What other settings are if nobody chooses: small networks that read observations as they are."""
+    """What other settings are if they are not set: small networks that read observations as they are."""
 
     strategy: Literal["snes", "esp", "cosyne", "open-es", "sep-cma-es", "cma-es"] = "snes"
     """What proposes genomes."""
 
     readout: Literal["auto", "joint", "lstsq", "ridge", "svm", "cma", "rwr"] = "auto"
     """Joint: evolved with the memory; lstsq, ridge, svm: solved from targets; cma: evolved alone, over a memory that
-    stays as it begins; rwr: solved from the best episodes played so far, weighted by return (experimental). Auto: joint
-    without a teacher, lstsq where the env forces its answers, else ridge."""
+    keeps its initial weights; rwr: solved from the best episodes played so far, weighted by return (experimental).
+    Auto: joint without a teacher, lstsq if the env forces its answers, else ridge."""
 
     fitness: Literal["return", "error"] = "return"
-    """Return: of episodes played alone; error: minus the mean squared error of a solved readout in other lessons, as
-    many as environments. Not where the env forces its answers: there the return is the error of a free run."""
+    """Return: of episodes played without the teacher; error: minus the mean squared error of a solved readout on
+    held-out teacher sequences, as many as environments. Not if the env forces its answers: the return is then the error
+    of a free run."""
 
     population: int | None = None
     """Genomes of a generation. Default: the strategy's own."""
 
-    episodes: int = 1
-    """Episodes (trials, where memory lives for one) of each genome in each of its environments."""
+    episodes: Annotated[int, AtLeast(1)] = 1
+    """Episodes (trials, if memory lasts for one) of each genome in each of its environments."""
 
-    sigma: float = 0.1
+    sigma: Annotated[float, Positive] = 0.1
     """Standard deviation of the first generation's genes."""
 
     least_sigma: float = 0.0
     """Below which the deviation never falls: snes, sep-cma-es, cma-es."""
 
-    patience: int | None = None
-    """Generations without a better genome after which the strategy begins anew. Default: never."""
+    patience: Annotated[int | None, AtLeast(1)] = None
+    """Generations without a better genome after which the strategy starts again. Default: never."""
 
     biases: bool = True
     """Whether biases are genes; without them they are 0, which suits symmetric tasks."""
 
-    input_gain: float = 1.0
+    input_gain: Annotated[float, Positive] = 1.0
     """What the weights that read the inputs are multiplied by: β of the papers, small where a signal is fed back."""
 
     mutation_scale: float | None = None
     """Scale of Cauchy noise on children: esp, cosyne. Default: the strategy's own."""
 
-    combinations: int = 1
+    combinations: Annotated[int, AtLeast(1)] = 1
     """Networks in which a chromosome plays: esp."""
 
     credit: Literal["mean", "max"] = "mean"
     """What a chromosome is credited with: esp."""
 
-    burst_after: int = 20
-    """Generations without progress after which esp begins again around the best network."""
+    burst_after: Annotated[int, AtLeast(1)] = 20
+    """Generations without progress after which esp starts again around the best network."""
 
-    es_learning_rate: float = 0.05
+    es_learning_rate: Annotated[float, Positive] = 0.05
     """Adam's step size: open-es."""
 
-    lessons: int = 4
-    """Sequences with a teacher from which a readout is solved."""
+    teacher_sequences: Annotated[int, AtLeast(1)] = 4
+    """Sequences with a teacher's answers from which a readout is solved."""
 
-    washout: int | None = None
-    """Steps at the start of a lesson that don't count in the fit. Default: 0; a quarter where answers are fed back."""
+    washout: Annotated[int | None, NotNegative] = None
+    """Steps at the start of a teacher sequence left out of the fit. Default: 0; a quarter if answers are fed back."""
 
-    ridge_strength: float = 1e-3
+    ridge_strength: Annotated[float, Positive] = 1e-3
     """The penalty of ridge and rwr, relative to the features' variance."""
 
     demonstrations: str | None = None
     """File of demonstrations (rlstm record) that are the teacher."""
 
-    elite_episodes: int = 20
-    """Episodes (trials, where memory lives for one) that are remembered as the best so far: rwr."""
+    elite_episodes: Annotated[int, AtLeast(1)] = 20
+    """Best episodes so far (trials, if memory lasts for one) that are kept as the teacher: rwr."""
 
-    confirm_episodes: int = 16
-    """Episodes on fresh seeds that decide between the champion and who looks better."""
+    confirm_episodes: Annotated[int, AtLeast(1)] = 16
+    """Episodes on fresh seeds that decide between the champion and its challengers."""
 
-    workers: int = 1
+    workers: Annotated[int, AtLeast(1)] = 1
     """Processes that share a generation; the result is the same whatever their number."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        counts = ("episodes", "combinations", "burst_after", "lessons", "elite_episodes", "confirm_episodes", "workers")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("sigma", "input_gain", "ridge_strength", "es_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
-        if self.washout is not None and self.washout < 0:
-            raise ValueError(f"washout is {self.washout}; it must not be negative.")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience is {self.patience}; it must be at least 1.")
+        check_ranges(self)
         if self.fitness == "error" and (self.demonstrations is not None or self.readout in ("joint", "cma", "rwr")):
             raise ValueError(
                 "fitness is 'error', which needs an env with a teacher and a readout solved from it: leave out "
                 "demonstrations, and joint, cma and rwr of readout; or leave out fitness."
             )
         if self.fitness == "error" and self.episodes > 1:
-            raise ValueError(f"episodes is {self.episodes}, but for fitness 'error' nobody plays: use --num-envs.")
+            raise ValueError(f"episodes is {self.episodes}, but fitness 'error' plays no episodes: use --num-envs.")
         if self.demonstrations is not None and self.readout in ("joint", "cma", "rwr"):
             raise ValueError(
                 f"readout is '{self.readout}', which no demonstrations can teach; use ridge, lstsq or svm."

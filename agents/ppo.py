@@ -26,11 +26,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from rlstm.core.ranges import AtLeast, Between, Positive, check_ranges
 from rlstm.losses.optimisation import annealed, descend, set_learning_rate
 from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
@@ -46,28 +47,28 @@ __all__ = ["PPO", "PPOConfig"]
 class PPOConfig:
     """Recurrent proximal policy optimisation."""
 
-    num_steps: int = 128
+    num_steps: Annotated[int, AtLeast(1)] = 128
     """Steps T of a rollout in each environment."""
 
-    num_minibatches: int = 4
+    num_minibatches: Annotated[int, AtLeast(1)] = 4
     """Minibatches an epoch; each holds whole sequences, so this must divide num_envs."""
 
-    update_epochs: int = 4
+    update_epochs: Annotated[int, AtLeast(1)] = 4
     """Passes over a rollout."""
 
-    learning_rate: float = 5e-4
+    learning_rate: Annotated[float, Positive] = 5e-4
     """Adam's step size."""
 
     anneal_lr: bool = False
     """Lower the learning rate linearly to 0 over the run."""
 
-    gamma: float = 0.99
+    gamma: Annotated[float, Between(0, 1)] = 0.99
     """Discount a step."""
 
-    gae_lambda: float = 0.95
+    gae_lambda: Annotated[float, Between(0, 1)] = 0.95
     """λ of the advantage estimate; 1 gives Monte Carlo returns."""
 
-    clip_coef: float = 0.2
+    clip_coef: Annotated[float, Positive] = 0.2
     """Half width ε of the clipped ratio."""
 
     clip_vloss: float | None = None
@@ -85,7 +86,7 @@ class PPOConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
 
-    max_grad_norm: float = 0.5
+    max_grad_norm: Annotated[float, Positive] = 0.5
     """Largest global norm of the gradient."""
 
     target_kl: float | None = None
@@ -96,15 +97,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("num_steps", "num_minibatches", "update_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1].")
-        for name in ("learning_rate", "clip_coef", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        check_ranges(self)
 
 
 class _StepMetrics(NamedTuple):

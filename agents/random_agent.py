@@ -6,11 +6,12 @@ Discrete choices are uniform, continuous ones are drawn around 0 with the initia
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from torch import nn
 
+from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect
 from rlstm.rollouts.rollout import Rollout
@@ -23,13 +24,12 @@ __all__ = ["RandomAgent", "RandomConfig"]
 class RandomConfig:
     """Uniformly random actions."""
 
-    num_steps: int = 128
+    num_steps: Annotated[int, AtLeast(1)] = 128
     """Steps T of a rollout in each environment."""
 
     def __post_init__(self) -> None:
         """Refuse an empty rollout."""
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps is {self.num_steps}; it must be at least 1.")
+        check_ranges(self)
 
 
 class RandomAgent:

@@ -29,11 +29,12 @@ Implementation details, each with its origin:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from rlstm.core.ranges import AtLeast, Between, Positive, check_ranges
 from rlstm.losses.optimisation import annealed, descend, set_learning_rate
 from rlstm.losses.policy_losses import clipped_value_loss, masked_mean
 from rlstm.losses.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
@@ -51,19 +52,19 @@ _DECAY = 0.9  # What a batch weighs in the running mean beside the one after it.
 class REINFORCEConfig:
     """Recurrent policy gradients (REINFORCE)."""
 
-    num_episodes: int = 32
-    """Complete episodes of a batch; if memory.lifetime is trial, a multiple of its episodes."""
+    num_episodes: Annotated[int, AtLeast(1)] = 32
+    """Complete episodes of a batch; if memory lasts for a trial, a multiple of its episodes."""
 
     baseline: Literal["none", "mean", "history"] = "history"
     """Taken from returns: nothing, a running mean for each time step, or that and the critic's value of the history."""
 
-    learning_rate: float = 2e-3
+    learning_rate: Annotated[float, Positive] = 2e-3
     """Adam's step size."""
 
     anneal_lr: bool = False
     """Lower the learning rate linearly to 0 over the run."""
 
-    gamma: float = 0.99
+    gamma: Annotated[float, Between(0, 1)] = 0.99
     """Discount a step."""
 
     ent_coef: float = 0.01
@@ -75,26 +76,19 @@ class REINFORCEConfig:
     vf_coef: float = 0.5
     """Weight of the value loss where the critic reads the actor's memory."""
 
-    critic_epochs: int = 4
+    critic_epochs: Annotated[int, AtLeast(1)] = 4
     """Gradient steps of a critic with a memory of its own on each batch."""
 
-    max_grad_norm: float = 0.5
+    max_grad_norm: Annotated[float, Positive] = 0.5
     """Largest global norm of the gradient."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("num_episodes", "critic_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma is {self.gamma}; it must lie in [0, 1].")
-        for name in ("learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive.")
+        check_ranges(self)
 
     @property
     def critic_memory(self) -> Literal["shared", "separate"]:
-        """Return the memory of the critic if none is chosen: one of its own, as in the paper, if there is a critic."""
+        """Return the memory of the critic by default: its own, as in the paper, if there is a critic."""
         return "separate" if self.baseline == "history" else "shared"
 
 

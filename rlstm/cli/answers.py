@@ -26,7 +26,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a verb found out."""
+    """What a verb has to say."""
 
     text: str
     """For people."""
@@ -49,7 +49,7 @@ def answer(verb: str, words: Sequence[str]) -> int:
         The exit code.
 
     Raises:
-        Exception: What nobody expected keeps its traceback.
+        Exception: An unexpected error keeps its traceback.
     """
     asks_for_help = bool({"-h", "--help"} & set(words))
     as_json = "--json" in words and not asks_for_help
@@ -104,7 +104,7 @@ def _see_the_current_folder() -> None:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """Return the exit code of an error that the user can mend, or None."""
+    """Return the exit code of an error that the user can fix, or None."""
     if isinstance(error, UsageError):
         return WRONG_USAGE
     from rlstm.core.errors import (
@@ -138,7 +138,7 @@ def _print_json(values: Mapping[str, Any]) -> None:
 
 
 def show(text: str, end: str = "\n") -> None:
-    """Print, also into a pipe whose reader has gone, as in ``rlstm envs | head -1``."""
+    """Print, also into a pipe that was closed, as in ``rlstm envs | head -1``."""
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Json, parse
+from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import number, table
 
 __all__ = ["run"]
@@ -14,17 +13,9 @@ __all__ = ["run"]
 _INPUT_SIZE, _HIDDEN_SIZE = 64, 128
 
 
-@dataclass(frozen=True)
-class CellsFlags:
-    """List the memory cells."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout."""
-
-
 def run(words: list[str]) -> Answer:
     """Describe every cell at one size."""
-    parse(CellsFlags, words, prog="rlstm cells", description="List the memory cells for --cell.")
+    parse(JsonFlags, words, prog="rlstm cells", description="List the memory cells for --cell.")
     import torch
 
     from rlstm.cells import CELLS
@@ -44,7 +35,7 @@ def run(words: list[str]) -> Answer:
     ]
     paths = [f"sequence on {device}" for device in devices]
     text = table(("cell", "parameters", "state", *paths, "--sequence", "source"), rows, wrapped=(*paths, "source"))
-    foot = f"Parameters and numbers of state a lane are those of {_INPUT_SIZE} inputs and --hidden-size {_HIDDEN_SIZE}."
+    foot = f"Parameters, and numbers of state in each env, with {_INPUT_SIZE} inputs and --hidden-size {_HIDDEN_SIZE}."
     values = {"input_size": _INPUT_SIZE, "hidden_size": _HIDDEN_SIZE, "cells": cells}
     return Answer(f"{text}\n\n{foot}", values)
 

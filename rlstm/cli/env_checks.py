@@ -1,7 +1,7 @@
 """What ``rlstm check-env`` looks at, one function a check; each returns what it found.
 
 Levels: ``ok``; ``hint``, good to know; ``remark``, trainable but something deserves a look; ``unfit``, training would
-fail. Play is random, over the lanes that ``rlstm train`` would make; a short training shows what can be had without
+fail. Play is random, over the envs that ``rlstm train`` would make; a short training shows what can be reached without
 memory.
 """
 
@@ -38,14 +38,14 @@ __all__ = ["Finding", "Level", "examine"]
 Level = Literal["ok", "hint", "remark", "unfit"]
 Measured = dict[str, Any]
 
-_PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # A lane; whichever comes first.
+_PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # In each env; whichever comes first.
 _REPEATED_STEPS = 100
 _MEASURED = (
     *("vectorization", "steps_per_second", "mean_episode_length", "max_episode_length", "exact_resume", "trials"),
     *("random_return", "memoryless_estimate", *REFERENCES),
 )
-_MEND = "Mend what check_env of Gymnasium complains about."
-_SLOW_STEP_SECONDS = 1e-3  # From here on, workers pay for the talk with them.
+_FIX = "Fix what check_env of Gymnasium complains about."
+_SLOW_STEP_SECONDS = 1e-3  # From here on, workers are worth their communication.
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
 
     Args:
         spec: The env with its wrappers.
-        config: Its arguments and lanes.
+        config: Its arguments and how many are stepped.
         train_steps: Environment steps of the short training without memory; 0 leaves it out.
 
     Returns:
@@ -72,7 +72,7 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
     """
     measured: Measured = dict.fromkeys(_MEASURED)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # What matters of them, the first check collects.
+        warnings.simplefilter("ignore")  # The first check collects those that matter.
         try:
             env = make_single(spec, config, disable_env_checker=True)
         except Exception as error:
@@ -80,7 +80,7 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
         with contextlib.closing(env):
             findings = [_gymnasium(env), _dtypes(env)]
             measured["trials"] = supports_new_task(env)
-            if not config.env_wrappers:  # Of what they leave of the task, nobody has said what is best.
+            if not config.env_wrappers:  # The references are those of the whole task.
                 measured |= references(env.unwrapped)
         findings.append(_trials(measured["trials"]))
         try:
@@ -91,13 +91,13 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
             measured["vectorization"] = envs.kind
             text = f"auto takes {envs.kind}: {envs.description}"
             findings.append(Finding("lanes", "ok" if envs.kind == "native" else "hint", text))
-            findings += _in_lanes(spec, config, envs, measured)
+            findings += _of_play(spec, config, envs, measured)
         if train_steps and all(one.level != "unfit" for one in findings):
             findings.append(_without_memory(spec, config, train_steps, measured))
     return findings, measured
 
 
-def _in_lanes(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measured) -> list[Finding]:
+def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measured) -> list[Finding]:
     """Make the checks that need a policy and play."""
     try:
         policy = RecurrentPolicy(
@@ -128,7 +128,7 @@ def _gymnasium(env: gym.Env[Any, Any]) -> Finding:
             failure = _say(error)
     complaints = list(dict.fromkeys(_clean(str(one.message)) for one in caught))
     if failure is not None:
-        return Finding("gymnasium", "remark", f"check_env fails: {_clean(failure)}", _MEND)
+        return Finding("gymnasium", "remark", f"check_env fails: {_clean(failure)}", _FIX)
     if complaints:
         return Finding("gymnasium", "hint", f"check_env warns: {' | '.join(complaints)}")
     return Finding("gymnasium", "ok", "check_env has no complaints")
@@ -142,7 +142,7 @@ def _dtypes(env: gym.Env[Any, Any]) -> Finding:
     except Exception as error:
         return _unfit("dtypes", f"The first reset fails: {_say(error)}")
     env.action_space.seed(0)
-    with contextlib.suppress(Exception):  # A step that fails is told of by the play in lanes, which knows masks.
+    with contextlib.suppress(Exception):  # The play reports a step that fails, and it knows masks.
         observation = env.step(env.action_space.sample())[0]
         differences += _differences(observation, env.observation_space, "the second observation")
     if differences:
@@ -176,7 +176,7 @@ def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
         return Finding(
             "episodes",
             "remark",
-            f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is erased "
+            f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is reset "
             "there",
             "Give the env an end: --env-kwargs max_episode_steps=1000, or register it with one.",
         )
@@ -203,7 +203,7 @@ def _default_reach() -> int:
 def _speed(play: Play, envs: VectorEnvs, measured: Measured) -> Finding:
     rate = play.steps * envs.num_envs / play.seconds
     measured["steps_per_second"] = rate
-    text = f"{rate:,.0f} steps/s with {envs.num_envs} lanes, the env alone"
+    text = f"{rate:,.0f} steps/s with {envs.num_envs} envs, without learning"
     if envs.kind == "sync" and 1 / rate > _SLOW_STEP_SECONDS:
         return Finding("speed", "remark", text, f"A step takes {1000 / rate:.1f} ms: try --vectorization async.")
     return Finding("speed", "ok", text)
@@ -261,8 +261,8 @@ def _determinism(one: Play, two: Play) -> Finding:
 
 
 def _autoreset(play: Play, spec: EnvSpec, config: EnvConfig, kind: str, policy: RecurrentPolicy) -> Finding:
-    """Say who resets finished lanes, and compare a batched form with single envs that Gymnasium resets."""
-    ends = f"{len(play.lengths)} episodes ended within {play.steps} steps of 2 lanes"
+    """Say how finished envs are reset, and compare a batched form with single envs that Gymnasium resets."""
+    ends = f"{len(play.lengths)} episodes ended within {play.steps} steps of 2 envs"
     if kind != "native":
         return Finding("autoreset", "ok", f"by Gymnasium, in the step in which an episode ends; {ends}")
     single = _recorded(spec, dataclasses.replace(config, vectorization="sync"), policy)
@@ -273,11 +273,11 @@ def _autoreset(play: Play, spec: EnvSpec, config: EnvConfig, kind: str, policy: 
             "If the two draw their random numbers alike, one of them is wrong: --vectorization sync takes single envs."
         )
         return Finding("autoreset", "hint", text, advice)
-    return Finding("autoreset", "ok", f"by the batched form, which lives through the same as single envs; {ends}")
+    return Finding("autoreset", "ok", f"by the batched form, which steps exactly as single envs do; {ends}")
 
 
 def _without_memory(spec: EnvSpec, config: EnvConfig, steps: int, measured: Measured) -> Finding:
-    """Train without memory for a moment, and put the return beside what else is known."""
+    """Train without memory for a moment, and compare the return with what else is known."""
     try:
         run = train_without_memory(spec, config, steps)
     except (EnvironmentFailure, NonFiniteError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What an agent without memory learns in a short run: does the env train at all, and what is there left for memory?"""
+"""What an agent without memory learns in a short run: whether the env trains at all, and what memory could add."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BESIDE = {"random_return": "random play", "memoryless_return": "best without me
 
 
 def references(env: Any) -> dict[str, float | None]:
-    """Return what an env, unwrapped, declares as the best returns with and without memory; None where it doesn't.
+    """Return what an env, unwrapped, declares as the best returns with and without memory; None if it doesn't.
 
     They hold for episodes with a newly drawn task: with one that is kept, as in trials, more may be possible.
     """
@@ -37,7 +37,7 @@ class ShortRun(NamedTuple):
     """How a short run ended."""
 
     steps: int
-    mean_return: float | None  # Of the last episodes; None where none has ended.
+    mean_return: float | None  # Of the last episodes; None if none has ended.
 
     def beside(self, measured: Mapping[str, Any]) -> str:
         """Return a phrase with the return beside what else is known of the env."""
@@ -53,7 +53,7 @@ def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortR
 
     Args:
         spec: The env.
-        config: Its arguments and lanes.
+        config: Its arguments and how many are stepped.
         steps: Environment steps, rounded up to whole rollouts.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Random play over lanes, and what it has seen: what the checks of ``env_checks`` are made from."""
+"""Random play, and what it has seen, for the checks of ``env_checks``."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Play:
     successes_known: bool = False
     steps: int = 0
     seconds: float = 0.0
-    trace: list[EnvStep] = dataclasses.field(default_factory=list)  # Where it is recorded.
+    trace: list[EnvStep] = dataclasses.field(default_factory=list)  # If it is recorded.
 
 
 def reset(envs: VectorEnvs) -> EnvStep:
-    """Reset the lanes, with the same seeds each time."""
+    """Reset the envs, with the same seeds each time."""
     return envs.reset(integer_seeds(0, "check", envs.num_envs))
 
 
@@ -44,10 +44,10 @@ def play_on(
     """Play on at random after ``outcome``, the same actions each time.
 
     Args:
-        envs: The lanes.
+        envs: What is played.
         policy: Its distribution is drawn from.
         outcome: Of the last step or reset.
-        steps: At most, in each lane.
+        steps: At most, in each env.
         seconds: At most.
         record: Whether every step is kept.
 

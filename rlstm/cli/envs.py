@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Json, parse
+from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import Bound, number, table
 
 if TYPE_CHECKING:
@@ -22,17 +21,9 @@ Any other Gymnasium env works too: --env CartPole-v1, or --env my_module:My-v0 f
 Try it with 'rlstm check-env ID'."""
 
 
-@dataclass(frozen=True)
-class EnvsFlags:
-    """List the environments that come with this package."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout."""
-
-
 def run(words: list[str]) -> Answer:
     """Describe every env with its default arguments."""
-    parse(EnvsFlags, words, prog="rlstm envs", description="List the environments that come with this package.")
+    parse(JsonFlags, words, prog="rlstm envs", description="List the environments that come with this package.")
     from rlstm.envs import ENVS
 
     descriptions = {env_id: row.describe() for env_id, row in ENVS.items()}

@@ -37,7 +37,7 @@ class EvaluateFlags:
     """Which checkpoint: latest, best, or the step of one."""
 
     ablate_memory: Json = False
-    """Erase the state before every step: what the agent is worth without its memory."""
+    """Reset the state before every step: what the agent reaches without its memory."""
 
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the env to change; values are read as JSON."""
@@ -80,11 +80,11 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
 
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
-    # Of what wrappers leave of a task, nobody has said what is best, nor of tasks that are kept in a trial.
+    # The references are those of the whole task, drawn anew in each episode.
     if config.env.env_wrappers or (config.memory.episodes_per_trial or 1) > 1:
         return dict.fromkeys(REFERENCES)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # The env was made before and has said what it has to say.
+        warnings.simplefilter("ignore")  # The env was made before, with its warnings.
         env = gym.make(
             read_spec(directory, config), disable_env_checker=True, **{**config.env.env_kwargs, **env_kwargs}
         )
@@ -99,7 +99,7 @@ def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags
         f"checkpoint {flags.checkpoint}",
         "sampled actions" if flags.stochastic else "likeliest actions",
         f"seed {flags.seed}",
-        *(["memory erased at every step"] if flags.ablate_memory else []),
+        *(["memory reset at every step"] if flags.ablate_memory else []),
     ]
     lines = {
         "run": flags.run_dir,

@@ -12,6 +12,7 @@ type                      accepted
 
 from __future__ import annotations
 
+import contextlib
 import json
 import types
 import typing
@@ -72,18 +73,12 @@ def _show_key_values(values: Mapping[str, Any]) -> list[str]:
 
 
 def _read_integer(words: list[str]) -> int:
-    (word,) = words
-    try:
-        return int(word)
-    except ValueError:
-        pass
-    try:
-        number = float(word)
-    except ValueError:
-        number = 0.5
-    if not number.is_integer():
-        raise ValueError(f"'{word}' is not a whole number.")
-    return int(number)
+    with contextlib.suppress(ValueError):
+        return int(words[0])
+    with contextlib.suppress(ValueError):
+        if (number := float(words[0])).is_integer():
+            return int(number)
+    raise ValueError(f"'{words[0]}' is not a whole number.")
 
 
 def _read_float(words: list[str]) -> float:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import re
-import typing
-from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY
+from rlstm.training.config import RENAMED
 
-__all__ = ["Flat", "Json", "Positional", "given_value", "is_given", "named", "parse"]
+__all__ = ["Flat", "Json", "JsonFlags", "Positional", "given_value", "named", "parse"]
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -28,6 +27,14 @@ Positional = Annotated[ItemT, tyro.conf.Positional]
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """A switch without its negative."""
+
+
+@dataclass(frozen=True)
+class JsonFlags:
+    """The flags of a verb that lists something."""
+
+    json: Json = False
+    """Print one JSON object on the last line of stdout, with all that is known."""
 
 
 def named(metavar: str) -> Any:
@@ -54,20 +61,56 @@ def parse(
         UsageError: If a flag is unknown, with the nearest valid one, or a value is wrong.
         SystemExit: If help was asked for, after it has been printed.
     """
-    words = _gather(words)
-    _refuse_unknown(words, set(_flag_names(flags_type)), prog)
     defaults: dict[str, Any] = {} if default is None else {"default": default}
-    complaints = io.StringIO()
+
+    def read(words: list[str]) -> FlagsT:
+        complaint = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(complaint):
+                flags: FlagsT = tyro.cli(
+                    flags_type, args=words, prog=prog, description=description, registry=REGISTRY, **defaults
+                )
+        except SystemExit as stop:
+            if not stop.code:
+                raise
+            raise UsageError(_one_line(complaint.getvalue())) from None
+        return flags
+
+    words = _gather(words)
     try:
-        with contextlib.redirect_stderr(complaints):
-            flags: FlagsT = tyro.cli(
-                flags_type, args=words, prog=prog, description=description, registry=REGISTRY, **defaults
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(f"{_first_sentence(complaints.getvalue())} See '{prog} --help'.") from None
-    return flags
+        return read(words)
+    except UsageError as error:
+        told = str(error)
+    unknown = re.match(r"Unrecognized options: [^|]*?(--[^\s,]+)", told)
+    if unknown is None:
+        raise UsageError(f"{_first_sentence(told)} See '{prog} --help'.")
+    near = _nearest(unknown[1], words, read)
+    hint = f"Did you mean '{near}'? " if near else ""
+    raise UsageError(f"Unknown flag '{_normal(unknown[1])}'. {hint}See '{prog} --help'.")
+
+
+def _nearest(unknown: str, words: list[str], read: Callable[[list[str]], object]) -> str | None:
+    """Return the flag that an unknown one was meant to be, or None.
+
+    tyro finds misspelt flags and those whose prefix was left out, but not those with a prefix too many: it is asked for
+    the name with and without prefix, in its place.
+    """
+    place = next(index for index, word in enumerate(words) if word.startswith(unknown))
+    name, equals, value = words[place].partition("=")
+    name = _normal(name)
+    setting = name.removeprefix("--").replace("-", "_")
+    if setting in RENAMED:
+        return "--" + RENAMED[setting].replace("_", "-")
+    for flag in (name, "--" + name.removeprefix("--").rpartition(".")[2]):
+        try:
+            read([*words[:place], flag, *([value] if equals else []), *words[place + 1 :]])
+            return flag
+        except UsageError as error:
+            refused, _, similar = str(error).partition(" | ")
+        found = re.search(rf"(?:Perhaps you meant|Arguments similar to {re.escape(flag)}): (--[\w.-]+)", similar)
+        if found or flag not in re.split(r"[ ,]+", refused):
+            return found[1] if found else flag
+    return None
 
 
 def given_value(words: Sequence[str], flag: str) -> str | None:
@@ -79,11 +122,6 @@ def given_value(words: Sequence[str], flag: str) -> str | None:
         elif word.startswith(f"{flag}="):
             value = word.partition("=")[2]
     return value
-
-
-def is_given(words: Iterable[str], flag: str) -> bool:
-    """Whether a flag is on the command line."""
-    return any(_normal(word) == flag for word in words)
 
 
 def _normal(word: str) -> str:
@@ -109,47 +147,15 @@ def _gather(words: Sequence[str]) -> list[str]:
     return kept + [word for name, values in gathered.items() for word in (name, *values)]
 
 
-def _flag_names(flags_type: type[Any], prefix: str = "") -> Iterator[str]:
-    """Yield every flag of a dataclass of flags."""
-    hints = typing.get_type_hints(flags_type, include_extras=True)
-    for field in dataclasses.fields(flags_type):
-        hint, *markers = typing.get_args(hints[field.name]) if _is_annotated(hints[field.name]) else [hints[field.name]]
-        name = field.name.replace("_", "-")
-        if dataclasses.is_dataclass(hint):
-            yield from _flag_names(typing.cast(type[Any], hint), prefix if Flat in markers else f"{prefix}{name}.")
-        elif tyro.conf.Positional not in markers:
-            yield f"--{prefix}{name}"
-            if hint is bool and tyro.conf.FlagCreatePairsOff not in markers:
-                yield f"--{prefix}no-{name}"
+def _one_line(box: str) -> str:
+    """Return the text of tyro's box, its parts separated by bars."""
+    rows = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+    return " ".join("|" if row.startswith("───") else row for row in rows if row) or box.strip()
 
 
-def _is_annotated(hint: Any) -> bool:
-    return typing.get_origin(hint) is Annotated
-
-
-def _refuse_unknown(words: Sequence[str], known: set[str], prog: str) -> None:
-    for word in words:
-        name = _normal(word)
-        if not word.startswith("--") or name in known or name == "--help" or name.startswith("--tyro-"):
-            continue
-        # A setting whose prefix was left out, or put where there is none, is nearer than any spelling.
-        near = [flag for flag in sorted(known) if flag.rpartition(".")[2] == name.lstrip("-").rpartition(".")[2]]
-        near = near or [flag for flag in known if flag == f"--{name.rpartition('.')[2]}"]
-        near = near or get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"Unknown flag '{name}'. {hint}See '{prog} --help'.")
-
-
-def _first_sentence(box: str) -> str:
-    """Return what tyro says in the first part of its box, as one line that begins with the flag."""
-    rows: list[str] = []
-    for line in box.splitlines():
-        row = line.strip("│ ").strip()
-        if row.startswith("───") and rows:
-            break
-        if line.startswith("│") and row:
-            rows.append(row)
-    text = " ".join(rows) or box.strip() or "The command line can't be read."
+def _first_sentence(told: str) -> str:
+    """Return what tyro told first, as a sentence that begins with the flag."""
+    text = told.partition(" |")[0] or "The command line can't be read."
     text = re.sub(r"^Missing from [^:]*: (\S+) .*", r"\1 is missing.", text)
     text = re.sub(r"^Error parsing (\S+):", r"\1:", text)
     return text[:1].upper() + text[1:] if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."

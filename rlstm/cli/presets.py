@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Json, parse
+from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import number, table
 
 __all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class PresetsFlags:
-    """List the presets."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout, with every setting."""
-
-
 def run(words: list[str]) -> Answer:
     """List every preset."""
-    parse(PresetsFlags, words, prog="rlstm presets", description="List the presets for --preset.")
+    parse(JsonFlags, words, prog="rlstm presets", description="List the presets for --preset.")
     from rlstm.training.presets import PRESETS
 
     rows = [

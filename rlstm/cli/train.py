@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import Flat, Json, given_value, is_given, parse
+from rlstm.cli.parsing import Flat, Json, given_value, parse
 from rlstm.cli.tables import facts, number, percent
+from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 
 if TYPE_CHECKING:
-    from rlstm.training.config import ExperimentConfig
     from rlstm.training.run import TrainResult
 
 __all__ = ["run", "training_answer"]
-
-_PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
-_PREFIXED = ("memory", "inputs")
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,6 @@ def _agents_help() -> str:
 def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
     """Return the experiment of a command line, and the flags that are no settings."""
     from rlstm.api.experiments import config_from_layers
-    from rlstm.training.config import layer
 
     preset = given_value(words, "--preset")
     file_settings = _file_settings(agent, given_value(words, "--config"))
@@ -108,21 +104,15 @@ def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any],
         description=f"Train: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
         default=default,
     )
-    parts = {part: getattr(flags, part) for part in _PARTS}
-    settings = dataclasses.replace(draft, **parts).settings()
-    over = {"env": settings["env"]}
-    if is_given(words, "--env-kwargs"):
-        over["env_kwargs"] = settings["env_kwargs"]
-    if is_given(words, "--env-wrappers"):
-        over["env_wrappers"] = settings["env_wrappers"]
-    # The flags' dict of env arguments is layered on what is below it; all other flags are whole values.
-    below = layer({**settings, "env": draft.env.env, "env_kwargs": draft.env.env_kwargs}, over)
-    return config_from_layers(agent, None, below), flags.command
+    shown = draft.settings()
+    read = dataclasses.replace(draft, **{part: getattr(flags, part) for part in PARTS}).settings()
+    # A default that no flag replaced is the very object that was shown: env arguments equal to those of a preset for
+    # another env are the user's.
+    given = {name: value for name, value in read.items() if value is not shown[name]}
+    return config_from_layers(agent, preset, file_settings, given), flags.command
 
 
 def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
-    from rlstm.training.config import ConfigError, read_config_file
-
     if path is None:
         return {}
     settings = read_config_file(path)
@@ -135,11 +125,11 @@ def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
 def _flags_of(draft: ExperimentConfig[Any]) -> tuple[type[Any], Any]:
     """Return the dataclass of all flags and the instance that holds the draft's values."""
     fields: list[tuple[str, Any]] = [("command", Annotated[CommandFlags, Flat])]
-    for part in _PARTS:
+    for part in PARTS:
         part_type: Any = type(getattr(draft, part))
-        fields.append((part, part_type if part in _PREFIXED else Annotated[part_type, Flat]))
+        fields.append((part, part_type if part in PREFIXED else Annotated[part_type, Flat]))
     flags_type = dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
-    return flags_type, flags_type(CommandFlags(), *(getattr(draft, part) for part in _PARTS))
+    return flags_type, flags_type(CommandFlags(), *(getattr(draft, part) for part in PARTS))
 
 
 def training_answer(result: TrainResult) -> Answer:

@@ -15,11 +15,12 @@ episodes of one drawn task (Duan et al. 2016, RL²).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from rlstm.core.arrays import BoolArray
+from rlstm.core.ranges import AtLeast, check_ranges
 
 __all__ = ["Boundary", "InputsConfig", "MemoryConfig", "crosses"]
 
@@ -36,38 +37,32 @@ class MemoryConfig:
     """Where memory, credit and gradient end."""
 
     lifetime: Boundary = "episode"
-    """When the state is erased: before every episode, before every trial, or never."""
+    """When the state is reset: before every episode, before every trial, or never."""
 
     credit: Boundary | None = None
     """Where returns are cut: after every episode, after every trial, or never. Default: as the lifetime."""
 
-    bptt_horizon: int | None = None
+    bptt_horizon: Annotated[int | None, AtLeast(1)] = None
     """Detach the state every so many steps, counted from the rollout's start. Default: not within a rollout."""
 
     recompute: bool = False
     """Keep the state only every √T steps and compute the steps between again for the gradient: long rollouts fit."""
 
-    episodes_per_trial: int | None = None
-    """Number of episodes K that share one drawn task. Needed where lifetime or credit is 'trial'."""
+    episodes_per_trial: Annotated[int | None, AtLeast(1)] = None
+    """Number of episodes K that share one drawn task. Needed if lifetime or credit is 'trial'."""
 
     insist_on_trials: bool = False
     """Run trials over an env that does not declare that it keeps its task (metadata 'supports_new_task')."""
 
     def __post_init__(self) -> None:
-        """Refuse senseless combinations, with the reason."""
-        for name, value in (("lifetime", self.lifetime), ("credit", self.credit)):
-            if value is not None and value not in _ALLOWED_CREDIT:
-                raise ValueError(f"memory.{name} is '{value}'; it must be one of {', '.join(_ALLOWED_CREDIT)}.")
+        """Refuse values out of range and combinations that contradict each other, with the reason."""
+        check_ranges(self, prefix="memory.")
         if self.credit_boundary not in _ALLOWED_CREDIT[self.lifetime]:
             raise ValueError(
                 f"memory.credit is '{self.credit}' but memory.lifetime is '{self.lifetime}': credit may not outlive "
-                f"memory, because the value that flows on would belong to an erased state. With this lifetime use "
-                f"{' or '.join(_ALLOWED_CREDIT[self.lifetime])}."
+                f"memory, because the value that flows on would belong to a state that was reset. With this lifetime "
+                f"use {' or '.join(_ALLOWED_CREDIT[self.lifetime])}."
             )
-        if self.bptt_horizon is not None and self.bptt_horizon < 1:
-            raise ValueError(f"memory.bptt_horizon is {self.bptt_horizon}; it must be at least 1 step.")
-        if self.episodes_per_trial is not None and self.episodes_per_trial < 1:
-            raise ValueError(f"memory.episodes_per_trial is {self.episodes_per_trial}; it must be at least 1.")
         if "trial" in (self.lifetime, self.credit) and self.episodes_per_trial is None:
             raise ValueError(
                 "memory.lifetime or memory.credit is 'trial', but memory.episodes_per_trial is not set: say how many "
@@ -76,13 +71,13 @@ class MemoryConfig:
 
     @property
     def credit_boundary(self) -> Boundary:
-        """Where returns are cut, with the default filled in."""
+        """Return where returns are cut, with the default filled in."""
         return self.lifetime if self.credit is None else self.credit
 
 
 @dataclass(frozen=True)
 class InputsConfig:
-    """What the policy sees beside the observation. Default: on where memory outlives the episode."""
+    """What the policy sees beside the observation. Default: on if memory outlives the episode."""
 
     previous_action: bool | None = None
     """The action of the step before (0 where memory begins)."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rlstm.cells.base import MemoryInit, SequencePath, check_memory_length
+from rlstm.core.ranges import AtLeast, check_ranges
 
 __all__ = ["PolicyConfig"]
 
@@ -17,10 +18,10 @@ class PolicyConfig:
     cell: str = "lstm"
     """Memory cell: see 'rlstm cells'."""
 
-    hidden_size: int = 128
+    hidden_size: Annotated[int, AtLeast(1)] = 128
     """Width of each layer of the memory."""
 
-    num_layers: int = 1
+    num_layers: Annotated[int, AtLeast(1)] = 1
     """Memory cells on top of each other."""
 
     residual: bool = False
@@ -38,14 +39,14 @@ class PolicyConfig:
     sequence: SequencePath = "auto"
     """How the memory runs over sequences: the fastest way measured, the plain loop over steps, or Triton kernels."""
 
-    encoder_sizes: tuple[int, ...] = (64,)
+    encoder_sizes: Annotated[tuple[int, ...], AtLeast(1)] = (64,)
     """Widths of the tanh layers between observation and memory; none feeds the memory directly. A cell that reads the
     maps of an image has none."""
 
     highway: bool = False
     """Whether encoder layers as wide as what they read are highway layers (Srivastava et al. 2015)."""
 
-    head_sizes: tuple[int, ...] = ()
+    head_sizes: Annotated[tuple[int, ...], AtLeast(1)] = ()
     """Widths of the tanh layers between memory and each head."""
 
     critic_memory: Literal["shared", "separate"] | None = None
@@ -71,10 +72,5 @@ class PolicyConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes out of range."""
-        for name in ("hidden_size", "num_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("encoder_sizes", "head_sizes"):
-            if any(size < 1 for size in getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; every width must be at least 1.")
+        check_ranges(self)
         check_memory_length(self.memory_length, self.memory_init)

@@ -82,9 +82,9 @@ def save_checkpoint(
         best: Whether this is the best so far.
 
     Raises:
-        CheckpointError: The model or trainer holds what can't be stored, `keep` or `step` is out of range, or writing
-            failed; the earlier checkpoints are as before.
-        TypeError: `meta` holds what JSON can't.
+        CheckpointError: If the model or trainer holds what can't be stored, `keep` or `step` is out of range, or
+            writing failed; the earlier checkpoints are as before.
+        TypeError: If `meta` holds what JSON can't.
     """
     if keep < 1 or step < 0:
         raise CheckpointError(f"keep must be at least 1 and step at least 0, not keep={keep} and step={step}.")
@@ -103,7 +103,9 @@ def save_checkpoint(
         _prune(folder, step, keep)
     except OSError as error:
         reason = f"can't write {target}: {error.strerror or error}"
-        raise CheckpointError(f"{reason}. Earlier checkpoints are intact: make room, then `rlstm resume`.") from error
+        raise CheckpointError(
+            f"{reason}. Earlier checkpoints are intact: free some space, then `rlstm resume`."
+        ) from error
     return target
 
 
@@ -115,7 +117,7 @@ def load_checkpoint(run_dir: str | os.PathLike[str], which: Literal["latest", "b
         which: "latest", "best", a step, or the path of a checkpoint folder.
 
     Raises:
-        CheckpointError: It is missing, truncated or damaged, of another format version, or holds more than data.
+        CheckpointError: If it is missing, truncated or damaged, of another format version, or holds more than data.
     """
     path = which if isinstance(which, Path) else _find(Path(run_dir) / "checkpoints", which)
     if not path.is_dir():
@@ -142,7 +144,7 @@ def check_meta(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> None:
     """Check that the checkpoint's `meta` agrees with `expected` in all keys of the latter, nested ones too.
 
     Raises:
-        CheckpointError: They differ; the message names each key with both values.
+        CheckpointError: If they differ; the message names each key with both values.
     """
     found, wanted = json_ready(checkpoint.meta), json_ready(expected)
     lines = "".join(line for key in wanted for line in _differences(key, found.get(key), wanted[key]))

@@ -8,31 +8,38 @@ env, the policy and the algorithm stand side by side; those of memory and inputs
     memory.lifetime = "trial"
     memory.episodes_per_trial = 2
 
-Layers win in this order: flags, config file, preset, defaults. The env's arguments are layered one by one, as long as
-the layers name the same env (``layer``). Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"``.
+Everything that sets something is a layer of this form: the agent's defaults, a preset, a config file, the flags that
+were given, ``config.json`` of a run. ``layer`` puts one over another, ``build_config`` makes the dataclasses of the
+result, and ``ExperimentConfig.settings`` returns it. The env's arguments are layered one by one, as long as the layers
+name the same env. Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.ranges import AtLeast, NotNegative, check_ranges
 
 if typing.TYPE_CHECKING:
     from rlstm.policies.config import PolicyConfig
     from rlstm.vector.make import EnvConfig
 
 __all__ = [
+    "PARTS",
+    "PREFIXED",
+    "RENAMED",
     "ConfigError",
     "ExperimentConfig",
     "RunConfig",
@@ -43,8 +50,14 @@ __all__ = [
 ]
 
 AlgorithmT = TypeVar("AlgorithmT")
-_PREFIXED = ("memory", "inputs")
-_FLAT = ("run", "env", "policy", "algorithm")
+PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
+"""The parts of an experiment, in the order of the help."""
+
+PREFIXED = ("memory", "inputs")
+"""Those whose settings keep their prefix."""
+
+RENAMED = {"lessons": "teacher_sequences"}
+"""Settings by their earlier names, which every layer may still use."""
 
 
 class ConfigError(ValueError):
@@ -66,31 +79,31 @@ def refusals_name_settings() -> Iterator[None]:
 class RunConfig:
     """The run."""
 
-    total_steps: int = 100_000
+    total_steps: Annotated[int, AtLeast(1)] = 100_000
     """Environment steps in all."""
 
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Seed of everything random in the run."""
 
     run_dir: str | None = None
     """Folder of the run; it must be new. Default: a new one under runs/."""
 
-    eval_every: int | None = None
+    eval_every: Annotated[int | None, NotNegative] = None
     """Evaluate every so many steps; 0 only at the end. Default: ten times in the run."""
 
-    eval_episodes: int = 50
+    eval_episodes: Annotated[int, AtLeast(1)] = 50
     """Episodes of an evaluation."""
 
-    checkpoint_every: int | None = None
+    checkpoint_every: Annotated[int | None, NotNegative] = None
     """Save every so many steps; 0 only at the end. Default: ten times in the run."""
 
-    keep_checkpoints: int = 3
+    keep_checkpoints: Annotated[int, AtLeast(1)] = 3
     """Checkpoints to keep besides the best."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
-    num_threads: int = 0
+    num_threads: Annotated[int, NotNegative] = 0
     """Threads of torch; 0 for as many as there are cores, 4 at most."""
 
     dtype: Literal["float32", "float64"] = "float32"
@@ -101,27 +114,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name, least in (("total_steps", 1), ("seed", 0), ("eval_episodes", 1), ("keep_checkpoints", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        for name in ("eval_every", "checkpoint_every", "num_threads"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype is '{self.dtype}'; it must be float32 or float64.")
+        check_ranges(self)
 
     def interval(self, every: int | None) -> int:
         """Return the steps between two events, a tenth of the run by default; 0 for never before the end."""
         return max(1, self.total_steps // 10) if every is None else every
-
-
-def _default(module: str, name: str) -> Any:
-    """Return a factory that imports a config class when a default is needed, as its module imports torch."""
-
-    def make() -> Any:
-        return getattr(__import__(module, fromlist=[name]), name)()
-
-    return make
 
 
 @dataclass(frozen=True)
@@ -134,20 +131,26 @@ class ExperimentConfig(Generic[AlgorithmT]):
     algorithm: AlgorithmT
     """The agent's own constants."""
 
-    run: RunConfig = field(default_factory=RunConfig)
-    env: EnvConfig = field(default_factory=_default("rlstm.vector.make", "EnvConfig"))
-    policy: PolicyConfig = field(default_factory=_default("rlstm.policies.policy", "PolicyConfig"))
-    memory: MemoryConfig = field(default_factory=MemoryConfig)
-    inputs: InputsConfig = field(default_factory=InputsConfig)
+    run: RunConfig
+    env: EnvConfig
+    policy: PolicyConfig
+    memory: MemoryConfig
+    inputs: InputsConfig
 
     def settings(self) -> dict[str, Any]:
         """Return the flat form, every setting by the name of its flag with underscores."""
-        flat: dict[str, Any] = {}
-        for name in (*_FLAT, *_PREFIXED):
-            part = getattr(self, name)
-            prefix = f"{name}." if name in _PREFIXED else ""
-            flat |= {f"{prefix}{f.name}": getattr(part, f.name) for f in dataclasses.fields(part)}
-        return flat
+        parts = {part: getattr(self, part) for part in PARTS}
+        places = _places({part: type(config) for part, config in parts.items()})
+        return {name: getattr(parts[part], field) for name, (part, field) in places.items()}
+
+
+def _places(part_types: Mapping[str, type[Any]]) -> dict[str, tuple[str, str]]:
+    """Return where each setting lies: its part and its field."""
+    return {
+        f"{part}.{field.name}" if part in PREFIXED else field.name: (part, field.name)
+        for part, part_type in part_types.items()
+        for field in dataclasses.fields(part_type)
+    }
 
 
 def build_config(
@@ -159,57 +162,36 @@ def build_config(
         agent: Name of the agent.
         algorithm_type: Its config class.
         settings: As returned by ``ExperimentConfig.settings``; tables for memory and inputs may be nested.
-        complete: Whether a further layer may no longer follow. If it may, names and types are checked, but not ranges
-            and combinations, which that layer may still put right.
+        complete: Whether no further layer may follow. If one may, names and types are checked, but not ranges and
+            combinations, which that layer may still put right.
 
     Raises:
         ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
     """
-    types_by_part = _types_by_part(algorithm_type)
-    if not complete:
-        types_by_part = {part: _unchecked(part_type) for part, part_type in types_by_part.items()}
-    places = {
-        (f"{part}.{f.name}" if part in _PREFIXED else f.name): (part, f.name)
-        for part, part_type in types_by_part.items()
-        for f in dataclasses.fields(part_type)
-    }
-    values: dict[str, dict[str, Any]] = {part: {} for part in types_by_part}
-    for name, value in _unnest(settings).items():
-        if name not in places:
-            raise ConfigError(str(unknown_name("setting", name, places)))
-        part, field_name = places[name]
-        hint = typing.get_type_hints(types_by_part[part])[field_name]
-        values[part][field_name] = _coerce(name, value, hint)
-    try:
-        parts = {part: part_type(**values[part]) for part, part_type in types_by_part.items()}
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return ExperimentConfig(agent=agent, **parts)
-
-
-def _types_by_part(algorithm_type: type[Any]) -> dict[str, type[Any]]:
-    """Return the config classes of an experiment by the names of its parts."""
     from rlstm.policies.config import PolicyConfig
     from rlstm.vector.make import EnvConfig
 
-    return {
-        "run": RunConfig,
-        "env": EnvConfig,
-        "policy": PolicyConfig,
-        "algorithm": algorithm_type,
-        "memory": MemoryConfig,
-        "inputs": InputsConfig,
-    }
+    classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
+    part_types: dict[str, Any] = dict(zip(PARTS, classes, strict=True))
+    if not complete:
+        part_types = {part: _unchecked(part_type) for part, part_type in part_types.items()}
+    hints = {part: typing.get_type_hints(part_type) for part, part_type in part_types.items()}
+    places = _places(part_types)
+    values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    for name, value in _flat(settings).items():
+        if name not in places:
+            raise ConfigError(str(unknown_name("setting", name, places)))
+        part, field = places[name]
+        values[part][field] = _coerce(name, value, hints[part][field])
+    with refusals_name_settings():
+        return ExperimentConfig(agent, **{part: part_types[part](**values[part]) for part in PARTS})
 
 
+@functools.cache
 def _unchecked(part_type: type[Any]) -> type[Any]:
     """Return the config class without its validation."""
-    namespace = {
-        "__post_init__": lambda self: None,
-        "__doc__": part_type.__doc__,
-        "__module__": part_type.__module__,
-    }
-    return type(part_type.__name__, (part_type,), namespace)
+    names = {"__doc__": part_type.__doc__, "__module__": part_type.__module__, "__post_init__": lambda self: None}
+    return type(part_type.__name__, (part_type,), names)
 
 
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +199,7 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
     The arguments of an env are replaced one by one; another env takes over none of them, and none of the wrappers.
     """
-    low, high = _unnest(base), _unnest(over)
+    low, high = _flat(base), _flat(over)
     result = {**low, **high}
     if low.get("env") and high.get("env", low["env"]) != low["env"]:
         result["env_kwargs"] = high.get("env_kwargs", {})
@@ -241,15 +223,15 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"The config file {path} is not valid TOML: {error}.") from error
 
 
-def _unnest(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the tables of memory and inputs with dots, dashes as underscores, and an id's wrappers as a setting."""
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by their present names: tables with dots, no dashes, an id's wrappers as a setting."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         name = key.replace("-", "_")
-        if name in _PREFIXED and isinstance(value, Mapping):
+        if name in PREFIXED and isinstance(value, Mapping):
             flat |= {f"{name}.{inner.replace('-', '_')}": item for inner, item in value.items()}
         else:
-            flat[name] = value
+            flat[RENAMED.get(name, name)] = value
     if isinstance(flat.get("env"), str) and "+" in flat["env"]:
         flat["env"], *innermost = flat["env"].split("+")
         others = flat.get("env_wrappers", ())

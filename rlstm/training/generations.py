@@ -208,7 +208,7 @@ class Evolution(Run):
                 None,
                 0,
             )
-        count = self._algorithm.lessons
+        count = self._algorithm.teacher_sequences
         seeds = integer_seeds(self.config.run.seed, "lessons", count, self.num_updates)
         if not self._examines:
             lessons = play_teacher_sequences(self.policy, self._judge.envs(count), seeds, washout=washout)

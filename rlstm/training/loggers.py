@@ -1,6 +1,6 @@
 """Where metrics go: `progress.csv`, TensorBoard, or both.
 
-Conventions: a metric's name is its TensorBoard tag ("rollout/ep_rew_mean") and its column in the CSV; the x-axis is
+Conventions: a metric has one name ("rollout/ep_rew_mean"), in TensorBoard and as its column in the CSV; the x-axis is
 always environment steps. One call of `log` is one row. A value that is None, NaN or infinite isn't known: it is an
 empty cell in the CSV and no point in TensorBoard. When a run is resumed from the checkpoint of step N, both forget what
 came later: `cut_csv(path, N)` before `CSVLogger(path)`, and `TensorBoardLogger(directory, purge_step=N + 1)`.
@@ -17,16 +17,16 @@ import math
 import numbers
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.files import write_atomically
 
-Metrics = dict[str, float]
 FloatArray = npt.NDArray[np.float64]
 
 LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
@@ -44,9 +44,9 @@ LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
         "error of the first ratio": ("Multiline", ["train/first_ratio_error"]),
     },
     "Memory": {"recurrent": ("Multiline", ["recurrent/.*"])},
-    "Evolino": {"fitness": ("Multiline", ["evolino/.*fitness"])},
+    "Evolino": {"fitness": ("Multiline", ["evolino/(best|mean|median|champion)$"])},
 }
-"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of tags."""
+"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of metric names."""
 
 HPARAM_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
 
@@ -65,14 +65,14 @@ class MetricSink(Protocol):
 
 
 class CSVLogger:
-    """Writes `progress.csv`: first column `step`, then a column a tag, in the order of their first appearance.
+    """Writes `progress.csv`: first column `step`, then a column a metric, in the order of their first appearance.
 
-    A tag that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file is
-    continued; the half row that a crash may have left at its end is dropped.
+    A metric that appears later widens the file: it is rewritten with empty cells in the earlier rows. An existing file
+    is continued; the half row that a crash may have left at its end is dropped.
 
     Raises:
-        ValueError: The file exists and isn't one of these.
-        OSError: The file can't be written.
+        ValueError: If the file exists and isn't one of these.
+        OSError: If the file can't be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -83,13 +83,13 @@ class CSVLogger:
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Append a row; it is on disk, for other programs to read, when this returns."""
-        new_columns = [tag for tag in metrics if tag not in self._columns]
+        new_columns = [name for name in metrics if name not in self._columns]
         if new_columns:
             self._file.close()
             self._columns += new_columns
             _write_rows(self.path, self._columns, _read_rows(self.path)[1])
             self._file = self.path.open("a", newline="", encoding="utf-8")
-        row = {tag: _cell(value) for tag, value in metrics.items()} | {"step": str(int(step))}
+        row = {name: _cell(value) for name, value in metrics.items()} | {"step": str(int(step))}
         csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n").writerow(row)
         self._file.flush()
 
@@ -105,7 +105,7 @@ def cut_csv(path: str | os.PathLike[str], step: int) -> None:
     """Remove the rows later than `step` from a `progress.csv`, atomically; a missing file stays missing.
 
     Raises:
-        ValueError: The file isn't one that `CSVLogger` wrote.
+        ValueError: If the file isn't one that `CSVLogger` wrote.
     """
     if Path(path).exists():
         columns, rows = _read_rows(Path(path))
@@ -150,7 +150,7 @@ class TensorBoardLogger:
     """
 
     def __init__(self, directory: str | os.PathLike[str], purge_step: int | None = None) -> None:
-        # Here and not above, since it takes a second, and many who import this module never use it.
+        # Imported here: it takes a second, and most that import this module don't need it.
         from torch.utils.tensorboard import SummaryWriter
 
         # The layout and the hyperparameters belong to the run, not to a step: the first process has written them.
@@ -162,24 +162,24 @@ class TensorBoardLogger:
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Add a point for every known metric."""
-        for tag, value in metrics.items():
+        for name, value in metrics.items():
             if value is not None and _known(value):
-                self._writer.add_scalar(tag, float(value), int(step))
+                self._writer.add_scalar(name, float(value), int(step))
 
-    def log_hyperparameters(self, config: Mapping[str, Any], metric_tags: Sequence[str] = HPARAM_METRICS) -> None:
-        """Fill a row of TensorBoard's tab "HParams"; does nothing where an earlier process of the run has done it.
+    def log_hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str] = HPARAM_METRICS) -> None:
+        """Fill a row of TensorBoard's tab "HParams"; do nothing if an earlier process of the run has done it.
 
         `SummaryWriter.add_hparams` would start a run of its own, so the three summaries are written to this event file.
 
         Args:
-            config: The config; nested keys are joined by dots, what is no number, bool or text becomes text.
-            metric_tags: Tags to show beside it, which the run logs as scalars.
+            config: The config; nested keys are joined by dots, anything but a number, bool or text becomes text.
+            metrics: Names of metrics to show beside it, which the run logs as scalars.
         """
         from torch.utils.tensorboard.summary import hparams
 
         if self._is_first:
             event_file: Any = self._writer.file_writer
-            for summary in hparams(dict(_flatten(config)), dict.fromkeys(metric_tags, 0.0)):
+            for summary in hparams(dict(_flatten(config)), dict.fromkeys(metrics, 0.0)):
                 event_file.add_summary(summary)
             self._writer.flush()
 
@@ -197,7 +197,7 @@ def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequenc
 
     Args:
         directory: The folder, made here.
-        curves: By tag the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
+        curves: By name the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -205,29 +205,30 @@ def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequenc
         shutil.rmtree(directory)
     writer = SummaryWriter(os.fspath(directory))
     try:
-        for tag, values in curves.items():
+        for name, values in curves.items():
             for place, value in enumerate(values, start=1):
                 if _known(value):
-                    writer.add_scalar(tag, float(value), place)
+                    writer.add_scalar(name, float(value), place)
     finally:
         writer.close()
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
     for key, value in config.items():
         if isinstance(value, Mapping):
-            pairs += _flatten(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
-            pairs.append((prefix + key, value if isinstance(value, (bool, int, float, str)) else str(value)))
-    return pairs
+            yield prefix + key, value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-class LoggerGroup:
-    """Hands everything to several sinks. As a context manager it closes them at the end, also after an error."""
+class LoggerGroup(ExitStack):
+    """Hands everything to several sinks; ``close``, or the end of its context, closes all of them despite errors."""
 
     def __init__(self, *sinks: MetricSink) -> None:
+        super().__init__()
         self.sinks = sinks
+        for sink in sinks:
+            self.callback(sink.close)
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Log to every sink."""
@@ -236,25 +237,5 @@ class LoggerGroup:
 
     def flush(self) -> None:
         """Flush every sink."""
-        self._each(lambda sink: sink.flush())
-
-    def close(self) -> None:
-        """Close every sink, even when one of them fails."""
-        self._each(lambda sink: sink.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _each(self, act: Callable[[MetricSink], None]) -> None:
-        """Act on all sinks, then raise the first error."""
-        errors = []
         for sink in self.sinks:
-            try:
-                act(sink)
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+            sink.flush()

@@ -71,18 +71,18 @@ class RunDirectory:
         command: Sequence[str] | None = None,
         device: str = "cpu",
     ) -> Self:
-        """Starts a new run in a folder that is missing or empty.
+        """Start a new run in a folder that is missing or empty.
 
         Args:
-            path: the folder; its parents are made too.
-            config: the resolved config: a dataclass or a mapping, nested as one likes.
-            env_spec: the env, as a mapping or as the text that gymnasium's `EnvSpec.to_json()` returns.
-            command: the command line as a list of words; `sys.argv` if None.
-            device: where the run computes, for `versions.json`.
+            path: The folder; its parents are made too.
+            config: The resolved config: a dataclass or a mapping, nested as one likes.
+            env_spec: The env, as a mapping or as the text that gymnasium's `EnvSpec.to_json()` returns.
+            command: The command line as a list of words; `sys.argv` if None.
+            device: Where the run computes, for `versions.json`.
 
         Raises:
-            RunDirectoryError: the folder holds something, or can't be written; `env_spec` is text but no JSON object.
-            TypeError: the config or the spec holds something that JSON can't.
+            RunDirectoryError: If the folder holds something, or can't be written; `env_spec` is no JSON object.
+            TypeError: If the config or the spec holds something that JSON can't.
         """
         run = cls(path)
         config = json_ready(config)
@@ -104,10 +104,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Opens the folder of an existing run and checks that its config and env can be read.
+        """Open the folder of an existing run.
 
         Raises:
-            RunDirectoryError: the folder is missing or is no run; `config.json` or `env_spec.json` can't be read.
+            RunDirectoryError: If it is missing or no run; `config.json` or `env_spec.json` can't be read.
         """
         run = cls(path)
         if not run.path.is_dir():
@@ -122,23 +122,22 @@ class RunDirectory:
         return run
 
     def read_config(self) -> dict[str, Any]:
-        """The resolved config as written; raises `RunDirectoryError` if the file is missing or damaged."""
+        """Return the resolved config as written; raise `RunDirectoryError` if the file is missing or damaged."""
         return read_json(self.config_path)
 
     def read_env_spec(self) -> dict[str, Any]:
-        """The env's spec; `EnvSpec.from_json(json.dumps(spec))` restores it. Raises as `read_config` does."""
+        """Return the env's spec, which `EnvSpec.from_json(json.dumps(spec))` restores; raise as `read_config` does."""
         return read_json(self.env_spec_path)
 
     def append_command(self, command: Sequence[str]) -> None:
-        """Adds a line to `command.txt`, quoted for a shell: the run's own command, later those that resumed it."""
+        """Add a line to `command.txt`, quoted for a shell: the run's own command, later those that resumed it."""
         earlier = self.command_path.read_text(encoding="utf-8") if self.command_path.exists() else ""
         write_atomically(self.command_path, f"{earlier}{shlex.join(command)}\n".encode())
 
     def read_evaluations(self) -> Evaluations:
-        """All evaluations so far; N = 0 if there are none. Raises `RunDirectoryError` if the file can't be read."""
+        """Return all evaluations so far, N = 0 if there are none; raise `RunDirectoryError` if they can't be read."""
         if not self.evaluations_path.exists():
-            none = np.zeros((0, 0))
-            return {"timesteps": np.zeros(0, np.int64), "results": none, "ep_lengths": none.astype(np.int64)}
+            return {"timesteps": np.zeros(0, int), "results": np.zeros((0, 0)), "ep_lengths": np.zeros((0, 0), int)}
         try:
             with np.load(self.evaluations_path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in ("timesteps", "results", "ep_lengths")}
@@ -148,15 +147,15 @@ class RunDirectory:
             ) from error
 
     def append_evaluation(self, step: int, returns: Sequence[float], lengths: Sequence[int]) -> None:
-        """Adds the evaluation made after `step` environment steps; one made at the same step is replaced.
+        """Add the evaluation made after `step` environment steps; one made at the same step is replaced.
 
         Args:
-            step: environment steps, not less than at the evaluation before.
-            returns: undiscounted return of each episode, (E,).
-            lengths: steps of each episode, (E,).
+            step: Environment steps, not less than at the evaluation before.
+            returns: Undiscounted return of each episode, (E,).
+            lengths: Steps of each episode, (E,).
 
         Raises:
-            RunDirectoryError: an earlier evaluation has a later step or another number of episodes.
+            RunDirectoryError: If an earlier evaluation has a later step or another number of episodes.
         """
         row = {"timesteps": np.asarray(step), "results": np.asarray(returns), "ep_lengths": np.asarray(lengths)}
         num_episodes = row["results"].size
@@ -180,14 +179,11 @@ class RunDirectory:
         self._write_evaluations({key: np.array([*earlier[key], row[key]]) for key in row})
 
     def trial_curve_path(self, step: int) -> Path:
-        """Where the trial curves of the evaluation after `step` environment steps lie; names sort as steps do."""
+        """Return the folder of the trial curves after `step` environment steps; names sort as steps do."""
         return self.trial_curves_path / f"step_{step:09d}"
 
     def cut_evaluations(self, step: int) -> None:
-        """Removes the evaluations made later than `step`, the step of the checkpoint a run is resumed from.
-
-        Their trial curves are removed too; other folders beside them stay.
-        """
+        """Remove the evaluations, and their trial curves, made later than `step`, from which a run is resumed."""
         evaluations = self.read_evaluations()
         kept = evaluations["timesteps"] <= step
         if not kept.all():
@@ -205,12 +201,10 @@ class RunDirectory:
 
 
 def default_run_directory(root: str | os.PathLike[str], agent: str, env_id: str, seed: int) -> Path:
-    """Makes an empty folder `root/<env>/<agent>-<timestamp>-s<seed>` and returns it.
-
-    Making the folder is what claims the name: two runs that start in the same second get two folders.
+    """Make an empty folder `root/<env>/<agent>-<timestamp>-s<seed>`, which claims the name, and return it.
 
     Raises:
-        RunDirectoryError: the folder can't be made.
+        RunDirectoryError: If the folder can't be made.
     """
     env_name = re.sub(r"[^\w.-]+", "-", env_id, flags=re.ASCII).strip(".-") or "env"
     name = f"{agent}-{time.strftime('%Y%m%d-%H%M%S')}-s{seed}"
@@ -240,7 +234,7 @@ def _refuse_occupied(path: Path) -> None:
 
 
 def collect_versions(device: str) -> dict[str, str | None]:
-    """What a run was made with; None where unknown. Reads package metadata, so that torch needn't be imported."""
+    """Return what a run was made with, None where unknown, from package metadata: torch is not imported."""
     versions: dict[str, str | None] = {"python": platform.python_version(), "rlstm": __version__}
     for package in ("torch", "numpy", "gymnasium"):
         try:
@@ -251,10 +245,10 @@ def collect_versions(device: str) -> dict[str, str | None]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout this file belongs to, with "-dirty" after local changes; None outside a checkout."""
+    """Return the commit of the checkout of this file, with "-dirty" after local changes; None outside a checkout."""
     here = Path(__file__).resolve()
     answer = ""
-    # An installed copy may lie inside someone else's repository; git doesn't track it there, and the first call fails.
+    # An installed copy may lie inside another repository; git doesn't track it there, and the first call fails.
     for words in (f"ls-files --error-unmatch {here.name}", "describe --always --dirty --abbrev=40 --exclude=*"):
         command = ["git", "--no-optional-locks", "-C", str(here.parent), *words.split()]
         try:
@@ -265,7 +259,7 @@ def _git_commit() -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object. Raises `RunDirectoryError` naming the file if it is missing, damaged or not an object."""
+    """Read a JSON object; raise `RunDirectoryError` naming the file if it is missing, damaged or not an object."""
     try:
         return _parse_object(path.read_bytes().decode("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

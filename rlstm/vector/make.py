@@ -19,7 +19,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
@@ -27,6 +27,7 @@ from gymnasium.vector import AutoresetMode
 
 from rlstm.core.errors import EnvironmentFailure, unknown_name
 from rlstm.core.memory_boundaries import MemoryConfig
+from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.core.text_leaves import text_places
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv
@@ -76,7 +77,7 @@ class EnvConfig:
     env_wrappers: tuple[str, ...] = ()
     """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
 
-    num_envs: int = 16
+    num_envs: Annotated[int, AtLeast(1)] = 16
     """Environments stepped side by side."""
 
     vectorization: Vectorization = "auto"
@@ -87,8 +88,7 @@ class EnvConfig:
         env_id, wrappers = split_wrappers(self.env)
         object.__setattr__(self, "env", env_id)
         object.__setattr__(self, "env_wrappers", (*wrappers, *self.env_wrappers))
-        if self.num_envs < 1:
-            raise ValueError(f"num_envs is {self.num_envs}; it must be at least 1.")
+        check_ranges(self)
 
 
 def split_wrappers(env: str) -> tuple[str, tuple[str, ...]]:

@@ -89,7 +89,8 @@ def sines(num_sines: int, mark: float, hidden_size: int, sigma: float) -> Task:
     """Return the task of so many sines: small weights, nearly linear networks, no biases as sines are symmetric."""
     flags = (
         f"--env rlstm/Sines-v0 --env-kwargs feedback=true num_sines={num_sines} --dtype float64 --num-envs 2 "
-        f"--hidden-size {hidden_size} --sigma {sigma} --input-gain 0.0001 --no-biases --washout 100 --lessons 6"
+        f"--hidden-size {hidden_size} --sigma {sigma} --input-gain 0.0001 --no-biases --washout 100 "
+        "--teacher-sequences 6"
     )
     return Task(f"{num_sines} sines, {hidden_size} cells", "nrmse_median", mark, flags, 20, 60_000, 60)
 
@@ -104,7 +105,7 @@ TASKS = {
         "nrmse84",
         0.02,
         "--env rlstm/MackeyGlass-v0 --env-kwargs feedback=true free_run=84 --dtype float64 --num-envs 2 "
-        "--hidden-size 200 --sigma 0.11 --input-gain 3 --washout 50 --lessons 30",
+        "--hidden-size 200 --sigma 0.11 --input-gain 3 --washout 50 --teacher-sequences 30",
         10,
         20_000,
         20,

@@ -43,7 +43,7 @@ SINES: dict[str, Any] = {
     "env_kwargs": {"feedback": True, "washout": 60, "free_run": 40},
     "dtype": "float64",
     "num_envs": 2,
-    "lessons": 3,
+    "teacher_sequences": 3,
     "hidden_size": 8,
     "population": 10,
     "input_gain": 0.01,
@@ -61,7 +61,7 @@ STRINGS: dict[str, Any] = {
     "readout": "lstsq",
     "fitness": "error",
     "num_envs": 5,
-    "lessons": 4,
+    "teacher_sequences": 4,
     "hidden_size": 4,
     "population": 8,
     "sigma": 1.0,
@@ -265,7 +265,7 @@ def test_feedback_without_a_washout_is_warned_of() -> None:
 
 
 def test_actions_beyond_their_bounds_are_counted() -> None:
-    sines = {name: value for name, value in SINES.items() if name not in ("lessons", "washout")}
+    sines = {name: value for name, value in SINES.items() if name not in ("teacher_sequences", "washout")}
     training = make(sines, readout="joint", sigma=100.0)
     wild, _ = training.update()
     training.close()
@@ -455,7 +455,7 @@ class Breaks(gym.Env[Any, Any]):
         ({"readout": "joint", "demonstrations": "x"}, "no demonstrations can teach"),
         ({"fitness": "error"}, "there is no teacher"),
         ({"fitness": "error", "readout": "joint"}, "a readout solved from it"),
-        ({"fitness": "error", "episodes": 2}, "nobody plays: use --num-envs"),
+        ({"fitness": "error", "episodes": 2}, "plays no episodes: use --num-envs"),
         ({**SINES, "fitness": "error"}, "nothing of a free run"),
     ],
 )

@@ -15,7 +15,7 @@ from rlstm.cli import main
 
 # Single-threaded and quiet; 256 steps a rollout.
 SMALL = ["--num-threads", "1", "--ui", "none", "--num-envs", "4", "--num-steps", "64", "--hidden-size", "8"]
-SHORT = [*SMALL, "--total-steps", "512", "--eval-episodes", "4"]
+SHORT = [*SMALL, "--total-steps", "256", "--eval-episodes", "2"]
 
 MODULE = """
 import gymnasium as gym
@@ -71,6 +71,14 @@ class Result(NamedTuple):
 Command = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_power_cut() -> Iterator[None]:
+    """Leave out the wait for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty current folder that is not on the path; what a command changes in the process is put back."""
@@ -106,7 +114,7 @@ def rlstm(capfd: pytest.CaptureFixture[str]) -> Command:
 
 @pytest.fixture
 def train(rlstm: Command) -> Command:
-    """Train PPO for 512 steps; returns JSON."""
+    """Train PPO for 256 steps; returns JSON."""
 
     def run(words: str, *more: str) -> Result:
         return rlstm("train ppo", *SHORT, "--json", *words.split(), *more)

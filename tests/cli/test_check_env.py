@@ -59,7 +59,7 @@ def test_our_envs_are_fit(rlstm) -> None:
     assert -4 < answer["memoryless_estimate"] < 4
     for told in ("in 2,048 steps", "random play: ", "best without memory: 1.95", "best of all: 4"):
         assert told in finding(answer, "learning")
-    assert "the same as single envs" in finding(answer, "autoreset")
+    assert "exactly as single envs do" in finding(answer, "autoreset")
 
 
 def test_the_report_ends_with_a_verdict_and_fits_the_width(rlstm) -> None:
@@ -113,6 +113,7 @@ def test_an_unsupported_space_is_named_with_what_is_supported(rlstm) -> None:
     assert "is not supported. Supported: Box" in result.json["verdict"]
 
 
+@pytest.mark.slow  # A long import; the same claim of an env of its own: tests/vector.
 @pytest.mark.filterwarnings("ignore")  # Of the package.
 def test_text_beside_other_observations_is_left_out(rlstm) -> None:
     pytest.importorskip("minigrid", reason="minigrid is not installed")
@@ -134,8 +135,8 @@ def test_wrappers_are_checked_with_the_env(rlstm) -> None:
     answer = result.json
     assert (result.code, answer["vectorization"], answer["exact_resume"]) == (0, "native", True)
     assert "observations Box(0.0, 1.0, (1,), float32)" in finding(answer, "spaces")
-    assert "the same as single envs" in finding(answer, "autoreset")
-    # Nobody has said what is best without seeing all of it.
+    assert "exactly as single envs do" in finding(answer, "autoreset")
+    # The references are those of the whole observation.
     assert (answer["memoryless_return"], answer["optimal_return"]) == (None, None)
 
 

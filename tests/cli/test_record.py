@@ -40,13 +40,13 @@ def test_a_recording_is_readable(rlstm, run: Path) -> None:
     assert text.endswith("file mine")
 
 
-def test_the_file_says_who_played_where(rlstm, train) -> None:
+def test_the_file_says_which_agent_played_where(rlstm, train) -> None:
     assert train("--env CartPole-v1+mask=0,2 --env-kwargs sutton_barto_reward=true --run-dir run").code == 0
-    assert rlstm("record run --episodes 2 --seed 4 --stochastic --checkpoint 512").code == 0
+    assert rlstm("record run --episodes 2 --seed 4 --stochastic --checkpoint 256").code == 0
     metadata = Demonstrations.load("run/demonstrations.safetensors").metadata
     assert {name: metadata[name] for name in ("agent", "step", "seed", "deterministic", "only_successes")} == {
         "agent": "ppo",
-        "step": 512,
+        "step": 256,
         "seed": 4,
         "deterministic": False,
         "only_successes": False,
@@ -68,15 +68,15 @@ def test_what_a_run_has_recorded_can_be_played_again(trained: Path) -> None:
     demonstrations = Demonstrations.load("file")
     np.testing.assert_array_equal(demonstrations.actions, written.actions)
     spec = EnvSpec.from_json(json.dumps(demonstrations.metadata["env_spec"]))
-    for lane, seed in enumerate(
+    for place, seed in enumerate(
         integer_seeds(5, "demonstrations", 4)
-    ):  # As many lanes as the run had: one episode each.
+    ):  # As many envs as the run had: one episode each.
         env = gym.make(spec)
         shown, _ = env.reset(seed=seed)
-        for t in range(demonstrations.lengths[lane]):
-            np.testing.assert_array_equal(shown, demonstrations.observations[t, lane])
-            shown, reward, terminated, truncated, _ = env.step(demonstrations.actions[t, lane])
-            assert reward == demonstrations.rewards[t, lane]
+        for t in range(demonstrations.lengths[place]):
+            np.testing.assert_array_equal(shown, demonstrations.observations[t, place])
+            shown, reward, terminated, truncated, _ = env.step(demonstrations.actions[t, place])
+            assert reward == demonstrations.rewards[t, place]
         assert terminated or truncated
 
 

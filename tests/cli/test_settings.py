@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from rlstm.agents import AGENTS
+from rlstm.api.experiments import make_config
 from rlstm.cli.flag_types import read_key_values
 from rlstm.cli.train import experiment
 from rlstm.training.config import ConfigError
@@ -66,6 +67,8 @@ def test_env_arguments_are_layered_one_by_one() -> None:
 def test_another_env_takes_over_no_arguments() -> None:
     assert settings("--preset tmaze --env CartPole-v1")["env_kwargs"] == {}
     assert settings("--preset tmaze --env CartPole-v1 --env-kwargs a=1")["env_kwargs"] == {"a": 1}
+    same = "--preset tmaze --env rlstm/TMazeContinuous-v0 --env-kwargs corridor_length=20"
+    assert settings(same)["env_kwargs"] == {"corridor_length": 20}
     write('env = "CartPole-v1"\n')
     assert settings("--preset tmaze --config run.toml")["env_kwargs"] == {}
 
@@ -120,10 +123,16 @@ def test_every_setting_of_every_agent_is_a_flag_with_help(rlstm, agent: str, mon
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_values_of_a_preset_are_the_defaults_of_its_flags(preset: str) -> None:
+def test_every_preset_is_an_experiment_with_its_values(preset: str) -> None:
     one = PRESETS[preset]
-    found = settings(f"--preset {preset}", one.agent)
+    found = make_config(one.agent, preset).settings()
     assert {name: found[name] for name in one.settings} == dict(one.settings)
+
+
+@pytest.mark.parametrize("preset", ["bandit", "tmaze-reinforce", "sines"])
+def test_the_values_of_a_preset_are_the_defaults_of_its_flags(preset: str) -> None:
+    agent = PRESETS[preset].agent
+    assert settings(f"--preset {preset}", agent) == make_config(agent, preset).settings()
 
 
 def test_the_help_shows_the_values_of_the_preset(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:

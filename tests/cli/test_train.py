@@ -22,20 +22,20 @@ def test_the_answer_is_one_object_with_the_agreed_names(train) -> None:
     answer = result.json
     assert result.code == 0
     assert answer.keys() == ANSWER
-    assert answer["steps"] == 512
+    assert answer["steps"] == 256
     assert 0 <= answer["success_rate"] <= 1
     assert Path(answer["run_dir"]).parent == Path("runs/rlstm-TMaze-v0")
 
 
 def test_what_is_unknown_is_null(train) -> None:
-    answer = train("--env rlstm/TMaze-v0 --total-steps 256 --env-kwargs corridor_length=50").json
+    answer = train("--env rlstm/TMaze-v0 --env-kwargs corridor_length=90").json
     assert (answer["mean_return"], answer["success_rate"]) == (None, None)
 
 
 def test_the_display_goes_to_stderr(train) -> None:
     result = train("--env rlstm/TMaze-v0 --ui plain")
-    assert result.json["steps"] == 512
-    assert "step 512/512" in result.err
+    assert result.json["steps"] == 256
+    assert "step 256/256" in result.err
 
 
 @pytest.mark.parametrize("words", ["--env my_env:My-v0", "--env My-v0 --env-import my_env"])
@@ -98,10 +98,10 @@ EPISODES = "--num-threads 1 --ui none --num-envs 4 --hidden-size 8 --num-episode
 
 def test_reinforce_trains_on_complete_episodes_resumes_and_is_evaluated(rlstm) -> None:
     words = f"--env rlstm/TMaze-v0 --env-kwargs corridor_length=3 --run-dir run --baseline mean {EPISODES}"
-    answer = rlstm(f"train reinforce {words} --total-steps 300").json
+    answer = rlstm(f"train reinforce {words} --total-steps 200").json
     assert answer.keys() == ANSWER
-    assert answer["steps"] >= 300
-    assert rlstm("resume run --total-steps 900 --ui none --json").json["steps"] >= 900
+    assert answer["steps"] >= 200
+    assert rlstm("resume run --total-steps 400 --ui none --json").json["steps"] >= 400
     assert rlstm("evaluate run --episodes 3 --json").json["episodes"] == 3
     header, *rows = Path("run/progress.csv").read_text(encoding="utf-8").splitlines()
     shares = [float(row.split(",")[header.split(",").index("rollout/fill_share")]) for row in rows]

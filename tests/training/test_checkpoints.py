@@ -27,6 +27,12 @@ MODEL = {"weight": torch.arange(6.0).reshape(2, 3)}
 META = {"env_id": "Recall-v0", "config": {"hidden_size": 8, "sizes": (4, 5)}}
 
 
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 def save(run: Path, step: int, *, keep: int = 3, best: bool = False, trainer: Any = None) -> Path:
     model = {"weight": torch.full((2,), float(step))}
     return save_checkpoint(run, step, model, {"step": step} if trainer is None else trainer, META, keep=keep, best=best)
@@ -299,6 +305,7 @@ def test_a_crash_at_any_moment_leaves_latest_and_best_loadable(tmp_path: Path, n
     assert {(20, "old", 10), (new_step, "new", new_step)} <= seen
 
 
+@pytest.mark.slow  # The crashes above in one process are the same, and many.
 def test_a_killed_process_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 10)
     script = (

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
+from rlstm.agents.evolino import EvolinoConfig
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.policies.config import PolicyConfig
 from rlstm.training.config import ConfigError, ExperimentConfig, RunConfig, build_config, layer, read_config_file
@@ -90,7 +91,6 @@ def test_nothing_set_gives_every_default() -> None:
         "test", Algorithm(), RunConfig(), EnvConfig(), PolicyConfig(), MemoryConfig(), InputsConfig()
     )
     assert build({}) == expected
-    assert ExperimentConfig("test", Algorithm()) == expected
 
 
 def test_every_setting_reaches_its_field_and_no_other() -> None:
@@ -279,6 +279,19 @@ def test_another_env_takes_over_no_arguments() -> None:
     assert layer(low, {"env": "a", "env_kwargs": {"z": 2}})["env_kwargs"] == {"x": 1, "z": 2}
 
 
+def test_a_renamed_setting_is_read_by_its_earlier_name(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("lessons = 7\n")
+    for low, high, expected in [
+        (read_config_file(path), {}, 7),
+        ({"lessons": 7}, {"teacher-sequences": 3}, 3),
+        ({"teacher_sequences": 3}, {"lessons": 7}, 7),
+    ]:
+        config = build_config("evolino", EvolinoConfig, layer(low, high))
+        assert config.algorithm.teacher_sequences == expected
+        assert "lessons" not in config.settings()
+
+
 # Files and the run
 
 
@@ -304,7 +317,7 @@ def test_events_are_due_ten_times_in_a_run_by_default() -> None:
 
 
 def test_a_type_outside_its_choices_is_refused_when_made_directly() -> None:
-    with pytest.raises(ValueError, match=r"dtype is 'float16'; it must be float32 or float64"):
+    with pytest.raises(ValueError, match=r"dtype is 'float16'; it must be one of float32, float64"):
         RunConfig(dtype="float16")  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from rlstm.training.progress import PlainProgress, RichProgress, make_progress, sparkline
+from rlstm.training.progress import Progress, RichProgress, make_progress, sparkline
 
 SUMMARY = {"env": "Recall-v0", "agent": "ppo", "cell": "lstm", "run dir": "runs/Recall-v0/" + "deep/" * 20 + "ppo-s1"}
 METRICS = {"rollout/ep_rew_mean": 1.5, "train/value_loss": 0.25, "time/fps": 9.0}
@@ -58,13 +58,13 @@ def run_rich(console: Console, metrics: dict[str, float] = METRICS, seconds: flo
 
 def test_plain_output_says_what_how_far_how_well_and_how_fast() -> None:
     console, clock = plain_console(), Clock()
-    with PlainProgress(console, clock) as progress:
+    with Progress(console, clock) as progress:
         progress.start({"env": "Recall-v0", "agent": "ppo"}, 10_000)
         clock.now += 10
         progress.update(1_000, {"rollout/ep_rew_mean": 1.25, "eval/mean_reward": 3.0}, {"collect": 8.0})
     assert output(console).splitlines() == [
         "env Recall-v0 | agent ppo | 10,000 steps",
-        "step 1,000/10,000 (10 %) | return 1.25 | eval return 3 | 100 steps/s | elapsed 0:10 | left 1:30",
+        "step 1,000/10,000 (10 %) | return 1.25 | eval return 3 | 100 steps/s | elapsed 0:00:10 | left 0:01:30",
     ]
 
 
@@ -78,7 +78,7 @@ def test_plain_output_says_what_how_far_how_well_and_how_fast() -> None:
 def test_plain_lines_come_every_five_seconds_or_five_percent(seconds: float, steps: float, lines: int) -> None:
     console, clock = plain_console(), Clock()
     num_updates = 1000
-    with PlainProgress(console, clock) as progress:
+    with Progress(console, clock) as progress:
         progress.start({}, 1000)
         for index in range(1, num_updates + 1):
             clock.now += seconds
@@ -88,7 +88,7 @@ def test_plain_lines_come_every_five_seconds_or_five_percent(seconds: float, ste
 
 def test_plain_output_has_the_first_and_the_last_update_once() -> None:
     console, clock = plain_console(), Clock()
-    progress = PlainProgress(console, clock)
+    progress = Progress(console, clock)
     progress.start({}, 1000)
     for step in (10, 20, 30):
         clock.now += 0.1
@@ -100,16 +100,16 @@ def test_plain_output_has_the_first_and_the_last_update_once() -> None:
 
 def test_a_resumed_run_is_not_credited_with_the_steps_done_before() -> None:
     console, clock = plain_console(), Clock()
-    progress = PlainProgress(console, clock)
+    progress = Progress(console, clock)
     progress.start({}, 10_000, initial_step=5_000)
     clock.now += 10
     progress.update(6_000, {}, {})
-    assert "6,000/10,000 (60 %) | 100 steps/s | elapsed 0:10 | left 0:40" in output(console)
+    assert "6,000/10,000 (60 %) | 100 steps/s | elapsed 0:00:10 | left 0:00:40" in output(console)
 
 
 def test_speed_follows_the_last_half_minute() -> None:
     console, clock = plain_console(), Clock()
-    progress = PlainProgress(console, clock)
+    progress = Progress(console, clock)
     progress.start({}, 100_000)
     for step in range(0, 1_000, 10):
         clock.now += 10
@@ -118,6 +118,16 @@ def test_speed_follows_the_last_half_minute() -> None:
         clock.now += 1
         progress.update(step, {}, {})
     assert "1,000 steps/s" in output(console).splitlines()[-1]
+
+
+def test_updates_rarer_than_half_a_minute_have_a_speed() -> None:
+    console, clock = plain_console(), Clock()
+    progress = Progress(console, clock)
+    progress.start({}, 10_000)
+    for step in (1_000, 3_000):
+        clock.now += 100
+        progress.update(step, {}, {})
+    assert "20 steps/s | elapsed 0:03:20 | left 0:05:50" in output(console).splitlines()[-1]
 
 
 @pytest.mark.parametrize("factory", [plain_console, terminal])
@@ -159,13 +169,13 @@ def test_everything_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 def test_auto_is_rich_on_a_terminal_and_plain_in_ci_or_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(make_progress("auto", console=terminal()), RichProgress)
-    assert isinstance(make_progress("auto", console=plain_console()), PlainProgress)
-    assert isinstance(make_progress("plain", console=terminal()), PlainProgress)
-    assert isinstance(make_progress("rich", console=plain_console()), PlainProgress)
+    assert type(make_progress("auto", console=terminal())) is RichProgress
+    assert type(make_progress("auto", console=plain_console())) is Progress
+    assert type(make_progress("plain", console=terminal())) is Progress
+    assert type(make_progress("rich", console=plain_console())) is Progress
     monkeypatch.setenv("CI", "true")
-    assert isinstance(make_progress("auto", console=terminal()), PlainProgress)
-    assert isinstance(make_progress("rich", console=terminal()), RichProgress)
+    assert type(make_progress("auto", console=terminal())) is Progress
+    assert type(make_progress("rich", console=terminal())) is RichProgress
 
 
 def test_an_unknown_ui_is_refused_with_the_names_there_are() -> None:
@@ -179,12 +189,12 @@ def test_the_display_has_summary_time_and_metrics() -> None:
     text = "\n".join(last_frame(console))
     for expected in (
         "env      Recall-v0", "agent    ppo", "cell     lstm", "ppo-s1 │", "50 %  5,000 / 10,000 steps",
-        "50 steps/s   elapsed 1:40   left 1:40", "mean return 5  ▁▃▅▆█", "train/value_loss", "0.25",
+        "50 steps/s   elapsed 0:01:40   left 0:01:40", "mean return 5  ▁▃▅▆█", "train/value_loss", "0.25",
     ):  # fmt: skip
         assert expected in text
-    assert re.search(r"collect +1:00 +60 %", text)
-    assert re.search(r"update +0:20 +20 %", text)
-    assert re.search(r"other +0:20 +20 %", text)
+    assert re.search(r"collect +01:00 +60 %", text)
+    assert re.search(r"update +00:20 +20 %", text)
+    assert re.search(r"other +00:20 +20 %", text)
     assert "time/fps" not in text
 
 

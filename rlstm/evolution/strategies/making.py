@@ -19,7 +19,7 @@ __all__ = ["make_strategy", "unread_settings"]
 _READOUTS = {
     "ridge_strength": ("ridge", "rwr"),
     "elite_episodes": ("rwr",),
-    "lessons": ("lstsq", "ridge", "svm"),
+    "teacher_sequences": ("lstsq", "ridge", "svm"),
     "washout": ("lstsq", "ridge", "svm"),
 }
 """Settings that some readouts read alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlstm.training.presets.preset import Preset
+from rlstm.training.presets.preset import Preset, task
 
 __all__ = ["NEUROEVOLUTION"]
 
@@ -16,16 +16,14 @@ _SINES = {
     "input_gain": 1e-4,
     "biases": False,
     "washout": 100,
-    "lessons": 6,
+    "teacher_sequences": 6,
 }
 
 NEUROEVOLUTION: dict[str, Preset] = {
     "tmaze-evolino": Preset(
         "evolino",
         {
-            "env": "rlstm/TMaze-v0",
-            "env_kwargs": {"corridor_length": 20},
-            "total_steps": 2_000_000,
+            **task("rlstm/TMaze-v0", 2_000_000, corridor_length=20),
             "eval_every": 250_000,
             "num_envs": 4,
             "hidden_size": 4,
@@ -38,9 +36,7 @@ NEUROEVOLUTION: dict[str, Preset] = {
     "double-pole": Preset(
         "evolino",
         {
-            "env": "rlstm/DoublePoleNoVel-v0",
-            "env_kwargs": {"fitness": "damping"},
-            "total_steps": 400_000,
+            **task("rlstm/DoublePoleNoVel-v0", 400_000, fitness="damping"),
             "num_envs": 1,
             "cell": "elman",
             "hidden_size": 1,
@@ -79,10 +75,8 @@ NEUROEVOLUTION: dict[str, Preset] = {
     "anbncn": Preset(
         "evolino",
         {
-            "env": "rlstm/AnBnCn-v0",
-            "env_kwargs": {"max_n": 10},
+            **task("rlstm/AnBnCn-v0", 1_200_000, max_n=10),
             "dtype": "float64",
-            "total_steps": 1_200_000,
             "eval_every": 0,
             "num_envs": 8,
             "hidden_size": 8,
@@ -90,7 +84,7 @@ NEUROEVOLUTION: dict[str, Preset] = {
             "sigma": 1.0,
             "readout": "lstsq",
             "fitness": "error",  # It goes on telling better counters from good ones when all answers are right.
-            "lessons": 8,
+            "teacher_sequences": 8,
             "confirm_episodes": 64,
         },
         "Count: a^n b^n c^n by Evolino, n up to 10; the champion handles longer ones.",
@@ -98,17 +92,15 @@ NEUROEVOLUTION: dict[str, Preset] = {
     "mackey-glass": Preset(
         "evolino",
         {
-            "env": "rlstm/MackeyGlass-v0",
-            "env_kwargs": {"feedback": True, "free_run": 84},
+            **task("rlstm/MackeyGlass-v0", 20_000, feedback=True, free_run=84),
             "dtype": "float64",
-            "total_steps": 20_000,
             "num_envs": 2,
             "population": 10,
             "hidden_size": 200,
             "sigma": 0.11,
             "input_gain": 3.0,
             "washout": 50,
-            "lessons": 30,
+            "teacher_sequences": 30,
         },
         "Go on with a chaotic signal for 84 steps, by Evolino.",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlstm.training.presets.preset import Preset
+from rlstm.training.presets.preset import Preset, task
 
 __all__ = ["POLICY_GRADIENTS"]
 
@@ -32,9 +32,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "tmaze": Preset(
         "ppo",
         {
-            "env": "rlstm/TMaze-v0",
-            "env_kwargs": {"corridor_length": 20},
-            "total_steps": 300_000,
+            **task("rlstm/TMaze-v0", 300_000, corridor_length=20),
             "num_envs": 64,
             "hidden_size": 64,
             "encoder_sizes": (32,),
@@ -51,9 +49,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         "ppo",
         {
             **_LONG_CORRIDOR,
-            "env": "rlstm/TMaze-v0",
-            "env_kwargs": {"corridor_length": 250},
-            "total_steps": 8_000_000,
+            **task("rlstm/TMaze-v0", 8_000_000, corridor_length=250),
             "num_steps": 512,
             "learning_rate": 7e-4,
             "gae_lambda": 0.98,
@@ -66,9 +62,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         "ppo",
         {
             **_LONG_CORRIDOR,
-            "env": "rlstm/PassiveTMaze-v0",
-            "env_kwargs": {"corridor_length": 100},
-            "total_steps": 3_000_000,
+            **task("rlstm/PassiveTMaze-v0", 3_000_000, corridor_length=100),
             "num_steps": 101,
             "learning_rate": 1e-3,
             "gamma": 0.9995,
@@ -81,9 +75,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "tmaze-reinforce": Preset(
         "reinforce",
         {
-            "env": "rlstm/TMaze-v0",
-            "env_kwargs": {"corridor_length": 20},
-            "total_steps": 1_000_000,
+            **task("rlstm/TMaze-v0", 1_000_000, corridor_length=20),
             "num_envs": 64,
             "num_episodes": 64,
             "hidden_size": 64,
@@ -100,8 +92,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "pole-reinforce": Preset(
         "reinforce",
         {
-            "env": "rlstm/SinglePoleNoVel-v0",
-            "total_steps": 1_000_000,
+            **task("rlstm/SinglePoleNoVel-v0", 1_000_000),
             "num_envs": 16,
             "num_episodes": 16,
             "hidden_size": 32,
@@ -115,8 +106,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "cartpole-no-vel": Preset(
         "ppo",
         {
-            "env": "rlstm/CartPoleNoVel-v0",
-            "total_steps": 100_000,
+            **task("rlstm/CartPoleNoVel-v0", 100_000),
             "num_envs": 16,
             "learning_rate": 1e-3,
             "anneal_lr": True,
@@ -126,8 +116,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "pendulum-no-vel": Preset(
         "ppo",
         {
-            "env": "rlstm/PendulumNoVel-v0",
-            "total_steps": 100_000,
+            **task("rlstm/PendulumNoVel-v0", 100_000),
             "num_envs": 8,
             "num_steps": 100,
             "num_minibatches": 1,
@@ -145,8 +134,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "mountain-car-no-vel": Preset(
         "ppo",
         {
-            "env": "rlstm/MountainCarContinuousNoVel-v0",
-            "total_steps": 300_000,
+            **task("rlstm/MountainCarContinuousNoVel-v0", 300_000),
             "num_envs": 16,
             "num_steps": 256,
             "hidden_size": 64,
@@ -163,10 +151,8 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         "ppo",
         {
             **_TRIALS,
-            "env": "rlstm/BernoulliBandit-v0",
-            "env_kwargs": {"num_arms": 5},
+            **task("rlstm/BernoulliBandit-v0", 4_000_000, num_arms=5),
             "memory.episodes_per_trial": 10,
-            "total_steps": 4_000_000,
             "num_envs": 1024,
             "num_steps": 10,
             "eval_episodes": 10_000,
@@ -177,10 +163,8 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         "ppo",
         {
             **_TRIALS,
-            "env": "rlstm/BernoulliBandit-v0",
-            "env_kwargs": {"num_arms": 5},
+            **task("rlstm/BernoulliBandit-v0", 24_000_000, num_arms=5),
             "memory.episodes_per_trial": 100,
-            "total_steps": 24_000_000,
             "num_envs": 256,
             "num_steps": 100,
             "gamma": 0.998,
@@ -192,9 +176,8 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         "ppo",
         {
             **_TRIALS,
-            "env": "rlstm/TabularMDP-v0",
+            **task("rlstm/TabularMDP-v0", 4_000_000),
             "memory.episodes_per_trial": 10,
-            "total_steps": 4_000_000,
             "num_envs": 256,
             "num_steps": 100,
             "num_minibatches": 8,
@@ -210,8 +193,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "popgym": Preset(
         "ppo",
         {
-            "env": "rlstm/RepeatPreviousEasy-v0",
-            "total_steps": 3_000_000,
+            **task("rlstm/RepeatPreviousEasy-v0", 3_000_000),
             "num_envs": 64,
             "learning_rate": 1e-3,
             "anneal_lr": True,
@@ -223,10 +205,9 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "minigrid-memory": Preset(
         "ppo",
         {
-            "env": "MiniGrid-MemoryS7-v0",
+            **task("MiniGrid-MemoryS7-v0", 2_050_000),
             "env_import": ("minigrid",),
             "env_wrappers": ("one_hot=11",),
-            "total_steps": 2_050_000,
             "num_envs": 16,
             "num_steps": 256,
             "num_minibatches": 8,
@@ -241,9 +222,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "memory-length": Preset(
         "ppo",
         {
-            "env": "rlstm/MemoryLength-v0",
-            "env_kwargs": {"memory_length": 10},
-            "total_steps": 110_000,
+            **task("rlstm/MemoryLength-v0", 110_000, memory_length=10),
             "num_envs": 16,
             "num_steps": 11,
             "hidden_size": 64,

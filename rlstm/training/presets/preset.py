@@ -1,4 +1,4 @@
-"""What a preset is."""
+"""What a preset is made of."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Preset"]
+__all__ = ["Preset", "task"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """An agent, an env and the settings with which the one learns the other."""
+    """An agent, and the settings with which it learns an env."""
 
     agent: str
     settings: Mapping[str, Any]  # By the names of the flags, see ``rlstm.training.config``.
     description: str
+
+
+def task(env: str, total_steps: int, **env_kwargs: Any) -> dict[str, Any]:
+    """Return the settings of an env, its arguments, and how long it is learnt."""
+    return {"env": env, "total_steps": total_steps} | ({"env_kwargs": env_kwargs} if env_kwargs else {})
