@@ -1,18 +1,18 @@
-"""The two shells over a `BatchedTask`: `SingleEnv`, a Gymnasium environment, and `BatchedVectorEnv`.
+"""The two adapters of a `BatchedTask` to Gymnasium: `SingleEnv` and `BatchedVectorEnv`.
 
-The rules are in the task; a shell seeds it, checks actions, counts steps against the limit, and resets. Both do the
-same in the same order, so lane i of the vector environment lives through exactly what a single environment with lane
-i's seed does.
+The rules are in the task; an adapter seeds it, checks actions, counts steps against the limit, and resets. Both do the
+same in the same order, so lane i of the vector environment gives exactly what a single environment with lane i's seed
+gives.
 
-    class MyTask(BatchedTask): ...                # the rules, for a batch
-    class MyTaskEnv(SingleEnv): task_class = MyTask
-    class MyTaskVectorEnv(BatchedVectorEnv): task_class = MyTask
+    env = SingleEnv(TMaze, corridor_length=50)
+    envs = BatchedVectorEnv(TMaze, 64, corridor_length=50)
 
-and a row in `envs/base/registration.py` with "module:MyTask" make a registered environment.
+A row in `envs/base/registration.py` with "module:Task" makes a registered environment.
 """
 
+import importlib
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,10 +20,10 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.checks import (
     RENDER_MODES,
-    Array,
     State,
     check_actions,
     check_integer,
@@ -36,12 +36,26 @@ from rlstm.envs.base.checks import (
     read_teacher_forcing,
     require_reset,
 )
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
 
 # What gymnasium.make asks the class for; an instance says the rest (`BatchedTask.metadata`).
 CLASS_METADATA: dict[str, Any] = {"render_modes": list(RENDER_MODES)}
 
-__all__ = ["BatchedTask", "BatchedVectorEnv", "LaneRandom", "ReturnReference", "SingleEnv", "Transition"]
+__all__ = ["BatchedTask", "BatchedVectorEnv", "ReturnReference", "SingleEnv", "Transition", "load_task"]
+
+
+def load_task(task: str | type[BatchedTask]) -> type[BatchedTask]:
+    """Return the class of a task, imported if `task` is its name, "module:Task".
+
+    Raises:
+        ValueError: If it is neither the name of a task nor a task.
+    """
+    found: Any = task
+    if isinstance(task, str):
+        module, colon, name = task.partition(":")
+        found = getattr(importlib.import_module(module), name, None) if module and colon else None
+    if not (isinstance(found, type) and issubclass(found, BatchedTask)):
+        raise ValueError(f"task must be a BatchedTask or its name, such as 'module:Task', but got {task!r}.")
+    return found
 
 
 class SingleEnv(gym.Env[Any, Any]):
@@ -54,20 +68,21 @@ class SingleEnv(gym.Env[Any, Any]):
     is NaN, because it means nothing at a step, is not in that step's info.
 
     Args:
+        task: The task, or "module:Task".
         render_mode: None, "ansi" (text) or "rgb_array".
-        **task_arguments: Arguments of the task, `task_class`.
+        **task_arguments: Arguments of the task.
 
     Attributes:
+        task: The task with its one lane.
         optimal_return: The best that any policy can do.
         memoryless_return: The best that any policy without memory can do.
     """
 
     metadata = CLASS_METADATA
-    task_class: ClassVar[type[BatchedTask]]
 
-    def __init__(self, render_mode: str | None = None, **task_arguments: Any) -> None:
+    def __init__(self, task: str | type[BatchedTask], render_mode: str | None = None, **task_arguments: Any) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task = self.task_class(1, **task_arguments)
+        self.task = load_task(task)(1, **task_arguments)
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.metadata = self.task.metadata
@@ -157,12 +172,13 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
       `reset`. Only with `episodes_per_trial`.
 
     Args:
+        task: The task, or "module:Task".
         num_envs: B.
         max_episode_steps: Truncate after so many steps, if the task's own limit doesn't come first.
         episodes_per_trial: K. A lane's first reset and every reset after K episodes draw a new task, the others keep
             it. None: every reset draws a new task.
         render_mode: None, "ansi" (text) or "rgb_array".
-        **task_arguments: Arguments of the task, `task_class`.
+        **task_arguments: Arguments of the task.
 
     Attributes:
         optimal_return, memoryless_return: As of `SingleEnv`.
@@ -171,10 +187,9 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         ValueError: An argument is impossible, or trials are asked of a task that can't keep its task.
     """
 
-    task_class: ClassVar[type[BatchedTask]]
-
     def __init__(
         self,
+        task: str | type[BatchedTask],
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         episodes_per_trial: int | None = None,
@@ -182,7 +197,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         **task_arguments: Any,
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task = self.task_class(num_envs, **task_arguments)
+        self.task = load_task(task)(num_envs, **task_arguments)
         if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps, 1)
         if episodes_per_trial is not None:

@@ -16,8 +16,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.checks import RENDER_MODES, Array, State, check_integer, check_state
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import RENDER_MODES, State, check_integer, check_state
+from rlstm.envs.base.lane_random import LaneRandom
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ Letters in shapes: R = lanes that are shuffled, N = cards, K = types.
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.lane_random import IntArray, LaneRandom
+from rlstm.core.arrays import IntArray
+from rlstm.envs.base.lane_random import LaneRandom
 
 CARDS_PER_DECK = 52
 NUM_SUITS = 4

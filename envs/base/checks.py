@@ -8,10 +8,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 
-Array = npt.NDArray[Any]
+from rlstm.core.arrays import Array, BoolArray
+
 State = dict[str, Array]
 
 RENDER_MODES = ("ansi", "rgb_array")
@@ -159,7 +159,7 @@ def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequen
     return seed
 
 
-def has_value(values: Array) -> npt.NDArray[np.bool_]:
+def has_value(values: Array) -> BoolArray:
     """Returns (B,) where an info (B, ...) means something: everywhere but where a float is NaN."""
     if values.dtype.kind != "f":
         return np.ones(len(values), dtype=np.bool_)

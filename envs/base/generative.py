@@ -12,9 +12,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import Transition
-from rlstm.envs.base.checks import Array, check_boolean, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import check_boolean, check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 # Our own measure of success: the root of the mean squared error of the free run, over the signal's deviation.

@@ -20,9 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from rlstm.core.arrays import BoolArray, FloatArray, IntArray
+
 WordArray = npt.NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -1,16 +1,15 @@
 """The table of our environments, `ENVS`, and their registration with Gymnasium.
 
-A new environment is one file with a task and its two shells, and one row here.
+A new environment is one file with a task, and one row here.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 
-from rlstm.envs.base.batched import BatchedTask, ReturnReference
+from rlstm.envs.base.batched import BatchedTask, ReturnReference, load_task
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class EnvRow:
 
     Attributes:
         id: For `gymnasium.make`.
-        task: "module:Task"; beside it stand `TaskEnv` and `TaskVectorEnv`.
+        task: "module:Task"; a string, as Gymnasium can write only such specs as JSON.
         reward_threshold: The mean return from which on the task counts as solved; None where nobody has said so.
         arguments: Of the task, in place of its defaults; a user's own arguments win over them.
         level: Easy, Medium or Hard, where the task comes at such levels.
@@ -54,21 +53,9 @@ class EnvRow:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     level: str = ""
 
-    @property
-    def entry_point(self) -> str:
-        """Of the single environment; a string, as Gymnasium can write only such specs as JSON."""
-        return f"{self.task}Env"
-
-    @property
-    def vector_entry_point(self) -> str:
-        """Of the vector environment."""
-        return f"{self.task}VectorEnv"
-
     def load_task(self) -> type[BatchedTask]:
-        """Imports the task's class."""
-        module, _, name = self.task.partition(":")
-        task_class: type[BatchedTask] = getattr(importlib.import_module(module), name)
-        return task_class
+        """Import the task's class."""
+        return load_task(self.task)
 
     def describe(self, **task_arguments: Any) -> EnvDescription:
         """Describes the environment as it is with these arguments."""
@@ -280,8 +267,8 @@ def register_envs() -> None:
         if row.id not in gym.registry:
             gym.register(
                 id=row.id,
-                entry_point=row.entry_point,
-                vector_entry_point=row.vector_entry_point,
+                entry_point="rlstm.envs.base.batched:SingleEnv",
+                vector_entry_point="rlstm.envs.base.batched:BatchedVectorEnv",
                 reward_threshold=row.reward_threshold,
-                kwargs=dict(row.arguments),
+                kwargs={"task": row.task, **row.arguments},
             )

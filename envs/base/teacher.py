@@ -14,9 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from rlstm.core.arrays import Array, BoolArray
 from rlstm.envs.base.batched_task import BatchedTask
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray
+from rlstm.envs.base.checks import check_integer
 
 
 class Sequences(NamedTuple):

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 
 COLOUR_UP, COLOUR_DOWN, BRIGHTNESS_OUT_OF_SIGHT = (225, 140, 50), (60, 100, 190), 0.35
 COLOUR_ASKED, COLOUR_NOT_ASKED, COLOUR_TIME, COLOUR_TIME_GONE = (
@@ -152,15 +152,3 @@ class MemoryChain(BatchedTask):
         pixels = cells.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
         pixels[:PIXELS_PER_CELL] = np.where(bar[:, None], COLOUR_TIME, COLOUR_TIME_GONE)
         return pixels
-
-
-class MemoryChainEnv(SingleEnv):
-    """`MemoryChain` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MemoryChain
-
-
-class MemoryChainVectorEnv(BatchedVectorEnv):
-    """`MemoryChain` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MemoryChain

@@ -10,9 +10,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.control.cartpole_physics import (
     LARGEST_ANGLE,
     LARGEST_POSITION,
@@ -128,15 +128,3 @@ class CartPoleNoVel(BatchedTask):
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
         """The cart and the pole."""
         return cartpole_pixels(self.positions[lane], self.angles[lane])
-
-
-class CartPoleNoVelEnv(SingleEnv):
-    """`CartPoleNoVel` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CartPoleNoVel
-
-
-class CartPoleNoVelVectorEnv(BatchedVectorEnv):
-    """`CartPoleNoVel` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CartPoleNoVel

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.checks import Array
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.lane_random import LaneRandom
 
 GRAVITY = 9.8  # metres / second^2
 CART_MASS, POLE_MASS = 1.0, 0.1  # kilograms

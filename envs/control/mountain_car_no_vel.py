@@ -10,9 +10,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 
 LEFT_END, RIGHT_END, GOAL = -1.2, 0.6, 0.45
 MAX_SPEED = 0.07  # per step
@@ -143,15 +143,3 @@ class MountainCarContinuousNoVel(BatchedTask):
 def _row_of(x: FloatArray) -> IntArray:
     """The image row of the ground at x."""
     return (GROUND_ROW - PIXELS_PER_UNIT * 0.45 * (np.sin(3.0 * x) + 1.0)).astype(np.int64)
-
-
-class MountainCarContinuousNoVelEnv(SingleEnv):
-    """`MountainCarContinuousNoVel` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MountainCarContinuousNoVel
-
-
-class MountainCarContinuousNoVelVectorEnv(BatchedVectorEnv):
-    """`MountainCarContinuousNoVel` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MountainCarContinuousNoVel

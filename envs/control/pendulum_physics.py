@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
+from rlstm.core.arrays import BoolArray, FloatArray, IntArray
+from rlstm.envs.base.lane_random import LaneRandom
 
 GRAVITY = 10.0  # metres / second^2
 MASS = 1.0  # kilograms

@@ -13,9 +13,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.control.pole_dynamics import CartWithPoles
 
 HALF_LENGTHS, POLE_MASSES = (0.5, 0.05), (0.1, 0.01)  # metres, kilograms; the long pole first
@@ -239,15 +239,3 @@ class PoleBalancing(BatchedTask):
                 columns = (middle + along * np.sin(angle)).astype(int) + thickness
                 image[rows, np.clip(columns, 0, IMAGE_WIDTH - 1)] = colour
         return image
-
-
-class PoleBalancingEnv(SingleEnv):
-    """`PoleBalancing` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PoleBalancing
-
-
-class PoleBalancingVectorEnv(BatchedVectorEnv):
-    """`PoleBalancing` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PoleBalancing

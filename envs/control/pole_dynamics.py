@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlstm.envs.base.lane_random import FloatArray
+from rlstm.core.arrays import FloatArray
 
 GRAVITY = 9.8  # metres / second^2
 CART_MASS = 1.0  # kilograms

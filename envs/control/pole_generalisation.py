@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlstm.envs.base.checks import Array, check_actions, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray
+from rlstm.envs.base.checks import check_actions, check_integer
 from rlstm.envs.control.pole_balancing import START_RANGES, PoleBalancing
 
 FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -12,9 +12,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer, check_number
 
 STAY, FORWARD, TURN_AROUND, TURN_RIGHT, TURN_LEFT = range(5)
 NUM_ACTIONS, NUM_HEADINGS, NUM_FEELERS = 5, 4, 4
@@ -207,15 +207,3 @@ class Maze89(BatchedTask):
         # rot90 turns to the left, headings count to the right.
         pixels[top : top + PIXELS_PER_CELL, left : left + PIXELS_PER_CELL] = np.rot90(agent, -heading)
         return pixels
-
-
-class Maze89Env(SingleEnv):
-    """`Maze89` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Maze89
-
-
-class Maze89VectorEnv(BatchedVectorEnv):
-    """`Maze89` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Maze89

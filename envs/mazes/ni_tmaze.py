@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_boolean, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_boolean, check_integer
 
 EAST, NORTH, WEST, SOUTH = range(4)
 REWARD_GOAL = 1.0
@@ -178,15 +178,3 @@ class NiTMaze(BatchedTask):
         squares[1 - int(self.sides[cell]), int(self.columns[cell])] = COLOUR_AGENT
         side = int(np.clip(IMAGE_WIDTH // (self.junction + 1), SMALLEST_CELL, LARGEST_CELL))
         return squares.repeat(side, axis=0).repeat(side, axis=1)
-
-
-class NiTMazeEnv(SingleEnv):
-    """`NiTMaze` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = NiTMaze
-
-
-class NiTMazeVectorEnv(BatchedVectorEnv):
-    """`NiTMaze` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = NiTMaze

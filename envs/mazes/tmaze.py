@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_boolean, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_boolean, check_integer
 
 NORTH, EAST, SOUTH, WEST = range(4)
 REWARD_CORRECT_TURN = 4.0
@@ -174,15 +174,3 @@ class TMaze(BatchedTask):
         cells[1, int(self.positions[lane])] = COLOUR_AGENT
         side = int(np.clip(IMAGE_WIDTH // (self.corridor_length + 1), SMALLEST_CELL, LARGEST_CELL))
         return cells.repeat(side, axis=0).repeat(side, axis=1)
-
-
-class TMazeEnv(SingleEnv):
-    """`TMaze` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TMaze
-
-
-class TMazeVectorEnv(BatchedVectorEnv):
-    """`TMaze` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TMaze

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_choice, check_integer
 
 DEFAULT_NUM_ARMS = 5
 BETTER_ARM_PAYS = {"easy": 0.9, "medium": 0.75, "hard": 0.6}
@@ -160,15 +160,3 @@ class BernoulliBandit(BatchedTask):
             left, top = GAP + arm * (ARM_WIDTH + GAP), round(IMAGE_HEIGHT * (1.0 - float(chance)))
             image[top:, left : left + ARM_WIDTH] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
         return image
-
-
-class BernoulliBanditEnv(SingleEnv):
-    """`BernoulliBandit` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = BernoulliBandit
-
-
-class BernoulliBanditVectorEnv(BatchedVectorEnv):
-    """`BernoulliBandit` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = BernoulliBandit

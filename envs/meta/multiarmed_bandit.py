@@ -12,9 +12,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 
 COLOUR_BACKGROUND, COLOUR_ARM, COLOUR_BEST_ARM = (245, 245, 245), (90, 110, 150), (60, 170, 80)
 COLOUR_PAID, COLOUR_NOT_PAID = (240, 190, 40), (200, 200, 200)
@@ -135,15 +135,3 @@ class MultiarmedBandit(BatchedTask):
             left = arm * PIXELS_PER_ARM
             image[top:, left + 1 : left + PIXELS_PER_ARM - 1] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
         return image
-
-
-class MultiarmedBanditEnv(SingleEnv):
-    """`MultiarmedBandit` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MultiarmedBandit
-
-
-class MultiarmedBanditVectorEnv(BatchedVectorEnv):
-    """`MultiarmedBandit` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MultiarmedBandit

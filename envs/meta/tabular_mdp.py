@@ -10,9 +10,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 
 MEAN_REWARD = 1.0  # The mean of the mean rewards.
 
@@ -166,15 +166,3 @@ class TabularMDP(BatchedTask):
         cells[:, 1:] = (255 * shades.clip(0.0, 1.0)).astype(np.uint8)[..., None]
         cells[int(self.states[lane]), 0] = COLOUR_STATE
         return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
-
-
-class TabularMDPEnv(SingleEnv):
-    """`TabularMDP` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TabularMDP
-
-
-class TabularMDPVectorEnv(BatchedVectorEnv):
-    """`TabularMDP` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TabularMDP

@@ -12,9 +12,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer, check_number
 
 FIRST_STAGE, LEFT, RIGHT = range(3)
 STEPS_PER_TRIAL = 2
@@ -222,15 +222,3 @@ def mean_certainty(reward_probability: float, swap_probability: float, num_trial
             after += np.bincount(below + 1, mass * share, NUM_BELIEFS)
         distribution = after
     return certainty / num_trials
-
-
-class TwoStepEnv(SingleEnv):
-    """`TwoStep` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TwoStep
-
-
-class TwoStepVectorEnv(BatchedVectorEnv):
-    """`TwoStep` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TwoStep

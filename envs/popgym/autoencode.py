@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import (
     CARDS_PER_DECK,
     COLOUR_UNKNOWN,
@@ -22,8 +23,7 @@ from rlstm.envs.base.cards import (
     enlarge,
     shuffled_decks,
 )
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.envs.base.checks import check_integer
 
 PLAY, WATCH = range(2)
 SUIT_WHILE_PLAYING = 0
@@ -151,15 +151,3 @@ class Autoencode(BatchedTask):
         cells = PALETTES["suits"][self.suits[lane]]
         cells[min(steps + 1, self.num_steps - steps) :] = COLOUR_UNKNOWN
         return enlarge(cells.reshape(NUM_SUITS, -1, 3))
-
-
-class AutoencodeEnv(SingleEnv):
-    """`Autoencode` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Autoencode
-
-
-class AutoencodeVectorEnv(BatchedVectorEnv):
-    """`Autoencode` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Autoencode

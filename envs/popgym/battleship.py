@@ -14,9 +14,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 
 UNKNOWN_WATER, UNKNOWN_SHIP, MISSED, HIT = range(4)
 LETTERS = np.array([".", "o", "-", "X"])
@@ -197,15 +197,3 @@ def _free_placements(boards: BoolArray, ship_size: int) -> BoolArray:
         in_rows |= boards[:, :, offset : offset + places]
         in_columns |= boards[:, offset : offset + places]
     return ~np.concatenate([in_rows.reshape(len(boards), -1), in_columns.reshape(len(boards), -1)], axis=1)
-
-
-class BattleshipEnv(SingleEnv):
-    """`Battleship` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Battleship
-
-
-class BattleshipVectorEnv(BatchedVectorEnv):
-    """`Battleship` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Battleship

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.control.cartpole_physics import (
     LARGEST_ANGLE,
     LARGEST_POSITION,
@@ -163,15 +163,3 @@ class PopgymCartPole(BatchedTask):
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
         """The cart and the pole, without noise."""
         return cartpole_pixels(self.positions[lane], self.angles[lane])
-
-
-class PopgymCartPoleEnv(SingleEnv):
-    """`PopgymCartPole` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymCartPole
-
-
-class PopgymCartPoleVectorEnv(BatchedVectorEnv):
-    """`PopgymCartPole` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymCartPole

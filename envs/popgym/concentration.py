@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import (
     CARDS_PER_DECK,
     COLOUR_UNKNOWN,
@@ -22,8 +23,7 @@ from rlstm.envs.base.cards import (
     enlarge,
     shuffled_decks,
 )
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.envs.base.checks import check_choice, check_integer
 
 DECK_TYPES = ("colors", "ranks")
 
@@ -189,15 +189,3 @@ class Concentration(BatchedTask):
         """The cards in four rows; those face down are grey."""
         colours = np.concatenate([PALETTES[self.deck_type], np.array([COLOUR_UNKNOWN], dtype=np.uint8)])
         return enlarge(colours[self.view[lane].reshape(NUM_SUITS, -1)])
-
-
-class ConcentrationEnv(SingleEnv):
-    """`Concentration` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Concentration
-
-
-class ConcentrationVectorEnv(BatchedVectorEnv):
-    """`Concentration` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Concentration

@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import CARDS_PER_DECK, POPGYM, SYMBOLS, bars, enlarge, marker, shuffled_decks
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.envs.base.checks import check_choice, check_integer
 
 
 class CountRecall(BatchedTask):
@@ -143,15 +143,3 @@ class CountRecall(BatchedTask):
         chart = bars(self.counts[lane], self.cards_per_type, self.deck_type)
         marks = [marker(int(cards[lane, newest]), self.deck_type) for cards in (self.dealt, self.queried)]
         return enlarge(np.concatenate([chart, *marks]))
-
-
-class CountRecallEnv(SingleEnv):
-    """`CountRecall` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountRecall
-
-
-class CountRecallVectorEnv(BatchedVectorEnv):
-    """`CountRecall` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountRecall

@@ -12,10 +12,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, bars, enlarge, marker, shuffled_decks
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import check_integer
 
 HIGHER, LOWER = range(2)
 CARDS_PER_RANK_AND_DECK = 4
@@ -161,15 +161,3 @@ def _hypergeometric(population: int, special: int, draws: IntArray, hits: IntArr
     logarithm = log_choose(special, hits) + log_choose(ordinary, draws - hits) - log_choose(population, draws)
     possible = (hits <= np.minimum(draws, special)) & (draws - hits >= 0) & (draws - hits <= ordinary)
     return np.where(possible, np.exp(logarithm), 0.0)
-
-
-class HigherLowerEnv(SingleEnv):
-    """`HigherLower` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = HigherLower
-
-
-class HigherLowerVectorEnv(BatchedVectorEnv):
-    """`HigherLower` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = HigherLower

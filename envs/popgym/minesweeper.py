@@ -13,9 +13,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 
 COLOUR_CLOSED, COLOUR_MINE = (150, 150, 160), (60, 30, 30)
 COLOURS_OPEN = np.linspace((240, 240, 235), (230, 80, 60), 10).astype(np.uint8)  # By the number of mines around.
@@ -166,15 +166,3 @@ def _neighbourhoods(board_size: int) -> BoolArray:
     rows, columns = np.divmod(np.arange(board_size**2), board_size)
     touching: BoolArray = (np.abs(rows[:, None] - rows) <= 1) & (np.abs(columns[:, None] - columns) <= 1)
     return touching
-
-
-class MinesweeperEnv(SingleEnv):
-    """`Minesweeper` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Minesweeper
-
-
-class MinesweeperVectorEnv(BatchedVectorEnv):
-    """`Minesweeper` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Minesweeper

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer, check_number
 from rlstm.envs.control.pendulum_physics import (
     MAX_TORQUE,
     TIME_STEP,
@@ -137,15 +137,3 @@ class PopgymPendulum(BatchedTask):
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
         """The rod, without noise."""
         return pendulum_pixels(self.angles[lane])
-
-
-class PopgymPendulumEnv(SingleEnv):
-    """`PopgymPendulum` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymPendulum
-
-
-class PopgymPendulumVectorEnv(BatchedVectorEnv):
-    """`PopgymPendulum` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymPendulum

@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, PALETTES, POPGYM, SYMBOLS, enlarge, shuffled_decks
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.envs.base.checks import check_integer
 
 
 class RepeatFirst(BatchedTask):
@@ -113,15 +113,3 @@ class RepeatFirst(BatchedTask):
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
         """Two squares: the first card, which is asked for, and the present one."""
         return enlarge(PALETTES["suits"][self.suits[lane, [[0, int(self.elapsed_steps[lane])]]]])
-
-
-class RepeatFirstEnv(SingleEnv):
-    """`RepeatFirst` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatFirst
-
-
-class RepeatFirstVectorEnv(BatchedVectorEnv):
-    """`RepeatFirst` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatFirst

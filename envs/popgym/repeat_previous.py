@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import (
     CARDS_PER_DECK,
     COLOUR_UNKNOWN,
@@ -22,8 +23,7 @@ from rlstm.envs.base.cards import (
     enlarge,
     shuffled_decks,
 )
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.envs.base.checks import check_integer
 
 
 class RepeatPrevious(BatchedTask):
@@ -141,15 +141,3 @@ class RepeatPrevious(BatchedTask):
         cells = np.full((1, self.k, 3), COLOUR_UNKNOWN, dtype=np.uint8)
         cells[0, self.k - len(dealt) :] = dealt
         return enlarge(cells)
-
-
-class RepeatPreviousEnv(SingleEnv):
-    """`RepeatPrevious` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatPrevious
-
-
-class RepeatPreviousVectorEnv(BatchedVectorEnv):
-    """`RepeatPrevious` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatPrevious

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.checks import check_choice, check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 SUM, PRODUCT = "sum", "product"
@@ -173,15 +173,3 @@ class Adding(TeacherTask):
         in_view[1, seen[:, 1] == MARKED] = COLOUR_MARKED
         in_view[1, seen[:, 1] == BOUNDARY] = COLOUR_BOUNDARY
         return cells.repeat(PIXELS_PER_PAIR, axis=0).repeat(PIXELS_PER_PAIR, axis=1)
-
-
-class AddingEnv(SingleEnv):
-    """`Adding` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Adding
-
-
-class AddingVectorEnv(BatchedVectorEnv):
-    """`Adding` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Adding

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.symbols import draw_symbols
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -165,15 +165,3 @@ class CountingLanguage(TeacherTask):
             return []
         after_an_a = 1 <= position <= n
         return [FIRST_LETTER, FIRST_LETTER + 1] if after_an_a else [position // n + 1]
-
-
-class CountingLanguageEnv(SingleEnv):
-    """`CountingLanguage` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountingLanguage
-
-
-class CountingLanguageVectorEnv(BatchedVectorEnv):
-    """`CountingLanguage` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountingLanguage

@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.base.symbols import draw_symbols
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -161,15 +161,3 @@ class LongLag(TeacherTask):
         is_due = self.lengths[lane] - self.elapsed_steps[lane] == 1
         following = [int(self.first_symbols[lane])] if is_due else []
         return draw_symbols(self.num_symbols, int(self.symbols[lane]), following)
-
-
-class LongLagEnv(SingleEnv):
-    """`LongLag` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = LongLag
-
-
-class LongLagVectorEnv(BatchedVectorEnv):
-    """`LongLag` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = LongLag

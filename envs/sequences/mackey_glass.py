@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.core.arrays import FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference
 from rlstm.envs.base.generative import GenerativeTask
-from rlstm.envs.base.lane_random import FloatArray, IntArray
 
 # dx/dt = GAIN x(t - DELAY) / (1 + x(t - DELAY)^10) - DECAY x(t)
 DELAY, GAIN, DECAY = 17, 0.2, 0.1
@@ -175,15 +175,3 @@ def delayed_term(values: FloatArray) -> FloatArray:
     powers *= squares
     powers += 1.0
     return np.asarray(GAIN * values / powers, dtype=np.float64)
-
-
-class MackeyGlassEnv(SingleEnv):
-    """`MackeyGlass` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MackeyGlass
-
-
-class MackeyGlassVectorEnv(BatchedVectorEnv):
-    """`MackeyGlass` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MackeyGlass

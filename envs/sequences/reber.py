@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.symbols import draw_symbols
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -193,15 +193,3 @@ class EmbeddedReber(TeacherTask):
         if self.strings_read[lane] == self.num_strings:
             return []
         return [int(symbol) for symbol in np.flatnonzero(LEGAL[self.nodes[lane]])]
-
-
-class EmbeddedReberEnv(SingleEnv):
-    """`EmbeddedReber` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = EmbeddedReber
-
-
-class EmbeddedReberVectorEnv(BatchedVectorEnv):
-    """`EmbeddedReber` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = EmbeddedReber

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.core.arrays import FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.generative import GenerativeTask
-from rlstm.envs.base.lane_random import FloatArray, IntArray
 
 FREQUENCIES = (0.2, 0.311, 0.42, 0.51, 0.74)  # radians a step
 FEWEST_SINES, MOST_SINES = 2, len(FREQUENCIES)
@@ -107,15 +107,3 @@ class SuperimposedSines(GenerativeTask):
         for frequency in FREQUENCIES[: self.num_sines]:
             series += np.sin(frequency * times)
         return series / self.num_sines
-
-
-class SuperimposedSinesEnv(SingleEnv):
-    """`SuperimposedSines` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = SuperimposedSines
-
-
-class SuperimposedSinesVectorEnv(BatchedVectorEnv):
-    """`SuperimposedSines` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = SuperimposedSines

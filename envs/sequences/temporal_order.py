@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 START, END, FIRST_DISTRACTOR, FIRST_MARKER = 0, 1, 2, 6
@@ -157,15 +157,3 @@ class TemporalOrder(TeacherTask):
 
     def _in_view(self, lane: int, newest: int) -> IntArray:
         return self.symbols[lane, max(newest + 1 - SYMBOLS_IN_VIEW, 0) : newest + 1]
-
-
-class TemporalOrderEnv(SingleEnv):
-    """`TemporalOrder` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TemporalOrder
-
-
-class TemporalOrderVectorEnv(BatchedVectorEnv):
-    """`TemporalOrder` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TemporalOrder

@@ -16,9 +16,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 NEVER = -1
@@ -237,27 +237,3 @@ class GenerateSpikes(SpikeTrain):
     def observe(self) -> Array:
         """The delays of the intervals, (B, 1)."""
         return self.given_delays().astype(np.float32)[:, None]
-
-
-class MeasureSpikesEnv(SingleEnv):
-    """`MeasureSpikes` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MeasureSpikes
-
-
-class MeasureSpikesVectorEnv(BatchedVectorEnv):
-    """`MeasureSpikes` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MeasureSpikes
-
-
-class GenerateSpikesEnv(SingleEnv):
-    """`GenerateSpikes` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = GenerateSpikes
-
-
-class GenerateSpikesVectorEnv(BatchedVectorEnv):
-    """`GenerateSpikes` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = GenerateSpikes

@@ -24,8 +24,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlstm.envs.base.checks import Array, State, check_state
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import State, check_state
+from rlstm.envs.base.lane_random import LaneRandom
 
 Observations = Any  # An array (B, ...), or a dict or tuple of observations.
 

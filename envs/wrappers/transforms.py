@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlstm.envs.base.checks import Array, State, check_actions, check_integer, check_number, check_state
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import State, check_actions, check_integer, check_number, check_state
 from rlstm.envs.wrappers.transform import MASK_KEY, NUMBERS, LaneChange, Observations, choose, empty, map_numbers
 
 

@@ -15,8 +15,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from rlstm.envs.base.checks import Array, check_state, lane_seeds
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.checks import check_state, lane_seeds
 from rlstm.envs.wrappers.single import hidden_space, hidden_task, same_within
 from rlstm.envs.wrappers.transform import LaneChange, Observations, is_text
 from rlstm.envs.wrappers.transforms import (

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.popgym.count_recall import CountRecallEnv, CountRecallVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.popgym.count_recall import CountRecall
 
 LEVELS = [(1, "colors", 2), (2, "suits", 4), (4, "ranks", 13)]
 
 
 def test_a_hand_computed_beginning() -> None:
-    env = CountRecallEnv(render_mode="ansi")
+    env = SingleEnv(CountRecall, render_mode="ansi")
     env.reset(seed=0)
     dealt, queried = [1, 1, 0, 1] + [0] * 48, [1, 0, 1, 1] + [0] * 48
     cards = {"dealt": np.array([dealt]), "queried": np.array([queried]), "counts": np.array([[0, 1]])}
@@ -30,7 +31,7 @@ def test_a_hand_computed_beginning() -> None:
 @pytest.mark.parametrize(("num_decks", "deck_type", "num_types"), LEVELS)
 @pytest.mark.parametrize("skill", [0.5, 1.0])
 def test_rewards_are_those_of_plain_counting(num_decks: int, deck_type: str, num_types: int, skill: float) -> None:
-    env, rng = CountRecallEnv(num_decks=num_decks, deck_type=deck_type), np.random.default_rng(0)
+    env, rng = SingleEnv(CountRecall, num_decks=num_decks, deck_type=deck_type), np.random.default_rng(0)
     num_cards = 52 * num_decks
     for _ in range(2):
         observation, _ = env.reset()
@@ -50,7 +51,7 @@ def test_rewards_are_those_of_plain_counting(num_decks: int, deck_type: str, num
 
 
 def test_a_failed_episode_doesnt_spoil_the_next() -> None:
-    env = CountRecallEnv()
+    env = SingleEnv(CountRecall)
     for skilled in (False, True):
         observation, _ = env.reset(seed=0)
         counts = [0, 0]
@@ -62,7 +63,7 @@ def test_a_failed_episode_doesnt_spoil_the_next() -> None:
 
 @pytest.mark.parametrize(("num_decks", "deck_type", "num_types"), LEVELS)
 def test_the_two_decks_are_whole_and_independent(num_decks: int, deck_type: str, num_types: int) -> None:
-    env = CountRecallVectorEnv(500, num_decks=num_decks, deck_type=deck_type)
+    env = BatchedVectorEnv(CountRecall, 500, num_decks=num_decks, deck_type=deck_type)
     env.reset(seed=0)
     state = env.get_state()
     for cards in (state["dealt"], state["queried"]):
@@ -91,7 +92,7 @@ def test_the_memoryless_value_is_the_best_table_from_types_to_counts(
         return float(right.max())
 
     right = best_answer(per_type - 1, 1) / num_types + best_answer(per_type, 0) * (1 - 1 / num_types)
-    value = CountRecallEnv(num_decks=num_decks, deck_type=deck_type).memoryless_return.value
+    value = SingleEnv(CountRecall, num_decks=num_decks, deck_type=deck_type).memoryless_return.value
     assert value == pytest.approx(2 * right / (num_cards - 1) - 1, abs=1e-9)
 
 
@@ -104,11 +105,11 @@ def test_the_memoryless_value_is_the_best_table_from_types_to_counts(
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CountRecallEnv(**arguments)
+        SingleEnv(CountRecall, **arguments)
 
 
 def test_the_image_has_a_bar_for_each_count() -> None:
-    env = CountRecallEnv(deck_type="suits", render_mode="rgb_array")
+    env = SingleEnv(CountRecall, deck_type="suits", render_mode="rgb_array")
     env.reset(seed=0)
     for step in range(52):
         cells = env.render()[::16, ::16][:-2]

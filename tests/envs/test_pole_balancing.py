@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.control.pole_balancing import PoleBalancing, PoleBalancingEnv, PoleBalancingVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.control.pole_balancing import PoleBalancing
 from rlstm.envs.control.pole_dynamics import CartWithPoles
 
 # Forces in units of 10 N by position, angles and velocities: linear feedback that balances.
@@ -219,7 +220,7 @@ def test_references_promise_no_more_than_is_known() -> None:
 
 
 def test_no_way_of_falling_leaves_the_observation_space() -> None:
-    env = PoleBalancingVectorEnv(400, start="random")
+    env = BatchedVectorEnv(PoleBalancing, 400, start="random")
     env.reset(seed=0)
     rng = np.random.default_rng(0)
     pushes, largest = np.ones((400, 1), dtype=np.float32), 0.0
@@ -254,4 +255,4 @@ def test_no_way_of_falling_leaves_the_observation_space() -> None:
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PoleBalancingEnv(**arguments)
+        SingleEnv(PoleBalancing, **arguments)

@@ -85,7 +85,7 @@ def register_masks() -> None:
         if row.id not in gym.registry:
             gym.register(
                 id=row.id,
-                entry_point="rlstm.envs.base.masks:make_masked",
+                entry_point="rlstm.envs.control.masks:make_masked",
                 max_episode_steps=gym.spec(row.base).max_episode_steps,
                 kwargs={"base": row.base, "keep": list(row.keep), **row.arguments},
             )
