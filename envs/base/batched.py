@@ -10,7 +10,6 @@ gives.
 A row in `envs/base/registration.py` with "module:Task" makes a registered environment.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +31,7 @@ from rlstm.envs.base.checks import (
     checked_render_mode,
     has_value,
     lane_seeds,
+    load_class,
     read_new_task,
     read_teacher_forcing,
     require_reset,
@@ -40,22 +40,7 @@ from rlstm.envs.base.checks import (
 # What gymnasium.make asks the class for; an instance says the rest (`BatchedTask.metadata`).
 CLASS_METADATA: dict[str, Any] = {"render_modes": list(RENDER_MODES)}
 
-__all__ = ["BatchedTask", "BatchedVectorEnv", "ReturnReference", "SingleEnv", "Transition", "load_task"]
-
-
-def load_task(task: str | type[BatchedTask]) -> type[BatchedTask]:
-    """Return the class of a task, imported if `task` is its name, "module:Task".
-
-    Raises:
-        ValueError: If it is neither the name of a task nor a task.
-    """
-    found: Any = task
-    if isinstance(task, str):
-        module, colon, name = task.partition(":")
-        found = getattr(importlib.import_module(module), name, None) if module and colon else None
-    if not (isinstance(found, type) and issubclass(found, BatchedTask)):
-        raise ValueError(f"task must be a BatchedTask or its name, such as 'module:Task', but got {task!r}.")
-    return found
+__all__ = ["BatchedTask", "BatchedVectorEnv", "ReturnReference", "SingleEnv", "Transition"]
 
 
 class SingleEnv(gym.Env[Any, Any]):
@@ -82,7 +67,7 @@ class SingleEnv(gym.Env[Any, Any]):
 
     def __init__(self, task: str | type[BatchedTask], render_mode: str | None = None, **task_arguments: Any) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task = load_task(task)(1, **task_arguments)
+        self.task: BatchedTask = load_class("task", task, BatchedTask)(1, **task_arguments)
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.metadata = self.task.metadata
@@ -197,7 +182,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         **task_arguments: Any,
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task = load_task(task)(num_envs, **task_arguments)
+        self.task: BatchedTask = load_class("task", task, BatchedTask)(num_envs, **task_arguments)
         if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps, 1)
         if episodes_per_trial is not None:

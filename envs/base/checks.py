@@ -3,6 +3,7 @@
 Letters in shapes: B = num_envs.
 """
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,22 @@ from rlstm.core.arrays import Array, BoolArray
 State = dict[str, Array]
 
 RENDER_MODES = ("ansi", "rgb_array")
+
+
+def load_class(argument: str, reference: str | type[Any], base: type[Any]) -> Any:
+    """Return a class derived from `base`, imported if `reference` is its name, "module:Class".
+
+    Raises:
+        ValueError: If it is neither such a class nor the name of one; the error names the `argument`.
+    """
+    found: Any = reference
+    if isinstance(reference, str):
+        module, colon, name = reference.partition(":")
+        found = getattr(importlib.import_module(module), name, None) if module and colon else None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        name = base.__name__
+        raise ValueError(f"{argument} must be a {name} or its name, such as 'module:Class', but got {reference!r}.")
+    return found
 
 
 def check_integer(name: str, value: object, low: int) -> None:

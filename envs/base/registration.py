@@ -9,7 +9,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlstm.envs.base.batched import BatchedTask, ReturnReference, load_task
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference
+from rlstm.envs.base.checks import load_class
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class EnvRow:
 
     def load_task(self) -> type[BatchedTask]:
         """Import the task's class."""
-        return load_task(self.task)
+        task: type[BatchedTask] = load_class("task", self.task, BatchedTask)
+        return task
 
     def describe(self, **task_arguments: Any) -> EnvDescription:
         """Describes the environment as it is with these arguments."""

@@ -18,6 +18,9 @@ from typing import Any
 
 import gymnasium as gym
 
+from rlstm.envs.wrappers.adapters import TransformedEnv
+from rlstm.envs.wrappers.transforms import MaskBox
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -69,12 +72,9 @@ def make_masked(base: str, keep: Sequence[int], **arguments: Any) -> gym.Env[Any
         keep: Indices of the numbers that are seen.
         **arguments: Of the base environment, such as `render_mode`.
     """
-    # Imported here so that registering the ids is light.
-    from rlstm.envs.wrappers.single import MaskBox
-
     # The wrappers of the base, its step limit among them, come from the registration of the masked one instead.
     env = gym.make(base, disable_env_checker=True, **arguments).unwrapped
-    return MaskBox(env, keep=list(keep))
+    return TransformedEnv(env, MaskBox, keep=list(keep))
 
 
 def register_masks() -> None:
