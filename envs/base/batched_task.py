@@ -19,6 +19,7 @@ import numpy.typing as npt
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.checks import RENDER_MODES, State, check_integer, check_state
 from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.base.pictures import draw_text
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,9 @@ class BatchedTask(ABC):
     def render_text(self, lane: int) -> str:
         """One lane as text."""
 
-    @abstractmethod
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """One lane as an image, (height, width, 3)."""
+        """Draw one lane as an image, (height, width, 3): here its text."""
+        return draw_text(self.render_text(lane))
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
         """All that a policy would need to see so that it needs no memory, (B, S): a fresh array.

@@ -9,20 +9,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.checks import check_integer
-
-COLOUR_UP, COLOUR_DOWN, BRIGHTNESS_OUT_OF_SIGHT = (225, 140, 50), (60, 100, 190), 0.35
-COLOUR_ASKED, COLOUR_NOT_ASKED, COLOUR_TIME, COLOUR_TIME_GONE = (
-    (60, 170, 80),
-    (40, 40, 40),
-    (225, 225, 225),
-    (90, 90, 90),
-)
-PIXELS_PER_CELL = 16
 
 
 class MemoryChain(BatchedTask):
@@ -139,16 +129,3 @@ class MemoryChain(BatchedTask):
         bits = bits if self.shows_bits[steps] else f"({bits})"
         query = f"bit {self.queries[lane]} is asked" if self.shows_query[steps] else "nothing is asked"
         return f"step {steps} of {self.chain_length + 1}: bits {bits}, {query}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The time left as a bar, the bits (darker while out of sight), and below them the bit asked."""
-        steps = int(self.elapsed_steps[lane])
-        bar = np.arange(self.num_bits * PIXELS_PER_CELL) < self.time_left[steps] * self.num_bits * PIXELS_PER_CELL
-        cells = np.full((3, self.num_bits, 3), COLOUR_NOT_ASKED, dtype=np.uint8)
-        colours = np.array([COLOUR_DOWN, COLOUR_UP])[self.bits[lane]]
-        cells[1] = colours if self.shows_bits[steps] else colours * BRIGHTNESS_OUT_OF_SIGHT
-        if self.shows_query[steps]:
-            cells[2, int(self.queries[lane])] = COLOUR_ASKED
-        pixels = cells.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
-        pixels[:PIXELS_PER_CELL] = np.where(bar[:, None], COLOUR_TIME, COLOUR_TIME_GONE)
-        return pixels

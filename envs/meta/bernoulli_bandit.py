@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
@@ -18,9 +17,6 @@ from rlstm.envs.base.checks import check_choice, check_integer
 DEFAULT_NUM_ARMS = 5
 BETTER_ARM_PAYS = {"easy": 0.9, "medium": 0.75, "hard": 0.6}
 FAMILIES = ("uniform", "correlated", *BETTER_ARM_PAYS)
-
-COLOUR_BACKGROUND, COLOUR_ARM, COLOUR_BEST_ARM = (40, 40, 40), (120, 130, 160), (60, 170, 80)
-IMAGE_HEIGHT, ARM_WIDTH, GAP = 64, 16, 4  # pixels
 
 
 class BernoulliBandit(BatchedTask):
@@ -151,12 +147,3 @@ class BernoulliBandit(BatchedTask):
         """How many pulls were made, and the arms' hidden probabilities."""
         arms = " ".join(f"{chance:.2f}" for chance in self.probabilities[lane])
         return f"pull {int(self.elapsed_steps[lane])} of {self.pulls}: {arms}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A column for each arm, as high as its probability; the best arm's is green."""
-        image = np.full((IMAGE_HEIGHT, self.num_arms * (ARM_WIDTH + GAP) + GAP, 3), COLOUR_BACKGROUND, dtype=np.uint8)
-        best = int(self.probabilities[lane].argmax())
-        for arm, chance in enumerate(self.probabilities[lane]):
-            left, top = GAP + arm * (ARM_WIDTH + GAP), round(IMAGE_HEIGHT * (1.0 - float(chance)))
-            image[top:, left : left + ARM_WIDTH] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
-        return image

@@ -10,15 +10,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.checks import check_integer
-
-COLOUR_BACKGROUND, COLOUR_ARM, COLOUR_BEST_ARM = (245, 245, 245), (90, 110, 150), (60, 170, 80)
-COLOUR_PAID, COLOUR_NOT_PAID = (240, 190, 40), (200, 200, 200)
-PIXELS_PER_ARM, PIXELS_PER_LAMP, IMAGE_HEIGHT = 12, 8, 108
 
 
 class MultiarmedBandit(BatchedTask):
@@ -123,15 +118,3 @@ class MultiarmedBandit(BatchedTask):
         """The pulls so far, the last payout, and what the arms pay."""
         arms = " ".join(f"{probability:.2f}" for probability in self.payout_probabilities[lane])
         return f"pull {self.elapsed_steps[lane]} of {self.num_pulls}, last paid {self.paid[lane]}; arms pay {arms}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A bar for what each arm pays, under a lamp that is on if the last pull has paid."""
-        probabilities = self.payout_probabilities[lane]
-        image = np.full((IMAGE_HEIGHT, self.num_arms * PIXELS_PER_ARM, 3), COLOUR_BACKGROUND, dtype=np.uint8)
-        image[:PIXELS_PER_LAMP] = COLOUR_PAID if self.paid[lane] else COLOUR_NOT_PAID
-        best = int(probabilities.argmax())
-        for arm, probability in enumerate(probabilities):
-            top = IMAGE_HEIGHT - round(float(probability) * (IMAGE_HEIGHT - PIXELS_PER_LAMP))
-            left = arm * PIXELS_PER_ARM
-            image[top:, left + 1 : left + PIXELS_PER_ARM - 1] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
-        return image

@@ -19,10 +19,6 @@ MEAN_REWARD = 1.0  # The mean of the mean rewards.
 SingleArray = npt.NDArray[np.float32]
 SHIFT_9, HALF, UNIT_OF_23_BITS = np.uint32(9), np.float32(0.5), np.float32(2.0**-23)
 
-CELL = 16  # pixels
-LOWEST_SHOWN, HIGHEST_SHOWN = -2.0, 4.0  # Mean rewards three standard deviations from the middle are black and white.
-COLOUR_STATE = (200, 60, 50)
-
 
 class TabularMDP(BatchedTask):
     """Walk through a small random world in which neither rewards nor transitions are known.
@@ -158,11 +154,3 @@ class TabularMDP(BatchedTask):
         means = " ".join(f"{mean:.2f}" for mean in self.mean_rewards[lane, state])
         step = f"step {int(self.elapsed_steps[lane])} of {self.horizon}"
         return f"{step}, return {self.returns[lane]:.2f}, state {state}: mean rewards {means}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """Mean rewards as shades of grey, a row for each state; the present state is marked on the left."""
-        shades = (self.mean_rewards[lane] - LOWEST_SHOWN) / (HIGHEST_SHOWN - LOWEST_SHOWN)
-        cells = np.zeros((self.num_states, self.num_actions + 1, 3), dtype=np.uint8)
-        cells[:, 1:] = (255 * shades.clip(0.0, 1.0)).astype(np.uint8)[..., None]
-        cells[int(self.states[lane]), 0] = COLOUR_STATE
-        return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)

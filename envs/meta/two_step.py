@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
@@ -19,9 +18,6 @@ from rlstm.envs.base.checks import check_integer, check_number
 FIRST_STAGE, LEFT, RIGHT = range(3)
 STEPS_PER_TRIAL = 2
 NUM_BELIEFS = 2_001  # Of the grid on which the best return is computed.
-
-COLOUR_PLACE, COLOUR_RICH, COLOUR_AGENT = (90, 90, 90), (60, 170, 80), (200, 60, 50)
-CELL = 16  # pixels
 
 
 class TwoStep(BatchedTask):
@@ -175,17 +171,6 @@ class TwoStep(BatchedTask):
         return (
             f"trial {trial} of {self.num_trials}, last: {outcome}\n{signs[LEFT]} {signs[RIGHT]}\n {signs[FIRST_STAGE]} "
         )
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The second stages above the first: the rich one green, the agent red inside its stage."""
-        image = np.zeros((3 * CELL, 5 * CELL, 3), dtype=np.uint8)
-        corners = {FIRST_STAGE: (2 * CELL, 2 * CELL), LEFT: (0, CELL), RIGHT: (0, 3 * CELL)}
-        for place, (top, left) in corners.items():
-            colour = COLOUR_RICH if place == self.rich_places[lane] else COLOUR_PLACE
-            image[top : top + CELL, left : left + CELL] = colour
-        top, left = corners[int(self.places[lane])]
-        image[top + CELL // 4 : top + 3 * CELL // 4, left + CELL // 4 : left + 3 * CELL // 4] = COLOUR_AGENT
-        return image
 
 
 def _either(probability: float, other: float) -> float:

@@ -9,18 +9,14 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import (
     CARDS_PER_DECK,
-    COLOUR_UNKNOWN,
     NUM_SUITS,
-    PALETTES,
     POPGYM,
     SYMBOLS,
-    enlarge,
     shuffled_decks,
 )
 from rlstm.envs.base.checks import check_integer
@@ -135,19 +131,12 @@ class Autoencode(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The card just dealt while watching; in play the card asked for, in brackets."""
+        """Show the cards that were dealt and are not yet told; in play the last, which is asked for, in brackets."""
         steps = int(self.elapsed_steps[lane])
-        letters = SYMBOLS["suits"]
+        known = min(steps + 1, self.num_steps - steps)
+        letters = "".join(SYMBOLS["suits"][suit] for suit in self.suits[lane, :known])
         if self.mode[steps] == WATCH:
-            return f"watch card {steps + 1} of {self.num_cards}: {letters[self.suits[lane, steps]]}"
-        place = self.num_steps - steps - 1
-        if place < 0:
+            return f"watch card {known} of {self.num_cards}: {letters}"
+        if known == 0:
             return "play: all cards are told"
-        return f"play card {place + 1} of {self.num_cards}: [{letters[self.suits[lane, place]]}]"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cards that were dealt and aren't yet told, row by row; the others are grey."""
-        steps = int(self.elapsed_steps[lane])
-        cells = PALETTES["suits"][self.suits[lane]]
-        cells[min(steps + 1, self.num_steps - steps) :] = COLOUR_UNKNOWN
-        return enlarge(cells.reshape(NUM_SUITS, -1, 3))
+        return f"play card {known} of {self.num_cards}: {letters[:-1]}[{letters[-1]}]"

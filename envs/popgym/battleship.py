@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
@@ -20,8 +19,6 @@ from rlstm.envs.base.checks import check_integer
 
 UNKNOWN_WATER, UNKNOWN_SHIP, MISSED, HIT = range(4)
 LETTERS = np.array([".", "o", "-", "X"])
-COLOURS = np.array([(120, 170, 220), (110, 110, 120), (190, 215, 240), (200, 60, 50)], dtype=np.uint8)
-PIXELS_PER_CELL = 16
 
 
 class Battleship(BatchedTask):
@@ -148,11 +145,6 @@ class Battleship(BatchedTask):
         """The board: . water, o ship, - shot at water, X hit."""
         rows = [" ".join(row) for row in LETTERS[self._look_of_cells(lane)]]
         return "\n".join([*rows, f"step {self.elapsed_steps[lane]}: last shot hit {self.last_hit[lane]}"])
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The board, a coloured square for each cell."""
-        cells = COLOURS[self._look_of_cells(lane)]
-        return cells.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
 
 
 def _check_ships(board_size: int, ship_sizes: object) -> None:

@@ -9,18 +9,14 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import (
     CARDS_PER_DECK,
-    COLOUR_UNKNOWN,
     NUM_SUITS,
-    PALETTES,
     POPGYM,
     SYMBOLS,
-    enlarge,
     shuffled_decks,
 )
 from rlstm.envs.base.checks import check_choice, check_integer
@@ -184,8 +180,3 @@ class Concentration(BatchedTask):
         """The cards in four rows; those face down are question marks."""
         symbols = np.array([*SYMBOLS[self.deck_type], "?"])[self.view[lane]]
         return "\n".join(" ".join(row) for row in symbols.reshape(NUM_SUITS, -1))
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cards in four rows; those face down are grey."""
-        colours = np.concatenate([PALETTES[self.deck_type], np.array([COLOUR_UNKNOWN], dtype=np.uint8)])
-        return enlarge(colours[self.view[lane].reshape(NUM_SUITS, -1)])

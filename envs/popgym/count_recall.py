@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
-from rlstm.envs.base.cards import CARDS_PER_DECK, POPGYM, SYMBOLS, bars, enlarge, marker, shuffled_decks
+from rlstm.envs.base.cards import CARDS_PER_DECK, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_choice, check_integer
 
 
@@ -130,16 +129,10 @@ class CountRecall(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The card dealt, the type asked for, and in brackets the right answer."""
+        """Show the card dealt, the type asked for, in brackets the right answer, and below all counts."""
         newest = int(self.elapsed_steps[lane])
         dealt, asked = self.dealt[lane, newest], self.queried[lane, newest]
         letters = SYMBOLS[self.deck_type]
-        count = self.counts[lane, asked]
-        return f"card {newest + 1} of {self.num_cards}: {letters[dealt]}; how many {letters[asked]}? [{count}]"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A bar for each type's count; below, one row marks the type dealt and one the type asked for."""
-        newest = int(self.elapsed_steps[lane])
-        chart = bars(self.counts[lane], self.cards_per_type, self.deck_type)
-        marks = [marker(int(cards[lane, newest]), self.deck_type) for cards in (self.dealt, self.queried)]
-        return enlarge(np.concatenate([chart, *marks]))
+        seen = " ".join(f"{count}x{letter}" for letter, count in zip(letters, self.counts[lane], strict=True))
+        question = f"{letters[dealt]}; how many {letters[asked]}? [{self.counts[lane, asked]}]"
+        return f"card {newest + 1} of {self.num_cards}: {question}\nseen: {seen}"

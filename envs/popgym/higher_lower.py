@@ -10,15 +10,13 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, bars, enlarge, marker, shuffled_decks
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
 HIGHER, LOWER = range(2)
-CARDS_PER_RANK_AND_DECK = 4
 
 
 class HigherLower(BatchedTask):
@@ -108,17 +106,12 @@ class HigherLower(BatchedTask):
         return self.ranks.take(self.row_starts + self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
-        """The present card and the score."""
+        """Show the present card and the score, and how many cards of each rank are to come."""
         newest = int(self.elapsed_steps[lane])
         letter = SYMBOLS["ranks"][self.ranks[lane, newest]]
-        return f"card {newest + 1} of {self.num_cards}: {letter}, score {self.right_minus_wrong[lane]}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A bar for each rank, as high as cards of it are still to come; below, the present rank is marked."""
-        newest = int(self.elapsed_steps[lane])
         to_come = np.bincount(self.ranks[lane, newest + 1 :], minlength=NUM_RANKS)
-        chart = bars(to_come, CARDS_PER_RANK_AND_DECK * self.num_decks, "ranks")
-        return enlarge(np.concatenate([chart, marker(int(self.ranks[lane, newest]), "ranks")]))
+        rest = " ".join(f"{count}x{rank}" for rank, count in zip(SYMBOLS["ranks"], to_come, strict=True))
+        return f"card {newest + 1} of {self.num_cards}: {letter}, score {self.right_minus_wrong[lane]}\nto come: {rest}"
 
 
 @lru_cache

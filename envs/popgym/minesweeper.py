@@ -11,15 +11,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.checks import check_integer
-
-COLOUR_CLOSED, COLOUR_MINE = (150, 150, 160), (60, 30, 30)
-COLOURS_OPEN = np.linspace((240, 240, 235), (230, 80, 60), 10).astype(np.uint8)  # By the number of mines around.
-PIXELS_PER_CELL = 16
 
 
 class Minesweeper(BatchedTask):
@@ -151,14 +146,6 @@ class Minesweeper(BatchedTask):
         looks = np.where(self.opened[lane], numbers.astype(str), np.where(self.mines[lane], "*", "."))
         rows = [" ".join(row) for row in looks.reshape(self.board_size, self.board_size)]
         return "\n".join([*rows, f"step {self.elapsed_steps[lane]}: last number {self.counts[lane]}"])
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The board, a coloured square for each cell: the redder an open one, the more mines are around."""
-        cells: npt.NDArray[np.uint8] = COLOURS_OPEN[self.neighbourhoods.astype(np.int64) @ self.mines[lane]]
-        cells[~self.opened[lane]] = COLOUR_CLOSED
-        cells[self.mines[lane]] = COLOUR_MINE
-        board = cells.reshape(self.board_size, self.board_size, 3)
-        return board.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
 
 
 def _neighbourhoods(board_size: int) -> BoolArray:

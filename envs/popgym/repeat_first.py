@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, PALETTES, POPGYM, SYMBOLS, enlarge, shuffled_decks
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
 
@@ -109,7 +108,3 @@ class RepeatFirst(BatchedTask):
         newest = int(self.elapsed_steps[lane])
         first, present = (SYMBOLS["suits"][self.suits[lane, place]] for place in (0, newest))
         return f"card {newest + 1} of {self.num_cards}: [{first}] {present}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """Two squares: the first card, which is asked for, and the present one."""
-        return enlarge(PALETTES["suits"][self.suits[lane, [[0, int(self.elapsed_steps[lane])]]]])

@@ -9,18 +9,14 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.cards import (
     CARDS_PER_DECK,
-    COLOUR_UNKNOWN,
     NUM_SUITS,
-    PALETTES,
     POPGYM,
     SYMBOLS,
-    enlarge,
     shuffled_decks,
 )
 from rlstm.envs.base.checks import check_integer
@@ -133,11 +129,3 @@ class RepeatPrevious(BatchedTask):
         if oldest >= 0:
             letters[0] = f"[{letters[0]}]"
         return f"card {newest + 1} of {self.num_cards}: {' '.join(letters)}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last k cards as coloured squares, the newest on the right; the leftmost is the one asked for."""
-        newest = int(self.elapsed_steps[lane])
-        dealt = PALETTES["suits"][self.suits[lane, max(newest - self.k + 1, 0) : newest + 1]]
-        cells = np.full((1, self.k, 3), COLOUR_UNKNOWN, dtype=np.uint8)
-        cells[0, self.k - len(dealt) :] = dealt
-        return enlarge(cells)

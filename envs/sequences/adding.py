@@ -22,9 +22,6 @@ FIRST_MARK_WITHIN = 10
 MARKED, BOUNDARY = 1.0, -1.0
 LARGEST_ERROR_OF_A_SUCCESS = 0.04
 
-PAIRS_IN_VIEW, PIXELS_PER_PAIR = 32, 16
-COLOUR_NOTHING, COLOUR_MARKED, COLOUR_BOUNDARY = (40, 40, 40), (60, 170, 80), (80, 140, 220)
-
 
 class Adding(TeacherTask):
     """Add, or multiply, the two marked numbers of a long sequence.
@@ -162,14 +159,3 @@ class Adding(TeacherTask):
             return f"all {self.lengths[lane]} pairs seen"
         number, marker = self.pairs[lane, step]
         return f"pair {step + 1} of {self.lengths[lane]}: {number:+.3f}, marker {marker:+.0f}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last pairs, the newest on the right: numbers above, the brighter the greater, and markers below."""
-        newest = min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1)
-        seen = self.pairs[lane, max(newest + 1 - PAIRS_IN_VIEW, 0) : newest + 1]
-        cells = np.full((2, PAIRS_IN_VIEW, 3), COLOUR_NOTHING, dtype=np.uint8)
-        in_view = cells[:, PAIRS_IN_VIEW - len(seen) :]
-        in_view[0] = np.rint(255 * (seen[:, :1] - self.low) / (1.0 - self.low))
-        in_view[1, seen[:, 1] == MARKED] = COLOUR_MARKED
-        in_view[1, seen[:, 1] == BOUNDARY] = COLOUR_BOUNDARY
-        return cells.repeat(PIXELS_PER_PAIR, axis=0).repeat(PIXELS_PER_PAIR, axis=1)

@@ -9,12 +9,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import ReturnReference, Transition
 from rlstm.envs.base.checks import check_integer
-from rlstm.envs.base.symbols import draw_symbols
 from rlstm.envs.base.teacher import TeacherTask
 
 # With L letters the symbols are 0 for S, 1 ... L for the letters, L + 1 for T.
@@ -148,10 +146,6 @@ class CountingLanguage(TeacherTask):
         string = "S" + "".join(letter * n for letter in names[1:-1]) + "T"
         following = " ".join(names[symbol] for symbol in self._legal_in(lane))
         return f"{string[: position + 1]}  next: {following}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The symbol just read above, the legal next symbols below."""
-        return draw_symbols(self.num_letters + 2, int(self.observe()[lane]), self._legal_in(lane))
 
     def _symbols_at(self, positions: IntArray) -> IntArray:
         """The symbols at these positions (B,) of the lanes' strings, position 0 being S, (B,)."""

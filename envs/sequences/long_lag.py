@@ -7,12 +7,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import ReturnReference, Transition
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
-from rlstm.envs.base.symbols import draw_symbols
 from rlstm.envs.base.teacher import TeacherTask
 
 FORMS = ("fixed", "random", "variable")
@@ -155,9 +153,3 @@ class LongLag(TeacherTask):
         name = "xy"[symbol] if symbol < NUM_CLASSES else "trigger" if is_trigger else f"a{symbol - NUM_CLASSES + 1}"
         last = f"  next: {'xy'[self.first_symbols[lane]]}" if left == 1 else ""
         return f"symbol {read + 1}: {name}{last}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The symbol just read above; below the last one as soon as it is due."""
-        is_due = self.lengths[lane] - self.elapsed_steps[lane] == 1
-        following = [int(self.first_symbols[lane])] if is_due else []
-        return draw_symbols(self.num_symbols, int(self.symbols[lane]), following)

@@ -7,12 +7,10 @@ from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import ReturnReference, Transition
 from rlstm.envs.base.checks import check_integer
-from rlstm.envs.base.symbols import draw_symbols
 from rlstm.envs.base.teacher import TeacherTask
 
 SYMBOLS = "BTPSXVE"
@@ -183,10 +181,6 @@ class EmbeddedReber(TeacherTask):
         following = " ".join(SYMBOLS[symbol] for symbol in self._legal_in(lane))
         string = min(int(self.strings_read[lane]) + 1, self.num_strings)
         return f"string {string} of {self.num_strings}: {SYMBOLS[self.symbols[lane]]}  next: {following}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The symbol just read above, the legal next symbols below."""
-        return draw_symbols(len(SYMBOLS), int(self.symbols[lane]), self._legal_in(lane))
 
     def _legal_in(self, lane: int) -> list[int]:
         """The legal next symbols of a lane; none after the last E."""

@@ -24,12 +24,7 @@ SHORTEST_LENGTH = 10  # which leaves a place for every marker
 # By number of markers: where their windows begin, in hundredths of the length.
 WINDOW_STARTS = {2: (10, 50), 3: (10, 33, 66)}
 
-SYMBOL_COLOURS = np.array(
-    [(80, 140, 220), (80, 140, 220), *[(90 + 20 * i,) * 3 for i in range(4)], (200, 60, 50), (60, 170, 80)],
-    dtype=np.uint8,
-)
-COLOUR_NOTHING = (40, 40, 40)
-SYMBOLS_IN_VIEW, PIXELS_PER_SYMBOL = 32, 16
+SYMBOLS_IN_VIEW = 32
 
 
 class TemporalOrder(TeacherTask):
@@ -147,13 +142,6 @@ class TemporalOrder(TeacherTask):
         newest = min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1)
         letters = "".join(SYMBOL_LETTERS[symbol] for symbol in self._in_view(lane, newest))
         return f"symbol {newest + 1} of {self.lengths[lane]}: {letters}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last symbols as squares, the newest on the right: X red, Y green, E and B blue, the others grey."""
-        seen = self._in_view(lane, min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1))
-        cells = np.full((1, SYMBOLS_IN_VIEW, 3), COLOUR_NOTHING, dtype=np.uint8)
-        cells[0, SYMBOLS_IN_VIEW - len(seen) :] = SYMBOL_COLOURS[seen]
-        return cells.repeat(PIXELS_PER_SYMBOL, axis=0).repeat(PIXELS_PER_SYMBOL, axis=1)
 
     def _in_view(self, lane: int, newest: int) -> IntArray:
         return self.symbols[lane, max(newest + 1 - SYMBOLS_IN_VIEW, 0) : newest + 1]

@@ -23,8 +23,7 @@ from rlstm.envs.base.teacher import TeacherTask
 
 NEVER = -1
 
-COLOUR_NOT_YET, COLOUR_NO_SPIKE, COLOUR_SPIKE = (225, 225, 225), (40, 40, 40), (250, 210, 60)
-STEPS_IN_VIEW, PIXELS_PER_STEP = 64, 8
+STEPS_IN_VIEW = 64
 
 
 class SpikeTrain(TeacherTask):
@@ -94,13 +93,6 @@ class SpikeTrain(TeacherTask):
         newest = int(self.elapsed_steps[lane])
         marks = "".join("|" if is_spike else "." for is_spike in self._in_view(lane))
         return f"step {newest}, {self.next_spikes[lane]} of {self.num_intervals} spikes: {marks}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last steps of the train as squares, the newest on the right: spikes are yellow."""
-        seen = self._in_view(lane)
-        cells = np.full((1, STEPS_IN_VIEW, 3), COLOUR_NOT_YET, dtype=np.uint8)
-        cells[0, STEPS_IN_VIEW - len(seen) :] = np.where(seen[:, None], COLOUR_SPIKE, COLOUR_NO_SPIKE)
-        return cells.repeat(PIXELS_PER_STEP, axis=0).repeat(PIXELS_PER_STEP, axis=1)
 
     def _in_view(self, lane: int) -> BoolArray:
         newest = int(self.elapsed_steps[lane])

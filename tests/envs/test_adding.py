@@ -163,20 +163,13 @@ def test_renders_show_the_newest_pair_on_the_right() -> None:
     pairs = [(-1.0, -1.0), (1.0, 1.0), (0.0, 1.0), (0.6, 0.0), (0.2, -1.0)]
     env = with_pairs(pairs, 0.75, length=5)
     task = env.task
-    texts, numbers, markers = [], [], []
+    texts = []
     for _ in range(5):
         texts.append(task.render_text(0))
-        frame = task.render_pixels(0)
-        numbers.append(int(frame[0, -1, 0]))
-        markers.append(tuple(frame[-1, -1].tolist()))
         env.step(np.zeros(1, dtype=np.float32))
     assert texts[0] == "pair 1 of 5: -1.000, marker -1"
     assert texts[3] == "pair 4 of 5: +0.600, marker +0"
     assert task.render_text(0) == "all 5 pairs seen"
-    assert numbers == [0, 255, 128, 204, 153]
-    blue, green, none = (80, 140, 220), (60, 170, 80), (40, 40, 40)
-    assert markers == [blue, green, green, none, blue]
-    assert np.array_equal(task.render_pixels(0), frame)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_the_turn_from_watching_to_playing_by_hand() -> None:
         assert (observation.tolist(), terminated, truncated) == ([mode, suit], False, False)
         assert found == pytest.approx(reward, abs=1e-15)
         assert not np.signbit(found) or reward < 0
-    assert env.render() == "play card 47 of 52: [S]"
+    assert env.render().startswith("play card 47 of 52: ")
+    assert env.render().endswith("[S]")
 
 
 @pytest.mark.parametrize("num_decks", [1, 2, 3])
@@ -109,12 +110,11 @@ def test_impossible_arguments_are_named() -> None:
         SingleEnv(Autoencode, num_decks=0)
 
 
-def test_the_image_fills_while_watching_and_empties_in_play() -> None:
-    env = with_deck([1, 2, 3, 0] * 13, render_mode="rgb_array")
+def test_the_text_fills_while_watching_and_empties_in_play() -> None:
+    env = with_deck([1, 2, 3, 0] * 13, render_mode="ansi")
     num_known = []
     for _ in range(104):
-        cells = env.render()[::16, ::16].reshape(-1, 3)
-        num_known.append(int((cells != 200).any(axis=1).sum()))
+        num_known.append(sum(env.render().partition(": ")[2].count(suit) for suit in "SDCH"))
         if len(num_known) < 104:
             env.step(0)
     assert num_known == [*range(1, 53), *range(51, -1, -1)]

@@ -163,14 +163,9 @@ def test_what_the_constructor_accepts_always_finds_room(board_size: int, ship_si
     assert np.all(env.get_state()["ships"].sum(axis=1) == sum(ship_sizes))
 
 
-def test_text_and_picture_show_what_was_shot_at() -> None:
+def test_the_text_shows_what_was_shot_at() -> None:
     env = with_board([".o", ".."], [1], render_mode="ansi")
     assert env.render() == ". o\n. .\nstep 0: last shot hit 0"
     env.step(np.array([1, 0]))
-    before = env.task.render_pixels(0)
     env.step(np.array([0, 1]))
     assert env.render() == ". X\n- .\nstep 2: last shot hit 1"
-    changed = (env.task.render_pixels(0) != before).any(axis=2)
-    assert changed[:16, 16:].all()
-    assert not changed[:, :16].any()
-    assert not changed[16:].any()

@@ -137,21 +137,6 @@ def test_the_text_tells_what_is_in_view() -> None:
     ]
 
 
-def test_the_image_has_a_bar_for_the_time_and_marks_the_bit_asked() -> None:
-    env = make([1, 0], query=1, memory_length=2, render_mode="rgb_array")
-    full = env.render()
-    assert full.shape == (48, 32, 3)
-    assert (full[0] == (225, 225, 225)).all()
-    assert [tuple(full[24, 8]), tuple(full[24, 24])] == [(225, 140, 50), (60, 100, 190)]
-    env.step(0)
-    env.step(0)
-    half = env.render()
-    assert (half[0, :16] == (225, 225, 225)).all()
-    assert (half[0, 16:] == (90, 90, 90)).all()
-    assert (half[24] < full[24]).all()
-    assert [tuple(half[40, 8]), tuple(half[40, 24])] == [(40, 40, 40), (60, 170, 80)]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

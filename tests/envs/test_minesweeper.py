@@ -176,11 +176,7 @@ def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str)
         SingleEnv(Minesweeper, **arguments)
 
 
-def test_text_and_picture_show_what_was_opened() -> None:
+def test_the_text_shows_what_was_opened() -> None:
     env = with_mines(["*..", ".*.", "..."], render_mode="ansi")
-    before = env.task.render_pixels(0)
     env.step(np.array([0, 1]))
     assert env.render() == "* 2 .\n. * .\n. . .\nstep 1: last number 2"
-    changed = (env.task.render_pixels(0) != before).any(axis=2)
-    assert changed[:16, 16:32].all()
-    assert changed.sum() == 16 * 16

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
-from rlstm.envs.meta.multiarmed_bandit import COLOUR_BACKGROUND, MultiarmedBandit
+from rlstm.envs.meta.multiarmed_bandit import MultiarmedBandit
 
 
 def with_arms(probabilities: Any, num_envs: int = 1, **arguments: Any) -> BatchedVectorEnv:
@@ -146,13 +146,7 @@ def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str)
         SingleEnv(MultiarmedBandit, **arguments)
 
 
-def test_pictures_show_the_arms_and_the_payout() -> None:
-    env = with_arms([0.25, 1.0], max_steps=3, render_mode="rgb_array")
-    before = env.render()[0]
+def test_the_text_shows_the_arms_and_the_payout() -> None:
+    env = with_arms([0.25, 1.0], max_steps=3)
     env.step(np.ones(1, dtype=np.int64))
-    after = env.render()[0]
-    assert not np.array_equal(before[0], after[0])
-    assert np.array_equal(before[8:], after[8:])
-    heights = (after[8:] != COLOUR_BACKGROUND).any(axis=2).sum(axis=0)
-    assert (heights[5], heights[18]) == (25, 100)
     assert env.task.render_text(0) == "pull 1 of 3, last paid 1; arms pay 0.25 1.00"

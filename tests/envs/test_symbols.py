@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from rlstm.envs.base.batched import SingleEnv
-from rlstm.envs.base.symbols import COLOUR_NEXT, COLOUR_OFF, COLOUR_PRESENT, draw_symbols
 from rlstm.envs.sequences.counting_languages import CountingLanguage
 from rlstm.envs.sequences.long_lag import LongLag
 from rlstm.envs.sequences.reber import EmbeddedReber
@@ -62,20 +61,3 @@ def test_a_restored_string_remembers_whether_it_was_right_so_far(task: Any, wron
         _, _, terminated, _, info = env.step(answer)
         time += 1
     assert info["is_success"] is (wrong_at is None)
-
-
-def test_the_present_symbol_is_lit_above_and_those_that_follow_below() -> None:
-    image = draw_symbols(4, 2, [0, 3])
-    assert (image.shape, image.dtype) == ((64, 128, 3), np.uint8)
-    expected = [
-        [COLOUR_OFF, COLOUR_OFF, COLOUR_PRESENT, COLOUR_OFF],
-        [COLOUR_NEXT, COLOUR_OFF, COLOUR_OFF, COLOUR_NEXT],
-    ]
-    assert np.array_equal(image[::32, ::32], expected)
-    assert np.array_equal(image[31::32, 31::32], expected)
-
-
-def test_nothing_is_lit_below_where_nothing_follows_and_large_alphabets_fit() -> None:
-    image = draw_symbols(1_000, 0, [])
-    assert image.shape == (4, 2_000, 3)
-    assert np.all(image[2:] == COLOUR_OFF)

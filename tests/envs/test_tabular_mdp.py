@@ -163,11 +163,8 @@ def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str)
 
 
 def test_rendering_shows_the_state_and_its_mean_rewards() -> None:
-    env = SingleEnv(TabularMDP, num_states=2, num_actions=2, render_mode="rgb_array")
+    env = SingleEnv(TabularMDP, num_states=2, num_actions=2, render_mode="ansi")
     env.reset(seed=0)
     means = np.array([[[-2.0, 4.0], [1.0, 9.0]]])
     env.set_state({**env.get_state(), "states": np.array([1]), "mean_rewards": means})
-    assert env.task.render_text(0) == "step 0 of 10, return 0.00, state 1: mean rewards 1.00 9.00"
-    cells = env.render()[::16, ::16]
-    assert cells[:, 1:, 0].tolist() == [[0, 255], [127, 255]]
-    assert cells[:, 0].any(axis=1).tolist() == [False, True]
+    assert env.render() == "step 0 of 10, return 0.00, state 1: mean rewards 1.00 9.00"

@@ -45,9 +45,6 @@ class Countdown(TeacherTask):
     def render_text(self, lane: int) -> str:
         return ""
 
-    def render_pixels(self, lane: int) -> Any:
-        return np.zeros((1, 1, 3), dtype=np.uint8)
-
 
 def make_vector(env_id: str, num_envs: int) -> Any:
     return gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point")
