@@ -42,6 +42,21 @@ class ReturnReference:
             raise ValueError(f"A return of kind {self.kind!r} can't have the value {self.value!r}: unknown means None.")
 
 
+def exact(value: float, reason: str) -> ReturnReference:
+    """Return a reference that is attained."""
+    return ReturnReference(value, "exact", reason)
+
+
+def bound(value: float, reason: str) -> ReturnReference:
+    """Return a reference that nothing exceeds."""
+    return ReturnReference(value, "bound", reason)
+
+
+def unknown(reason: str) -> ReturnReference:
+    """Return the reference of a return that isn't known."""
+    return ReturnReference(None, "unknown", reason)
+
+
 class Transition(NamedTuple):
     """The outcome of one step in all lanes; fresh arrays that the receiver may keep."""
 

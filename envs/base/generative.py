@@ -53,9 +53,7 @@ class GenerativeTask(TeacherTask):
         dtype: Any = np.float64 if feedback else np.float32
         low = np.array([-1] if feedback else [-1, 0], dtype=dtype)
         super().__init__(
-            num_envs,
-            gym.spaces.Box(low, np.ones_like(low), dtype=dtype),
-            gym.spaces.Box(-1.0, 1.0, (1,), dtype),
+            num_envs, gym.spaces.Box(low, np.ones_like(low), dtype=dtype), gym.spaces.Box(-1.0, 1.0, (1,), dtype)
         )
         self.feedback = self.supports_teacher_forcing = feedback
         self.last_answers: FloatArray = np.zeros(num_envs)

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_integer
 
 
@@ -64,6 +64,7 @@ class MemoryChain(BatchedTask):
     source: ClassVar[str] = "Osband et al., Behaviour Suite for Reinforcement Learning, ICLR 2020"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("bits", "queries")
+    optimal_return = exact(1.0, "the bits were shown, so the answer can be right")
 
     def __init__(self, num_envs: int, memory_length: int = 20, num_bits: int = 1) -> None:
         check_integer("memory_length", memory_length, 1)
@@ -89,16 +90,11 @@ class MemoryChain(BatchedTask):
         return self.chain_length - 1
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """The right answer."""
-        return ReturnReference(1.0, "exact", "the bits were shown, so the answer can be right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """As many right as wrong answers, if the bits are out of sight when one is asked."""
         if self.memory_length == 0:
-            return ReturnReference(1.0, "exact", "with memory_length 1 the bits are in view when one is asked")
-        return ReturnReference(0.0, "exact", "only the last action counts, and nothing in view then tells the bits")
+            return exact(1.0, "with memory_length 1 the bits are in view when one is asked")
+        return exact(0.0, "only the last action counts, and nothing in view then tells the bits")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draws the query; a new task is new bits."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact, unknown
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.control.cartpole_physics import (
     LARGEST_ANGLE,
@@ -68,6 +68,8 @@ class CartPoleNoVel(BatchedTask):
     )
     state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities", "angles", "angular_velocities")
     render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    memory_length = 1  # From one observation to the next.
+    memoryless_return = unknown("the best feedback from position and angle alone isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 500) -> None:
         check_integer("max_steps", max_steps, 1)
@@ -80,23 +82,9 @@ class CartPoleNoVel(BatchedTask):
         self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
 
     @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """The pole stands until the limit."""
-        return ReturnReference(
-            float(self.step_limit), "exact", "1 a step until the step limit, which simple feedback attains"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best feedback from position and angle alone isn't known in closed form"
-        )
+        return exact(float(self.step_limit), "1 a step until the step limit, which simple feedback attains")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Nearly upright and nearly at rest; `new_task` means nothing here."""

@@ -34,11 +34,7 @@ COLOUR_SKY, COLOUR_CART, COLOUR_POLE = (245, 245, 245), (50, 60, 80), (200, 120,
 
 
 def step_cartpole(
-    positions: FloatArray,
-    velocities: FloatArray,
-    angles: FloatArray,
-    angular_velocities: FloatArray,
-    actions: Array,
+    positions: FloatArray, velocities: FloatArray, angles: FloatArray, angular_velocities: FloatArray, actions: Array
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """One explicit Euler step of 0.02 seconds of the equations of motion.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer
 
 LEFT_END, RIGHT_END, GOAL = -1.2, 0.6, 0.45
@@ -67,6 +67,11 @@ class MountainCarContinuousNoVel(BatchedTask):
     source: ClassVar[str] = "Gymnasium MountainCarContinuous-v0 without velocities, as in rl-baselines3-zoo"
     state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities")
     render_fps: ClassVar[int] = 30
+    memory_length = 1  # From one observation to the next.
+    optimal_return = bound(
+        GOAL_REWARD, "100 at the goal and nothing else is positive; the least cost of the way isn't known"
+    )
+    memoryless_return = unknown("the best feedback from the position alone isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 999) -> None:
         check_integer("max_steps", max_steps, 1)
@@ -78,23 +83,6 @@ class MountainCarContinuousNoVel(BatchedTask):
         )
         self.positions: FloatArray = np.zeros(num_envs)
         self.velocities: FloatArray = np.zeros(num_envs)
-
-    @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The goal, at no cost."""
-        return ReturnReference(
-            GOAL_REWARD, "bound", "100 at the goal and nothing else is positive; the least cost of the way isn't known"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from the position alone isn't known in closed form")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """At rest near the bottom of the valley; `new_task` means nothing here."""

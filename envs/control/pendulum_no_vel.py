@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.control.pendulum_physics import (
     MAX_TORQUE,
@@ -66,6 +66,9 @@ class PendulumNoVel(BatchedTask):
     source: ClassVar[str] = "Gymnasium Pendulum-v1 without velocities, as in rl-baselines3-zoo"
     state_arrays: ClassVar[tuple[str, ...]] = ("angles", "angular_velocities")
     render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    memory_length = 1  # From one observation to the next.
+    optimal_return = bound(0.0, "every step costs something; the best way up isn't known in closed form")
+    memoryless_return = unknown("the best feedback from the angle alone isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 200) -> None:
         check_integer("max_steps", max_steps, 1)
@@ -78,21 +81,6 @@ class PendulumNoVel(BatchedTask):
         self.step_limit = max_steps
         self.angles: FloatArray = np.zeros(num_envs)  # radians, any number of turns
         self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
-
-    @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No reward is positive."""
-        return ReturnReference(0.0, "bound", "every step costs something; the best way up isn't known in closed form")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from the angle alone isn't known in closed form")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Pointing anywhere, slow; `new_task` means nothing here."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.control.pole_dynamics import CartWithPoles
 
@@ -102,6 +102,8 @@ class PoleBalancing(BatchedTask):
     source: ClassVar[str] = "Wieland, IJCNN 1991, as in Gomez et al., Cooperatively Coevolved Synapses, JMLR 2008"
     state_arrays: ClassVar[tuple[str, ...]] = ("coordinates", "velocities", "recent_motion")
     render_fps: ClassVar[int] = round(1.0 / (TIME_STEP * STEPS_PER_ACTION))
+    memory_length = 1  # From one observation to the next.
+    memoryless_return = unknown("the best feedback from position and angles alone isn't known in closed form")
 
     def __init__(
         self,
@@ -139,27 +141,13 @@ class PoleBalancing(BatchedTask):
         self.recent_motion: FloatArray = np.zeros((num_envs, DAMPING_WINDOW if self.is_damping else 0))
 
     @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """The poles stand until the limit; how still they can be made isn't known."""
         if self.is_damping:
-            return ReturnReference(None, "unknown", "how near to rest the poles can be brought isn't known")
+            return unknown("how near to rest the poles can be brought isn't known")
         if self.is_random or abs(self.start_angle) > SURE_ANGLE:
-            return ReturnReference(float(self.step_limit), "bound", "1 a step; some starts may be past saving")
-        return ReturnReference(
-            float(self.step_limit), "exact", "1 a step until the step limit, which linear feedback attains"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best feedback from position and angles alone isn't known in closed form"
-        )
+            return bound(float(self.step_limit), "1 a step; some starts may be past saving")
+        return exact(float(self.step_limit), "1 a step until the step limit, which linear feedback attains")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """The fixed or a random start; `new_task` means nothing here."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer, check_number
 
 STAY, FORWARD, TURN_AROUND, TURN_RIGHT, TURN_LEFT = range(5)
@@ -122,6 +122,8 @@ class Maze89(BatchedTask):
     memory: ClassVar[str] = "what was felt and done, which tells where in the maze this is"
     source: ClassVar[str] = "PyBrain's 89-state maze, after Littman et al., ICML 1995"
     state_arrays: ClassVar[tuple[str, ...]] = ("states", "feelings")
+    memory_length = None  # The whole way may matter.
+    memoryless_return = unknown("the best stochastic map from feelings to actions is not known")
 
     def __init__(
         self, num_envs: int, max_steps: int = 100, action_noise: float = 0.1, feeler_noise: float = 0.1
@@ -147,20 +149,10 @@ class Maze89(BatchedTask):
         self.feeler_edges: FloatArray = np.cumsum(chances)[:-1]
 
     @property
-    def memory_length(self) -> None:
-        """The whole way may matter."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """At most what can be done with the place in view."""
         reason = "what the best policy earns that sees cell and heading, by dynamic programming"
-        return ReturnReference(self.return_if_all_was_seen, "bound", reason)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best stochastic map from feelings to actions is not known")
+        return bound(self.return_if_all_was_seen, reason)
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Somewhere in the maze; `new_task` means nothing here."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_boolean, check_integer
 
 EAST, NORTH, WEST, SOUTH = range(4)
@@ -75,6 +75,7 @@ class NiTMaze(BatchedTask):
     source: ClassVar[str] = "Ni et al., When Do Transformers Shine in RL?, NeurIPS 2023"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("cells", "goal_sides", "oracle_speaks", "oracle_visited")
+    optimal_return = exact(REWARD_GOAL, "no detour and the right turn; no other reward is positive")
 
     def __init__(self, num_envs: int, corridor_length: int = 50, active: bool = False) -> None:
         check_integer("corridor_length", corridor_length, 1)
@@ -111,11 +112,6 @@ class NiTMaze(BatchedTask):
         return self.junction
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """To the oracle, straight to the junction, and the right turn."""
-        return ReturnReference(REWARD_GOAL, "exact", "no detour and the right turn; no other reward is positive")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """Half the turns are right.
 
@@ -125,9 +121,7 @@ class NiTMaze(BatchedTask):
         oracle can't be of help: any other action there costs the step that is needed for the turn. Whoever didn't see
         the oracle knows nothing. No other reward is positive, and always going east, then north, attains 1/2.
         """
-        return ReturnReference(
-            0.5 * REWARD_GOAL, "exact", "the junction looks the same for both goals, so half the turns are wrong"
-        )
+        return exact(0.5 * REWARD_GOAL, "the junction looks the same for both goals, so half the turns are wrong")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Back to the start; a new task is a new side."""

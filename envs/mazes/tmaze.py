@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_boolean, check_integer
 
 NORTH, EAST, SOUTH, WEST = range(4)
@@ -73,6 +73,7 @@ class TMaze(BatchedTask):
     source: ClassVar[str] = "Bakker, Reinforcement Learning with LSTM, NIPS 2001"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("positions", "goal_is_north", "corridor_noise")
+    optimal_return = exact(REWARD_CORRECT_TURN, "straight east and the right turn; no other reward is positive")
 
     def __init__(
         self, num_envs: int, corridor_length: int = 20, noise: bool = False, max_steps: int | None = None
@@ -107,13 +108,6 @@ class TMaze(BatchedTask):
         return self.corridor_length
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """N moves east and the right turn."""
-        return ReturnReference(
-            REWARD_CORRECT_TURN, "exact", "straight east and the right turn; no other reward is positive"
-        )
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """Half the turns are right.
 
@@ -123,9 +117,7 @@ class TMaze(BatchedTask):
         there but going east is to bump, and one bump costs as much as the wrong turn.
         """
         value = 0.5 * REWARD_CORRECT_TURN + 0.5 * REWARD_WRONG_TURN_OR_BUMP
-        return ReturnReference(
-            value, "exact", "the junction looks the same for both goals, so half the turns are wrong"
-        )
+        return exact(value, "the junction looks the same for both goals, so half the turns are wrong")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Back to the start; a new task is a new side."""

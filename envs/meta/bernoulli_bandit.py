@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact
 from rlstm.envs.base.checks import check_choice, check_integer
 
 DEFAULT_NUM_ARMS = 5
@@ -72,6 +72,7 @@ class BernoulliBandit(BatchedTask):
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("probabilities",)
     step_info: ClassVar[tuple[str, ...]] = ("regret",)
+    memory_length = None  # From the first pull on, for as long as the bandit is kept.
 
     def __init__(
         self, num_envs: int, num_arms: int | None = None, probabilities: str = "uniform", pulls: int = 1
@@ -96,27 +97,21 @@ class BernoulliBandit(BatchedTask):
         self.probabilities: FloatArray = np.zeros((num_envs, num_arms))
 
     @property
-    def memory_length(self) -> None:
-        """From the first pull on, for as long as the bandit is kept."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """All pulls of the best arm, which a learner can't know at first: E[max p] a pull.
 
         Of k uniform numbers the largest has the mean k / (k + 1), and max(p, 1 - p) has the mean 3/4.
         """
         means = {"uniform": self.num_arms / (self.num_arms + 1), "correlated": 0.75, **BETTER_ARM_PAYS}
-        return ReturnReference(
+        return bound(
             self.pulls * means[self.family],
-            "bound",
             "E[max p] a pull: pulling the best arm from the start; a learner comes near only late in a long trial",
         )
 
     @property
     def memoryless_return(self) -> ReturnReference:
         """Without memory the choice doesn't depend on p, and each arm has the mean 1/2."""
-        return ReturnReference(0.5 * self.pulls, "exact", "every arm pays with probability 1/2 if nothing is known")
+        return exact(0.5 * self.pulls, "every arm pays with probability 1/2 if nothing is known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """A new task is new probabilities."""

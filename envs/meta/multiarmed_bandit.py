@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound
 from rlstm.envs.base.checks import check_integer
 
 
@@ -51,6 +51,7 @@ class MultiarmedBandit(BatchedTask):
     source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("payout_probabilities", "paid")
+    memory_length = None  # All pulls matter, the later ones less and less.
 
     def __init__(self, num_envs: int, num_arms: int = 10, max_steps: int = 200) -> None:
         check_integer("num_arms", num_arms, 2)
@@ -63,20 +64,14 @@ class MultiarmedBandit(BatchedTask):
         self.paid: IntArray = np.zeros(num_envs, dtype=np.int64)  # 0 or 1, of the last pull
 
     @property
-    def memory_length(self) -> None:
-        """All pulls matter, the later ones less and less."""
-        return
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """No policy beats the one that knows the best arm.
 
         The largest of k uniform probabilities has the mean k / (k + 1), and a pull that pays with probability p is
         worth (2 p - 1) / T.
         """
-        return ReturnReference(
+        return bound(
             2.0 * self.num_arms / (self.num_arms + 1.0) - 1.0,
-            "bound",
             "the best arm pulled from the start on, 2 k / (k + 1) - 1; finding it costs pulls",
         )
 
@@ -93,7 +88,7 @@ class MultiarmedBandit(BatchedTask):
         """
         value = math.log(3.0) - 1.0 + 1.0 / self.num_pulls
         reason = "without memory no more than ln(3) / 2 of the pulls pay, and at most half a pull more"
-        return ReturnReference(min(value, self.optimal_return.value or value), "bound", reason)
+        return bound(min(value, self.optimal_return.value or value), reason)
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Nothing paid yet; a new task is new probabilities."""

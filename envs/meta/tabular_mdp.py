@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact, unknown
 from rlstm.envs.base.checks import check_integer
 
 MEAN_REWARD = 1.0  # The mean of the mean rewards.
@@ -61,6 +61,7 @@ class TabularMDP(BatchedTask):
     source: ClassVar[str] = "Duan et al., RL², 2016"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("states", "returns", "mean_rewards", "cumulative_transitions")
+    memory_length = None  # From the first step on, for as long as the world is kept.
 
     def __init__(self, num_envs: int, num_states: int = 10, num_actions: int = 5, horizon: int = 10) -> None:
         check_integer("num_states", num_states, 1)
@@ -80,19 +81,12 @@ class TabularMDP(BatchedTask):
         )
 
     @property
-    def memory_length(self) -> None:
-        """From the first step on, for as long as the world is kept."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """What one who knows the world earns, averaged over worlds, has no closed form.
 
         With the default arguments it is 21.82 ± 0.02, by dynamic programming in 20,000 worlds.
         """
-        return ReturnReference(
-            None, "unknown", "what one who knows the world earns has to be found by dynamic programming in each world"
-        )
+        return unknown("what one who knows the world earns has to be found by dynamic programming in each world")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -102,9 +96,7 @@ class TabularMDP(BatchedTask):
         alone. Mean rewards are drawn independently of both, so each reward has the mean 1. (With memory it can be
         more even in a first episode: a state may come again.)
         """
-        return ReturnReference(
-            self.horizon * MEAN_REWARD, "exact", "rewards have the mean 1 for one who knows none of them"
-        )
+        return exact(self.horizon * MEAN_REWARD, "rewards have the mean 1 for one who knows none of them")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Back to state 0; a new task is a new world."""

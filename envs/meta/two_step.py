@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_integer, check_number
 
 FIRST_STAGE, LEFT, RIGHT = range(3)
@@ -118,9 +118,8 @@ class TwoStep(BatchedTask):
         """
         certainty = mean_certainty(self.reward_probability, self.swap_probability, self.num_trials)
         reaches_rich = _either(self.common_probability, certainty)
-        return ReturnReference(
+        return exact(
             self.num_trials * _either(self.reward_probability, reaches_rich),
-            "exact",
             "the more probable side by Bayes' rule at each trial, the rich side being unknown at first; by computation",
         )
 
@@ -130,7 +129,7 @@ class TwoStep(BatchedTask):
 
         The first stage looks always the same, so without memory each choice is independent of where the rich side is.
         """
-        return ReturnReference(0.5 * self.num_trials, "exact", "the first stage doesn't tell which side is rich")
+        return exact(0.5 * self.num_trials, "the first stage doesn't tell which side is rich")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Back to the first stage; a new task is a new rich side."""

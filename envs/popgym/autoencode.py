@@ -11,14 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
-from rlstm.envs.base.cards import (
-    CARDS_PER_DECK,
-    NUM_SUITS,
-    POPGYM,
-    SYMBOLS,
-    shuffled_decks,
-)
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
 PLAY, WATCH = range(2)
@@ -65,6 +59,7 @@ class Autoencode(BatchedTask):
     memory: ClassVar[str] = "the suits of all cards, in order"
     source: ClassVar[str] = POPGYM
     state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    optimal_return = exact(1.0, "every one of the N answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -89,11 +84,6 @@ class Autoencode(BatchedTask):
         return 2 * self.num_cards - 2
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """All N answers right."""
-        return ReturnReference(1.0, "exact", "every one of the N answers is right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """The first answer right, and a quarter of the others.
 
@@ -103,7 +93,7 @@ class Autoencode(BatchedTask):
         as any other answer. The return is 2 (1 + (N - 1) / 4) / N - 1.
         """
         value = 2.0 * (1.0 + (self.num_cards - 1) / 4) / self.num_cards - 1.0
-        return ReturnReference(value, "exact", "the first card asked for is in view, of the others a quarter is right")
+        return exact(value, "the first card asked for is in view, of the others a quarter is right")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the decks; `new_task` means nothing here."""

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer
 
 UNKNOWN_WATER, UNKNOWN_SHIP, MISSED, HIT = range(4)
@@ -60,6 +60,9 @@ class Battleship(BatchedTask):
     source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("ships", "shots", "num_hits", "last_hit")
+    memory_length = None  # Every shot matters until the end.
+    optimal_return = bound(1.0, "a hit with every shot; where the ships are must be found out")
+    memoryless_return = unknown("the best pair of distributions over cells, after a hit and after a miss, isn't known")
 
     def __init__(
         self, num_envs: int, board_size: int = 8, ship_sizes: list[int] | tuple[int, ...] = (2, 3, 3, 4)
@@ -83,23 +86,6 @@ class Battleship(BatchedTask):
         self.shots: BoolArray = np.zeros((num_envs, num_cells), dtype=np.bool_)
         self.num_hits: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.last_hit: IntArray = np.zeros(num_envs, dtype=np.int64)  # 0 or 1, of the last shot
-
-    @property
-    def memory_length(self) -> None:
-        """Every shot matters until the end."""
-        return
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No policy does better than to hit with every shot."""
-        return ReturnReference(1.0, "bound", "a hit with every shot; where the ships are must be found out")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best pair of distributions over cells, after a hit and after a miss, isn't known"
-        )
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """No shots yet; a new task is a new board."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.control.cartpole_physics import (
     LARGEST_ANGLE,
@@ -87,6 +87,7 @@ class PopgymCartPole(BatchedTask):
     source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
     state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities", "angles", "angular_velocities", "noises")
     render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    memoryless_return = unknown("the best feedback from one observation isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 200, observed: str = "positions", noise: float = 0.0) -> None:
         check_integer("max_steps", max_steps, 1)
@@ -114,13 +115,8 @@ class PopgymCartPole(BatchedTask):
     def optimal_return(self) -> ReturnReference:
         """The pole stands until the limit."""
         if self.noise == 0.0:
-            return ReturnReference(1.0, "exact", "1 / T a step for T steps, which simple feedback attains")
-        return ReturnReference(1.0, "bound", "1 / T a step for T steps; what noise takes from it isn't known")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from one observation isn't known in closed form")
+            return exact(1.0, "1 / T a step for T steps, which simple feedback attains")
+        return bound(1.0, "1 / T a step for T steps; what noise takes from it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Nearly upright and nearly at rest; `new_task` means nothing here."""

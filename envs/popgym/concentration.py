@@ -11,14 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
-from rlstm.envs.base.cards import (
-    CARDS_PER_DECK,
-    NUM_SUITS,
-    POPGYM,
-    SYMBOLS,
-    shuffled_decks,
-)
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_choice, check_integer
 
 DECK_TYPES = ("colors", "ranks")
@@ -72,14 +66,8 @@ class Concentration(BatchedTask):
 
     memory: ClassVar[str] = "which card lies where"
     source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = (
-        "types",
-        "found",
-        "pairs_found",
-        "view",
-        "chosen",
-        "awaits_second",
-    )
+    state_arrays: ClassVar[tuple[str, ...]] = ("types", "found", "pairs_found", "view", "chosen", "awaits_second")
+    memory_length = None  # It depends on the play when a card is needed again.
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "ranks") -> None:
         check_integer("num_decks", num_decks, 1)
@@ -108,11 +96,6 @@ class Concentration(BatchedTask):
         self.success = 2.0 / self.num_cards
 
     @property
-    def memory_length(self) -> None:
-        """It depends on the play when a card is needed again."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """Failed pairs are few for a player who remembers everything, but the first cards are found by luck.
 
@@ -124,9 +107,9 @@ class Concentration(BatchedTask):
         """
         failed_pairs = FAILED_PAIRS_AT_BEST.get((self.num_decks, self.deck_type))
         if failed_pairs is None:
-            return ReturnReference(1.0, "bound", "every pair earns 2 / N, and only luck could avoid all failed ones")
+            return bound(1.0, "every pair earns 2 / N, and only luck could avoid all failed ones")
         value = 1.0 + 2.0 * failed_pairs * self.failure
-        return ReturnReference(value, "exact", "the fewest failed pairs in the mean, by dynamic programming")
+        return exact(value, "the fewest failed pairs in the mean, by dynamic programming")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -135,7 +118,7 @@ class Concentration(BatchedTask):
         A player without memory chooses which card to turn up next, and the card then in view tells it what it chose:
         the places of cards are a memory that the best such player would use.
         """
-        return ReturnReference(None, "unknown", "the choice of places can carry memory; the best use of it isn't known")
+        return unknown("the choice of places can carry memory; the best use of it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the cards and lays them face down; `new_task` means nothing here."""

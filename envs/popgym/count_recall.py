@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.cards import CARDS_PER_DECK, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_choice, check_integer
 
@@ -51,6 +51,7 @@ class CountRecall(BatchedTask):
     memory: ClassVar[str] = "how many cards of each type were dealt"
     source: ClassVar[str] = POPGYM
     state_arrays: ClassVar[tuple[str, ...]] = ("dealt", "queried", "counts", "all_right")
+    optimal_return = exact(1.0, "counting makes every one of the N - 1 answers right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "colors") -> None:
         check_integer("num_decks", num_decks, 1)
@@ -81,11 +82,6 @@ class CountRecall(BatchedTask):
         return self.num_cards - 2
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """All N - 1 answers right."""
-        return ReturnReference(1.0, "exact", "counting makes every one of the N - 1 answers right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """Always the same count, such as 1.
 
@@ -99,7 +95,7 @@ class CountRecall(BatchedTask):
         """
         right = 1.0 + (self.num_types - 1) * self.cards_per_type / (self.cards_per_type + 1)
         value = 2.0 * right / (self.num_cards - 1) - 1.0
-        return ReturnReference(value, "exact", "over an episode no count is more frequent than 1")
+        return exact(value, "over an episode no count is more frequent than 1")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the decks and counts the first card; `new_task` means nothing here."""

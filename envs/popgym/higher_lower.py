@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
@@ -73,9 +73,7 @@ class HigherLower(BatchedTask):
     @property
     def optimal_return(self) -> ReturnReference:
         """Guessing what most of the remaining cards are."""
-        return ReturnReference(
-            _counting_return(self.num_decks), "exact", "the mean over all decks of guessing with all cards counted"
-        )
+        return exact(_counting_return(self.num_decks), "the mean over all decks of guessing with all cards counted")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -85,7 +83,7 @@ class HigherLower(BatchedTask):
         than rank r and N r / 13 lower, so the best guess earns N |12 - 2 r| / 13 / (N - 1) / N in the mean. Over the
         N - 1 guesses, and over the ranks, where |12 - 2 r| has the mean 84/13, that is 84/169 for any number of decks.
         """
-        return ReturnReference(84 / 169, "exact", "low cards are followed by higher ones, high cards by lower ones")
+        return exact(84 / 169, "low cards are followed by higher ones, high cards by lower ones")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the decks; `new_task` means nothing here."""

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer
 
 
@@ -59,6 +59,8 @@ class Minesweeper(BatchedTask):
     source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
     supports_new_task: ClassVar[bool] = True
     state_arrays: ClassVar[tuple[str, ...]] = ("mines", "opened", "num_opened", "counts")
+    memory_length = None  # Every number may matter until the end.
+    memoryless_return = unknown("the best distributions over cells, one for each number seen, aren't known")
 
     def __init__(self, num_envs: int, board_size: int = 4, num_mines: int = 2) -> None:
         check_integer("board_size", board_size, 2)
@@ -89,11 +91,6 @@ class Minesweeper(BatchedTask):
         self.counts: IntArray = np.zeros(num_envs, dtype=np.int64)  # Mines in and around the cell just opened.
 
     @property
-    def memory_length(self) -> None:
-        """Every number may matter until the end."""
-        return
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """At best all goes well after the first cell, which must be opened without knowing anything.
 
@@ -101,16 +98,7 @@ class Minesweeper(BatchedTask):
         """
         p = self.num_mines / (self.num_mines + self.num_safe)
         value = 1.0 - p + p * float(self.rewards[2])
-        return ReturnReference(
-            value, "bound", "the first cell is opened blindly, and no more than L safe ones after it"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best distributions over cells, one for each number seen, aren't known"
-        )
+        return bound(value, "the first cell is opened blindly, and no more than L safe ones after it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """All cells closed; a new task is new mines."""

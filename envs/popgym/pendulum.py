@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer, check_number
 from rlstm.envs.control.pendulum_physics import (
     MAX_TORQUE,
@@ -74,6 +74,8 @@ class PopgymPendulum(BatchedTask):
     source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
     state_arrays: ClassVar[tuple[str, ...]] = ("angles", "angular_velocities", "noises")
     render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    optimal_return = bound(1.0, "1 / T a step for a rod that stands; most starts must swing up first")
+    memoryless_return = unknown("the best feedback from one observation isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 200, noise: float = 0.0) -> None:
         check_integer("max_steps", max_steps, 1)
@@ -95,16 +97,6 @@ class PopgymPendulum(BatchedTask):
     def memory_length(self) -> int | None:
         """From one observation to the next, if that is enough."""
         return 1 if self.noise == 0.0 else None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """Costs are never negative."""
-        return ReturnReference(1.0, "bound", "1 / T a step for a rod that stands; most starts must swing up first")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from one observation isn't known in closed form")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Any direction and slow; `new_task` means nothing here."""

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
@@ -50,6 +50,7 @@ class RepeatFirst(BatchedTask):
     memory: ClassVar[str] = "the suit of the first card"
     source: ClassVar[str] = POPGYM
     state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    optimal_return = exact(1.0, "every one of the N - 1 answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -68,11 +69,6 @@ class RepeatFirst(BatchedTask):
         return self.num_cards - 2
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """All N - 1 answers right."""
-        return ReturnReference(1.0, "exact", "every one of the N - 1 answers is right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """Answering the present suit.
 
@@ -84,7 +80,7 @@ class RepeatFirst(BatchedTask):
         num_cards = self.num_cards
         right = 1.0 + (num_cards - 2) * (num_cards / 4 - 1) / (num_cards - 1)
         value = 2.0 * right / (num_cards - 1) - 1.0
-        return ReturnReference(value, "exact", "the present suit, surely right while the first card is in view")
+        return exact(value, "the present suit, surely right while the first card is in view")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the decks; `new_task` means nothing here."""

@@ -11,14 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
-from rlstm.envs.base.cards import (
-    CARDS_PER_DECK,
-    NUM_SUITS,
-    POPGYM,
-    SYMBOLS,
-    shuffled_decks,
-)
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
 
@@ -60,6 +54,7 @@ class RepeatPrevious(BatchedTask):
     memory: ClassVar[str] = "the suits of the last cards, in order"
     source: ClassVar[str] = POPGYM
     state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    optimal_return = exact(1.0, "every one of the N - k answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, k: int = 4) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -82,11 +77,6 @@ class RepeatPrevious(BatchedTask):
         return self.k - 1
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """All N - k answers right."""
-        return ReturnReference(1.0, "exact", "every one of the N - k answers is right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """Any suit but the present one.
 
@@ -96,9 +86,9 @@ class RepeatPrevious(BatchedTask):
         little above -1/2.
         """
         if self.k == 1:
-            return ReturnReference(1.0, "exact", "with k = 1 the card asked for is in view")
+            return exact(1.0, "with k = 1 the card asked for is in view")
         value = self.num_cards / (2.0 * (self.num_cards - 1)) - 1.0
-        return ReturnReference(value, "exact", "any suit but the present one, right (N/4) / (N - 1) of the time")
+        return exact(value, "any suit but the present one, right (N/4) / (N - 1) of the time")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffles the decks; `new_task` means nothing here."""

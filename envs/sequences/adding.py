@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_choice, check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -68,6 +68,8 @@ class Adding(TeacherTask):
     memory: ClassVar[str] = "two marked numbers, exactly"
     source: ClassVar[str] = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
     state_arrays: ClassVar[tuple[str, ...]] = ("pairs", "lengths", "answers")
+    memory_length = None  # The marks and the length are drawn; it is T // 2 or more for both numbers.
+    optimal_return = exact(0.0, "both numbers are seen, and no error is negative")
 
     def __init__(self, num_envs: int, length: int = 100, operation: str = SUM) -> None:
         check_integer("length", length, SHORTEST_LENGTH)
@@ -89,16 +91,6 @@ class Adding(TeacherTask):
         self.pair_starts: IntArray = np.arange(num_envs) * (self.longest + 1)
 
     @property
-    def memory_length(self) -> None:
-        """The marks and the length are drawn; it is T // 2 or more for both numbers."""
-        return None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error."""
-        return ReturnReference(0.0, "exact", "both numbers are seen, and no error is negative")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """The mean is answered: minus the variance of the target.
 
@@ -113,7 +105,7 @@ class Adding(TeacherTask):
         else:
             mean = (1 - first_is_marked) / 4 + first_is_marked / 2
             variance = (1 - first_is_marked) / 9 + first_is_marked / 3 - mean**2
-        return ReturnReference(-variance, "exact", "the last pair tells nothing, so the best answer is the mean")
+        return exact(-variance, "the last pair tells nothing, so the best answer is the mean")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draws sequences; `new_task` means nothing here."""

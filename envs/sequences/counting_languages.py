@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -67,6 +67,7 @@ class CountingLanguage(TeacherTask):
     memory: ClassVar[str] = "how many a's came, and how many of the present letter"
     source: ClassVar[str] = "Gers and Schmidhuber, IEEE Transactions on Neural Networks 12(6), 2001"
     state_arrays: ClassVar[tuple[str, ...]] = ("repeats", "all_right")
+    optimal_return = exact(1.0, "who counts the letters gets every set right")
 
     def __init__(self, num_envs: int, num_letters: int = 2, min_n: int = 1, max_n: int = 10) -> None:
         check_integer("num_letters", num_letters, 2)
@@ -101,11 +102,6 @@ class CountingLanguage(TeacherTask):
         return 0 if self.max_n == 1 else None
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """All sets right."""
-        return ReturnReference(1.0, "exact", "who counts the letters gets every set right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """The sets after S and after a's, and the better of two guesses for each other letter.
 
@@ -116,7 +112,7 @@ class CountingLanguage(TeacherTask):
         always_right = self.num_strings + self.sum_of_n
         right_for_a_letter = max(self.sum_of_n - self.num_strings, self.num_strings)
         value = (always_right + (self.num_letters - 1) * right_for_a_letter) / self.sets_asked_for
-        return ReturnReference(value, "exact", "each letter after the a's has one fixed answer, the more frequent set")
+        return exact(value, "each letter after the a's has one fixed answer, the more frequent set")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draws n; `new_task` means nothing here."""

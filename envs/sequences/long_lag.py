@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -67,6 +67,7 @@ class LongLag(TeacherTask):
     memory: ClassVar[str] = "the first symbol"
     source: ClassVar[str] = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 2"
     state_arrays: ClassVar[tuple[str, ...]] = ("first_symbols", "symbols", "lengths")
+    optimal_return = exact(1.0, "the last symbol is the first one again")
 
     def __init__(
         self,
@@ -105,18 +106,13 @@ class LongLag(TeacherTask):
         return None if self.form == "variable" else self.p - 1
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """The last symbol is the first one."""
-        return ReturnReference(1.0, "exact", "the last symbol is the first one again")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """A toss of a coin.
 
         The symbol before the last is a distractor or the trigger, as p >= 2, and says nothing of the first. So the last
         one is x or y with probability 1/2 each, and always answering x is right half of the time.
         """
-        return ReturnReference(0.5, "exact", "nothing in view tells whether x or y is due")
+        return exact(0.5, "nothing in view tells whether x or y is due")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draws x or y, and in the variable form the length; `new_task` means nothing here."""

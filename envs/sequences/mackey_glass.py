@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from rlstm.core.arrays import FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference
+from rlstm.envs.base.batched_task import ReturnReference, bound, unknown
 from rlstm.envs.base.generative import GenerativeTask
 
 # dx/dt = GAIN x(t - DELAY) / (1 + x(t - DELAY)^10) - DECAY x(t)
@@ -92,22 +92,16 @@ class MackeyGlass(GenerativeTask):
 
     memory: ClassVar[str] = "the last 17 units of the signal"
     source: ClassVar[str] = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
+    optimal_return = bound(0.0, "no error is negative; the values seen tell the chaotic signal only roughly")
 
     def __init__(self, num_envs: int, washout: int = 100, free_run: int = 300, feedback: bool = False) -> None:
         super().__init__(num_envs, VARIANCE, washout, free_run, feedback)
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """No error at all, which nobody attains: the values seen are rounded and the signal is chaotic."""
-        return ReturnReference(
-            0.0, "bound", "no error is negative; the values seen tell the chaotic signal only roughly"
-        )
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """The mean is predicted: minus the variance a step, for which there is no formula."""
         reason = f"the best constant is the signal's mean, which costs its variance a step, measured as {VARIANCE}"
-        return ReturnReference(None, "unknown", reason)
+        return unknown(reason)
 
     def draw_series(self, rows: IntArray) -> FloatArray:
         """Signals from random histories, with the transient cut off, (R, T + 1)."""

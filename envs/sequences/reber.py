@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -106,6 +106,7 @@ class EmbeddedReber(TeacherTask):
     memory: ClassVar[str] = "whether the string began with T or P, and where in the grammar it is"
     source: ClassVar[str] = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 1"
     state_arrays: ClassVar[tuple[str, ...]] = ("nodes", "symbols", "strings_read", "all_right")
+    optimal_return = exact(1.0, "who follows the grammar and remembers T or P gets every set right")
 
     def __init__(self, num_envs: int, num_strings: int = 1) -> None:
         check_integer("num_strings", num_strings, 1)
@@ -130,11 +131,6 @@ class EmbeddedReber(TeacherTask):
         """Inner strings have any length."""
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """All sets right."""
-        return ReturnReference(1.0, "exact", "who follows the grammar and remembers T or P gets every set right")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """For each symbol the set that is most often right after it.
 
@@ -150,7 +146,7 @@ class EmbeddedReber(TeacherTask):
         followed[SYMBOLS.index("B"), sets[OPENED]] += 1.0
         followed[SYMBOLS.index("E"), sets[OVER]] -= 1.0
         value = float(followed.max(axis=1).sum()) * self.reward_of_a_set
-        return ReturnReference(value, "exact", "each symbol has one fixed answer, the set that most often follows it")
+        return exact(value, "each symbol has one fixed answer, the set that most often follows it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """A B was read; `new_task` means nothing here."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from rlstm.core.arrays import FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference
+from rlstm.envs.base.batched_task import ReturnReference, bound, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.generative import GenerativeTask
 
@@ -84,10 +84,8 @@ class SuperimposedSines(GenerativeTask):
     def optimal_return(self) -> ReturnReference:
         """No error at all."""
         if self.washout < WASHOUT_THAT_TELLS_ALL:
-            return ReturnReference(
-                0.0, "bound", "no error is negative; the washout may be too short to tell the phases"
-            )
-        return ReturnReference(0.0, "exact", "the washout tells the phases, and with them the rest of the signal")
+            return bound(0.0, "no error is negative; the washout may be too short to tell the phases")
+        return exact(0.0, "the washout tells the phases, and with them the rest of the signal")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -98,7 +96,7 @@ class SuperimposedSines(GenerativeTask):
         best prediction is 0, at the cost of 1 / (2 k) a step.
         """
         value = -self.free_run * 0.5 / self.num_sines
-        return ReturnReference(value, "exact", "in the free run only a constant can be predicted, and 0 is the best")
+        return exact(value, "in the free run only a constant can be predicted, and 0 is the best")
 
     def draw_series(self, rows: IntArray) -> FloatArray:
         """Sums of sines from random starts, (R, T + 1)."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -72,6 +72,8 @@ class TemporalOrder(TeacherTask):
     memory: ClassVar[str] = "which of X and Y were seen, and in which order"
     source: ClassVar[str] = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
     state_arrays: ClassVar[tuple[str, ...]] = ("symbols", "lengths", "answers")
+    memory_length = None  # The places and the length are drawn.
+    optimal_return = exact(1.0, "the symbols asked for were all seen")
 
     def __init__(self, num_envs: int, num_markers: int = 2, length: int = 100) -> None:
         check_integer("num_markers", num_markers, 2)
@@ -91,21 +93,9 @@ class TemporalOrder(TeacherTask):
         self.symbol_starts: IntArray = np.arange(num_envs) * (self.longest + 1)
 
     @property
-    def memory_length(self) -> None:
-        """The places and the length are drawn."""
-        return None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The right answer."""
-        return ReturnReference(1.0, "exact", "the symbols asked for were all seen")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """All answers are equally likely."""
-        return ReturnReference(
-            1 / self.num_answers, "exact", "B is always the same, and all answers are equally likely"
-        )
+        return exact(1 / self.num_answers, "B is always the same, and all answers are equally likely")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draws sequences; `new_task` means nothing here."""

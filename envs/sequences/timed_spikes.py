@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -39,6 +39,7 @@ class SpikeTrain(TeacherTask):
 
     source: ClassVar[str] = "Gers, Schraudolph, Schmidhuber, Learning Precise Timing with LSTM, JMLR 2002"
     state_arrays: ClassVar[tuple[str, ...]] = ("delays", "spike_steps", "next_spikes", "all_right")
+    memory_length = None  # From spike to spike; that is drawn.
 
     def __init__(
         self, num_envs: int, observation_space: gym.Space[Any], interval: int, max_delay: int, num_intervals: int
@@ -54,11 +55,6 @@ class SpikeTrain(TeacherTask):
         self.next_spikes: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
         self.train_starts: IntArray = np.arange(num_envs) * (self.num_intervals + 1)
-
-    @property
-    def memory_length(self) -> None:
-        """From spike to spike; that is drawn."""
-        return None
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draws trains; `new_task` means nothing here."""
@@ -132,21 +128,17 @@ class MeasureSpikes(SpikeTrain):
     """
 
     memory: ClassVar[str] = "how many steps ago the last spike was"
+    optimal_return = exact(0.0, "the steps between spikes can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
         super().__init__(num_envs, gym.spaces.Discrete(2), interval, max_delay, num_intervals)
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error."""
-        return ReturnReference(0.0, "exact", "the steps between spikes can be counted, and no error is negative")
 
     @property
     def memoryless_return(self) -> ReturnReference:
         """The mean is answered: minus N times the variance of D / M, with D uniform on 0, ..., M."""
         variance = (self.max_delay + 2) / (12 * self.max_delay)
         value = -self.num_intervals * variance
-        return ReturnReference(value, "exact", "all spikes look the same, so the best answer is the mean, 1/2")
+        return exact(value, "all spikes look the same, so the best answer is the mean, 1/2")
 
     def advance(self, actions: Array) -> Transition:
         """Judges the answers where there is a spike."""
@@ -197,14 +189,10 @@ class GenerateSpikes(SpikeTrain):
     """
 
     memory: ClassVar[str] = "how many steps ago the last spike was due"
+    optimal_return = exact(0.0, "delays are seen, steps can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
         super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (1,), np.float32), interval, max_delay, num_intervals)
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error."""
-        return ReturnReference(0.0, "exact", "delays are seen, steps can be counted, and no error is negative")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -215,9 +203,7 @@ class GenerateSpikes(SpikeTrain):
         """
         shares = 1.0 / (self.interval + np.arange(self.max_delay + 1))
         value = -self.num_intervals * float(np.mean(1.0 - shares))
-        return ReturnReference(
-            value, "exact", "all steps of an interval look the same, so the best answer is 1 / (F + D)"
-        )
+        return exact(value, "all steps of an interval look the same, so the best answer is 1 / (F + D)")
 
     def advance(self, actions: Array) -> Transition:
         """Judges the spikes."""
