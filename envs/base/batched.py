@@ -32,8 +32,7 @@ from rlstm.envs.base.checks import (
     has_value,
     lane_seeds,
     load_class,
-    read_new_task,
-    read_teacher_forcing,
+    read_option,
     require_reset,
 )
 
@@ -77,21 +76,21 @@ class SingleEnv(gym.Env[Any, Any]):
         self._episode_over = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode; without a seed the random stream goes on, or begins anywhere if there is none yet.
+        """Begin an episode; without a seed the random stream goes on, or begins anywhere if there is none yet.
 
         Raises:
             ValueError: The seed is not an integer >= 0, or `options["new_task"]` is not a boolean.
         """
         super().reset(seed=seed)
-        new_task = read_new_task(options) or not self._task_drawn
-        self.task.teacher_forcing = read_teacher_forcing(options)
+        new_task = read_option(options, "new_task", True) or not self._task_drawn
+        self.task.teacher_forcing = read_option(options, "teacher_forcing", False)
         self.task.random.seed_lanes([seed], self.np_random)
         self.task.reset(np.zeros(1, dtype=np.int64), np.array([new_task]))
         self._task_drawn, self._episode_over = True, False
         return self.task.observe()[0], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Takes one step.
+        """Take one step.
 
         Raises:
             ResetNeeded: There is no episode, or it is over.
@@ -114,7 +113,7 @@ class SingleEnv(gym.Env[Any, Any]):
         return self.task.observe()[0], float(transition.rewards[0]), terminated, truncated, info
 
     def render(self) -> Any:
-        """The present state as text or as an image (height, width, 3), by `render_mode`.
+        """Render the present state as text or as an image (height, width, 3), by `render_mode`.
 
         Raises:
             ResetNeeded: There was no reset yet.
@@ -124,7 +123,7 @@ class SingleEnv(gym.Env[Any, Any]):
         return self.task.frames(self.render_mode)[0]
 
     def get_state(self) -> State:
-        """All that the environment's future depends on, for an exact resume.
+        """Return all that the environment's future depends on, for an exact resume.
 
         Raises:
             ResetNeeded: Nothing was reset yet, so there is no state.
@@ -133,7 +132,7 @@ class SingleEnv(gym.Env[Any, Any]):
         return {**self.task.get_state(), "episode_over": np.array([self._episode_over])}
 
     def set_state(self, state: State) -> None:
-        """Goes on from a state of `get_state`, also in a new instance that was never reset.
+        """Go on from a state of `get_state`, also in a new instance that was never reset.
 
         Raises:
             ValueError: The state is not one of this kind of environment.
@@ -205,7 +204,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins an episode in every lane, and a trial if there are trials.
+        """Begin an episode in every lane, and a trial if there are trials.
 
         Args:
             seed: An integer s gives the lanes s, s + 1, ...; a sequence has one entry per lane; None, or an entry
@@ -218,8 +217,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if isinstance(seed, int):
             super().reset(seed=seed)
-        new_task = read_new_task(options)
-        self.task.teacher_forcing = read_teacher_forcing(options)
+        new_task = read_option(options, "new_task", True)
+        self.task.teacher_forcing = read_option(options, "teacher_forcing", False)
         if self.episodes_per_trial is not None and not new_task:
             raise ValueError(
                 "options new_task=False contradicts episodes_per_trial: a reset() of all lanes begins a trial."
@@ -240,7 +239,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return self.task.observe(), infos
 
     def step(self, actions: Any) -> tuple[Array, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """Takes one step in every lane and resets the lanes whose episode ended.
+        """Take one step in every lane and reset the lanes whose episode ended.
 
         Raises:
             ResetNeeded: `reset` wasn't called yet.
@@ -284,7 +283,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         infos["trial_start"], infos["_trial_start"] = trial_start, finished.copy()
 
     def render(self) -> tuple[Any, ...]:
-        """One frame per lane: text or an image (height, width, 3), by `render_mode`.
+        """Render one frame per lane: text or an image (height, width, 3), by `render_mode`.
 
         Raises:
             ResetNeeded: `reset` wasn't called yet.
@@ -294,7 +293,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return self.task.frames(self.render_mode)
 
     def get_state(self) -> State:
-        """All that the lanes' future depends on, for an exact resume.
+        """Return all that the lanes' future depends on, for an exact resume.
 
         Raises:
             ResetNeeded: `reset` wasn't called yet, so there is no state.
@@ -303,7 +302,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return {**self.task.get_state(), "episodes_in_trial": self._episodes_in_trial.copy()}
 
     def set_state(self, state: State) -> None:
-        """Goes on from a state of `get_state`, also in a new instance that was never reset.
+        """Go on from a state of `get_state`, also in a new instance that was never reset.
 
         Raises:
             ValueError: The state is not one of this kind of environment.

@@ -19,5 +19,5 @@ POPGYM = "Morad et al., POPGym, ICLR 2023"
 
 
 def shuffled_decks(random: LaneRandom, rows: IntArray, num_decks: int, num_types: int) -> IntArray:
-    """The types of `num_decks` decks, shuffled into one, for each lane of `rows`: (R, N), as many of each type."""
+    """Return the types of `num_decks` decks, shuffled into one, for each lane of `rows`, (R, N), as many of each."""
     return random.permutation(rows, CARDS_PER_DECK * num_decks) % num_types

@@ -1,6 +1,6 @@
-"""The picture of a text: `draw_text`, with which a task that draws no picture of its own shows its text.
+"""Pictures: `draw_text`, with which a task that draws no picture of its own shows its text, and `enlarge`.
 
-Every character is a glyph of 3 x 5 points. Pictures are of one size, whatever the text, so that they make a film.
+In a text every character is a glyph of 3 x 5 points, and its picture has one size, whatever it says, as films need.
 """
 
 import numpy as np
@@ -41,3 +41,9 @@ def draw_text(text: str) -> npt.NDArray[np.uint8]:
             cell = points[6 * row : 6 * row + 5, 4 * column : 4 * column + 3]
             cell[GLYPHS.get(character.upper(), BLOCK)] = COLOURS.get(character, INK)
     return points.repeat(POINT, axis=0).repeat(POINT, axis=1)
+
+
+def enlarge(cells: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return an image with a square for each of `cells`, colours (height, width, 3), at most 640 pixels wide."""
+    side = int(np.clip(640 // cells.shape[1], 2, 32))
+    return cells.repeat(side, axis=0).repeat(side, axis=1)

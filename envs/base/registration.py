@@ -43,7 +43,7 @@ class EnvRow:
     Attributes:
         id: For `gymnasium.make`.
         task: "module:Task"; a string, as Gymnasium can write only such specs as JSON.
-        reward_threshold: The mean return from which on the task counts as solved; None where nobody has said so.
+        reward_threshold: The mean return from which on the task counts as solved; None where no source names one.
         arguments: Of the task, in place of its defaults; a user's own arguments win over them.
         level: Easy, Medium or Hard, where the task comes at such levels.
     """
@@ -60,7 +60,7 @@ class EnvRow:
         return task
 
     def describe(self, **task_arguments: Any) -> EnvDescription:
-        """Describes the environment as it is with these arguments."""
+        """Describe the environment as it is with these arguments."""
         task = self.load_task()(1, **{**self.arguments, **task_arguments})
         return EnvDescription(
             id=self.id,
@@ -197,7 +197,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {title: tuple(row.id for row in rows) for
 
 
 def register_envs() -> None:
-    """Registers all rows of `ENVS` with Gymnasium; those already registered are left alone.
+    """Register all rows of `ENVS` with Gymnasium; those already registered are left alone.
 
     No `max_episode_steps` are registered: a task's step limit depends on its arguments (`BatchedTask.max_steps`).
     """

@@ -5,8 +5,6 @@ of google-deepmind/bsuite, bsuite/environments/memory_chain.py, whose experiment
 rlstm/MemoryLength-v0 and rlstm/MemorySize-v0.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 
@@ -27,7 +25,7 @@ class MemoryChain(BatchedTask):
         steps taken       0         1         2    ...    L          L + 1
         time t            0         0         1    ...    L - 1      L
         seen              bits      bits                  query      (the episode is over)
-        the action is     ignored   ignored   ignored     judged
+        the action is     ignored   ignored   ignored     paid
 
     ## Action Space
     Discrete(2): the answer, 1 for a bit that was shown as 1 and 0 for one that was shown as -1.
@@ -60,10 +58,10 @@ class MemoryChain(BatchedTask):
     v0: first version. The same as in bsuite, but for the observation's shape, (2 + `num_bits`,) and not (1, ...).
     """
 
-    memory: ClassVar[str] = "the bits shown at the start"
-    source: ClassVar[str] = "Osband et al., Behaviour Suite for Reinforcement Learning, ICLR 2020"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("bits", "queries")
+    memory = "the bits shown at the start"
+    source = "Osband et al., Behaviour Suite for Reinforcement Learning, ICLR 2020"
+    supports_new_task = True
+    state_arrays = ("bits", "queries")
     optimal_return = exact(1.0, "the bits were shown, so the answer can be right")
 
     def __init__(self, num_envs: int, memory_length: int = 20, num_bits: int = 1) -> None:
@@ -75,7 +73,6 @@ class MemoryChain(BatchedTask):
         super().__init__(num_envs, gym.spaces.Box(low, high), gym.spaces.Discrete(2))
         self.chain_length = memory_length
         self.num_bits = num_bits
-        self.every_lane = np.arange(num_envs)
         self.bits: IntArray = np.zeros((num_envs, num_bits), dtype=np.int64)
         self.queries: IntArray = np.zeros(num_envs, dtype=np.int64)
         # By the steps taken: what is seen of the time, and the factors of what is seen of the query and the bits.
@@ -97,20 +94,20 @@ class MemoryChain(BatchedTask):
         return exact(0.0, "only the last action counts, and nothing in view then tells the bits")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws the query; a new task is new bits."""
+        """Draw the query; a new task is new bits."""
         self.queries[rows] = self.random.integers(rows, self.num_bits)
         drawn = rows[new_task]
         self.bits[drawn] = self.random.integers(drawn, 2, (self.num_bits,))
 
     def advance(self, actions: Array) -> Transition:
-        """Lets time pass and judges the last action."""
+        """Let time pass and check the last action."""
         over = self.elapsed_steps == self.chain_length + 1
         right = self.bits[self.every_lane, self.queries] == actions
         rewards = np.where(over, np.where(right, 1.0, -1.0), 0.0)
         return Transition(rewards, over, {"is_success": right & over})
 
     def observe(self) -> Array:
-        """The time left, the query and the bits, (B, 2 + num_bits)."""
+        """Return the time left, the query and the bits, (B, 2 + num_bits)."""
         steps = self.elapsed_steps
         observations = np.empty((self.num_envs, 2 + self.num_bits), dtype=np.float32)
         observations[:, 0] = self.time_left.take(steps)
@@ -119,7 +116,7 @@ class MemoryChain(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The time, the bits (in parentheses while out of sight), and the query once it is put."""
+        """Show the time, the bits (in parentheses while out of sight), and the query once it is put."""
         steps = int(self.elapsed_steps[lane])
         bits = "".join("-+"[bit] for bit in self.bits[lane])
         bits = bits if self.shows_bits[steps] else f"({bits})"

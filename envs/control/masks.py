@@ -42,7 +42,7 @@ class Mask:
 
 
 def _both(name: str, positions: range, velocities: range, base_size: int, **arguments: Any) -> tuple[Mask, Mask]:
-    """The two rows of a base environment: rlstm/NamePositionOnly-v0 and rlstm/NameVelocityOnly-v0."""
+    """Return the two rows of a base environment: rlstm/NamePositionOnly-v0 and rlstm/NameVelocityOnly-v0."""
     return (
         Mask(f"rlstm/{name}PositionOnly-v0", f"{name}-v5", positions, base_size, arguments),
         Mask(f"rlstm/{name}VelocityOnly-v0", f"{name}-v5", velocities, base_size, arguments),
@@ -65,7 +65,7 @@ MASKS: dict[str, Mask] = {row.id: row for row in _ROWS}
 
 
 def make_masked(base: str, keep: Sequence[int], **arguments: Any) -> gym.Env[Any, Any]:
-    """Makes the base environment and hides all but `keep`.
+    """Make the base environment and hide all but `keep`.
 
     Args:
         base: Id of an environment with a Box observation of one axis.
@@ -78,7 +78,7 @@ def make_masked(base: str, keep: Sequence[int], **arguments: Any) -> gym.Env[Any
 
 
 def register_masks() -> None:
-    """Registers the rows of `MASKS` with Gymnasium if mujoco is installed; those already registered are left alone."""
+    """Register the rows of `MASKS` with Gymnasium if mujoco is installed; those already registered are left alone."""
     if importlib.util.find_spec("mujoco") is None:
         return
     for row in MASKS.values():

@@ -5,8 +5,6 @@ Assignment", NeurIPS 2023. Rules, rewards and lengths are those of the authors' 
 with the penalty of its configurations.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +12,13 @@ import numpy.typing as npt
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
 from rlstm.envs.base.checks import check_boolean, check_integer
+from rlstm.envs.base.pictures import enlarge
 
 EAST, NORTH, WEST, SOUTH = range(4)
 REWARD_GOAL = 1.0
 
 COLOUR_WALL, COLOUR_FLOOR, COLOUR_GOAL, COLOUR_AGENT = (40, 40, 40), (225, 225, 225), (60, 170, 80), (200, 60, 50)
 COLOUR_ORACLE, COLOUR_ORACLE_USED = (70, 110, 200), (170, 185, 220)
-LARGEST_CELL, SMALLEST_CELL, IMAGE_WIDTH = 32, 2, 640  # pixels
 
 
 class NiTMaze(BatchedTask):
@@ -71,10 +69,10 @@ class NiTMaze(BatchedTask):
     v0: first version. The authors' further options (a reward that distracts, other observations) are left out.
     """
 
-    memory: ClassVar[str] = "on which side the goal is, seen once at the oracle"
-    source: ClassVar[str] = "Ni et al., When Do Transformers Shine in RL?, NeurIPS 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("cells", "goal_sides", "oracle_speaks", "oracle_visited")
+    memory = "on which side the goal is, seen once at the oracle"
+    source = "Ni et al., When Do Transformers Shine in RL?, NeurIPS 2023"
+    supports_new_task = True
+    state_arrays = ("cells", "goal_sides", "oracle_speaks", "oracle_visited")
     optimal_return = exact(REWARD_GOAL, "no detour and the right turn; no other reward is positive")
 
     def __init__(self, num_envs: int, corridor_length: int = 50, active: bool = False) -> None:
@@ -124,7 +122,7 @@ class NiTMaze(BatchedTask):
         return exact(0.5 * REWARD_GOAL, "the junction looks the same for both goals, so half the turns are wrong")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Back to the start; a new task is a new side."""
+        """Go back to the start; a new task is a new side."""
         self.cells[rows] = self.start
         # Who starts at the oracle sees it at once.
         self.oracle_speaks[rows] = not self.active
@@ -133,7 +131,7 @@ class NiTMaze(BatchedTask):
         self.goal_sides[drawn] = 2 * self.random.integers(drawn, 2) - 1
 
     def advance(self, actions: Array) -> Transition:
-        """Moves; judges the place when time is up, and being behind before."""
+        """Move; pay for the place when time is up, and for being behind before."""
         self.cells = self.next_cells.take(actions * self.num_cells + self.cells)
         at_oracle = self.cells == 0
         self.oracle_speaks = at_oracle & ~self.oracle_visited
@@ -152,7 +150,7 @@ class NiTMaze(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The maze from above: @ the agent, G the goal, ? the oracle, ! the oracle while it shows the side."""
+        """Show the maze from above: @ the agent, G the goal, ? the oracle, ! the oracle while it shows the side."""
         indent, cell = " " * self.junction, int(self.cells[lane])
         symbols = np.full(self.num_cells, ".")
         symbols[0] = "?"
@@ -162,7 +160,7 @@ class NiTMaze(BatchedTask):
         return f"{indent}{north}\n{corridor}\n{indent}{south}\nstep {self.elapsed_steps[lane]} of {self.num_steps}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The maze from above, one square per cell; the oracle pales once it has been visited."""
+        """Draw the maze from above, one square per cell; the oracle pales once it has been visited."""
         squares = np.full((3, self.junction + 1, 3), COLOUR_WALL, dtype=np.uint8)
         squares[1] = COLOUR_FLOOR
         squares[:, -1] = COLOUR_FLOOR
@@ -170,5 +168,4 @@ class NiTMaze(BatchedTask):
         squares[1 - int(self.goal_sides[lane]), -1] = COLOUR_GOAL
         cell = int(self.cells[lane])
         squares[1 - int(self.sides[cell]), int(self.columns[cell])] = COLOUR_AGENT
-        side = int(np.clip(IMAGE_WIDTH // (self.junction + 1), SMALLEST_CELL, LARGEST_CELL))
-        return squares.repeat(side, axis=0).repeat(side, axis=1)
+        return enlarge(squares)

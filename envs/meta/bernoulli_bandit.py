@@ -5,8 +5,6 @@ Slow Reinforcement Learning", 2016 (the default: independent arms, one pull an e
 reinforcement learn", 2016 (two dependent arms, with the probabilities of the replication awjuliani/Meta-RL).
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 
@@ -20,7 +18,7 @@ FAMILIES = ("uniform", "correlated", *BETTER_ARM_PAYS)
 
 
 class BernoulliBandit(BatchedTask):
-    """Pull one of the arms; arm i pays 1 with probability p_i, which nobody tells.
+    """Pull one of the arms; arm i pays 1 with probability p_i, which is hidden.
 
     ## Description
     The probabilities are the task, so learning which arm is good makes sense where a bandit is kept for many pulls:
@@ -62,16 +60,13 @@ class BernoulliBandit(BatchedTask):
     - `num_arms`: k >= 2; default 5 for uniform probabilities, otherwise 2 and nothing else.
     - `probabilities`: "uniform", "correlated", "easy", "medium" or "hard".
     - `pulls`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "how often each arm was pulled and has paid, over the episodes of a trial"
-    source: ClassVar[str] = "Duan et al., RL², 2016; Wang et al., Learning to reinforcement learn, 2016"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("probabilities",)
-    step_info: ClassVar[tuple[str, ...]] = ("regret",)
+    memory = "how often each arm was pulled and has paid, over the episodes of a trial"
+    source = "Duan et al., RL², 2016; Wang et al., Learning to reinforcement learn, 2016"
+    supports_new_task = True
+    state_arrays = ("probabilities",)
+    step_info = ("regret",)
     memory_length = None  # From the first pull on, for as long as the bandit is kept.
 
     def __init__(
@@ -84,15 +79,10 @@ class BernoulliBandit(BatchedTask):
         if probabilities != "uniform" and num_arms != 2:
             raise ValueError(f"num_arms must be 2 with probabilities {probabilities!r}, but got {num_arms!r}.")
         check_integer("pulls", pulls, 1)
-        super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Box(0.0, 1.0, (1,), np.float32),
-            action_space=gym.spaces.Discrete(num_arms),
-        )
+        super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (1,), np.float32), gym.spaces.Discrete(num_arms))
         self.num_arms = num_arms
         self.family = probabilities
         self.pulls = pulls
-        self.every_lane = np.arange(num_envs)
         self.first_arms = self.every_lane * num_arms  # Where a lane's row of probabilities begins.
         self.probabilities: FloatArray = np.zeros((num_envs, num_arms))
 
@@ -114,7 +104,7 @@ class BernoulliBandit(BatchedTask):
         return exact(0.5 * self.pulls, "every arm pays with probability 1/2 if nothing is known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """A new task is new probabilities."""
+        """Draw probabilities for a new task."""
         drawn = rows[new_task]
         if not drawn.size:
             return
@@ -128,17 +118,17 @@ class BernoulliBandit(BatchedTask):
         self.probabilities[drawn] = np.stack([first, 1.0 - first], axis=1)
 
     def advance(self, actions: Array) -> Transition:
-        """Pulls the arms."""
+        """Pull the arms."""
         chances = self.probabilities.take(self.first_arms + actions)
         rewards = (self.random.uniform(self.every_lane) < chances).astype(np.float64)
         regret = self.probabilities.max(axis=1) - chances
         return Transition(rewards, self.elapsed_steps >= self.pulls, {"is_success": regret == 0.0, "regret": regret})
 
     def observe(self) -> Array:
-        """Nothing: always 1, (B, 1)."""
+        """Return nothing: always 1, (B, 1)."""
         return np.ones((self.num_envs, 1), dtype=np.float32)
 
     def render_text(self, lane: int) -> str:
-        """How many pulls were made, and the arms' hidden probabilities."""
+        """Show how many pulls were made, and the arms' hidden probabilities."""
         arms = " ".join(f"{chance:.2f}" for chance in self.probabilities[lane])
         return f"pull {int(self.elapsed_steps[lane])} of {self.pulls}: {arms}"

@@ -1,12 +1,9 @@
 """MultiarmedBandit: find the arm that pays best by pulling, seeing only whether the last pull has paid.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
 
 import math
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -42,15 +39,12 @@ class MultiarmedBandit(BatchedTask):
     ## Arguments
     - `num_arms`: k >= 2.
     - `max_steps`: T >= 1.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "which arms were pulled and what they have paid"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("payout_probabilities", "paid")
+    memory = "which arms were pulled and what they have paid"
+    source = "Morad et al., POPGym, ICLR 2023"
+    supports_new_task = True
+    state_arrays = ("payout_probabilities", "paid")
     memory_length = None  # All pulls matter, the later ones less and less.
 
     def __init__(self, num_envs: int, num_arms: int = 10, max_steps: int = 200) -> None:
@@ -59,7 +53,6 @@ class MultiarmedBandit(BatchedTask):
         super().__init__(num_envs, gym.spaces.Discrete(2), gym.spaces.Discrete(num_arms), max_steps)
         self.num_arms = num_arms
         self.num_pulls = max_steps
-        self.every_lane = np.arange(num_envs)
         self.payout_probabilities: FloatArray = np.zeros((num_envs, num_arms))
         self.paid: IntArray = np.zeros(num_envs, dtype=np.int64)  # 0 or 1, of the last pull
 
@@ -91,13 +84,13 @@ class MultiarmedBandit(BatchedTask):
         return bound(min(value, self.optimal_return.value or value), reason)
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Nothing paid yet; a new task is new probabilities."""
+        """Forget the last payout; a new task is new probabilities."""
         drawn = rows[new_task]
         self.payout_probabilities[drawn] = self.random.uniform(drawn, (self.num_arms,))
         self.paid[rows] = 0
 
     def advance(self, actions: Array) -> Transition:
-        """Pulls."""
+        """Pull the arms."""
         probabilities = self.payout_probabilities[self.every_lane, actions]
         pays = self.random.uniform(self.every_lane) < probabilities
         self.paid = pays.astype(np.int64)
@@ -110,6 +103,6 @@ class MultiarmedBandit(BatchedTask):
         return self.paid.copy()
 
     def render_text(self, lane: int) -> str:
-        """The pulls so far, the last payout, and what the arms pay."""
+        """Show the pulls so far, the last payout, and what the arms pay."""
         arms = " ".join(f"{probability:.2f}" for probability in self.payout_probabilities[lane])
         return f"pull {self.elapsed_steps[lane]} of {self.num_pulls}, last paid {self.paid[lane]}; arms pay {arms}"

@@ -6,7 +6,6 @@ influences on humans' choices and striatal prediction errors", Neuron 2011.
 """
 
 import functools
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -67,11 +66,11 @@ class TwoStep(BatchedTask):
     likely. It takes one decision a trial, for both steps; here each step is one of the environment.
     """
 
-    memory: ClassVar[str] = "the last choices, where they led, and whether they paid"
-    source: ClassVar[str] = "Wang et al., Prefrontal cortex as a meta-RL system, 2018"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("places", "rich_places", "is_common", "has_paid")
-    step_info: ClassVar[tuple[str, ...]] = ("is_common",)
+    memory = "the last choices, where they led, and whether they paid"
+    source = "Wang et al., Prefrontal cortex as a meta-RL system, 2018"
+    supports_new_task = True
+    state_arrays = ("places", "rich_places", "is_common", "has_paid")
+    step_info = ("is_common",)
 
     def __init__(
         self,
@@ -90,7 +89,6 @@ class TwoStep(BatchedTask):
         self.common_probability = common_probability
         self.reward_probability = reward_probability
         self.swap_probability = swap_probability
-        self.every_lane = np.arange(num_envs)
         self.places: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.rich_places: IntArray = np.full(num_envs, LEFT)
         self.is_common: BoolArray = np.zeros(num_envs, dtype=np.bool_)  # The last transition.
@@ -132,7 +130,7 @@ class TwoStep(BatchedTask):
         return exact(0.5 * self.num_trials, "the first stage doesn't tell which side is rich")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Back to the first stage; a new task is a new rich side."""
+        """Go back to the first stage; a new task is a new rich side."""
         self.places[rows] = FIRST_STAGE
         self.is_common[rows] = False
         self.has_paid[rows] = False
@@ -141,7 +139,7 @@ class TwoStep(BatchedTask):
             self.rich_places[drawn] = LEFT + self.random.integers(drawn, 2)
 
     def advance(self, actions: Array) -> Transition:
-        """From the first stage to a second one, or from there back, with a reward and perhaps a swap."""
+        """Go from the first stage to a second one, or from there back, with a reward and perhaps a swap."""
         draws = self.random.uniform(self.every_lane, (2,))
         at_first = self.places == FIRST_STAGE
         happens = draws[:, 0] < self.chances.take(self.places * 3 + self.rich_places)
@@ -158,11 +156,11 @@ class TwoStep(BatchedTask):
         return Transition(rewards, terminated, {"is_success": chose_rich, "is_common": self.is_common.copy()})
 
     def observe(self) -> Array:
-        """The stages, (B,)."""
+        """Return the stages, (B,)."""
         return self.places.copy()
 
     def render_text(self, lane: int) -> str:
-        """The last trial's outcome, and the second stages above the first: @ the agent, $ the rich side."""
+        """Show the last trial's outcome, and the second stages above the first: @ the agent, $ the rich side."""
         signs = [".", *("$" if place == self.rich_places[lane] else "." for place in (LEFT, RIGHT))]
         signs[int(self.places[lane])] = "@"
         trial = min(int(self.elapsed_steps[lane]) // STEPS_PER_TRIAL + 1, self.num_trials)
@@ -173,13 +171,13 @@ class TwoStep(BatchedTask):
 
 
 def _either(probability: float, other: float) -> float:
-    """The probability that two independent events both happen or both don't."""
+    """Return the probability that two independent events both happen or both don't."""
     return probability * other + (1.0 - probability) * (1.0 - other)
 
 
 @functools.cache
 def mean_certainty(reward_probability: float, swap_probability: float, num_trials: int) -> float:
-    """The mean over trials of E[max(b, 1 - b)], where b is the probability that left is rich, given all that was seen.
+    """Return the mean over trials of E[max(b, 1 - b)], with b the probability that left is rich, given all seen.
 
     With q = `reward_probability` and s = `swap_probability`, b starts at 1/2. A trial speaks for the left, that is it
     pays on the left or fails on the right, with probability q b + (1 - q) (1 - b), and then b becomes

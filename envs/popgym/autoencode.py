@@ -1,11 +1,7 @@
 """Autoencode: watch a deck being dealt, then tell it backwards.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -51,14 +47,11 @@ class Autoencode(BatchedTask):
 
     ## Arguments
     - `num_decks`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "the suits of all cards, in order"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    memory = "the suits of all cards, in order"
+    source = POPGYM
+    state_arrays = ("suits", "all_right")
     optimal_return = exact(1.0, "every one of the N answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
@@ -96,12 +89,12 @@ class Autoencode(BatchedTask):
         return exact(value, "the first card asked for is in view, of the others a quarter is right")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Deals the next card, or judges the answers."""
+        """Deal the next card, or check the answers."""
         steps = self.elapsed_steps
         right = self.suits.take(self.row_starts + self.asked_place.take(steps)) == actions
         self.all_right &= right | (steps < self.num_cards)
@@ -112,7 +105,7 @@ class Autoencode(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """Mode and suit, (B, 2)."""
+        """Return mode and suit, (B, 2)."""
         steps = self.elapsed_steps
         observations = np.empty((self.num_envs, 2), dtype=np.int64)
         observations[:, 0] = self.mode.take(steps)

@@ -1,11 +1,7 @@
 """Concentration, also called Memory or Pairs: cards lie face down, and pairs are to be turned up.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -59,14 +55,11 @@ class Concentration(BatchedTask):
     ## Arguments
     - `num_decks`: 1 or more.
     - `deck_type`: "colors" (K = 2) or "ranks" (13).
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "which card lies where"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("types", "found", "pairs_found", "view", "chosen", "awaits_second")
+    memory = "which card lies where"
+    source = POPGYM
+    state_arrays = ("types", "found", "pairs_found", "view", "chosen", "awaits_second")
     memory_length = None  # It depends on the play when a card is needed again.
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "ranks") -> None:
@@ -79,11 +72,10 @@ class Concentration(BatchedTask):
         # popgym's limit, ceil(2 N - N / (2 N - 1)), is 2 N, as the fraction lies between 1/2 and 1.
         super().__init__(
             num_envs,
-            observation_space=gym.spaces.MultiDiscrete([self.num_types + 1] * self.num_cards),
-            action_space=gym.spaces.Discrete(self.num_cards),
-            max_steps=2 * self.num_cards,
+            gym.spaces.MultiDiscrete([self.num_types + 1] * self.num_cards),
+            gym.spaces.Discrete(self.num_cards),
+            2 * self.num_cards,
         )
-        self.every_lane = np.arange(num_envs)
         self.types: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.found: BoolArray = np.zeros((num_envs, self.num_cards), dtype=np.bool_)
         self.pairs_found: IntArray = np.zeros(num_envs, dtype=np.int64)
@@ -102,8 +94,8 @@ class Concentration(BatchedTask):
         Every pair earns 2 / N, together 1, and every failed pair costs 2 / L. What counts is how many cards of each
         type are known and unknown. Dynamic programming over these numbers, without a step limit, gives the least mean
         number of failed pairs. It is attained by plays that begin with an unknown card and fail only by turning up a
-        second unknown card, at most N / 2 times, so that the limit is never exceeded. Nor does the limit help: who
-        is stopped with q pairs missing, forgoes 4 q / L, and to find them costs no more.
+        second unknown card, at most N / 2 times, so that the limit is never exceeded. Nor does the limit help: a
+        player stopped with q pairs missing forgoes 4 q / L, and to find them costs no more.
         """
         failed_pairs = FAILED_PAIRS_AT_BEST.get((self.num_decks, self.deck_type))
         if failed_pairs is None:
@@ -121,7 +113,7 @@ class Concentration(BatchedTask):
         return unknown("the choice of places can carry memory; the best use of it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the cards and lays them face down; `new_task` means nothing here."""
+        """Shuffle the cards and lay them face down; `new_task` means nothing here."""
         self.types[rows] = shuffled_decks(self.random, rows, self.num_decks, self.num_types)
         self.found[rows] = False
         self.pairs_found[rows] = 0
@@ -130,7 +122,7 @@ class Concentration(BatchedTask):
         self.awaits_second[rows] = False
 
     def advance(self, actions: Array) -> Transition:
-        """Turns up one card and, if it is the second, judges the pair."""
+        """Turn up one card and, if it is the second, compare the pair."""
         lanes, is_second = self.every_lane, self.awaits_second
         self._turn_down_failed_pairs(np.flatnonzero(~is_second))
         first = self.chosen[:, 0].copy()
@@ -156,10 +148,10 @@ class Concentration(BatchedTask):
         self.view[lanes, places] = np.where(self.found[lanes, places], self.types[lanes, places], self.num_types)
 
     def observe(self) -> Array:
-        """The types of the cards in view, (B, N)."""
+        """Return the types of the cards in view, (B, N)."""
         return self.view.copy()
 
     def render_text(self, lane: int) -> str:
-        """The cards in four rows; those face down are question marks."""
+        """Show the cards in four rows; those face down are question marks."""
         symbols = np.array([*SYMBOLS[self.deck_type], "?"])[self.view[lane]]
         return "\n".join(" ".join(row) for row in symbols.reshape(NUM_SUITS, -1))

@@ -1,11 +1,7 @@
 """CountRecall: how many cards of this type were dealt so far?
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -48,9 +44,9 @@ class CountRecall(BatchedTask):
     v0: first version. popgym has an argument `error_clamp`, which has no effect there: it is left out.
     """
 
-    memory: ClassVar[str] = "how many cards of each type were dealt"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("dealt", "queried", "counts", "all_right")
+    memory = "how many cards of each type were dealt"
+    source = POPGYM
+    state_arrays = ("dealt", "queried", "counts", "all_right")
     optimal_return = exact(1.0, "counting makes every one of the N - 1 answers right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "colors") -> None:
@@ -62,9 +58,7 @@ class CountRecall(BatchedTask):
         self.num_cards = CARDS_PER_DECK * num_decks
         self.cards_per_type = self.num_cards // self.num_types
         super().__init__(
-            num_envs,
-            observation_space=gym.spaces.MultiDiscrete([self.num_types] * 2),
-            action_space=gym.spaces.Discrete(self.cards_per_type + 1),
+            num_envs, gym.spaces.MultiDiscrete([self.num_types] * 2), gym.spaces.Discrete(self.cards_per_type + 1)
         )
         self.reward_scale = 1.0 / (self.num_cards - 1)
         # Types in the order of dealing, so elapsed_steps point at the cards in view.
@@ -98,7 +92,7 @@ class CountRecall(BatchedTask):
         return exact(value, "over an episode no count is more frequent than 1")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks and counts the first card; `new_task` means nothing here."""
+        """Shuffle the decks and count the first card; `new_task` means nothing here."""
         self.dealt[rows] = shuffled_decks(self.random, rows, self.num_decks, self.num_types)
         self.queried[rows] = shuffled_decks(self.random, rows, self.num_decks, self.num_types)
         self.counts[rows] = 0
@@ -106,7 +100,7 @@ class CountRecall(BatchedTask):
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers, then deals and counts the next card."""
+        """Check the answers, then deal and count the next card."""
         places = self.card_starts + self.elapsed_steps
         asked = self.queried.take(places - 1)  # The base class has counted this step already.
         right = self.counts.take(self.count_starts + asked) == actions
@@ -117,7 +111,7 @@ class CountRecall(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """The types dealt and asked for, (B, 2)."""
+        """Return the types dealt and asked for, (B, 2)."""
         places = self.card_starts + self.elapsed_steps
         observations = np.empty((self.num_envs, 2), dtype=np.int64)
         observations[:, 0] = self.dealt.take(places)

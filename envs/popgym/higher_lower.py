@@ -1,12 +1,9 @@
 """HigherLower: will the next card be higher or lower than this one?
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
 
 from functools import lru_cache
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -20,7 +17,7 @@ HIGHER, LOWER = range(2)
 
 
 class HigherLower(BatchedTask):
-    """Guess whether the next card is higher or lower than the present one; who counts cards guesses better.
+    """Guess whether the next card is higher or lower than the present one; counting cards makes guesses better.
 
     ## Description
     N = 52 `num_decks` cards are shuffled and dealt without replacement. The present card alone says much: after a two,
@@ -45,14 +42,11 @@ class HigherLower(BatchedTask):
 
     ## Arguments
     - `num_decks`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "how many cards of each rank were dealt"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("ranks", "right_minus_wrong")
+    memory = "how many cards of each rank were dealt"
+    source = POPGYM
+    state_arrays = ("ranks", "right_minus_wrong")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -86,12 +80,12 @@ class HigherLower(BatchedTask):
         return exact(84 / 169, "low cards are followed by higher ones, high cards by lower ones")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.ranks[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_RANKS)
         self.right_minus_wrong[rows] = 0
 
     def advance(self, actions: Array) -> Transition:
-        """Deals the next card and judges the guess."""
+        """Deal the next card and check the guess."""
         places = self.row_starts + self.elapsed_steps
         rises = np.sign(self.ranks.take(places) - self.ranks.take(places - 1))
         points = rises * (1 - 2 * actions)  # 1 right, -1 wrong, 0 neither.
@@ -100,7 +94,7 @@ class HigherLower(BatchedTask):
         return Transition(points * self.reward_scale, terminated, {"is_success": self.right_minus_wrong > 0})
 
     def observe(self) -> Array:
-        """The ranks of the cards just dealt, (B,)."""
+        """Return the ranks of the cards just dealt, (B,)."""
         return self.ranks.take(self.row_starts + self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
@@ -114,7 +108,7 @@ class HigherLower(BatchedTask):
 
 @lru_cache
 def _counting_return(num_decks: int) -> float:
-    """The mean return of a player who counts the cards.
+    """Return the mean return of a player who counts the cards.
 
     Actions don't change what is dealt, so the best guess is what most of the R cards to come are. With H of them
     higher and L lower than the present card, it earns |H - L| / (R N) in the mean. By symmetry the cards to come are
@@ -140,7 +134,7 @@ def _counting_return(num_decks: int) -> float:
 
 
 def _hypergeometric(population: int, special: int, draws: IntArray, hits: IntArray) -> FloatArray:
-    """P(`hits` special ones among `draws` of the population), broadcast; 0 where that is impossible."""
+    """Return P(`hits` special ones among `draws` of the population), broadcast; 0 where that is impossible."""
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, population + 1)))])
 
     def log_choose(total: int | IntArray, chosen: IntArray) -> FloatArray:

@@ -1,13 +1,9 @@
 """Minesweeper: open all cells without a mine, told only how many mines lie around the cell just opened.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, N = cells of the board.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -55,10 +51,10 @@ class Minesweeper(BatchedTask):
     popgym says terminated only.
     """
 
-    memory: ClassVar[str] = "which cells were opened and the numbers seen there"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("mines", "opened", "num_opened", "counts")
+    memory = "which cells were opened and the numbers seen there"
+    source = "Morad et al., POPGym, ICLR 2023"
+    supports_new_task = True
+    state_arrays = ("mines", "opened", "num_opened", "counts")
     memory_length = None  # Every number may matter until the end.
     memoryless_return = unknown("the best distributions over cells, one for each number seen, aren't known")
 
@@ -75,9 +71,9 @@ class Minesweeper(BatchedTask):
         self.num_safe = num_cells - num_mines
         super().__init__(
             num_envs,
-            observation_space=gym.spaces.Discrete(min(num_mines + 1, 10)),
-            action_space=gym.spaces.MultiDiscrete([board_size, board_size]),
-            max_steps=self.num_safe,
+            gym.spaces.Discrete(min(num_mines + 1, 10)),
+            gym.spaces.MultiDiscrete([board_size, board_size]),
+            self.num_safe,
         )
         self.board_size = board_size
         self.num_mines = num_mines
@@ -101,7 +97,7 @@ class Minesweeper(BatchedTask):
         return bound(value, "the first cell is opened blindly, and no more than L safe ones after it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """All cells closed; a new task is new mines."""
+        """Close all cells; a new task is new mines."""
         self.opened[rows] = False
         self.num_opened[rows] = 0
         self.counts[rows] = 0
@@ -113,7 +109,7 @@ class Minesweeper(BatchedTask):
         self.mines[drawn[:, None], chosen] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Opens cells."""
+        """Open cells."""
         cells = actions[:, 0] * self.board_size + actions[:, 1]
         flat_cells = self.first_cells + cells
         explodes, was_open = self.mines.take(flat_cells), self.opened.take(flat_cells)
@@ -125,11 +121,11 @@ class Minesweeper(BatchedTask):
         return Transition(self.rewards.take(was_open + 2 * explodes), explodes | cleared, {"is_success": cleared})
 
     def observe(self) -> Array:
-        """The mines in and around the cells just opened, (B,)."""
+        """Return the mines in and around the cells just opened, (B,)."""
         return self.counts.copy()
 
     def render_text(self, lane: int) -> str:
-        """The board: numbers in open cells, . closed, * mine."""
+        """Show the board: numbers in open cells, . closed, * mine."""
         numbers = self.neighbourhoods.astype(np.int64) @ self.mines[lane]
         looks = np.where(self.opened[lane], numbers.astype(str), np.where(self.mines[lane], "*", "."))
         rows = [" ".join(row) for row in looks.reshape(self.board_size, self.board_size)]

@@ -1,11 +1,7 @@
 """RepeatFirst: cards are dealt one by one, and at every step the suit of the first one is asked.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -42,14 +38,11 @@ class RepeatFirst(BatchedTask):
 
     ## Arguments
     - `num_decks`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "the suit of the first card"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    memory = "the suit of the first card"
+    source = POPGYM
+    state_arrays = ("suits", "all_right")
     optimal_return = exact(1.0, "every one of the N - 1 answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
@@ -83,12 +76,12 @@ class RepeatFirst(BatchedTask):
         return exact(value, "the present suit, surely right while the first card is in view")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers and deals the next card."""
+        """Check the answers and deal the next card."""
         right = actions == self.suits[:, 0]
         self.all_right &= right
         rewards = np.where(right, self.reward_scale, -self.reward_scale)
@@ -96,11 +89,11 @@ class RepeatFirst(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """The suits of the cards just dealt, (B,)."""
+        """Return the suits of the cards just dealt, (B,)."""
         return self.suits.take(self.row_starts + self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
-        """The first card, in brackets as it is asked for, and the present one."""
+        """Show the first card, in brackets as it is asked for, and the present one."""
         newest = int(self.elapsed_steps[lane])
         first, present = (SYMBOLS["suits"][self.suits[lane, place]] for place in (0, newest))
         return f"card {newest + 1} of {self.num_cards}: [{first}] {present}"

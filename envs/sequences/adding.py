@@ -5,8 +5,6 @@ Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computat
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, L = pairs of the longest sequence.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +63,9 @@ class Adding(TeacherTask):
     number of the first pair, be it X1 or X2.
     """
 
-    memory: ClassVar[str] = "two marked numbers, exactly"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
-    state_arrays: ClassVar[tuple[str, ...]] = ("pairs", "lengths", "answers")
+    memory = "two marked numbers, exactly"
+    source = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
+    state_arrays = ("pairs", "lengths", "answers")
     memory_length = None  # The marks and the length are drawn; it is T // 2 or more for both numbers.
     optimal_return = exact(0.0, "both numbers are seen, and no error is negative")
 
@@ -108,7 +106,7 @@ class Adding(TeacherTask):
         return exact(-variance, "the last pair tells nothing, so the best answer is the mean")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws sequences; `new_task` means nothing here."""
+        """Draw sequences; `new_task` means nothing here."""
         numbers = self.random.uniform(rows, (self.longest,))
         first = self.random.integers(rows, self.first_mark_within)
         second = self.random.integers(rows, self.half - 1)
@@ -128,7 +126,7 @@ class Adding(TeacherTask):
         self.answers[rows] = 0.5 + (one + other) / 4 if self.operation == SUM else one * other
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answer to the last pair."""
+        """Check the answer to the last pair."""
         is_last = self.elapsed_steps == self.lengths
         errors = np.abs(actions[:, 0] - self.answers)
         rewards = np.where(is_last, -np.square(errors), 0.0)
@@ -137,15 +135,15 @@ class Adding(TeacherTask):
         return Transition(rewards, is_last, {"is_success": is_success, "target": targets})
 
     def observe(self) -> Array:
-        """The present pairs, (B, 2)."""
+        """Return the present pairs, (B, 2)."""
         return self.pairs.reshape(-1, 2).take(self.pair_starts + self.elapsed_steps, axis=0)
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The steps to come and the answer, (B, 2)."""
+        """Return the steps to come and the answer, (B, 2)."""
         return np.stack([self.lengths - self.elapsed_steps, self.answers], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The present pair."""
+        """Show the present pair."""
         step = int(self.elapsed_steps[lane])
         if step >= self.lengths[lane]:
             return f"all {self.lengths[lane]} pairs seen"

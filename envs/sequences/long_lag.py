@@ -3,8 +3,6 @@
 Source: experiment 2 of S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 
@@ -64,9 +62,9 @@ class LongLag(TeacherTask):
     v0: first version. Unlike in the source, the variable form has no begin symbol: an episode's start is one.
     """
 
-    memory: ClassVar[str] = "the first symbol"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 2"
-    state_arrays: ClassVar[tuple[str, ...]] = ("first_symbols", "symbols", "lengths")
+    memory = "the first symbol"
+    source = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 2"
+    state_arrays = ("first_symbols", "symbols", "lengths")
     optimal_return = exact(1.0, "the last symbol is the first one again")
 
     def __init__(
@@ -94,7 +92,6 @@ class LongLag(TeacherTask):
         self.num_distractors = num_distractors
         # A geometric number is the logarithm of a uniform one times this, rounded down.
         self.tail_scale = 0.0 if stop_probability == 1.0 else float(1.0 / np.log1p(-stop_probability))
-        self.every_lane = np.arange(num_envs)
         self.first_symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         # Steps of the episode.
@@ -115,7 +112,7 @@ class LongLag(TeacherTask):
         return exact(0.5, "nothing in view tells whether x or y is due")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws x or y, and in the variable form the length; `new_task` means nothing here."""
+        """Draw x or y, and in the variable form the length; `new_task` means nothing here."""
         self.first_symbols[rows] = self.random.integers(rows, NUM_CLASSES)
         self.symbols[rows] = self.first_symbols[rows]
         if self.form == "variable":
@@ -123,7 +120,7 @@ class LongLag(TeacherTask):
             self.lengths[rows] = self.p + 1 + tails.astype(np.int64)
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers where the last symbol is due, and reads the next symbol."""
+        """Check the answers where the last symbol is due, and read the next symbol."""
         terminated = self.elapsed_steps == self.lengths
         if self.form == "fixed":
             distractors = self.elapsed_steps + 1
@@ -138,11 +135,11 @@ class LongLag(TeacherTask):
         return Transition(foretold.astype(np.float64), terminated, {"is_success": foretold, "target": targets})
 
     def observe(self) -> Array:
-        """The symbols just read, (B,)."""
+        """Return the symbols just read, (B,)."""
         return self.symbols.copy()
 
     def render_text(self, lane: int) -> str:
-        """The symbol just read, and the last one as soon as it is due."""
+        """Show the symbol just read, and the last one as soon as it is due."""
         read, left = int(self.elapsed_steps[lane]), int(self.lengths[lane] - self.elapsed_steps[lane])
         symbol = int(self.symbols[lane])
         is_trigger = self.form == "variable" and symbol == self.num_symbols - 1

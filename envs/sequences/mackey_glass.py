@@ -7,8 +7,6 @@ Computation 19(3), 2007, for the task.
 Letters in shapes: R = lanes that a call is about, T = steps of an episode, N = steps of integration in a delay.
 """
 
-from typing import ClassVar
-
 import numpy as np
 
 from rlstm.core.arrays import FloatArray, IntArray
@@ -47,8 +45,8 @@ class MackeyGlass(GenerativeTask):
         dx/dt = .2 x(t - 17) / (1 + x(t - 17)^10) - .1 x(t).
 
     Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, unless there is `feedback`, and only who keeps the last 17 units in mind can go on. A policy
-    that wants its own last value may take its previous action.
+    after them nothing is, unless there is `feedback`, and only the last 17 units in mind let a policy go on. One that
+    wants its own last value may take its previous action.
 
     The equation is integrated by the method of Runge and Kutta of order 4 with steps of 0.1; x(t - 17) in the middle of
     a step is taken from the cubic with the values and slopes at its ends. Within 100 units, errors stay below 1e-5.
@@ -90,8 +88,8 @@ class MackeyGlass(GenerativeTask):
     are ours.
     """
 
-    memory: ClassVar[str] = "the last 17 units of the signal"
-    source: ClassVar[str] = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
+    memory = "the last 17 units of the signal"
+    source = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
     optimal_return = bound(0.0, "no error is negative; the values seen tell the chaotic signal only roughly")
 
     def __init__(self, num_envs: int, washout: int = 100, free_run: int = 300, feedback: bool = False) -> None:
@@ -104,7 +102,7 @@ class MackeyGlass(GenerativeTask):
         return unknown(reason)
 
     def draw_series(self, rows: IntArray) -> FloatArray:
-        """Signals from random histories, with the transient cut off, (R, T + 1)."""
+        """Return signals from random histories, with the transient cut off, (R, T + 1)."""
         starts = TRANSIENT + self.random.integers(rows, LARGEST_START + 1)
         knots = HISTORY_LOW + (HISTORY_HIGH - HISTORY_LOW) * self.random.uniform(rows, (DELAY + 1,))
         last = TRANSIENT + LARGEST_START + self.num_steps
@@ -113,7 +111,7 @@ class MackeyGlass(GenerativeTask):
 
 
 def integrate(knots: FloatArray, num_units: int) -> FloatArray:
-    """Integrates the equation from histories that are linear between `knots`.
+    """Integrate the equation from histories that are linear between `knots`.
 
     Args:
         knots: (R, DELAY + 1) x at the times -DELAY, ..., 0.
@@ -134,7 +132,7 @@ def integrate(knots: FloatArray, num_units: int) -> FloatArray:
 
 
 def integrate_one_delay(ends: FloatArray, middles: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Goes on for DELAY units; within them the delayed term is known, so all steps are done at once.
+    """Go on for DELAY units; within them the delayed term is known, so all steps are done at once.
 
     With x(j + 1) = r x(j) + p(j), where r is `RETENTION`, x(j) = r^j (x(0) + p(0) / r + ... + p(j - 1) / r^j).
 
@@ -162,7 +160,7 @@ def integrate_one_delay(ends: FloatArray, middles: FloatArray) -> tuple[FloatArr
 
 
 def delayed_term(values: FloatArray) -> FloatArray:
-    """GAIN x / (1 + x^10)."""
+    """Return GAIN x / (1 + x^10)."""
     squares = np.square(values)
     powers = np.square(squares)
     powers *= powers

@@ -5,7 +5,6 @@ Source: J. Schmidhuber, D. Wierstra, M. Gagliolo, F. Gomez, "Training recurrent 
 """
 
 import math
-from typing import ClassVar
 
 import numpy as np
 
@@ -29,7 +28,7 @@ class SuperimposedSines(GenerativeTask):
     The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines` and the frequencies .2,
     .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from episode to episode.
     Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, unless there is `feedback`, and only who keeps k phases in mind can go on. A policy that
+    after them nothing is, unless there is `feedback`, and only with k phases in mind can a policy go on. A policy that
     wants its own last value may take its previous action.
 
     ## Action Space
@@ -68,8 +67,8 @@ class SuperimposedSines(GenerativeTask):
     ours.
     """
 
-    memory: ClassVar[str] = "the phases of all sines"
-    source: ClassVar[str] = "Schmidhuber et al., Training recurrent networks by Evolino, Neural Computation 2007"
+    memory = "the phases of all sines"
+    source = "Schmidhuber et al., Training recurrent networks by Evolino, Neural Computation 2007"
 
     def __init__(
         self, num_envs: int, num_sines: int = 2, washout: int = 100, free_run: int = 300, feedback: bool = False
@@ -99,7 +98,7 @@ class SuperimposedSines(GenerativeTask):
         return exact(value, "in the free run only a constant can be predicted, and 0 is the best")
 
     def draw_series(self, rows: IntArray) -> FloatArray:
-        """Sums of sines from random starts, (R, T + 1)."""
+        """Return sums of sines from random starts, (R, T + 1)."""
         times = PERIOD * self.random.uniform(rows)[:, None] + np.arange(-1, self.num_steps)
         series = np.zeros_like(times)
         for frequency in FREQUENCIES[: self.num_sines]:

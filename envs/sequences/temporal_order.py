@@ -5,8 +5,6 @@ Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computat
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
@@ -69,9 +67,9 @@ class TemporalOrder(TeacherTask):
     v0: first version. Lengths other than 100 are ours.
     """
 
-    memory: ClassVar[str] = "which of X and Y were seen, and in which order"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
-    state_arrays: ClassVar[tuple[str, ...]] = ("symbols", "lengths", "answers")
+    memory = "which of X and Y were seen, and in which order"
+    source = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
+    state_arrays = ("symbols", "lengths", "answers")
     memory_length = None  # The places and the length are drawn.
     optimal_return = exact(1.0, "the symbols asked for were all seen")
 
@@ -98,7 +96,7 @@ class TemporalOrder(TeacherTask):
         return exact(1 / self.num_answers, "B is always the same, and all answers are equally likely")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws sequences; `new_task` means nothing here."""
+        """Draw sequences; `new_task` means nothing here."""
         symbols = FIRST_DISTRACTOR + self.random.integers(rows, NUM_DISTRACTORS, (self.longest + 1,))
         markers = self.random.integers(rows, 2, (self.num_markers,))
         offsets = self.random.integers(rows, self.length // 10 + 1, (self.num_markers + 1,))
@@ -112,23 +110,23 @@ class TemporalOrder(TeacherTask):
         self.answers[rows] = (markers * self.place_values).sum(axis=1)
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answer to B."""
+        """Check the answer to B."""
         is_last = self.elapsed_steps == self.lengths
         is_right = is_last & (actions == self.answers)
         targets = np.where(is_last, self.answers, NOTHING_ASKED)
         return Transition(is_right.astype(np.float64), is_last, {"is_success": is_right, "target": targets})
 
     def observe(self) -> Array:
-        """The present symbols, (B,)."""
+        """Return the present symbols, (B,)."""
         return self.symbols.take(self.symbol_starts + self.elapsed_steps)
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The steps to come and the right answer as one of so many, (B, 1 + answers)."""
+        """Return the steps to come and the right answer as one of so many, (B, 1 + answers)."""
         is_answer = self.answers[:, None] == np.arange(self.num_answers)
         return np.concatenate([(self.lengths - self.elapsed_steps)[:, None], is_answer], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The last symbols, the newest on the right."""
+        """Show the last symbols, the newest on the right."""
         newest = min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1)
         letters = "".join(SYMBOL_LETTERS[symbol] for symbol in self._in_view(lane, newest))
         return f"symbol {newest + 1} of {self.lengths[lane]}: {letters}"

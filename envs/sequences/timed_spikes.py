@@ -10,7 +10,7 @@ step n F + D(1) + ... + D(n) - 1.
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -37,8 +37,8 @@ class SpikeTrain(TeacherTask):
         num_intervals: N, at least 1.
     """
 
-    source: ClassVar[str] = "Gers, Schraudolph, Schmidhuber, Learning Precise Timing with LSTM, JMLR 2002"
-    state_arrays: ClassVar[tuple[str, ...]] = ("delays", "spike_steps", "next_spikes", "all_right")
+    source = "Gers, Schraudolph, Schmidhuber, Learning Precise Timing with LSTM, JMLR 2002"
+    state_arrays = ("delays", "spike_steps", "next_spikes", "all_right")
     memory_length = None  # From spike to spike; that is drawn.
 
     def __init__(
@@ -57,7 +57,7 @@ class SpikeTrain(TeacherTask):
         self.train_starts: IntArray = np.arange(num_envs) * (self.num_intervals + 1)
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws trains; `new_task` means nothing here."""
+        """Draw trains; `new_task` means nothing here."""
         delays = self.random.integers(rows, self.max_delay + 1, (self.num_intervals,))
         self.delays[rows, :-1] = delays
         self.spike_steps[rows, :-1] = np.cumsum(self.interval + delays, axis=1) - 1
@@ -69,23 +69,23 @@ class SpikeTrain(TeacherTask):
         return np.asarray(self.spike_steps.take(self.train_starts + self.next_spikes) == steps)
 
     def given_delays(self) -> FloatArray:
-        """D / M of the interval that the lanes are in, (B,)."""
+        """Return D / M of the interval that the lanes are in, (B,)."""
         return np.asarray(self.delays.take(self.train_starts + self.next_spikes) / self.max_delay)
 
     def finish_step(self, had_spike: BoolArray, is_right: BoolArray, rewards: FloatArray, targets: Array) -> Transition:
-        """Goes on to the next spike where there was one; all arrays are (B,)."""
+        """Go on to the next spike where there was one; all arrays are (B,)."""
         self.next_spikes += had_spike
         self.all_right &= is_right
         terminated = self.next_spikes == self.num_intervals
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated, "target": targets[:, None]})
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The steps to the next spike, negative after the last one, and the delay of the interval, (B, 2)."""
+        """Return the steps to the next spike, negative after the last one, and the delay of the interval, (B, 2)."""
         steps_to_come = self.spike_steps.take(self.train_starts + self.next_spikes) - self.elapsed_steps
         return np.stack([steps_to_come, self.given_delays()], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The last steps of the train, the newest on the right: | a spike, . none."""
+        """Show the last steps of the train, the newest on the right: | a spike, . none."""
         newest = int(self.elapsed_steps[lane])
         marks = "".join("|" if is_spike else "." for is_spike in self._in_view(lane))
         return f"step {newest}, {self.next_spikes[lane]} of {self.num_intervals} spikes: {marks}"
@@ -99,7 +99,7 @@ class MeasureSpikes(SpikeTrain):
     """Tell at each spike how late it came.
 
     ## Description
-    The train is seen step by step, and at the n-th spike D(n) / M is asked: only who counts the steps since the spike
+    The train is seen step by step, and at the n-th spike D(n) / M is asked: only counting the steps since the spike
     before can tell. The letters are those at the top of the module.
 
     ## Action Space
@@ -127,7 +127,7 @@ class MeasureSpikes(SpikeTrain):
     v0: first version. The number of spikes and the measure of success are ours.
     """
 
-    memory: ClassVar[str] = "how many steps ago the last spike was"
+    memory = "how many steps ago the last spike was"
     optimal_return = exact(0.0, "the steps between spikes can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
@@ -141,7 +141,7 @@ class MeasureSpikes(SpikeTrain):
         return exact(value, "all spikes look the same, so the best answer is the mean, 1/2")
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers where there is a spike."""
+        """Check the answers where there is a spike."""
         # The base class has counted this step already.
         has_spike, delays = self.has_spike(self.elapsed_steps - 1), self.given_delays()
         errors = np.abs(actions[:, 0] - delays)
@@ -159,7 +159,7 @@ class GenerateSpikes(SpikeTrain):
 
     ## Description
     What is seen and what is asked change places: D(n) / M is seen in all steps of the n-th interval, F + D(n) steps,
-    and the last of them is to be a spike. Only who counts the steps since the spike before knows when. What is answered
+    and the last of them is to be a spike. Only counting the steps since the spike before tells when. What is answered
     doesn't change the train. The letters are those at the top of the module.
 
     ## Action Space
@@ -188,7 +188,7 @@ class GenerateSpikes(SpikeTrain):
     are ours.
     """
 
-    memory: ClassVar[str] = "how many steps ago the last spike was due"
+    memory = "how many steps ago the last spike was due"
     optimal_return = exact(0.0, "delays are seen, steps can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
@@ -206,12 +206,12 @@ class GenerateSpikes(SpikeTrain):
         return exact(value, "all steps of an interval look the same, so the best answer is 1 / (F + D)")
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the spikes."""
+        """Check the spikes."""
         # The base class has counted this step already.
         has_spike = self.has_spike(self.elapsed_steps - 1)
         errors = np.abs(actions[:, 0] - has_spike)
         return self.finish_step(has_spike, errors < 0.5, -np.square(errors).astype(np.float64), has_spike.astype(float))
 
     def observe(self) -> Array:
-        """The delays of the intervals, (B, 1)."""
+        """Return the delays of the intervals, (B, 1)."""
         return self.given_delays().astype(np.float32)[:, None]

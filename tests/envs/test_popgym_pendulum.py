@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
-from rlstm.envs.base.lane_random import LaneRandom
-from rlstm.envs.control.pendulum_physics import (
-    draw_pendulum_starts,
-    pendulum_pixels,
-    pendulum_text,
-    stands_upright,
-    step_pendulum,
-)
+from rlstm.envs.control.pendulum_physics import stands_upright, step_pendulum
 from rlstm.envs.popgym.pendulum import PopgymPendulum
 
 
@@ -62,9 +55,10 @@ def test_a_hanging_rod_a_standing_rod_and_the_worst_step_by_hand() -> None:
 
 
 def test_starts_are_uniform_in_all_directions_and_slow() -> None:
-    random, num = LaneRandom(20_000), 20_000
-    random.seed(range(num), range(num))
-    angles, speeds = draw_pendulum_starts(random, np.arange(num))
+    num = 20_000
+    env = BatchedVectorEnv(PopgymPendulum, num)
+    env.reset(seed=0)
+    angles, speeds = env.task.angles, env.task.angular_velocities
     for values, limit in ((angles, math.pi), (speeds, 1.0)):
         assert np.abs(values).max() <= limit
         assert abs(values.mean()) < 5 * limit / np.sqrt(3 * num)
@@ -154,8 +148,11 @@ def test_an_action_beyond_the_torque_is_refused() -> None:
 
 
 def test_pictures_point_where_the_rod_does() -> None:
+    task = PopgymPendulum(1)
+
     def rod(angle: float) -> tuple[float, float]:
-        image = pendulum_pixels(angle)
+        task.angles[:] = angle
+        image = task.render_pixels(0)
         rows, columns = np.nonzero((image == (190, 70, 60)).all(axis=2))
         return float(rows.mean()) - 60, float(columns.mean()) - 60
 
@@ -166,4 +163,5 @@ def test_pictures_point_where_the_rod_does() -> None:
             pytest.approx(-27 * math.cos(angle), abs=2),
             pytest.approx(-27 * math.sin(angle), abs=2),
         )
-    assert pendulum_text(2 * math.pi + 0.5, -1.25) == "angle +0.500 rad (-1.250 rad/s)"
+    task.angles[:], task.angular_velocities[:] = 2 * math.pi + 0.5, -1.25
+    assert task.render_text(0) == "step 0: angle +0.500 rad (-1.250 rad/s)"
