@@ -86,11 +86,16 @@ class BatchedTask(ABC):
     memory: ClassVar[str]
     """What must be remembered, in a phrase."""
 
+    memory_length: int | None
+    """For how many steps it must be remembered; None where that has no fixed value. Of the class or of an instance."""
+
     source: ClassVar[str]
     """Where the task comes from."""
 
     supports_new_task: ClassVar[bool] = False
-    """Whether a reset can keep the task drawn for the lane, so that trials of several episodes make sense."""
+    """Whether a reset can keep the task drawn for the lane, so that trials of several episodes make sense.
+
+    False where all episodes have the same dynamics, or where the rules draw all anew in each."""
 
     state_arrays: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes of shape (B, ...) that, with the base class's own, are the whole state of the lanes."""
@@ -122,11 +127,6 @@ class BatchedTask(ABC):
         self.random = LaneRandom(num_envs)
         self.teacher_forcing = False  # Of episodes that begin from now on; an adapter sets it at its reset.
         self.elapsed_steps: IntArray = np.zeros(num_envs, dtype=np.int64)
-
-    @property
-    @abstractmethod
-    def memory_length(self) -> int | None:
-        """For how many steps it must be remembered; None where that has no fixed value."""
 
     @property
     @abstractmethod

@@ -66,15 +66,11 @@ class GenerativeTask(TeacherTask):
         self.series: FloatArray = np.zeros((num_envs, self.num_steps + 1))
         self.squared_errors: FloatArray = np.zeros(num_envs)
         self.series_starts: IntArray = np.arange(num_envs) * (self.num_steps + 1)
+        self.memory_length = self.free_run  # From the last observation that shows the signal to the last answer.
 
     @abstractmethod
     def draw_series(self, rows: IntArray) -> FloatArray:
         """Return a new signal for each of the lanes `rows` (R,): d(-1), ..., d(T - 1), (R, T + 1)."""
-
-    @property
-    def memory_length(self) -> int:
-        """From the last observation that shows the signal to the last answer."""
-        return self.free_run
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw the signals; `new_task` means nothing here."""

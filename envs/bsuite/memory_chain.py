@@ -80,11 +80,7 @@ class MemoryChain(BatchedTask):
         self.time_left = 1.0 - times / memory_length
         self.shows_query = times == memory_length - 1
         self.shows_bits = times == 0
-
-    @property
-    def memory_length(self) -> int:
-        """From the second and last look at the bits to the query."""
-        return self.chain_length - 1
+        self.memory_length = self.chain_length - 1  # From the second and last look at the bits to the query.
 
     @property
     def memoryless_return(self) -> ReturnReference:

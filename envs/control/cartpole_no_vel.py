@@ -41,8 +41,6 @@ class CartPoleNoVel(CartPole):
 
     ## Arguments
     - `max_steps`: 1 or more, default 500 as for CartPole-v1.
-
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
     """
 
     memory = "the last position and angle, to tell the velocities"

@@ -55,8 +55,6 @@ class MountainCarContinuousNoVel(BatchedTask):
     ## Arguments
     - `max_steps`: 1 or more, default 999 as for MountainCarContinuous-v0.
 
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
     ## Version History
     v0: first version. Gymnasium rounds the state to float32 after each step, here it is float64.
     """

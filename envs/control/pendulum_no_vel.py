@@ -42,8 +42,6 @@ class PendulumNoVel(Pendulum):
 
     ## Arguments
     - `max_steps`: 1 or more, default 200 as for Pendulum-v1.
-
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
     """
 
     memory = "the last angle, to tell the velocity"

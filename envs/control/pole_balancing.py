@@ -86,8 +86,6 @@ class PoleBalancing(BatchedTask):
     - `start_angle`: degrees, within ±12 with one pole and ±36 with two; default 4, as in Gomez et al. Igel (2003)
       starts at 4.5.
 
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
     ## Version History
     v0: first version. Published implementations differ in details that they don't call variants: some leave out the
     friction on the track, or let it depend on the force between track and cart (Florian 2007); some raise the smallest

@@ -103,11 +103,7 @@ class NiTMaze(BatchedTask):
         next_cells[[NORTH, SOUTH], self.junction] = north_arm, south_arm
         next_cells[[NORTH, SOUTH], [south_arm, north_arm]] = self.junction
         self.next_cells: IntArray = next_cells.ravel()
-
-    @property
-    def memory_length(self) -> int:
-        """From the look at the oracle to the turn."""
-        return self.junction
+        self.memory_length = self.junction  # From the look at the oracle to the turn.
 
     @property
     def memoryless_return(self) -> ReturnReference:

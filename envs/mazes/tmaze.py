@@ -93,11 +93,7 @@ class TMaze(BatchedTask):
         kinds[:, -1] = JUNCTION
         # What is seen by whether the goal is north and by position, one row after the other.
         self.views: npt.NDArray[np.float32] = OBSERVATIONS[kinds].reshape(-1, 3)
-
-    @property
-    def memory_length(self) -> int:
-        """From the sign to the turn."""
-        return self.corridor_length
+        self.memory_length = self.corridor_length  # From the sign to the turn.
 
     @property
     def memoryless_return(self) -> ReturnReference:

@@ -98,12 +98,9 @@ class TwoStep(BatchedTask):
         np.fill_diagonal(chances, reward_probability)
         chances[FIRST_STAGE] = common_probability
         self.chances = chances.ravel()
-
-    @property
-    def memory_length(self) -> int | None:
-        """The last trial counts most, but those before it do too; 0 where nothing can be known anyway."""
         is_chance = 0.5 in (self.common_probability, self.reward_probability, self.swap_probability)
-        return 0 if is_chance else None
+        # The last trial counts most, but those before it do too; 0 where nothing can be known anyway.
+        self.memory_length = 0 if is_chance else None
 
     @property
     def optimal_return(self) -> ReturnReference:

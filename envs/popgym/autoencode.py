@@ -70,11 +70,7 @@ class Autoencode(BatchedTask):
         self.asked_place = np.minimum(self.num_steps - steps, self.num_cards - 1)
         self.shown_place = np.minimum(steps, self.num_cards - 1)
         self.mode = np.where(steps < self.num_cards - 1, WATCH, PLAY)
-
-    @property
-    def memory_length(self) -> int:
-        """From the first card to the last answer."""
-        return 2 * self.num_cards - 2
+        self.memory_length = 2 * self.num_cards - 2  # From the first card to the last answer.
 
     @property
     def memoryless_return(self) -> ReturnReference:

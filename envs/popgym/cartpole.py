@@ -64,8 +64,6 @@ class PopgymCartPole(CartPole):
     - `noise`: the standard deviation of normal noise, new at each step, on both numbers of an observation; from 0 to
       10.
 
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
     ## Version History
     v0: first version. popgym's bounds of velocities are infinite.
     """
@@ -84,11 +82,8 @@ class PopgymCartPole(CartPole):
         self.noise = float(noise)
         self.bounds = bounds
         self.noises: npt.NDArray[np.float32] = np.zeros((num_envs, 2), dtype=np.float32)  # On the present observation.
-
-    @property
-    def memory_length(self) -> int | None:
-        """From one observation to the next, if that is enough."""
-        return 1 if self.observed == "positions" and self.noise == 0.0 else None
+        # From one observation to the next, if that is enough.
+        self.memory_length = 1 if self.observed == "positions" and self.noise == 0.0 else None
 
     @property
     def optimal_return(self) -> ReturnReference:

@@ -69,11 +69,7 @@ class CountRecall(BatchedTask):
         # Where the lanes begin in the flat arrays of cards and of counts.
         self.card_starts = np.arange(num_envs) * self.num_cards
         self.count_starts = np.arange(num_envs) * self.num_types
-
-    @property
-    def memory_length(self) -> int:
-        """The first card still counts at the last answer."""
-        return self.num_cards - 2
+        self.memory_length = self.num_cards - 2  # The first card still counts at the last answer.
 
     @property
     def memoryless_return(self) -> ReturnReference:

@@ -58,11 +58,7 @@ class HigherLower(BatchedTask):
         self.ranks: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of ranks.
         self.right_minus_wrong: IntArray = np.zeros(num_envs, dtype=np.int64)
-
-    @property
-    def memory_length(self) -> int:
-        """The first card still counts at the last guess."""
-        return self.num_cards - 2
+        self.memory_length = self.num_cards - 2  # The first card still counts at the last guess.
 
     @property
     def optimal_return(self) -> ReturnReference:

@@ -51,8 +51,6 @@ class PopgymPendulum(Pendulum):
     ## Arguments
     - `max_steps`: T >= 1.
     - `noise`: the standard deviation of normal noise, new at each step, on cosine and sine; from 0 to 10.
-
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
     """
 
     memory = "past directions, to tell the angular velocity"
@@ -66,11 +64,7 @@ class PopgymPendulum(Pendulum):
         super().__init__(num_envs, max_steps)
         self.noise = float(noise)
         self.noises: npt.NDArray[np.float32] = np.zeros((num_envs, 2), dtype=np.float32)  # On the present observation.
-
-    @property
-    def memory_length(self) -> int | None:
-        """From one observation to the next, if that is enough."""
-        return 1 if self.noise == 0.0 else None
+        self.memory_length = 1 if self.noise == 0.0 else None  # From one observation to the next, if that is enough.
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw any direction, slow; `new_task` means nothing here."""

@@ -55,11 +55,7 @@ class RepeatFirst(BatchedTask):
         self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of suits.
         self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
-
-    @property
-    def memory_length(self) -> int:
-        """From the first card to the last answer."""
-        return self.num_cards - 2
+        self.memory_length = self.num_cards - 2  # From the first card to the last answer.
 
     @property
     def memoryless_return(self) -> ReturnReference:

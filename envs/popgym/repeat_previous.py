@@ -39,9 +39,6 @@ class RepeatPrevious(BatchedTask):
     ## Arguments
     - `num_decks`: 1 or more.
     - `k`: from 1 to N - 1.
-
-    Every episode is a new deck by the rules, and knowing other episodes is of no use: there is no task to keep for
-    trials.
     """
 
     memory = "the suits of the last cards, in order"
@@ -62,11 +59,7 @@ class RepeatPrevious(BatchedTask):
         # Suits in the order of dealing; the card of step t has index t, so elapsed_steps point at the card just dealt.
         self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
-
-    @property
-    def memory_length(self) -> int:
-        """From seeing a card to the question for it."""
-        return self.k - 1
+        self.memory_length = self.k - 1  # From seeing a card to the question for it.
 
     @property
     def memoryless_return(self) -> ReturnReference:

@@ -89,11 +89,8 @@ class CountingLanguage(TeacherTask):
         after_an_a = only_the_next.copy()
         after_an_a[FIRST_LETTER : FIRST_LETTER + 2, :2] = 1
         self.legal: IntArray = np.concatenate([after_an_a, only_the_next])
-
-    @property
-    def memory_length(self) -> int | None:
-        """It grows with n; with n = 1 every symbol tells what comes next."""
-        return 0 if self.max_n == 1 else None
+        # It grows with n; with n = 1 every symbol tells what comes next.
+        self.memory_length = 0 if self.max_n == 1 else None
 
     @property
     def memoryless_return(self) -> ReturnReference:

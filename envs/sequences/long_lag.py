@@ -96,11 +96,8 @@ class LongLag(TeacherTask):
         self.symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         # Steps of the episode.
         self.lengths: IntArray = np.full(num_envs, p)
-
-    @property
-    def memory_length(self) -> int | None:
-        """From reading the first symbol to the question for the last one."""
-        return None if self.form == "variable" else self.p - 1
+        # From reading the first symbol to the question for the last one.
+        self.memory_length = None if self.form == "variable" else self.p - 1
 
     @property
     def memoryless_return(self) -> ReturnReference:

@@ -104,6 +104,7 @@ class EmbeddedReber(TeacherTask):
     memory = "whether the string began with T or P, and where in the grammar it is"
     source = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 1"
     state_arrays = ("nodes", "symbols", "strings_read", "all_right")
+    memory_length = None  # Inner strings have any length.
     optimal_return = exact(1.0, "following the grammar and remembering T or P gets every set right")
 
     def __init__(self, num_envs: int, num_strings: int = 1) -> None:
@@ -118,10 +119,6 @@ class EmbeddedReber(TeacherTask):
         self.questions: FloatArray = num_strings * count_visits()
         self.questions[OVER] -= 1.0
         self.reward_of_a_set = 1.0 / float(self.questions.sum())
-
-    @property
-    def memory_length(self) -> None:
-        """Inner strings have any length."""
 
     @property
     def memoryless_return(self) -> ReturnReference:
