@@ -90,7 +90,7 @@ def test_sequences_and_answers_follow_the_rules_read_pair_by_pair(length: int, o
     low = -1.0 if operation == "sum" else 0.0
     places = marks(pairs)
     assert set(np.unique(lengths)) == set(range(length, length + length // 10 + 1))
-    for lane in range(300):
+    for lane in range(80):
         sequence = pairs[lane, : lengths[lane]]
         assert answers[lane] == pytest.approx(read_the_rules(sequence, operation), abs=1e-12)
         markers = sequence[:, 1].tolist()
@@ -112,7 +112,7 @@ def test_sequences_and_answers_follow_the_rules_read_pair_by_pair(length: int, o
 
 
 @pytest.mark.parametrize("length", [100, 50, 20])
-def test_one_mark_is_among_the_first_ten_and_the_other_among_the_first_half_less_one_still_unmarked(
+def test_one_mark_is_among_the_first_ten_the_other_in_the_first_half(
     length: int,
 ) -> None:
     pairs, _, _, _ = drawn(length=length)

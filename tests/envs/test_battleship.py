@@ -11,6 +11,8 @@ import pytest
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.popgym.battleship import Battleship
 
+slow = pytest.mark.slow
+
 
 def with_board(picture: list[str], ship_sizes: list[int], **arguments: Any) -> SingleEnv:
     env = SingleEnv(Battleship, board_size=len(picture), ship_sizes=ship_sizes, **arguments)
@@ -108,9 +110,17 @@ def chances_of_boards(board_size: int, ship_sizes: tuple[int, ...]) -> dict[froz
     return chances
 
 
-@pytest.mark.parametrize(("board_size", "ship_sizes"), [(3, (2, 2)), (4, (3, 2)), (3, (1, 2)), (2, (1, 1))])
+@pytest.mark.parametrize(
+    ("board_size", "ship_sizes"),
+    [
+        (3, (2, 2)),
+        pytest.param(4, (3, 2), marks=slow),
+        pytest.param(3, (1, 2), marks=slow),
+        pytest.param(2, (1, 1), marks=slow),
+    ],
+)
 def test_boards_come_as_often_as_by_placing_ship_after_ship(board_size: int, ship_sizes: tuple[int, ...]) -> None:
-    num_envs = 60_000
+    num_envs = 20_000
     env = BatchedVectorEnv(Battleship, num_envs, board_size=board_size, ship_sizes=ship_sizes)
     env.reset(seed=0)
     found = Counter(frozenset(np.flatnonzero(board).tolist()) for board in env.get_state()["ships"])

@@ -10,6 +10,8 @@ from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.popgym import higher_lower
 from rlstm.envs.popgym.higher_lower import HigherLower
 
+slow = pytest.mark.slow
+
 
 def with_deck(ranks: Any, **arguments: Any) -> SingleEnv:
     env = SingleEnv(HigherLower, **arguments)
@@ -73,7 +75,16 @@ def mean_return_of_counting(deck: list[int]) -> float:
     return total / len(orders) / len(deck)
 
 
-@pytest.mark.parametrize(("num_ranks", "per_rank"), [(3, 2), (4, 2), (2, 4), (7, 1), (2, 1)])
+@pytest.mark.parametrize(
+    ("num_ranks", "per_rank"),
+    [
+        (3, 2),
+        pytest.param(4, 2, marks=slow),
+        pytest.param(2, 4, marks=slow),
+        pytest.param(7, 1, marks=slow),
+        (2, 1),
+    ],
+)
 def test_the_sum_over_hypergeometric_odds_is_the_mean_over_all_orders(
     num_ranks: int, per_rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

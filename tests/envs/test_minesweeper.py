@@ -11,6 +11,8 @@ import pytest
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.popgym.minesweeper import Minesweeper
 
+slow = pytest.mark.slow
+
 
 def with_mines(picture: list[str], **arguments: Any) -> SingleEnv:
     mines = np.array([[cell == "*" for cell in row] for row in picture])
@@ -79,7 +81,10 @@ def test_numbers_rewards_and_ends_follow_a_reference_in_plain_python(board_size:
                 running.remove(lane)
 
 
-@pytest.mark.parametrize(("board_size", "num_mines"), [(2, 1), (3, 2), (3, 6)])
+@pytest.mark.parametrize(
+    ("board_size", "num_mines"),
+    [pytest.param(2, 1, marks=slow), (3, 2), pytest.param(3, 6, marks=slow)],
+)
 def test_every_set_of_mines_is_equally_likely(board_size: int, num_mines: int) -> None:
     num_envs = 20_000
     env = BatchedVectorEnv(Minesweeper, num_envs, board_size=board_size, num_mines=num_mines)

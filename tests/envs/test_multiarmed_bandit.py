@@ -10,6 +10,8 @@ import pytest
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.meta.multiarmed_bandit import MultiarmedBandit
 
+slow = pytest.mark.slow
+
 
 def with_arms(probabilities: Any, num_envs: int = 1, **arguments: Any) -> BatchedVectorEnv:
     env = BatchedVectorEnv(MultiarmedBandit, num_envs, num_arms=len(probabilities), **arguments)
@@ -96,10 +98,13 @@ def expected_returns(probabilities: Any, after_payout: Any, otherwise: Any, max_
     return total / max_steps
 
 
-@pytest.mark.parametrize(("num_arms", "max_steps"), [(2, 30), (3, 200), (10, 200)])
+@pytest.mark.parametrize(
+    ("num_arms", "max_steps"),
+    [(2, 30), pytest.param(3, 200, marks=slow), pytest.param(10, 200, marks=slow)],
+)
 def test_no_pair_of_distributions_beats_the_memoryless_bound(num_arms: int, max_steps: int) -> None:
     rng = np.random.default_rng(0)
-    probabilities = rng.random((20_000, num_arms))
+    probabilities = rng.random((10_000, num_arms))
     bound = SingleEnv(MultiarmedBandit, num_arms=num_arms, max_steps=max_steps).memoryless_return.value
     first, others = np.eye(num_arms)[0], (1 - np.eye(num_arms)[0]) / (num_arms - 1)
     pairs = [(first, others), (first, np.full(num_arms, 1 / num_arms)), (others, first)]

@@ -25,7 +25,7 @@ def start_of(seed: int) -> float:
 
 
 @pytest.mark.parametrize("num_sines", [2, 3, 4, 5])
-def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout_and_asked_for_throughout(num_sines: int) -> None:
+def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout(num_sines: int) -> None:
     env = SingleEnv(SuperimposedSines, num_sines=num_sines, washout=6, free_run=9)
     rng = np.random.default_rng(0)
     for seed in range(5):
@@ -44,7 +44,7 @@ def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout_and_asked_for_t
         assert observation.tolist() == [0.0, 0.0]
 
 
-def test_starts_are_spread_over_the_whole_period_so_that_every_step_has_the_same_moments() -> None:
+def test_starts_are_spread_so_that_every_step_has_the_same_moments() -> None:
     for num_sines in (2, 5):
         env = BatchedVectorEnv(SuperimposedSines, 40_000, num_sines=num_sines, washout=2, free_run=8)
         env.reset(seed=0)

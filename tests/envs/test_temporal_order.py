@@ -8,6 +8,8 @@ import pytest
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.sequences.temporal_order import TemporalOrder
 
+slow = pytest.mark.slow
+
 NUM_ENVS = 20_000
 LETTERS = "EBabcdXY"
 CLASSES = {
@@ -42,7 +44,16 @@ def test_a_hand_made_sequence(answer: int, reward: float) -> None:
     assert seen == letters + "B"
 
 
-@pytest.mark.parametrize(("num_markers", "length"), [(2, 100), (3, 100), (2, 10), (3, 10), (3, 57)])
+@pytest.mark.parametrize(
+    ("num_markers", "length"),
+    [
+        pytest.param(2, 100, marks=slow),
+        pytest.param(3, 100, marks=slow),
+        (2, 10),
+        pytest.param(3, 10, marks=slow),
+        (3, 57),
+    ],
+)
 def test_sequences_and_answers_follow_the_rules_read_symbol_by_symbol(num_markers: int, length: int) -> None:
     env = BatchedVectorEnv(TemporalOrder, NUM_ENVS, num_markers=num_markers, length=length)
     observations, _ = env.reset(seed=0)
