@@ -1,18 +1,17 @@
-"""The two shells over a `BatchedTask`: `SingleEnv`, a Gymnasium environment, and `BatchedVectorEnv`.
+"""The two adapters of a `BatchedTask` to Gymnasium: `SingleEnv` and `BatchedVectorEnv`.
 
-The rules are in the task; a shell seeds it, checks actions, counts steps against the limit, and resets. Both do the
-same in the same order, so lane i of the vector environment lives through exactly what a single environment with lane
-i's seed does.
+The rules are in the task; an adapter seeds it, checks actions, counts steps against the limit, and resets. Both do the
+same in the same order, so lane i of the vector environment gives exactly what a single environment with lane i's seed
+gives.
 
-    class MyTask(BatchedTask): ...                # the rules, for a batch
-    class MyTaskEnv(SingleEnv): task_class = MyTask
-    class MyTaskVectorEnv(BatchedVectorEnv): task_class = MyTask
+    env = SingleEnv(TMaze, corridor_length=50)
+    envs = BatchedVectorEnv(TMaze, 64, corridor_length=50)
 
-and a row in `envs/base/registration.py` with "module:MyTask" make a registered environment.
+A row in `envs/base/registration.py` with "module:Task" makes a registered environment.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,10 +19,10 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition
 from rlstm.envs.base.checks import (
     RENDER_MODES,
-    Array,
     State,
     check_actions,
     check_integer,
@@ -32,16 +31,15 @@ from rlstm.envs.base.checks import (
     checked_render_mode,
     has_value,
     lane_seeds,
-    read_new_task,
-    read_teacher_forcing,
+    load_class,
+    read_option,
     require_reset,
 )
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
 
 # What gymnasium.make asks the class for; an instance says the rest (`BatchedTask.metadata`).
 CLASS_METADATA: dict[str, Any] = {"render_modes": list(RENDER_MODES)}
 
-__all__ = ["BatchedTask", "BatchedVectorEnv", "LaneRandom", "ReturnReference", "SingleEnv", "Transition"]
+__all__ = ["BatchedTask", "BatchedVectorEnv", "ReturnReference", "SingleEnv", "Transition"]
 
 
 class SingleEnv(gym.Env[Any, Any]):
@@ -54,20 +52,21 @@ class SingleEnv(gym.Env[Any, Any]):
     is NaN, because it means nothing at a step, is not in that step's info.
 
     Args:
+        task: The task, or "module:Task".
         render_mode: None, "ansi" (text) or "rgb_array".
-        **task_arguments: Arguments of the task, `task_class`.
+        **task_arguments: Arguments of the task.
 
     Attributes:
+        task: The task with its one lane.
         optimal_return: The best that any policy can do.
         memoryless_return: The best that any policy without memory can do.
     """
 
     metadata = CLASS_METADATA
-    task_class: ClassVar[type[BatchedTask]]
 
-    def __init__(self, render_mode: str | None = None, **task_arguments: Any) -> None:
+    def __init__(self, task: str | type[BatchedTask], render_mode: str | None = None, **task_arguments: Any) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task = self.task_class(1, **task_arguments)
+        self.task: BatchedTask = load_class("task", task, BatchedTask)(1, **task_arguments)
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.metadata = self.task.metadata
@@ -77,21 +76,21 @@ class SingleEnv(gym.Env[Any, Any]):
         self._episode_over = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begins an episode; without a seed the random stream goes on, or begins anywhere if there is none yet.
+        """Begin an episode; without a seed the random stream goes on, or begins anywhere if there is none yet.
 
         Raises:
             ValueError: The seed is not an integer >= 0, or `options["new_task"]` is not a boolean.
         """
         super().reset(seed=seed)
-        new_task = read_new_task(options) or not self._task_drawn
-        self.task.teacher_forcing = read_teacher_forcing(options)
+        new_task = read_option(options, "new_task", True) or not self._task_drawn
+        self.task.teacher_forcing = read_option(options, "teacher_forcing", False)
         self.task.random.seed_lanes([seed], self.np_random)
         self.task.reset(np.zeros(1, dtype=np.int64), np.array([new_task]))
         self._task_drawn, self._episode_over = True, False
         return self.task.observe()[0], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Takes one step.
+        """Take one step.
 
         Raises:
             ResetNeeded: There is no episode, or it is over.
@@ -114,7 +113,7 @@ class SingleEnv(gym.Env[Any, Any]):
         return self.task.observe()[0], float(transition.rewards[0]), terminated, truncated, info
 
     def render(self) -> Any:
-        """The present state as text or as an image (height, width, 3), by `render_mode`.
+        """Render the present state as text or as an image (height, width, 3), by `render_mode`.
 
         Raises:
             ResetNeeded: There was no reset yet.
@@ -124,7 +123,7 @@ class SingleEnv(gym.Env[Any, Any]):
         return self.task.frames(self.render_mode)[0]
 
     def get_state(self) -> State:
-        """All that the environment's future depends on, for an exact resume.
+        """Return all that the environment's future depends on, for an exact resume.
 
         Raises:
             ResetNeeded: Nothing was reset yet, so there is no state.
@@ -133,7 +132,7 @@ class SingleEnv(gym.Env[Any, Any]):
         return {**self.task.get_state(), "episode_over": np.array([self._episode_over])}
 
     def set_state(self, state: State) -> None:
-        """Goes on from a state of `get_state`, also in a new instance that was never reset.
+        """Go on from a state of `get_state`, also in a new instance that was never reset.
 
         Raises:
             ValueError: The state is not one of this kind of environment.
@@ -157,12 +156,13 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
       `reset`. Only with `episodes_per_trial`.
 
     Args:
+        task: The task, or "module:Task".
         num_envs: B.
         max_episode_steps: Truncate after so many steps, if the task's own limit doesn't come first.
         episodes_per_trial: K. A lane's first reset and every reset after K episodes draw a new task, the others keep
             it. None: every reset draws a new task.
         render_mode: None, "ansi" (text) or "rgb_array".
-        **task_arguments: Arguments of the task, `task_class`.
+        **task_arguments: Arguments of the task.
 
     Attributes:
         optimal_return, memoryless_return: As of `SingleEnv`.
@@ -171,10 +171,9 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         ValueError: An argument is impossible, or trials are asked of a task that can't keep its task.
     """
 
-    task_class: ClassVar[type[BatchedTask]]
-
     def __init__(
         self,
+        task: str | type[BatchedTask],
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         episodes_per_trial: int | None = None,
@@ -182,7 +181,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         **task_arguments: Any,
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task = self.task_class(num_envs, **task_arguments)
+        self.task: BatchedTask = load_class("task", task, BatchedTask)(num_envs, **task_arguments)
         if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps, 1)
         if episodes_per_trial is not None:
@@ -205,7 +204,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins an episode in every lane, and a trial if there are trials.
+        """Begin an episode in every lane, and a trial if there are trials.
 
         Args:
             seed: An integer s gives the lanes s, s + 1, ...; a sequence has one entry per lane; None, or an entry
@@ -218,8 +217,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if isinstance(seed, int):
             super().reset(seed=seed)
-        new_task = read_new_task(options)
-        self.task.teacher_forcing = read_teacher_forcing(options)
+        new_task = read_option(options, "new_task", True)
+        self.task.teacher_forcing = read_option(options, "teacher_forcing", False)
         if self.episodes_per_trial is not None and not new_task:
             raise ValueError(
                 "options new_task=False contradicts episodes_per_trial: a reset() of all lanes begins a trial."
@@ -240,7 +239,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return self.task.observe(), infos
 
     def step(self, actions: Any) -> tuple[Array, FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """Takes one step in every lane and resets the lanes whose episode ended.
+        """Take one step in every lane and reset the lanes whose episode ended.
 
         Raises:
             ResetNeeded: `reset` wasn't called yet.
@@ -284,7 +283,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         infos["trial_start"], infos["_trial_start"] = trial_start, finished.copy()
 
     def render(self) -> tuple[Any, ...]:
-        """One frame per lane: text or an image (height, width, 3), by `render_mode`.
+        """Render one frame per lane: text or an image (height, width, 3), by `render_mode`.
 
         Raises:
             ResetNeeded: `reset` wasn't called yet.
@@ -294,7 +293,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return self.task.frames(self.render_mode)
 
     def get_state(self) -> State:
-        """All that the lanes' future depends on, for an exact resume.
+        """Return all that the lanes' future depends on, for an exact resume.
 
         Raises:
             ResetNeeded: `reset` wasn't called yet, so there is no state.
@@ -303,7 +302,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return {**self.task.get_state(), "episodes_in_trial": self._episodes_in_trial.copy()}
 
     def set_state(self, state: State) -> None:
-        """Goes on from a state of `get_state`, also in a new instance that was never reset.
+        """Go on from a state of `get_state`, also in a new instance that was never reset.
 
         Raises:
             ValueError: The state is not one of this kind of environment.

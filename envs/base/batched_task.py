@@ -1,9 +1,9 @@
 """What every task is made of: `BatchedTask`, its `Transition`s and its `ReturnReference`s.
 
 A task's dynamics are written once, for a batch: arrays whose first axis is the environments, "lanes", `(num_envs,
-...)`, and no loop over lanes. `envs/base/batched.py` has the two shells that make a Gymnasium environment and a vector
-environment of a task. To write a task, derive from `BatchedTask`, as `envs/mazes/tmaze.py` does, and fill in what is
-abstract.
+...)`, and no loop over lanes. `envs/base/batched.py` has the two adapters that make a Gymnasium environment and a
+vector environment of a task. To write a task, derive from `BatchedTask`, as `envs/mazes/tmaze.py` does, and fill in
+what is abstract.
 
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
@@ -16,8 +16,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.checks import RENDER_MODES, Array, State, check_integer, check_state
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import RENDER_MODES, State, check_integer, check_state
+from rlstm.envs.base.lane_random import LaneRandom
+from rlstm.envs.base.pictures import draw_text
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,24 @@ class ReturnReference:
     reason: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError where `value` and `kind` contradict each other."""
+        """Raise ValueError where `value` and `kind` contradict each other."""
         if (self.value is None) != (self.kind == "unknown"):
             raise ValueError(f"A return of kind {self.kind!r} can't have the value {self.value!r}: unknown means None.")
+
+
+def exact(value: float, reason: str) -> ReturnReference:
+    """Return a reference that is attained."""
+    return ReturnReference(value, "exact", reason)
+
+
+def bound(value: float, reason: str) -> ReturnReference:
+    """Return a reference that nothing exceeds."""
+    return ReturnReference(value, "bound", reason)
+
+
+def unknown(reason: str) -> ReturnReference:
+    """Return the reference of a return that isn't known."""
+    return ReturnReference(None, "unknown", reason)
 
 
 class Transition(NamedTuple):
@@ -59,8 +76,9 @@ class BatchedTask(ABC):
         num_envs: B, the number of lanes.
         observation_space: Of one lane.
         action_space: Of one lane, Discrete, MultiDiscrete or Box.
-        max_steps: The step limit that belongs to the task, after which the shells truncate; None if there is none. It
-            lives here and not in the registration because it may depend on the task's arguments.
+        max_steps: The step limit that belongs to the task, after which the adapters truncate; None if there is none. It
+            stands here and not in the registration because it may depend on the task's arguments.
+        every_lane: (B,) the numbers of all lanes.
         random: The lanes' random streams, the only source of randomness.
         elapsed_steps: (B,) steps taken in the episode; in `advance` the present step is already counted.
     """
@@ -68,11 +86,16 @@ class BatchedTask(ABC):
     memory: ClassVar[str]
     """What must be remembered, in a phrase."""
 
+    memory_length: int | None
+    """For how many steps it must be remembered; None where that has no fixed value. Of the class or of an instance."""
+
     source: ClassVar[str]
     """Where the task comes from."""
 
     supports_new_task: ClassVar[bool] = False
-    """Whether a reset can keep the task drawn for the lane, so that trials of several episodes make sense."""
+    """Whether a reset can keep the task drawn for the lane, so that trials of several episodes make sense.
+
+    False where all episodes have the same dynamics, or where the rules draw all anew in each."""
 
     state_arrays: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes of shape (B, ...) that, with the base class's own, are the whole state of the lanes."""
@@ -100,14 +123,10 @@ class BatchedTask(ABC):
         self.observation_space = observation_space
         self.action_space = action_space
         self.max_steps = max_steps
+        self.every_lane: IntArray = np.arange(num_envs)
         self.random = LaneRandom(num_envs)
-        self.teacher_forcing = False  # Of episodes that begin from now on; a shell sets it at its reset.
+        self.teacher_forcing = False  # Of episodes that begin from now on; an adapter sets it at its reset.
         self.elapsed_steps: IntArray = np.zeros(num_envs, dtype=np.int64)
-
-    @property
-    @abstractmethod
-    def memory_length(self) -> int | None:
-        """For how many steps it must be remembered; None where that has no fixed value."""
 
     @property
     @abstractmethod
@@ -121,26 +140,26 @@ class BatchedTask(ABC):
 
     @abstractmethod
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Puts the lanes `rows` (R,) at the start of an episode; where `new_task` (R,) is True a task is drawn."""
+        """Put the lanes `rows` (R,) at the start of an episode; where `new_task` (R,) is True a task is drawn."""
 
     @abstractmethod
     def advance(self, actions: Array) -> Transition:
-        """Moves all lanes one step; `actions` (B, ...) are already checked. Must not draw from lanes unevenly."""
+        """Move all lanes one step; `actions` (B, ...) are already checked. It must not draw from lanes unevenly."""
 
     @abstractmethod
     def observe(self) -> Array:
-        """What the lanes see now, a fresh array (B, ...). Changes nothing and draws nothing: it may be called twice."""
+        """Return what the lanes see, a fresh array (B, ...). It changes and draws nothing: it may be called twice."""
 
     @abstractmethod
     def render_text(self, lane: int) -> str:
-        """One lane as text."""
+        """Show one lane as text."""
 
-    @abstractmethod
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """One lane as an image, (height, width, 3)."""
+        """Draw one lane as an image, (height, width, 3): here its text."""
+        return draw_text(self.render_text(lane))
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """All that a policy would need to see so that it needs no memory, (B, S): a fresh array.
+        """Return all that a policy would need to see so that it needs no memory, (B, S): a fresh array.
 
         Here the elapsed steps and all of `state_arrays`, flattened. A task may give less or another form.
         """
@@ -148,18 +167,18 @@ class BatchedTask(ABC):
         return np.concatenate([part.reshape(self.num_envs, -1).astype(np.float32) for part in parts], axis=1)
 
     def reset(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Begins an episode in the lanes `rows` (R,), with a newly drawn task where `new_task` (R,) is True."""
+        """Begin an episode in the lanes `rows` (R,), with a newly drawn task where `new_task` (R,) is True."""
         self.elapsed_steps[rows] = 0
         self.begin_episodes(rows, new_task)
 
     def step(self, actions: Array) -> Transition:
-        """Moves all lanes one step by `actions` (B, ...), of the dtype of the action space."""
+        """Move all lanes one step by `actions` (B, ...), of the dtype of the action space."""
         self.elapsed_steps += 1
         return self.advance(actions)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the shells declare to Gymnasium."""
+        """What the adapters declare to Gymnasium."""
         return {
             "render_modes": list(RENDER_MODES),
             "render_fps": self.render_fps,
@@ -168,19 +187,19 @@ class BatchedTask(ABC):
         }
 
     def frames(self, render_mode: str | None) -> tuple[Any, ...]:
-        """All lanes as texts or images; ValueError if `render_mode` is None."""
+        """Return all lanes as texts or images; ValueError if `render_mode` is None."""
         if render_mode is None:
             raise ValueError(f"render() needs a mode: make the environment with render_mode one of {RENDER_MODES}.")
         render = self.render_text if render_mode == "ansi" else self.render_pixels
         return tuple(render(lane) for lane in range(self.num_envs))
 
     def get_state(self) -> State:
-        """Copies of all arrays that the future of the lanes depends on."""
+        """Return copies of all arrays that the future of the lanes depends on."""
         state: State = {name: getattr(self, name).copy() for name in self.state_arrays}
         return {**state, "elapsed_steps": self.elapsed_steps.copy(), **self.random.get_state()}
 
     def set_state(self, state: State) -> None:
-        """Takes over a state of `get_state` from a task with the same arguments and as many lanes.
+        """Take over a state of `get_state` from a task with the same arguments and as many lanes.
 
         Raises:
             ValueError: Arrays are missing, unknown, or of another shape or dtype.

@@ -3,47 +3,64 @@
 Letters in shapes: B = num_envs.
 """
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 
-Array = npt.NDArray[Any]
+from rlstm.core.arrays import Array, BoolArray
+
 State = dict[str, Array]
 
 RENDER_MODES = ("ansi", "rgb_array")
 
 
+def load_class(argument: str, reference: str | type[Any], base: type[Any]) -> Any:
+    """Return a class derived from `base`, imported if `reference` is its name, "module:Class".
+
+    Raises:
+        ValueError: If it is neither such a class nor the name of one; the error names the `argument`.
+    """
+    found: Any = reference
+    if isinstance(reference, str):
+        module, colon, name = reference.partition(":")
+        found = getattr(importlib.import_module(module), name, None) if module and colon else None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        name = base.__name__
+        raise ValueError(f"{argument} must be a {name} or its name, such as 'module:Class', but got {reference!r}.")
+    return found
+
+
 def check_integer(name: str, value: object, low: int) -> None:
-    """Raises ValueError unless `value` is an integer >= low."""
+    """Raise ValueError unless `value` is an integer >= low."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
         raise ValueError(f"{name} must be an integer >= {low}, but got {value!r}.")
 
 
 def check_number(name: str, value: object, low: float, high: float) -> None:
-    """Raises ValueError unless `value` is a number in [low, high]."""
+    """Raise ValueError unless `value` is a number in [low, high]."""
     is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not is_number or not low <= float(value) <= high:  # type: ignore[arg-type]
         raise ValueError(f"{name} must be a number in [{low}, {high}], but got {value!r}.")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
+    """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, but got {value!r}.")
 
 
 def check_boolean(name: str, value: object) -> None:
-    """Raises ValueError unless `value` is True or False."""
+    """Raise ValueError unless `value` is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, but got {value!r}.")
 
 
 def check_state(state: State, expected: State) -> None:
-    """Raises ValueError unless `state` has the names, shapes and dtypes of `expected`."""
+    """Raise ValueError unless `state` has the names, shapes and dtypes of `expected`."""
     remedy = "Pass what get_state() gave for an environment of the same kind, num_envs and arguments."
     if state.keys() != expected.keys():
         missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -58,7 +75,7 @@ def check_state(state: State, expected: State) -> None:
 
 
 def check_actions(space: gym.Space[Any], actions: Any, num_envs: int) -> Array:
-    """Returns `actions` as an array (B, ...) of the space's dtype.
+    """Return `actions` as an array (B, ...) of the space's dtype.
 
     Raises:
         ValueError: The shape or kind is wrong, or a lane's action lies outside `space`.
@@ -109,14 +126,14 @@ def _outside(space: gym.Space[Any], array: Array, lane: int) -> ValueError:
 
 
 def checked_render_mode(render_mode: str | None) -> str | None:
-    """Returns `render_mode`, or raises ValueError if there is no such mode."""
+    """Return `render_mode`, or raise ValueError if there is no such mode."""
     if render_mode is not None and render_mode not in RENDER_MODES:
         raise ValueError(f"render_mode must be None or one of {RENDER_MODES}, but got {render_mode!r}.")
     return render_mode
 
 
 def check_trials(task_name: str, supports_new_task: bool, episodes_per_trial: int) -> None:
-    """Raises ValueError if trials of so many episodes of the task are impossible."""
+    """Raise ValueError if trials of so many episodes of the task are impossible."""
     check_integer("episodes_per_trial", episodes_per_trial, 1)
     if not supports_new_task:
         raise ValueError(
@@ -127,27 +144,20 @@ def check_trials(task_name: str, supports_new_task: bool, episodes_per_trial: in
 
 
 def require_reset(was_reset: bool, call: str) -> None:
-    """Raises ResetNeeded if there was no reset before `call`."""
+    """Raise ResetNeeded if there was no reset before `call`."""
     if not was_reset:
         raise ResetNeeded(f"There is no episode yet: call reset() before {call}().")
 
 
-def read_new_task(options: dict[str, Any] | None) -> bool:
-    """Returns whether a reset with these options draws a new task: yes, unless they say no."""
-    new_task = (options or {}).get("new_task", True)
-    check_boolean("options new_task", new_task)
-    return bool(new_task)
-
-
-def read_teacher_forcing(options: dict[str, Any] | None) -> bool:
-    """Returns whether a reset with these options begins teacher-forced episodes: no, unless they say so."""
-    forcing = (options or {}).get("teacher_forcing", False)
-    check_boolean("options teacher_forcing", forcing)
-    return bool(forcing)
+def read_option(options: dict[str, Any] | None, name: str, default: bool) -> bool:
+    """Return whether a reset with these options asks for "new_task" or "teacher_forcing"."""
+    asked = (options or {}).get(name, default)
+    check_boolean(f"options {name}", asked)
+    return bool(asked)
 
 
 def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequence[int | None]:
-    """Returns one seed per lane: s, s + 1, ... for an integer s, and a sequence as it is."""
+    """Return one seed per lane: s, s + 1, ... for an integer s, and a sequence as it is."""
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
@@ -159,8 +169,8 @@ def lane_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> Sequen
     return seed
 
 
-def has_value(values: Array) -> npt.NDArray[np.bool_]:
-    """Returns (B,) where an info (B, ...) means something: everywhere but where a float is NaN."""
+def has_value(values: Array) -> BoolArray:
+    """Return (B,) where an info (B, ...) means something: everywhere but where a float is NaN."""
     if values.dtype.kind != "f":
         return np.ones(len(values), dtype=np.bool_)
     is_missing = np.isnan(values).reshape(len(values), -1).any(axis=1)

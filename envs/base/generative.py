@@ -6,15 +6,15 @@ Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, T = s
 """
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import Transition
-from rlstm.envs.base.checks import Array, check_boolean, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import check_boolean, check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 # Our own measure of success: the root of the mean squared error of the free run, over the signal's deviation.
@@ -43,7 +43,7 @@ class GenerativeTask(TeacherTask):
         feedback: Whether the free run shows the policy its own last answer.
     """
 
-    state_arrays: ClassVar[tuple[str, ...]] = ("series", "squared_errors", "last_answers", "is_forced")
+    state_arrays = ("series", "squared_errors", "last_answers", "is_forced")
 
     def __init__(self, num_envs: int, variance: float, washout: int, free_run: int, feedback: bool) -> None:
         check_integer("washout", washout, 1)
@@ -53,9 +53,7 @@ class GenerativeTask(TeacherTask):
         dtype: Any = np.float64 if feedback else np.float32
         low = np.array([-1] if feedback else [-1, 0], dtype=dtype)
         super().__init__(
-            num_envs,
-            gym.spaces.Box(low, np.ones_like(low), dtype=dtype),
-            gym.spaces.Box(-1.0, 1.0, (1,), dtype),
+            num_envs, gym.spaces.Box(low, np.ones_like(low), dtype=dtype), gym.spaces.Box(-1.0, 1.0, (1,), dtype)
         )
         self.feedback = self.supports_teacher_forcing = feedback
         self.last_answers: FloatArray = np.zeros(num_envs)
@@ -68,24 +66,20 @@ class GenerativeTask(TeacherTask):
         self.series: FloatArray = np.zeros((num_envs, self.num_steps + 1))
         self.squared_errors: FloatArray = np.zeros(num_envs)
         self.series_starts: IntArray = np.arange(num_envs) * (self.num_steps + 1)
+        self.memory_length = self.free_run  # From the last observation that shows the signal to the last answer.
 
     @abstractmethod
     def draw_series(self, rows: IntArray) -> FloatArray:
-        """A new signal for each of the lanes `rows` (R,): d(-1), ..., d(T - 1), (R, T + 1)."""
-
-    @property
-    def memory_length(self) -> int:
-        """From the last observation that shows the signal to the last answer."""
-        return self.free_run
+        """Return a new signal for each of the lanes `rows` (R,): d(-1), ..., d(T - 1), (R, T + 1)."""
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws the signals; `new_task` means nothing here."""
+        """Draw the signals; `new_task` means nothing here."""
         self.series[rows] = self.draw_series(rows)
         self.squared_errors[rows] = 0.0
         self.is_forced[rows] = self.teacher_forcing
 
     def advance(self, actions: Array) -> Transition:
-        """Compares the predictions with the signal."""
+        """Compare the predictions with the signal."""
         # The base class has counted this step already, so elapsed_steps point at the value that was asked for.
         targets = self.series.take(self.series_starts + self.elapsed_steps)
         squares = np.where(self.elapsed_steps > self.washout, np.square(actions[:, 0] - targets), 0.0)
@@ -96,7 +90,7 @@ class GenerativeTask(TeacherTask):
         return Transition(0.0 - squares, terminated, {"is_success": is_success, "target": targets[:, None]})
 
     def observe(self) -> Array:
-        """The previous value and 1 in the washout, zeros afterwards, (B, 2); with feedback see above, (B, 1)."""
+        """Return the previous value and 1 in the washout, zeros afterwards, (B, 2); with feedback see above, (B, 1)."""
         is_shown = self.elapsed_steps < self.washout
         values = self.series.take(self.series_starts + self.elapsed_steps)
         if self.feedback:
@@ -108,18 +102,18 @@ class GenerativeTask(TeacherTask):
         return observations
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The elapsed steps and the value to be predicted, (B, 2)."""
+        """Return the elapsed steps and the value to be predicted, (B, 2)."""
         due = self.series_starts + np.minimum(self.elapsed_steps + 1, self.num_steps)
         return np.stack([self.elapsed_steps, self.series.take(due)], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The step and what is seen."""
+        """Show the step and what is seen."""
         step = int(self.elapsed_steps[lane])
         seen = f"washout, {self.series[lane, step]:+.3f}" if step < self.washout else "free run"
         return f"step {step} of {self.num_steps}: {seen}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last values of the signal as points, the newest on the right: blue if they were shown, red if not."""
+        """Draw the last values of the signal as points, the newest on the right: blue if they were shown, else red."""
         newest = int(self.elapsed_steps[lane])
         steps = np.arange(max(newest + 1 - PLOT_STEPS, 0), newest + 1)
         heights = (1.0 - self.series[lane, steps]) / 2.0

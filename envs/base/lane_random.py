@@ -20,9 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from rlstm.core.arrays import BoolArray, FloatArray, IntArray
+
 WordArray = npt.NDArray[np.uint64]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +33,7 @@ LARGEST_INTEGER_RANGE = 2**32
 
 
 def mix(words: WordArray) -> WordArray:
-    """Scrambles 64-bit words, one to one, in place, and returns the same array."""
+    """Scramble 64-bit words, one to one, in place, and return the same array."""
     words ^= words >> SHIFT_30
     words *= MIX_FIRST
     words ^= words >> SHIFT_27
@@ -61,7 +60,7 @@ class LaneRandom:
         self.seeded: BoolArray = np.zeros(num_lanes, dtype=np.bool_)
 
     def seed(self, rows: Sequence[int] | IntArray, seeds: Sequence[int]) -> None:
-        """Starts the streams of `rows` afresh, one seed (an integer >= 0) each.
+        """Start the streams of `rows` afresh, one seed (an integer >= 0) each.
 
         Raises:
             ValueError: A seed is negative or not an integer.
@@ -72,7 +71,7 @@ class LaneRandom:
             self.seeded[row] = True
 
     def seed_lanes(self, seeds: Sequence[int | None], entropy: np.random.Generator) -> None:
-        """Seeds all lanes the way a reset does.
+        """Seed all lanes the way a reset does.
 
         Args:
             seeds: One entry per lane. None lets a lane go on with its stream.
@@ -85,7 +84,7 @@ class LaneRandom:
                 self.seed([row], [int(entropy.integers(2**63))])
 
     def words(self, rows: IntArray, size: tuple[int, ...] = ()) -> WordArray:
-        """The next prod(size) words of each lane in `rows`, (R, *size)."""
+        """Return the next prod(size) words of each lane in `rows`, (R, *size)."""
         num_draws = math.prod(size)
         trailing = (1,) * len(size)
         first = self.counters[rows]
@@ -97,11 +96,11 @@ class LaneRandom:
         return mix(index)
 
     def uniform(self, rows: IntArray, size: tuple[int, ...] = ()) -> FloatArray:
-        """Uniform on [0, 1), multiples of 2**-53, (R, *size)."""
+        """Draw uniformly on [0, 1), multiples of 2**-53, (R, *size)."""
         return (self.words(rows, size) >> SHIFT_11).astype(np.float64) * UNIT_IN_LAST_PLACE
 
     def integers(self, rows: IntArray, high: int, size: tuple[int, ...] = ()) -> IntArray:
-        """Uniform on 0, ..., high - 1, (R, *size); probabilities are off by less than high * 2**-53.
+        """Draw uniformly on 0, ..., high - 1, (R, *size); probabilities are off by less than high * 2**-53.
 
         Raises:
             ValueError: `high` is outside 1 ... 2**32.
@@ -111,22 +110,22 @@ class LaneRandom:
         return (self.uniform(rows, size) * high).astype(np.int64)
 
     def normal(self, rows: IntArray, size: tuple[int, ...] = ()) -> FloatArray:
-        """Standard normal by Box and Muller's transform, two words each, (R, *size)."""
+        """Draw standard normal numbers by Box and Muller's transform, two words each, (R, *size)."""
         pairs = self.uniform(rows, (*size, 2))
         # 1 - u is in (0, 1], where the logarithm is finite.
         radii = np.sqrt(-2.0 * np.log1p(-pairs[..., 0]))
         return np.asarray(radii * np.cos(2.0 * np.pi * pairs[..., 1]), dtype=np.float64)
 
     def permutation(self, rows: IntArray, length: int) -> IntArray:
-        """A random order of 0, ..., length - 1 for each lane, (R, length)."""
+        """Return a random order of 0, ..., length - 1 for each lane, (R, length)."""
         return np.argsort(self.words(rows, (length,)), axis=-1, kind="stable")
 
     def get_state(self) -> dict[str, WordArray]:
-        """Copies of the keys and the counters, all that the streams depend on."""
+        """Return copies of the keys and the counters, all that the streams depend on."""
         return {"random_keys": self.keys.copy(), "random_counters": self.counters.copy()}
 
     def set_state(self, state: dict[str, WordArray]) -> None:
-        """Goes on exactly where the streams stood when `get_state` was called."""
+        """Go on exactly where the streams stood when `get_state` was called."""
         self.keys[:] = state["random_keys"]
         self.counters[:] = state["random_counters"]
         self.seeded[:] = True

@@ -1,16 +1,16 @@
 """The table of our environments, `ENVS`, and their registration with Gymnasium.
 
-A new environment is one file with a task and its two shells, and one row here.
+A new environment is one file with a task, and one row here.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 
-from rlstm.envs.base.batched import BatchedTask, ReturnReference
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference
+from rlstm.envs.base.checks import load_class
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class EnvRow:
 
     Attributes:
         id: For `gymnasium.make`.
-        task: "module:Task"; beside it stand `TaskEnv` and `TaskVectorEnv`.
-        reward_threshold: The mean return from which on the task counts as solved; None where nobody has said so.
+        task: "module:Task"; a string, as Gymnasium can write only such specs as JSON.
+        reward_threshold: The mean return from which on the task counts as solved; None where no source names one.
         arguments: Of the task, in place of its defaults; a user's own arguments win over them.
         level: Easy, Medium or Hard, where the task comes at such levels.
     """
@@ -54,24 +54,13 @@ class EnvRow:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     level: str = ""
 
-    @property
-    def entry_point(self) -> str:
-        """Of the single environment; a string, as Gymnasium can write only such specs as JSON."""
-        return f"{self.task}Env"
-
-    @property
-    def vector_entry_point(self) -> str:
-        """Of the vector environment."""
-        return f"{self.task}VectorEnv"
-
     def load_task(self) -> type[BatchedTask]:
-        """Imports the task's class."""
-        module, _, name = self.task.partition(":")
-        task_class: type[BatchedTask] = getattr(importlib.import_module(module), name)
-        return task_class
+        """Import the task's class."""
+        task: type[BatchedTask] = load_class("task", self.task, BatchedTask)
+        return task
 
     def describe(self, **task_arguments: Any) -> EnvDescription:
-        """Describes the environment as it is with these arguments."""
+        """Describe the environment as it is with these arguments."""
         task = self.load_task()(1, **{**self.arguments, **task_arguments})
         return EnvDescription(
             id=self.id,
@@ -84,183 +73,119 @@ class EnvRow:
         )
 
 
-def _difficulties(name: str, task: str, **levels: Mapping[str, Any]) -> tuple[EnvRow, ...]:
-    """One row for each level of a task, such as easy={...}: rlstm/NameEasy-v0."""
+def _env(name: str, task: str, reward_threshold: float | None = None, **arguments: Any) -> EnvRow:
+    """Return the row of an environment, rlstm/Name-v0, whose task is "family.module:Task"."""
+    return EnvRow(f"rlstm/{name}-v0", f"rlstm.envs.{task}", reward_threshold, arguments)
+
+
+def _levels(name: str, task: str, *levels: Mapping[str, Any]) -> tuple[EnvRow, ...]:
+    """Return one row for each level of a task, by its arguments: rlstm/NameEasy-v0, NameMedium and NameHard."""
     return tuple(
-        EnvRow(f"rlstm/{name}{level}-v0", task, arguments=arguments, level=level)
-        for level, arguments in ((level.capitalize(), arguments) for level, arguments in levels.items())
+        EnvRow(f"rlstm/{name}{level}-v0", f"rlstm.envs.{task}", arguments=arguments, level=level)
+        for level, arguments in zip(("Easy", "Medium", "Hard"), levels, strict=True)
     )
 
+
+_LONGER: tuple[dict[str, Any], ...] = ({}, {"max_steps": 400}, {"max_steps": 600})
+_NOISIER = ({"noise": 0.1}, {"noise": 0.2}, {"noise": 0.3})
+_MORE_DECKS = ({"num_decks": 1}, {"num_decks": 2}, {"num_decks": 3})
 
 _SECTIONS: dict[str, tuple[EnvRow, ...]] = {
     "Corridors and mazes": (
         # T-maze: 95 of 100 turns are right.
-        EnvRow("rlstm/TMaze-v0", "rlstm.envs.mazes.tmaze:TMaze", reward_threshold=3.795),
+        _env("TMaze", "mazes.tmaze:TMaze", 3.795),
         # Passive and active T-maze: no detour, and 95 of 100 turns are right.
-        EnvRow("rlstm/PassiveTMaze-v0", "rlstm.envs.mazes.ni_tmaze:NiTMaze", reward_threshold=0.95),
-        EnvRow(
-            "rlstm/ActiveTMaze-v0",
-            "rlstm.envs.mazes.ni_tmaze:NiTMaze",
-            reward_threshold=0.95,
-            arguments={"corridor_length": 20, "active": True},
-        ),
-        EnvRow("rlstm/Maze89-v0", "rlstm.envs.mazes.maze89:Maze89"),
+        _env("PassiveTMaze", "mazes.ni_tmaze:NiTMaze", 0.95),
+        _env("ActiveTMaze", "mazes.ni_tmaze:NiTMaze", 0.95, corridor_length=20, active=True),
+        _env("Maze89", "mazes.maze89:Maze89"),
     ),
     "bsuite": (
         # Memory chain: 19 of 20 answers are right.
-        EnvRow("rlstm/MemoryLength-v0", "rlstm.envs.bsuite.memory_chain:MemoryChain", reward_threshold=0.9),
-        EnvRow(
-            "rlstm/MemorySize-v0",
-            "rlstm.envs.bsuite.memory_chain:MemoryChain",
-            reward_threshold=0.9,
-            arguments={"memory_length": 2, "num_bits": 10},
-        ),
+        _env("MemoryLength", "bsuite.memory_chain:MemoryChain", 0.9),
+        _env("MemorySize", "bsuite.memory_chain:MemoryChain", 0.9, memory_length=2, num_bits=10),
     ),
     "POPGym's tasks": (
-        *_difficulties(
+        *_levels(
             "MultiarmedBandit",
-            "rlstm.envs.meta.multiarmed_bandit:MultiarmedBandit",
-            easy={},
-            medium={"num_arms": 20, "max_steps": 400},
-            hard={"num_arms": 30, "max_steps": 600},
+            "meta.multiarmed_bandit:MultiarmedBandit",
+            {},
+            {"num_arms": 20, "max_steps": 400},
+            {"num_arms": 30, "max_steps": 600},
         ),
-        *_difficulties(
-            "Battleship",
-            "rlstm.envs.popgym.battleship:Battleship",
-            easy={},
-            medium={"board_size": 10},
-            hard={"board_size": 12},
-        ),
-        *_difficulties(
+        *_levels("Battleship", "popgym.battleship:Battleship", {}, {"board_size": 10}, {"board_size": 12}),
+        *_levels(
             "Minesweeper",
-            "rlstm.envs.popgym.minesweeper:Minesweeper",
-            easy={},
-            medium={"board_size": 6, "num_mines": 6},
-            hard={"board_size": 8, "num_mines": 10},
+            "popgym.minesweeper:Minesweeper",
+            {},
+            {"board_size": 6, "num_mines": 6},
+            {"board_size": 8, "num_mines": 10},
         ),
-        *_difficulties(
-            "PositionOnlyCartPole",
-            "rlstm.envs.popgym.cartpole:PopgymCartPole",
-            easy={},
-            medium={"max_steps": 400},
-            hard={"max_steps": 600},
-        ),
-        *_difficulties(
-            "NoisyPositionOnlyCartPole",
-            "rlstm.envs.popgym.cartpole:PopgymCartPole",
-            easy={"noise": 0.1},
-            medium={"noise": 0.2},
-            hard={"noise": 0.3},
-        ),
-        *_difficulties(
+        *_levels("PositionOnlyCartPole", "popgym.cartpole:PopgymCartPole", *_LONGER),
+        *_levels("NoisyPositionOnlyCartPole", "popgym.cartpole:PopgymCartPole", *_NOISIER),
+        *_levels(
             "VelocityOnlyCartPole",
-            "rlstm.envs.popgym.cartpole:PopgymCartPole",
-            easy={"observed": "velocities"},
-            medium={"observed": "velocities", "max_steps": 400},
-            hard={"observed": "velocities", "max_steps": 600},
+            "popgym.cartpole:PopgymCartPole",
+            *({"observed": "velocities", **longer} for longer in _LONGER),
         ),
-        *_difficulties(
-            "PositionOnlyPendulum",
-            "rlstm.envs.popgym.pendulum:PopgymPendulum",
-            easy={},
-            medium={"max_steps": 150},
-            hard={"max_steps": 100},
-        ),
-        *_difficulties(
-            "NoisyPositionOnlyPendulum",
-            "rlstm.envs.popgym.pendulum:PopgymPendulum",
-            easy={"noise": 0.1},
-            medium={"noise": 0.2},
-            hard={"noise": 0.3},
-        ),
+        *_levels("PositionOnlyPendulum", "popgym.pendulum:PopgymPendulum", {}, {"max_steps": 150}, {"max_steps": 100}),
+        *_levels("NoisyPositionOnlyPendulum", "popgym.pendulum:PopgymPendulum", *_NOISIER),
         # RepeatPrevious: 19 of 20 answers are right.
-        EnvRow("rlstm/RepeatPrevious-v0", "rlstm.envs.popgym.repeat_previous:RepeatPrevious", reward_threshold=0.9),
-        *_difficulties(
+        _env("RepeatPrevious", "popgym.repeat_previous:RepeatPrevious", 0.9),
+        *_levels(
             "RepeatPrevious",
-            "rlstm.envs.popgym.repeat_previous:RepeatPrevious",
-            easy={"num_decks": 1, "k": 4},
-            medium={"num_decks": 2, "k": 32},
-            hard={"num_decks": 3, "k": 64},
+            "popgym.repeat_previous:RepeatPrevious",
+            {"num_decks": 1, "k": 4},
+            {"num_decks": 2, "k": 32},
+            {"num_decks": 3, "k": 64},
         ),
-        *_difficulties(
-            "RepeatFirst",
-            "rlstm.envs.popgym.repeat_first:RepeatFirst",
-            easy={"num_decks": 1},
-            medium={"num_decks": 8},
-            hard={"num_decks": 16},
-        ),
-        *_difficulties(
-            "Autoencode",
-            "rlstm.envs.popgym.autoencode:Autoencode",
-            easy={"num_decks": 1},
-            medium={"num_decks": 2},
-            hard={"num_decks": 3},
-        ),
-        *_difficulties(
+        *_levels("RepeatFirst", "popgym.repeat_first:RepeatFirst", *({"num_decks": decks} for decks in (1, 8, 16))),
+        *_levels("Autoencode", "popgym.autoencode:Autoencode", *_MORE_DECKS),
+        *_levels(
             "CountRecall",
-            "rlstm.envs.popgym.count_recall:CountRecall",
-            easy={"num_decks": 1, "deck_type": "colors"},
-            medium={"num_decks": 2, "deck_type": "suits"},
-            hard={"num_decks": 4, "deck_type": "ranks"},
+            "popgym.count_recall:CountRecall",
+            {"num_decks": 1, "deck_type": "colors"},
+            {"num_decks": 2, "deck_type": "suits"},
+            {"num_decks": 4, "deck_type": "ranks"},
         ),
-        *_difficulties(
-            "HigherLower",
-            "rlstm.envs.popgym.higher_lower:HigherLower",
-            easy={"num_decks": 1},
-            medium={"num_decks": 2},
-            hard={"num_decks": 3},
-        ),
-        *_difficulties(
+        *_levels("HigherLower", "popgym.higher_lower:HigherLower", *_MORE_DECKS),
+        *_levels(
             "Concentration",
-            "rlstm.envs.popgym.concentration:Concentration",
-            easy={"num_decks": 1, "deck_type": "colors"},
-            medium={"num_decks": 2, "deck_type": "colors"},
-            hard={"num_decks": 1, "deck_type": "ranks"},
+            "popgym.concentration:Concentration",
+            {"num_decks": 1, "deck_type": "colors"},
+            {"num_decks": 2, "deck_type": "colors"},
+            {"num_decks": 1, "deck_type": "ranks"},
         ),
     ),
     "Learning to learn": (
-        EnvRow("rlstm/BernoulliBandit-v0", "rlstm.envs.meta.bernoulli_bandit:BernoulliBandit"),
-        EnvRow("rlstm/TabularMDP-v0", "rlstm.envs.meta.tabular_mdp:TabularMDP"),
-        EnvRow("rlstm/TwoStep-v0", "rlstm.envs.meta.two_step:TwoStep"),
+        _env("BernoulliBandit", "meta.bernoulli_bandit:BernoulliBandit"),
+        _env("TabularMDP", "meta.tabular_mdp:TabularMDP"),
+        _env("TwoStep", "meta.two_step:TwoStep"),
     ),
     "Control without velocities": (
         # CartPole: as for Gymnasium's CartPole-v1.
-        EnvRow("rlstm/CartPoleNoVel-v0", "rlstm.envs.control.cartpole_no_vel:CartPoleNoVel", reward_threshold=475.0),
-        # Pole balancing: nobody has named a mean return. Mountain car: as for Gymnasium's MountainCarContinuous-v0.
-        EnvRow("rlstm/DoublePoleNoVel-v0", "rlstm.envs.control.pole_balancing:PoleBalancing"),
-        EnvRow(
-            "rlstm/SinglePoleNoVel-v0", "rlstm.envs.control.pole_balancing:PoleBalancing", arguments={"num_poles": 1}
-        ),
-        EnvRow("rlstm/PendulumNoVel-v0", "rlstm.envs.control.pendulum_no_vel:PendulumNoVel"),
-        EnvRow(
-            "rlstm/MountainCarContinuousNoVel-v0",
-            "rlstm.envs.control.mountain_car_no_vel:MountainCarContinuousNoVel",
-            reward_threshold=90.0,
-        ),
+        _env("CartPoleNoVel", "control.cartpole_no_vel:CartPoleNoVel", 475.0),
+        # Pole balancing: no mean return is named anywhere. Mountain car: as for Gymnasium's MountainCarContinuous-v0.
+        _env("DoublePoleNoVel", "control.pole_balancing:PoleBalancing"),
+        _env("SinglePoleNoVel", "control.pole_balancing:PoleBalancing", num_poles=1),
+        _env("PendulumNoVel", "control.pendulum_no_vel:PendulumNoVel"),
+        _env("MountainCarContinuousNoVel", "control.mountain_car_no_vel:MountainCarContinuousNoVel", 90.0),
     ),
     "Sequences with a teacher": (
-        EnvRow("rlstm/Sines-v0", "rlstm.envs.sequences.sines:SuperimposedSines"),
-        EnvRow("rlstm/MackeyGlass-v0", "rlstm.envs.sequences.mackey_glass:MackeyGlass"),
+        _env("Sines", "sequences.sines:SuperimposedSines"),
+        _env("MackeyGlass", "sequences.mackey_glass:MackeyGlass"),
         # Adding and multiplication: with all errors below .04, the mean squared error is below .0016.
-        EnvRow("rlstm/Adding-v0", "rlstm.envs.sequences.adding:Adding", reward_threshold=-0.0016),
-        EnvRow(
-            "rlstm/Multiplication-v0",
-            "rlstm.envs.sequences.adding:Adding",
-            reward_threshold=-0.0016,
-            arguments={"operation": "product"},
-        ),
+        _env("Adding", "sequences.adding:Adding", -0.0016),
+        _env("Multiplication", "sequences.adding:Adding", -0.0016, operation="product"),
         # Temporal order: 95 of 100 orders are right.
-        EnvRow("rlstm/TemporalOrder-v0", "rlstm.envs.sequences.temporal_order:TemporalOrder", reward_threshold=0.95),
+        _env("TemporalOrder", "sequences.temporal_order:TemporalOrder", 0.95),
         # Measuring spikes: with all 10 answers nearest to the right delay, their squared errors are below 10 * .05^2.
-        EnvRow("rlstm/MeasureSpikes-v0", "rlstm.envs.sequences.timed_spikes:MeasureSpikes", reward_threshold=-0.025),
-        EnvRow("rlstm/GenerateSpikes-v0", "rlstm.envs.sequences.timed_spikes:GenerateSpikes"),
-        EnvRow("rlstm/AnBn-v0", "rlstm.envs.sequences.counting_languages:CountingLanguage"),
-        EnvRow(
-            "rlstm/AnBnCn-v0", "rlstm.envs.sequences.counting_languages:CountingLanguage", arguments={"num_letters": 3}
-        ),
-        EnvRow("rlstm/EmbeddedReber-v0", "rlstm.envs.sequences.reber:EmbeddedReber"),
+        _env("MeasureSpikes", "sequences.timed_spikes:MeasureSpikes", -0.025),
+        _env("GenerateSpikes", "sequences.timed_spikes:GenerateSpikes"),
+        _env("AnBn", "sequences.counting_languages:CountingLanguage"),
+        _env("AnBnCn", "sequences.counting_languages:CountingLanguage", num_letters=3),
+        _env("EmbeddedReber", "sequences.reber:EmbeddedReber"),
         # LongLag: 95 of 100 last symbols are foretold.
-        EnvRow("rlstm/LongLag-v0", "rlstm.envs.sequences.long_lag:LongLag", reward_threshold=0.95),
+        _env("LongLag", "sequences.long_lag:LongLag", 0.95),
     ),
 }
 
@@ -272,7 +197,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {title: tuple(row.id for row in rows) for
 
 
 def register_envs() -> None:
-    """Registers all rows of `ENVS` with Gymnasium; those already registered are left alone.
+    """Register all rows of `ENVS` with Gymnasium; those already registered are left alone.
 
     No `max_episode_steps` are registered: a task's step limit depends on its arguments (`BatchedTask.max_steps`).
     """
@@ -280,8 +205,8 @@ def register_envs() -> None:
         if row.id not in gym.registry:
             gym.register(
                 id=row.id,
-                entry_point=row.entry_point,
-                vector_entry_point=row.vector_entry_point,
+                entry_point="rlstm.envs.base.batched:SingleEnv",
+                vector_entry_point="rlstm.envs.base.batched:BatchedVectorEnv",
                 reward_threshold=row.reward_threshold,
-                kwargs=dict(row.arguments),
+                kwargs={"task": row.task, **row.arguments},
             )

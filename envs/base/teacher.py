@@ -10,13 +10,13 @@ afterwards zeros: a policy goes on by its own previous action.
 Letters in shapes: T = steps of the longest sequence, N = sequences, B = num_envs lanes.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlstm.core.arrays import Array, BoolArray
 from rlstm.envs.base.batched_task import BatchedTask
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray
+from rlstm.envs.base.checks import check_integer
 
 
 class Sequences(NamedTuple):
@@ -34,11 +34,11 @@ class TeacherTask(BatchedTask):
     NaN (floats) or -1 (classes).
     """
 
-    step_info: ClassVar[tuple[str, ...]] = ("target",)
+    step_info = ("target",)
 
     @classmethod
     def sample_sequences(cls, num: int, rng: np.random.Generator, **task_arguments: Any) -> Sequences:
-        """Draws whole sequences for trainers that need no stepping.
+        """Draw whole sequences for trainers that need no stepping.
 
         Args:
             num: N, the number of sequences.
@@ -52,9 +52,9 @@ class TeacherTask(BatchedTask):
         if not isinstance(rng, np.random.Generator):
             raise ValueError(f"rng must be a numpy.random.Generator, but got {rng!r}: np.random.default_rng(0) is one.")
         task = cls(num, **task_arguments)
-        everyone = np.arange(num)
-        task.random.seed(everyone, [int(seed) for seed in rng.integers(2**63, size=num)])
-        task.reset(everyone, np.ones(num, dtype=np.bool_))
+        every_lane = np.arange(num)
+        task.random.seed(every_lane, [int(seed) for seed in rng.integers(2**63, size=num)])
+        task.reset(every_lane, np.ones(num, dtype=np.bool_))
         actions = np.zeros((num, *(task.action_space.shape or ())), dtype=task.action_space.dtype)
         inputs: list[Array] = []
         targets: list[Array] = []
@@ -77,5 +77,5 @@ class TeacherTask(BatchedTask):
 
 
 def _like(lanes: BoolArray, values: Array) -> BoolArray:
-    """`lanes` (B,) with as many axes as `values` (B, ...)."""
+    """Return `lanes` (B,) with as many axes as `values` (B, ...)."""
     return lanes.reshape(-1, *(1,) * (values.ndim - 1))

@@ -5,24 +5,12 @@ of google-deepmind/bsuite, bsuite/environments/memory_chain.py, whose experiment
 rlstm/MemoryLength-v0 and rlstm/MemorySize-v0.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
-
-COLOUR_UP, COLOUR_DOWN, BRIGHTNESS_OUT_OF_SIGHT = (225, 140, 50), (60, 100, 190), 0.35
-COLOUR_ASKED, COLOUR_NOT_ASKED, COLOUR_TIME, COLOUR_TIME_GONE = (
-    (60, 170, 80),
-    (40, 40, 40),
-    (225, 225, 225),
-    (90, 90, 90),
-)
-PIXELS_PER_CELL = 16
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_integer
 
 
 class MemoryChain(BatchedTask):
@@ -37,7 +25,7 @@ class MemoryChain(BatchedTask):
         steps taken       0         1         2    ...    L          L + 1
         time t            0         0         1    ...    L - 1      L
         seen              bits      bits                  query      (the episode is over)
-        the action is     ignored   ignored   ignored     judged
+        the action is     ignored   ignored   ignored     paid
 
     ## Action Space
     Discrete(2): the answer, 1 for a bit that was shown as 1 and 0 for one that was shown as -1.
@@ -70,10 +58,11 @@ class MemoryChain(BatchedTask):
     v0: first version. The same as in bsuite, but for the observation's shape, (2 + `num_bits`,) and not (1, ...).
     """
 
-    memory: ClassVar[str] = "the bits shown at the start"
-    source: ClassVar[str] = "Osband et al., Behaviour Suite for Reinforcement Learning, ICLR 2020"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("bits", "queries")
+    memory = "the bits shown at the start"
+    source = "Osband et al., Behaviour Suite for Reinforcement Learning, ICLR 2020"
+    supports_new_task = True
+    state_arrays = ("bits", "queries")
+    optimal_return = exact(1.0, "the bits were shown, so the answer can be right")
 
     def __init__(self, num_envs: int, memory_length: int = 20, num_bits: int = 1) -> None:
         check_integer("memory_length", memory_length, 1)
@@ -84,7 +73,6 @@ class MemoryChain(BatchedTask):
         super().__init__(num_envs, gym.spaces.Box(low, high), gym.spaces.Discrete(2))
         self.chain_length = memory_length
         self.num_bits = num_bits
-        self.every_lane = np.arange(num_envs)
         self.bits: IntArray = np.zeros((num_envs, num_bits), dtype=np.int64)
         self.queries: IntArray = np.zeros(num_envs, dtype=np.int64)
         # By the steps taken: what is seen of the time, and the factors of what is seen of the query and the bits.
@@ -92,39 +80,30 @@ class MemoryChain(BatchedTask):
         self.time_left = 1.0 - times / memory_length
         self.shows_query = times == memory_length - 1
         self.shows_bits = times == 0
-
-    @property
-    def memory_length(self) -> int:
-        """From the second and last look at the bits to the query."""
-        return self.chain_length - 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The right answer."""
-        return ReturnReference(1.0, "exact", "the bits were shown, so the answer can be right")
+        self.memory_length = self.chain_length - 1  # From the second and last look at the bits to the query.
 
     @property
     def memoryless_return(self) -> ReturnReference:
         """As many right as wrong answers, if the bits are out of sight when one is asked."""
         if self.memory_length == 0:
-            return ReturnReference(1.0, "exact", "with memory_length 1 the bits are in view when one is asked")
-        return ReturnReference(0.0, "exact", "only the last action counts, and nothing in view then tells the bits")
+            return exact(1.0, "with memory_length 1 the bits are in view when one is asked")
+        return exact(0.0, "only the last action counts, and nothing in view then tells the bits")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws the query; a new task is new bits."""
+        """Draw the query; a new task is new bits."""
         self.queries[rows] = self.random.integers(rows, self.num_bits)
         drawn = rows[new_task]
         self.bits[drawn] = self.random.integers(drawn, 2, (self.num_bits,))
 
     def advance(self, actions: Array) -> Transition:
-        """Lets time pass and judges the last action."""
+        """Let time pass and check the last action."""
         over = self.elapsed_steps == self.chain_length + 1
         right = self.bits[self.every_lane, self.queries] == actions
         rewards = np.where(over, np.where(right, 1.0, -1.0), 0.0)
         return Transition(rewards, over, {"is_success": right & over})
 
     def observe(self) -> Array:
-        """The time left, the query and the bits, (B, 2 + num_bits)."""
+        """Return the time left, the query and the bits, (B, 2 + num_bits)."""
         steps = self.elapsed_steps
         observations = np.empty((self.num_envs, 2 + self.num_bits), dtype=np.float32)
         observations[:, 0] = self.time_left.take(steps)
@@ -133,34 +112,9 @@ class MemoryChain(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The time, the bits (in parentheses while out of sight), and the query once it is put."""
+        """Show the time, the bits (in parentheses while out of sight), and the query once it is put."""
         steps = int(self.elapsed_steps[lane])
         bits = "".join("-+"[bit] for bit in self.bits[lane])
         bits = bits if self.shows_bits[steps] else f"({bits})"
         query = f"bit {self.queries[lane]} is asked" if self.shows_query[steps] else "nothing is asked"
         return f"step {steps} of {self.chain_length + 1}: bits {bits}, {query}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The time left as a bar, the bits (darker while out of sight), and below them the bit asked."""
-        steps = int(self.elapsed_steps[lane])
-        bar = np.arange(self.num_bits * PIXELS_PER_CELL) < self.time_left[steps] * self.num_bits * PIXELS_PER_CELL
-        cells = np.full((3, self.num_bits, 3), COLOUR_NOT_ASKED, dtype=np.uint8)
-        colours = np.array([COLOUR_DOWN, COLOUR_UP])[self.bits[lane]]
-        cells[1] = colours if self.shows_bits[steps] else colours * BRIGHTNESS_OUT_OF_SIGHT
-        if self.shows_query[steps]:
-            cells[2, int(self.queries[lane])] = COLOUR_ASKED
-        pixels = cells.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
-        pixels[:PIXELS_PER_CELL] = np.where(bar[:, None], COLOUR_TIME, COLOUR_TIME_GONE)
-        return pixels
-
-
-class MemoryChainEnv(SingleEnv):
-    """`MemoryChain` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MemoryChain
-
-
-class MemoryChainVectorEnv(BatchedVectorEnv):
-    """`MemoryChain` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MemoryChain

@@ -4,15 +4,13 @@ Source: Gymnasium's MountainCarContinuous-v0, after A. Moore, "Efficient Memory-
 thesis, Cambridge, 1990; a test steps both side by side.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
+from rlstm.envs.base.checks import check_integer
 
 LEFT_END, RIGHT_END, GOAL = -1.2, 0.6, 0.45
 MAX_SPEED = 0.07  # per step
@@ -57,52 +55,38 @@ class MountainCarContinuousNoVel(BatchedTask):
     ## Arguments
     - `max_steps`: 1 or more, default 999 as for MountainCarContinuous-v0.
 
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
     ## Version History
     v0: first version. Gymnasium rounds the state to float32 after each step, here it is float64.
     """
 
-    memory: ClassVar[str] = "the last position, to tell the velocity"
-    source: ClassVar[str] = "Gymnasium MountainCarContinuous-v0 without velocities, as in rl-baselines3-zoo"
-    state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities")
-    render_fps: ClassVar[int] = 30
+    memory = "the last position, to tell the velocity"
+    source = "Gymnasium MountainCarContinuous-v0 without velocities, as in rl-baselines3-zoo"
+    state_arrays = ("positions", "velocities")
+    render_fps = 30
+    memory_length = 1  # From one observation to the next.
+    optimal_return = bound(
+        GOAL_REWARD, "100 at the goal and nothing else is positive; the least cost of the way isn't known"
+    )
+    memoryless_return = unknown("the best feedback from the position alone isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 999) -> None:
         check_integer("max_steps", max_steps, 1)
         super().__init__(
             num_envs,
-            observation_space=gym.spaces.Box(LEFT_END, RIGHT_END, (1,), np.float32),
-            action_space=gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
-            max_steps=max_steps,
+            gym.spaces.Box(LEFT_END, RIGHT_END, (1,), np.float32),
+            gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
+            max_steps,
         )
         self.positions: FloatArray = np.zeros(num_envs)
         self.velocities: FloatArray = np.zeros(num_envs)
 
-    @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The goal, at no cost."""
-        return ReturnReference(
-            GOAL_REWARD, "bound", "100 at the goal and nothing else is positive; the least cost of the way isn't known"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from the position alone isn't known in closed form")
-
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """At rest near the bottom of the valley; `new_task` means nothing here."""
+        """Place the car at rest near the bottom of the valley; `new_task` means nothing here."""
         self.positions[rows] = START_FROM + (START_TO - START_FROM) * self.random.uniform(rows)
         self.velocities[rows] = 0.0
 
     def advance(self, actions: Array) -> Transition:
-        """One step of the engine and of gravity."""
+        """Take one step of the engine and of gravity."""
         forces = actions[:, 0].astype(np.float64)
         velocities = np.cos(3.0 * self.positions)
         velocities *= -GRAVITY
@@ -118,15 +102,15 @@ class MountainCarContinuousNoVel(BatchedTask):
         return Transition(rewards, arrived, {"is_success": arrived.copy()})
 
     def observe(self) -> Array:
-        """Positions, (B, 1)."""
+        """Return positions, (B, 1)."""
         return self.positions[:, None].astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The position and the hidden velocity."""
+        """Show the position and the hidden velocity."""
         return f"step {self.elapsed_steps[lane]}: x {self.positions[lane]:+.3f} ({self.velocities[lane]:+.4f} per step)"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The valley, the flag at the goal, and the car."""
+        """Draw the valley, the flag at the goal, and the car."""
         image = np.full((IMAGE_HEIGHT, IMAGE_WIDTH, 3), COLOUR_SKY, dtype=np.uint8)
         rows = _row_of(LEFT_END + np.arange(IMAGE_WIDTH) / PIXELS_PER_UNIT)
         image[np.arange(IMAGE_HEIGHT)[:, None] >= rows] = COLOUR_GROUND
@@ -141,17 +125,5 @@ class MountainCarContinuousNoVel(BatchedTask):
 
 
 def _row_of(x: FloatArray) -> IntArray:
-    """The image row of the ground at x."""
+    """Return the image row of the ground at x."""
     return (GROUND_ROW - PIXELS_PER_UNIT * 0.45 * (np.sin(3.0 * x) + 1.0)).astype(np.int64)
-
-
-class MountainCarContinuousNoVelEnv(SingleEnv):
-    """`MountainCarContinuousNoVel` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MountainCarContinuousNoVel
-
-
-class MountainCarContinuousNoVelVectorEnv(BatchedVectorEnv):
-    """`MountainCarContinuousNoVel` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MountainCarContinuousNoVel

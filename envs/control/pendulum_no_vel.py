@@ -3,27 +3,14 @@
 Source: Gymnasium's Pendulum-v1, whose physics are in `envs/control/pendulum_physics.py`; a test steps both.
 """
 
-from typing import ClassVar
-
-import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
-from rlstm.envs.control.pendulum_physics import (
-    MAX_TORQUE,
-    TIME_STEP,
-    draw_pendulum_starts,
-    pendulum_pixels,
-    pendulum_text,
-    stands_upright,
-    step_pendulum,
-)
+from rlstm.core.arrays import Array, BoolArray
+from rlstm.envs.base.batched_task import Transition, bound, unknown
+from rlstm.envs.control.pendulum_physics import Pendulum, stands_upright
 
 
-class PendulumNoVel(BatchedTask):
+class PendulumNoVel(Pendulum):
     """Swing a rod up with a motor that is too weak to lift it, without seeing how fast it turns.
 
     ## Description
@@ -55,81 +42,22 @@ class PendulumNoVel(BatchedTask):
 
     ## Arguments
     - `max_steps`: 1 or more, default 200 as for Pendulum-v1.
-
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "the last angle, to tell the velocity"
-    source: ClassVar[str] = "Gymnasium Pendulum-v1 without velocities, as in rl-baselines3-zoo"
-    state_arrays: ClassVar[tuple[str, ...]] = ("angles", "angular_velocities")
-    render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    memory = "the last angle, to tell the velocity"
+    source = "Gymnasium Pendulum-v1 without velocities, as in rl-baselines3-zoo"
+    memory_length = 1  # From one observation to the next.
+    optimal_return = bound(0.0, "every step costs something; the best way up isn't known in closed form")
+    memoryless_return = unknown("the best feedback from the angle alone isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 200) -> None:
-        check_integer("max_steps", max_steps, 1)
-        super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
-            action_space=gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32),
-            max_steps=max_steps,
-        )
-        self.step_limit = max_steps
-        self.angles: FloatArray = np.zeros(num_envs)  # radians, any number of turns
-        self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
-
-    @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No reward is positive."""
-        return ReturnReference(0.0, "bound", "every step costs something; the best way up isn't known in closed form")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from the angle alone isn't known in closed form")
-
-    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Pointing anywhere, slow; `new_task` means nothing here."""
-        self.angles[rows], self.angular_velocities[rows] = draw_pendulum_starts(self.random, rows)
+        super().__init__(num_envs, max_steps)
 
     def advance(self, actions: Array) -> Transition:
-        """One step of the motion."""
-        self.angles, self.angular_velocities, costs = step_pendulum(self.angles, self.angular_velocities, actions[:, 0])
+        """Turn the rods."""
+        costs = self.turn(actions)
         at_limit = self.elapsed_steps >= self.step_limit
         never: BoolArray = np.zeros(self.num_envs, dtype=np.bool_)
         # Most steps are the last of no lane.
         stands = stands_upright(self.angles, self.angular_velocities) & at_limit if at_limit.any() else never.copy()
         return Transition(-costs, never, {"is_success": stands})
-
-    def observe(self) -> Array:
-        """Cosines and sines of the angles, (B, 2)."""
-        observations = np.empty((self.num_envs, 2), dtype=np.float32)
-        observations[:, 0] = np.cos(self.angles)
-        observations[:, 1] = np.sin(self.angles)
-        return observations
-
-    def render_text(self, lane: int) -> str:
-        """The angle and the hidden velocity."""
-        return f"step {self.elapsed_steps[lane]}: " + pendulum_text(self.angles[lane], self.angular_velocities[lane])
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The rod as it points."""
-        return pendulum_pixels(self.angles[lane])
-
-
-class PendulumNoVelEnv(SingleEnv):
-    """`PendulumNoVel` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PendulumNoVel
-
-
-class PendulumNoVelVectorEnv(BatchedVectorEnv):
-    """`PendulumNoVel` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PendulumNoVel

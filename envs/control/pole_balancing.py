@@ -7,15 +7,15 @@ through cooperatively coevolved synapses", JMLR 9, 2008, for the settings.
 """
 
 import math
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.checks import check_choice, check_integer, check_number
+from rlstm.envs.control.cart_picture import draw_cart
 from rlstm.envs.control.pole_dynamics import CartWithPoles
 
 HALF_LENGTHS, POLE_MASSES = (0.5, 0.05), (0.1, 0.01)  # metres, kilograms; the long pole first
@@ -30,11 +30,7 @@ DAMPING_WINDOW = 100  # steps
 BALANCED_SHARE, STILL_SHARE, STILL_GAIN = 0.1, 0.9, 0.75
 LEAST_MOTION = 1e-6
 SURE_ANGLE = 5.0  # degrees
-
-IMAGE_HEIGHT, IMAGE_WIDTH = 120, 240  # pixels
-PIXELS_PER_METRE = 40
-CART_ROW, CART_HALF_WIDTH, CART_HALF_HEIGHT = 90, 12, 5  # pixels
-COLOUR_SKY, COLOUR_CART, COLOURS_POLES = (245, 245, 245), (50, 60, 80), ((200, 120, 50), (70, 130, 180))
+COLOURS_POLES = ((200, 120, 50), (70, 130, 180))
 
 
 class PoleBalancing(BatchedTask):
@@ -90,18 +86,18 @@ class PoleBalancing(BatchedTask):
     - `start_angle`: degrees, within ±12 with one pole and ±36 with two; default 4, as in Gomez et al. Igel (2003)
       starts at 4.5.
 
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
     ## Version History
     v0: first version. Published implementations differ in details that they don't call variants: some leave out the
     friction on the track, or let it depend on the force between track and cart (Florian 2007); some raise the smallest
     forces to 10/256 N; the sum of the damping fitness has 100 or 101 terms; inputs are scaled in several ways.
     """
 
-    memory: ClassVar[str] = "the last position and angles, to tell the velocities"
-    source: ClassVar[str] = "Wieland, IJCNN 1991, as in Gomez et al., Cooperatively Coevolved Synapses, JMLR 2008"
-    state_arrays: ClassVar[tuple[str, ...]] = ("coordinates", "velocities", "recent_motion")
-    render_fps: ClassVar[int] = round(1.0 / (TIME_STEP * STEPS_PER_ACTION))
+    memory = "the last position and angles, to tell the velocities"
+    source = "Wieland, IJCNN 1991, as in Gomez et al., Cooperatively Coevolved Synapses, JMLR 2008"
+    state_arrays = ("coordinates", "velocities", "recent_motion")
+    render_fps = round(1.0 / (TIME_STEP * STEPS_PER_ACTION))
+    memory_length = 1  # From one observation to the next.
+    memoryless_return = unknown("the best feedback from position and angles alone isn't known in closed form")
 
     def __init__(
         self,
@@ -124,9 +120,9 @@ class PoleBalancing(BatchedTask):
         shape = (1 + num_poles,)
         super().__init__(
             num_envs,
-            observation_space=gym.spaces.Box(-2.0, 2.0, shape, np.float32),
-            action_space=gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
-            max_steps=max_steps,
+            gym.spaces.Box(-2.0, 2.0, shape, np.float32),
+            gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
+            max_steps,
         )
         self.num_poles, self.step_limit = num_poles, max_steps
         self.is_damping, self.is_random = fitness == "damping", start == "random"
@@ -139,30 +135,16 @@ class PoleBalancing(BatchedTask):
         self.recent_motion: FloatArray = np.zeros((num_envs, DAMPING_WINDOW if self.is_damping else 0))
 
     @property
-    def memory_length(self) -> int:
-        """From one observation to the next."""
-        return 1
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """The poles stand until the limit; how still they can be made isn't known."""
         if self.is_damping:
-            return ReturnReference(None, "unknown", "how near to rest the poles can be brought isn't known")
+            return unknown("how near to rest the poles can be brought isn't known")
         if self.is_random or abs(self.start_angle) > SURE_ANGLE:
-            return ReturnReference(float(self.step_limit), "bound", "1 a step; some starts may be past saving")
-        return ReturnReference(
-            float(self.step_limit), "exact", "1 a step until the step limit, which linear feedback attains"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best feedback from position and angles alone isn't known in closed form"
-        )
+            return bound(float(self.step_limit), "1 a step; some starts may be past saving")
+        return exact(float(self.step_limit), "1 a step until the step limit, which linear feedback attains")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """The fixed or a random start; `new_task` means nothing here."""
+        """Place the poles at the fixed or a random start; `new_task` means nothing here."""
         starts = np.zeros((rows.size, 2 + 2 * self.num_poles))
         if self.is_random:
             starts[:, :4] = (2.0 * self.random.uniform(rows, (4,)) - 1.0) * START_RANGES
@@ -171,12 +153,12 @@ class PoleBalancing(BatchedTask):
         self.place(rows, starts)
 
     def place(self, rows: IntArray, states: FloatArray) -> None:
-        """Puts the lanes `rows` (R,) into `states` (R, 2 + 2 P): x, x', theta_1, theta_1', theta_2, theta_2'."""
+        """Put the lanes `rows` (R,) into `states` (R, 2 + 2 P): x, x', theta_1, theta_1', theta_2, theta_2'."""
         self.coordinates[rows] = states[:, 0::2]
         self.velocities[rows] = states[:, 1::2]
 
     def advance(self, actions: Array) -> Transition:
-        """Two integration steps, with the lanes in the last axis so that arrays are contiguous lane by lane."""
+        """Take two integration steps, with the lanes in the last axis so that arrays are contiguous lane by lane."""
         coordinates, velocities = self.cart.integrate(
             np.ascontiguousarray(self.coordinates.T),
             np.ascontiguousarray(self.velocities.T),
@@ -195,7 +177,7 @@ class PoleBalancing(BatchedTask):
         return Transition(rewards, fallen, {"is_success": at_limit & ~fallen})
 
     def _pay_for_rest(self, motion: FloatArray, fallen: BoolArray, at_limit: BoolArray) -> FloatArray:
-        """Records the `motion` (B,) of lanes that stand; returns 0.9 f2 where an episode ends, else 0, (B,)."""
+        """Record the `motion` (B,) of lanes that stand; return 0.9 f2 where an episode ends, else 0, (B,)."""
         standing = np.flatnonzero(~fallen)
         # The oldest of the window is overwritten.
         self.recent_motion[standing, (self.elapsed_steps[standing] - 1) % DAMPING_WINDOW] = motion[standing]
@@ -206,18 +188,18 @@ class PoleBalancing(BatchedTask):
         return payments
 
     def observe(self) -> Array:
-        """Positions and angles in units of their limits, (B, 1 + P)."""
+        """Return positions and angles in units of their limits, (B, 1 + P)."""
         return np.ascontiguousarray(self.coordinates / self.limits, dtype=np.float32)
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """Steps, coordinates and velocities, (B, 3 + 2 P).
+        """Return steps, coordinates and velocities, (B, 3 + 2 P).
 
         The recent motion of the damping fitness isn't shown: whatever it was, less motion is better from now on.
         """
         return np.column_stack([self.elapsed_steps, self.coordinates, self.velocities]).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """Position, angles and the hidden velocities."""
+        """Show position, angles and the hidden velocities."""
         position, *angles = self.coordinates[lane]
         velocity, *spins = self.velocities[lane]
         poles = ", ".join(
@@ -226,28 +208,6 @@ class PoleBalancing(BatchedTask):
         return f"step {self.elapsed_steps[lane]}: position {position:+.3f} m ({velocity:+.3f} m/s), {poles}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cart, and the poles drawn dot by dot, each in its colour."""
-        image = np.full((IMAGE_HEIGHT, IMAGE_WIDTH, 3), COLOUR_SKY, dtype=np.uint8)
+        """Draw the cart and the poles, each in its colour."""
         position, *angles = self.coordinates[lane]
-        middle = IMAGE_WIDTH / 2 + PIXELS_PER_METRE * position
-        left, right = (int(np.clip(middle + side, 0, IMAGE_WIDTH)) for side in (-CART_HALF_WIDTH, CART_HALF_WIDTH))
-        image[CART_ROW - CART_HALF_HEIGHT : CART_ROW + CART_HALF_HEIGHT, left:right] = COLOUR_CART
-        for angle, half_length, colour in zip(angles, HALF_LENGTHS, COLOURS_POLES, strict=False):
-            along = np.linspace(0.0, 2.0 * half_length * PIXELS_PER_METRE, 100)
-            rows = (CART_ROW - CART_HALF_HEIGHT - along * np.cos(angle)).astype(int)
-            for thickness in (-1, 0, 1):
-                columns = (middle + along * np.sin(angle)).astype(int) + thickness
-                image[rows, np.clip(columns, 0, IMAGE_WIDTH - 1)] = colour
-        return image
-
-
-class PoleBalancingEnv(SingleEnv):
-    """`PoleBalancing` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PoleBalancing
-
-
-class PoleBalancingVectorEnv(BatchedVectorEnv):
-    """`PoleBalancing` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PoleBalancing
+        return draw_cart(position, zip(angles, HALF_LENGTHS, COLOURS_POLES, strict=False))

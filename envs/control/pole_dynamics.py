@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlstm.envs.base.lane_random import FloatArray
+from rlstm.core.arrays import FloatArray
 
 GRAVITY = 9.8  # metres / second^2
 CART_MASS = 1.0  # kilograms
@@ -56,7 +56,7 @@ class CartWithPoles:
         self.angular_gains = 0.75 / lengths
 
     def accelerations(self, angles: FloatArray, velocities: FloatArray, forces: FloatArray) -> FloatArray:
-        """Second derivatives of the coordinates.
+        """Return second derivatives of the coordinates.
 
         Args:
             angles: (P, B).
@@ -89,7 +89,7 @@ class CartWithPoles:
     def integrate(
         self, coordinates: FloatArray, velocities: FloatArray, forces: FloatArray, time_step: float, num_steps: int
     ) -> tuple[FloatArray, FloatArray]:
-        """Steps of the classical Runge-Kutta method of order 4, under constant forces.
+        """Take steps of the classical Runge-Kutta method of order 4, under constant forces.
 
         As the derivative of the coordinates is the velocities themselves, the slopes of the four stages are v, v_2,
         v_3, v_4 for the coordinates and the accelerations at these stages for the velocities.
@@ -119,7 +119,7 @@ class CartWithPoles:
 
 
 def _weighted(first: FloatArray, second: FloatArray, third: FloatArray, fourth: FloatArray, step: float) -> FloatArray:
-    """Step / 6 (k_1 + 2 k_2 + 2 k_3 + k_4), a fresh array."""
+    """Return step / 6 (k_1 + 2 k_2 + 2 k_3 + k_4), a fresh array."""
     total = second + third
     total *= 2.0
     total += first

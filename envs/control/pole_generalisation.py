@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rlstm.envs.base.checks import Array, check_actions, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray
+from rlstm.envs.base.checks import check_actions, check_integer
 from rlstm.envs.control.pole_balancing import START_RANGES, PoleBalancing
 
 FRACTIONS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -30,7 +30,7 @@ Act = Callable[[Array], Array]
 
 
 def generalisation_starts() -> FloatArray:
-    """The 625 starts, (625, 6): x, x', theta_1, theta_1', theta_2, theta_2' in metres, radians and seconds.
+    """Return the 625 starts, (625, 6): x, x', theta_1, theta_1', theta_2, theta_2' in metres, radians and seconds.
 
     The first four take all combinations of the fractions .05, .25, .5, .75 and .95 of their ranges, ±2.16 m, ±1.35
     m/s, ±3.6 degrees and ±8.6 degrees/s, x changing slowest; the short pole stands upright and at rest.
@@ -42,14 +42,14 @@ def generalisation_starts() -> FloatArray:
 
 
 def standard_start(start_angle: float = 4.0) -> FloatArray:
-    """The long pole leans by `start_angle` degrees, all else is 0, (1, 6)."""
+    """Return the start at which the long pole leans by `start_angle` degrees, all else is 0, (1, 6)."""
     start = np.zeros((1, STATE_SIZE))
     start[0, 2] = math.radians(start_angle)
     return start
 
 
 def balanced_starts(act: Act, starts: FloatArray | None = None, num_steps: int = 1000, at_least: int = 1) -> BoolArray:
-    """Plays an actor from all starts at once and tells from which of them it balances both poles.
+    """Play an actor from all starts at once and tell from which of them it balances both poles.
 
         balanced = balanced_starts(act)
         passes = balanced.sum() >= STARTS_FOR_A_PASS

@@ -6,15 +6,14 @@ rules, rewards and probabilities are PyBrain's.
 """
 
 from functools import cache
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, unknown
+from rlstm.envs.base.checks import check_integer, check_number
 
 STAY, FORWARD, TURN_AROUND, TURN_RIGHT, TURN_LEFT = range(5)
 NUM_ACTIONS, NUM_HEADINGS, NUM_FEELERS = 5, 4, 4
@@ -31,7 +30,7 @@ PIXELS_PER_CELL = 24
 
 
 def _tables() -> tuple[IntArray, IntArray]:
-    """The next states by action and state, (5, S), and the walls around each as bits, (S,).
+    """Return the next states by action and state, (5, S), and the walls around each as bits, (S,).
 
     State 4 c + h is cell c with heading h, for all cells, so S = 92 although the goal's four are one. Bit i of the
     walls is feeler i.
@@ -59,7 +58,7 @@ FEELINGS = ((np.arange(2**NUM_FEELERS)[:, None] >> np.arange(NUM_FEELERS)) & 1).
 
 @cache
 def best_return_if_all_was_seen(max_steps: int, action_noise: float) -> float:
-    """The probability of reaching the goal in time for the best policy that sees cell, heading and clock.
+    """Return the probability of reaching the goal in time for the best policy that sees cell, heading and clock.
 
     V_k(s) = max_a (1 - p) V_{k-1}(next(s, a)) + p mean_b V_{k-1}(next(s, b)),    V_k(goal) = 1,    V_0(s) = 0
 
@@ -119,9 +118,11 @@ class Maze89(BatchedTask):
     memory mostly arrives, too. PyBrain calls 3 left and 4 right: on the map as it prints it, the one above, 3 is right.
     """
 
-    memory: ClassVar[str] = "what was felt and done, which tells where in the maze this is"
-    source: ClassVar[str] = "PyBrain's 89-state maze, after Littman et al., ICML 1995"
-    state_arrays: ClassVar[tuple[str, ...]] = ("states", "feelings")
+    memory = "what was felt and done, which tells where in the maze this is"
+    source = "PyBrain's 89-state maze, after Littman et al., ICML 1995"
+    state_arrays = ("states", "feelings")
+    memory_length = None  # The whole way may matter.
+    memoryless_return = unknown("the best stochastic map from feelings to actions is not known")
 
     def __init__(
         self, num_envs: int, max_steps: int = 100, action_noise: float = 0.1, feeler_noise: float = 0.1
@@ -130,13 +131,9 @@ class Maze89(BatchedTask):
         check_number("action_noise", action_noise, 0.0, 1.0)
         check_number("feeler_noise", feeler_noise, 0.0, 1.0)
         super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Box(0.0, 1.0, (NUM_FEELERS,), np.float32),
-            action_space=gym.spaces.Discrete(NUM_ACTIONS),
-            max_steps=max_steps,
+            num_envs, gym.spaces.Box(0.0, 1.0, (NUM_FEELERS,), np.float32), gym.spaces.Discrete(NUM_ACTIONS), max_steps
         )
         self.return_if_all_was_seen = best_return_if_all_was_seen(int(max_steps), float(action_noise))
-        self.every_lane = np.arange(num_envs)
         self.states: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.feelings: IntArray = np.zeros(num_envs, dtype=np.int64)  # As bits, errors included.
         # A uniform number below edge i, and not below those before it, means outcome i: the random action i, and past
@@ -147,29 +144,19 @@ class Maze89(BatchedTask):
         self.feeler_edges: FloatArray = np.cumsum(chances)[:-1]
 
     @property
-    def memory_length(self) -> None:
-        """The whole way may matter."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """At most what can be done with the place in view."""
         reason = "what the best policy earns that sees cell and heading, by dynamic programming"
-        return ReturnReference(self.return_if_all_was_seen, "bound", reason)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best stochastic map from feelings to actions is not known")
+        return bound(self.return_if_all_was_seen, reason)
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Somewhere in the maze; `new_task` means nothing here."""
+        """Place the agent anywhere in the maze; `new_task` means nothing here."""
         draws = self.random.uniform(rows, (2,))
         self.states[rows] = START_STATES[(draws[:, 0] * START_STATES.size).astype(np.int64)]
         self.feelings[rows] = self._feel(self.states[rows], draws[:, 1])
 
     def advance(self, actions: Array) -> Transition:
-        """Moves, by the chosen or a random action, and feels the walls around."""
+        """Move, by the chosen or a random action, and feel the walls around."""
         draws = self.random.uniform(self.every_lane, (2,))
         outcomes = self.action_edges.searchsorted(draws[:, 0], side="right")
         done = np.where(outcomes == NUM_ACTIONS, actions, outcomes)
@@ -183,11 +170,11 @@ class Maze89(BatchedTask):
         return WALLS[states] ^ wrong
 
     def observe(self) -> Array:
-        """What the feelers tell, (B, 4)."""
+        """Return what the feelers tell, (B, 4)."""
         return FEELINGS.take(self.feelings, axis=0)
 
     def render_text(self, lane: int) -> str:
-        """The map with the agent as an arrow, and what it feels: # a wall, . none."""
+        """Show the map with the agent as an arrow, and what it feels: # a wall, . none."""
         cell, heading = divmod(int(self.states[lane]), NUM_HEADINGS)
         rows = [list(row) for row in MAP]
         rows[CELLS[cell][0]][CELLS[cell][1]] = ARROWS[heading]
@@ -195,7 +182,7 @@ class Maze89(BatchedTask):
         return "\n".join("".join(row) for row in rows) + f"\nfeels {felt}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The map, one square per cell; the agent's dark edge is its front."""
+        """Draw the map, one square per cell; the agent's dark edge is its front."""
         cells = np.full((len(MAP), len(MAP[0]), 3), COLOUR_WALL, dtype=np.uint8)
         cells[tuple(np.transpose(CELLS))] = COLOUR_FLOOR
         cells[CELLS[GOAL]] = COLOUR_GOAL
@@ -207,15 +194,3 @@ class Maze89(BatchedTask):
         # rot90 turns to the left, headings count to the right.
         pixels[top : top + PIXELS_PER_CELL, left : left + PIXELS_PER_CELL] = np.rot90(agent, -heading)
         return pixels
-
-
-class Maze89Env(SingleEnv):
-    """`Maze89` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Maze89
-
-
-class Maze89VectorEnv(BatchedVectorEnv):
-    """`Maze89` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Maze89

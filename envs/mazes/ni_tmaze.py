@@ -5,22 +5,20 @@ Assignment", NeurIPS 2023. Rules, rewards and lengths are those of the authors' 
 with the penalty of its configurations.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_boolean, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_boolean, check_integer
+from rlstm.envs.base.pictures import enlarge
 
 EAST, NORTH, WEST, SOUTH = range(4)
 REWARD_GOAL = 1.0
 
 COLOUR_WALL, COLOUR_FLOOR, COLOUR_GOAL, COLOUR_AGENT = (40, 40, 40), (225, 225, 225), (60, 170, 80), (200, 60, 50)
 COLOUR_ORACLE, COLOUR_ORACLE_USED = (70, 110, 200), (170, 185, 220)
-LARGEST_CELL, SMALLEST_CELL, IMAGE_WIDTH = 32, 2, 640  # pixels
 
 
 class NiTMaze(BatchedTask):
@@ -71,10 +69,11 @@ class NiTMaze(BatchedTask):
     v0: first version. The authors' further options (a reward that distracts, other observations) are left out.
     """
 
-    memory: ClassVar[str] = "on which side the goal is, seen once at the oracle"
-    source: ClassVar[str] = "Ni et al., When Do Transformers Shine in RL?, NeurIPS 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("cells", "goal_sides", "oracle_speaks", "oracle_visited")
+    memory = "on which side the goal is, seen once at the oracle"
+    source = "Ni et al., When Do Transformers Shine in RL?, NeurIPS 2023"
+    supports_new_task = True
+    state_arrays = ("cells", "goal_sides", "oracle_speaks", "oracle_visited")
+    optimal_return = exact(REWARD_GOAL, "no detour and the right turn; no other reward is positive")
 
     def __init__(self, num_envs: int, corridor_length: int = 50, active: bool = False) -> None:
         check_integer("corridor_length", corridor_length, 1)
@@ -104,16 +103,7 @@ class NiTMaze(BatchedTask):
         next_cells[[NORTH, SOUTH], self.junction] = north_arm, south_arm
         next_cells[[NORTH, SOUTH], [south_arm, north_arm]] = self.junction
         self.next_cells: IntArray = next_cells.ravel()
-
-    @property
-    def memory_length(self) -> int:
-        """From the look at the oracle to the turn."""
-        return self.junction
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """To the oracle, straight to the junction, and the right turn."""
-        return ReturnReference(REWARD_GOAL, "exact", "no detour and the right turn; no other reward is positive")
+        self.memory_length = self.junction  # From the look at the oracle to the turn.
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -125,12 +115,10 @@ class NiTMaze(BatchedTask):
         oracle can't be of help: any other action there costs the step that is needed for the turn. Whoever didn't see
         the oracle knows nothing. No other reward is positive, and always going east, then north, attains 1/2.
         """
-        return ReturnReference(
-            0.5 * REWARD_GOAL, "exact", "the junction looks the same for both goals, so half the turns are wrong"
-        )
+        return exact(0.5 * REWARD_GOAL, "the junction looks the same for both goals, so half the turns are wrong")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Back to the start; a new task is a new side."""
+        """Go back to the start; a new task is a new side."""
         self.cells[rows] = self.start
         # Who starts at the oracle sees it at once.
         self.oracle_speaks[rows] = not self.active
@@ -139,7 +127,7 @@ class NiTMaze(BatchedTask):
         self.goal_sides[drawn] = 2 * self.random.integers(drawn, 2) - 1
 
     def advance(self, actions: Array) -> Transition:
-        """Moves; judges the place when time is up, and being behind before."""
+        """Move; pay for the place when time is up, and for being behind before."""
         self.cells = self.next_cells.take(actions * self.num_cells + self.cells)
         at_oracle = self.cells == 0
         self.oracle_speaks = at_oracle & ~self.oracle_visited
@@ -158,7 +146,7 @@ class NiTMaze(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The maze from above: @ the agent, G the goal, ? the oracle, ! the oracle while it shows the side."""
+        """Show the maze from above: @ the agent, G the goal, ? the oracle, ! the oracle while it shows the side."""
         indent, cell = " " * self.junction, int(self.cells[lane])
         symbols = np.full(self.num_cells, ".")
         symbols[0] = "?"
@@ -168,7 +156,7 @@ class NiTMaze(BatchedTask):
         return f"{indent}{north}\n{corridor}\n{indent}{south}\nstep {self.elapsed_steps[lane]} of {self.num_steps}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The maze from above, one square per cell; the oracle pales once it has been visited."""
+        """Draw the maze from above, one square per cell; the oracle pales once it has been visited."""
         squares = np.full((3, self.junction + 1, 3), COLOUR_WALL, dtype=np.uint8)
         squares[1] = COLOUR_FLOOR
         squares[:, -1] = COLOUR_FLOOR
@@ -176,17 +164,4 @@ class NiTMaze(BatchedTask):
         squares[1 - int(self.goal_sides[lane]), -1] = COLOUR_GOAL
         cell = int(self.cells[lane])
         squares[1 - int(self.sides[cell]), int(self.columns[cell])] = COLOUR_AGENT
-        side = int(np.clip(IMAGE_WIDTH // (self.junction + 1), SMALLEST_CELL, LARGEST_CELL))
-        return squares.repeat(side, axis=0).repeat(side, axis=1)
-
-
-class NiTMazeEnv(SingleEnv):
-    """`NiTMaze` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = NiTMaze
-
-
-class NiTMazeVectorEnv(BatchedVectorEnv):
-    """`NiTMaze` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = NiTMaze
+        return enlarge(squares)

@@ -3,15 +3,14 @@
 Source: B. Bakker, "Reinforcement Learning with Long Short-Term Memory", NIPS 14, 2001.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_boolean, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_boolean, check_integer
+from rlstm.envs.base.pictures import enlarge
 
 NORTH, EAST, SOUTH, WEST = range(4)
 REWARD_CORRECT_TURN = 4.0
@@ -22,7 +21,6 @@ START_GOAL_NORTH, START_GOAL_SOUTH, CORRIDOR, JUNCTION = range(4)
 OBSERVATIONS = np.array([[0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0]], dtype=np.float32)
 
 COLOUR_WALL, COLOUR_FLOOR, COLOUR_GOAL, COLOUR_AGENT = (40, 40, 40), (225, 225, 225), (60, 170, 80), (200, 60, 50)
-LARGEST_CELL, SMALLEST_CELL, IMAGE_WIDTH = 32, 2, 640  # pixels
 
 
 class TMaze(BatchedTask):
@@ -69,10 +67,11 @@ class TMaze(BatchedTask):
     v0: first version. Bakker has no step limit, and doesn't say what is seen after the turn: here, the junction.
     """
 
-    memory: ClassVar[str] = "on which side the sign at the start was"
-    source: ClassVar[str] = "Bakker, Reinforcement Learning with LSTM, NIPS 2001"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("positions", "goal_is_north", "corridor_noise")
+    memory = "on which side the sign at the start was"
+    source = "Bakker, Reinforcement Learning with LSTM, NIPS 2001"
+    supports_new_task = True
+    state_arrays = ("positions", "goal_is_north", "corridor_noise")
+    optimal_return = exact(REWARD_CORRECT_TURN, "straight east and the right turn; no other reward is positive")
 
     def __init__(
         self, num_envs: int, corridor_length: int = 20, noise: bool = False, max_steps: int | None = None
@@ -83,15 +82,9 @@ class TMaze(BatchedTask):
             max_steps = STEPS_ALLOWED_PER_CELL * (corridor_length + 1)
         # Fewer steps than the shortest way would leave every episode without an outcome.
         check_integer(f"max_steps for corridor_length {corridor_length}", max_steps, corridor_length + 1)
-        super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Box(0.0, 1.0, (3,), np.float32),
-            action_space=gym.spaces.Discrete(4),
-            max_steps=max_steps,
-        )
+        super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (3,), np.float32), gym.spaces.Discrete(4), max_steps)
         self.corridor_length = corridor_length
         self.noise = noise
-        self.every_lane = np.arange(num_envs)
         self.positions: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.goal_is_north: BoolArray = np.zeros(num_envs, dtype=np.bool_)
         self.corridor_noise: FloatArray = np.zeros((num_envs, 2))
@@ -100,18 +93,7 @@ class TMaze(BatchedTask):
         kinds[:, -1] = JUNCTION
         # What is seen by whether the goal is north and by position, one row after the other.
         self.views: npt.NDArray[np.float32] = OBSERVATIONS[kinds].reshape(-1, 3)
-
-    @property
-    def memory_length(self) -> int:
-        """From the sign to the turn."""
-        return self.corridor_length
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """N moves east and the right turn."""
-        return ReturnReference(
-            REWARD_CORRECT_TURN, "exact", "straight east and the right turn; no other reward is positive"
-        )
+        self.memory_length = self.corridor_length  # From the sign to the turn.
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -123,18 +105,16 @@ class TMaze(BatchedTask):
         there but going east is to bump, and one bump costs as much as the wrong turn.
         """
         value = 0.5 * REWARD_CORRECT_TURN + 0.5 * REWARD_WRONG_TURN_OR_BUMP
-        return ReturnReference(
-            value, "exact", "the junction looks the same for both goals, so half the turns are wrong"
-        )
+        return exact(value, "the junction looks the same for both goals, so half the turns are wrong")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Back to the start; a new task is a new side."""
+        """Go back to the start; a new task is a new side."""
         self.positions[rows] = 0
         drawn = rows[new_task]
         self.goal_is_north[drawn] = self.random.integers(drawn, 2) == 1
 
     def advance(self, actions: Array) -> Transition:
-        """Moves, turns or bumps."""
+        """Move, turn or bump."""
         goes_east, goes_west = actions == EAST, actions == WEST
         at_junction = self.positions == self.corridor_length
         moves_east = goes_east & ~at_junction
@@ -150,7 +130,7 @@ class TMaze(BatchedTask):
         return Transition(rewards, turns, {"is_success": turns_right})
 
     def observe(self) -> Array:
-        """What is seen in the present cells, (B, 3)."""
+        """Return what is seen in the present cells, (B, 3)."""
         observations = self.views.take(self.goal_is_north * (self.corridor_length + 1) + self.positions, axis=0)
         if self.noise:
             in_corridor = (self.positions > 0) & (self.positions < self.corridor_length)
@@ -158,7 +138,7 @@ class TMaze(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The maze from above: @ the agent, G the goal."""
+        """Show the maze from above: @ the agent, G the goal."""
         indent = " " * self.corridor_length
         arms = ("G", ".") if self.goal_is_north[lane] else (".", "G")
         corridor = ["."] * (self.corridor_length + 1)
@@ -166,23 +146,10 @@ class TMaze(BatchedTask):
         return f"{indent}{arms[0]}\n{''.join(corridor)}\n{indent}{arms[1]}"
 
     def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The maze from above, one square per cell."""
+        """Draw the maze from above, one square per cell."""
         cells = np.full((3, self.corridor_length + 1, 3), COLOUR_WALL, dtype=np.uint8)
         cells[1] = COLOUR_FLOOR
         cells[:, -1] = COLOUR_FLOOR
         cells[0 if self.goal_is_north[lane] else 2, -1] = COLOUR_GOAL
         cells[1, int(self.positions[lane])] = COLOUR_AGENT
-        side = int(np.clip(IMAGE_WIDTH // (self.corridor_length + 1), SMALLEST_CELL, LARGEST_CELL))
-        return cells.repeat(side, axis=0).repeat(side, axis=1)
-
-
-class TMazeEnv(SingleEnv):
-    """`TMaze` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TMaze
-
-
-class TMazeVectorEnv(BatchedVectorEnv):
-    """`TMaze` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TMaze
+        return enlarge(cells)

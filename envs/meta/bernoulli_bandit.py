@@ -5,26 +5,20 @@ Slow Reinforcement Learning", 2016 (the default: independent arms, one pull an e
 reinforcement learn", 2016 (two dependent arms, with the probabilities of the replication awjuliani/Meta-RL).
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact
+from rlstm.envs.base.checks import check_choice, check_integer
 
 DEFAULT_NUM_ARMS = 5
 BETTER_ARM_PAYS = {"easy": 0.9, "medium": 0.75, "hard": 0.6}
 FAMILIES = ("uniform", "correlated", *BETTER_ARM_PAYS)
 
-COLOUR_BACKGROUND, COLOUR_ARM, COLOUR_BEST_ARM = (40, 40, 40), (120, 130, 160), (60, 170, 80)
-IMAGE_HEIGHT, ARM_WIDTH, GAP = 64, 16, 4  # pixels
-
 
 class BernoulliBandit(BatchedTask):
-    """Pull one of the arms; arm i pays 1 with probability p_i, which nobody tells.
+    """Pull one of the arms; arm i pays 1 with probability p_i, which is hidden.
 
     ## Description
     The probabilities are the task, so learning which arm is good makes sense where a bandit is kept for many pulls:
@@ -66,16 +60,14 @@ class BernoulliBandit(BatchedTask):
     - `num_arms`: k >= 2; default 5 for uniform probabilities, otherwise 2 and nothing else.
     - `probabilities`: "uniform", "correlated", "easy", "medium" or "hard".
     - `pulls`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "how often each arm was pulled and has paid, over the episodes of a trial"
-    source: ClassVar[str] = "Duan et al., RL², 2016; Wang et al., Learning to reinforcement learn, 2016"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("probabilities",)
-    step_info: ClassVar[tuple[str, ...]] = ("regret",)
+    memory = "how often each arm was pulled and has paid, over the episodes of a trial"
+    source = "Duan et al., RL², 2016; Wang et al., Learning to reinforcement learn, 2016"
+    supports_new_task = True
+    state_arrays = ("probabilities",)
+    step_info = ("regret",)
+    memory_length = None  # From the first pull on, for as long as the bandit is kept.
 
     def __init__(
         self, num_envs: int, num_arms: int | None = None, probabilities: str = "uniform", pulls: int = 1
@@ -87,22 +79,12 @@ class BernoulliBandit(BatchedTask):
         if probabilities != "uniform" and num_arms != 2:
             raise ValueError(f"num_arms must be 2 with probabilities {probabilities!r}, but got {num_arms!r}.")
         check_integer("pulls", pulls, 1)
-        super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Box(0.0, 1.0, (1,), np.float32),
-            action_space=gym.spaces.Discrete(num_arms),
-        )
+        super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (1,), np.float32), gym.spaces.Discrete(num_arms))
         self.num_arms = num_arms
         self.family = probabilities
         self.pulls = pulls
-        self.every_lane = np.arange(num_envs)
         self.first_arms = self.every_lane * num_arms  # Where a lane's row of probabilities begins.
         self.probabilities: FloatArray = np.zeros((num_envs, num_arms))
-
-    @property
-    def memory_length(self) -> None:
-        """From the first pull on, for as long as the bandit is kept."""
-        return None
 
     @property
     def optimal_return(self) -> ReturnReference:
@@ -111,19 +93,18 @@ class BernoulliBandit(BatchedTask):
         Of k uniform numbers the largest has the mean k / (k + 1), and max(p, 1 - p) has the mean 3/4.
         """
         means = {"uniform": self.num_arms / (self.num_arms + 1), "correlated": 0.75, **BETTER_ARM_PAYS}
-        return ReturnReference(
+        return bound(
             self.pulls * means[self.family],
-            "bound",
             "E[max p] a pull: pulling the best arm from the start; a learner comes near only late in a long trial",
         )
 
     @property
     def memoryless_return(self) -> ReturnReference:
         """Without memory the choice doesn't depend on p, and each arm has the mean 1/2."""
-        return ReturnReference(0.5 * self.pulls, "exact", "every arm pays with probability 1/2 if nothing is known")
+        return exact(0.5 * self.pulls, "every arm pays with probability 1/2 if nothing is known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """A new task is new probabilities."""
+        """Draw probabilities for a new task."""
         drawn = rows[new_task]
         if not drawn.size:
             return
@@ -137,38 +118,17 @@ class BernoulliBandit(BatchedTask):
         self.probabilities[drawn] = np.stack([first, 1.0 - first], axis=1)
 
     def advance(self, actions: Array) -> Transition:
-        """Pulls the arms."""
+        """Pull the arms."""
         chances = self.probabilities.take(self.first_arms + actions)
         rewards = (self.random.uniform(self.every_lane) < chances).astype(np.float64)
         regret = self.probabilities.max(axis=1) - chances
         return Transition(rewards, self.elapsed_steps >= self.pulls, {"is_success": regret == 0.0, "regret": regret})
 
     def observe(self) -> Array:
-        """Nothing: always 1, (B, 1)."""
+        """Return nothing: always 1, (B, 1)."""
         return np.ones((self.num_envs, 1), dtype=np.float32)
 
     def render_text(self, lane: int) -> str:
-        """How many pulls were made, and the arms' hidden probabilities."""
+        """Show how many pulls were made, and the arms' hidden probabilities."""
         arms = " ".join(f"{chance:.2f}" for chance in self.probabilities[lane])
         return f"pull {int(self.elapsed_steps[lane])} of {self.pulls}: {arms}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A column for each arm, as high as its probability; the best arm's is green."""
-        image = np.full((IMAGE_HEIGHT, self.num_arms * (ARM_WIDTH + GAP) + GAP, 3), COLOUR_BACKGROUND, dtype=np.uint8)
-        best = int(self.probabilities[lane].argmax())
-        for arm, chance in enumerate(self.probabilities[lane]):
-            left, top = GAP + arm * (ARM_WIDTH + GAP), round(IMAGE_HEIGHT * (1.0 - float(chance)))
-            image[top:, left : left + ARM_WIDTH] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
-        return image
-
-
-class BernoulliBanditEnv(SingleEnv):
-    """`BernoulliBandit` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = BernoulliBandit
-
-
-class BernoulliBanditVectorEnv(BatchedVectorEnv):
-    """`BernoulliBandit` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = BernoulliBandit

@@ -1,24 +1,16 @@
 """MultiarmedBandit: find the arm that pays best by pulling, seeing only whether the last pull has paid.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
 
 import math
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
-
-COLOUR_BACKGROUND, COLOUR_ARM, COLOUR_BEST_ARM = (245, 245, 245), (90, 110, 150), (60, 170, 80)
-COLOUR_PAID, COLOUR_NOT_PAID = (240, 190, 40), (200, 200, 200)
-PIXELS_PER_ARM, PIXELS_PER_LAMP, IMAGE_HEIGHT = 12, 8, 108
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound
+from rlstm.envs.base.checks import check_integer
 
 
 class MultiarmedBandit(BatchedTask):
@@ -47,15 +39,13 @@ class MultiarmedBandit(BatchedTask):
     ## Arguments
     - `num_arms`: k >= 2.
     - `max_steps`: T >= 1.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "which arms were pulled and what they have paid"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("payout_probabilities", "paid")
+    memory = "which arms were pulled and what they have paid"
+    source = "Morad et al., POPGym, ICLR 2023"
+    supports_new_task = True
+    state_arrays = ("payout_probabilities", "paid")
+    memory_length = None  # All pulls matter, the later ones less and less.
 
     def __init__(self, num_envs: int, num_arms: int = 10, max_steps: int = 200) -> None:
         check_integer("num_arms", num_arms, 2)
@@ -63,14 +53,8 @@ class MultiarmedBandit(BatchedTask):
         super().__init__(num_envs, gym.spaces.Discrete(2), gym.spaces.Discrete(num_arms), max_steps)
         self.num_arms = num_arms
         self.num_pulls = max_steps
-        self.every_lane = np.arange(num_envs)
         self.payout_probabilities: FloatArray = np.zeros((num_envs, num_arms))
         self.paid: IntArray = np.zeros(num_envs, dtype=np.int64)  # 0 or 1, of the last pull
-
-    @property
-    def memory_length(self) -> None:
-        """All pulls matter, the later ones less and less."""
-        return
 
     @property
     def optimal_return(self) -> ReturnReference:
@@ -79,9 +63,8 @@ class MultiarmedBandit(BatchedTask):
         The largest of k uniform probabilities has the mean k / (k + 1), and a pull that pays with probability p is
         worth (2 p - 1) / T.
         """
-        return ReturnReference(
+        return bound(
             2.0 * self.num_arms / (self.num_arms + 1.0) - 1.0,
-            "bound",
             "the best arm pulled from the start on, 2 k / (k + 1) - 1; finding it costs pulls",
         )
 
@@ -98,16 +81,16 @@ class MultiarmedBandit(BatchedTask):
         """
         value = math.log(3.0) - 1.0 + 1.0 / self.num_pulls
         reason = "without memory no more than ln(3) / 2 of the pulls pay, and at most half a pull more"
-        return ReturnReference(min(value, self.optimal_return.value or value), "bound", reason)
+        return bound(min(value, self.optimal_return.value or value), reason)
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Nothing paid yet; a new task is new probabilities."""
+        """Forget the last payout; a new task is new probabilities."""
         drawn = rows[new_task]
         self.payout_probabilities[drawn] = self.random.uniform(drawn, (self.num_arms,))
         self.paid[rows] = 0
 
     def advance(self, actions: Array) -> Transition:
-        """Pulls."""
+        """Pull the arms."""
         probabilities = self.payout_probabilities[self.every_lane, actions]
         pays = self.random.uniform(self.every_lane) < probabilities
         self.paid = pays.astype(np.int64)
@@ -120,30 +103,6 @@ class MultiarmedBandit(BatchedTask):
         return self.paid.copy()
 
     def render_text(self, lane: int) -> str:
-        """The pulls so far, the last payout, and what the arms pay."""
+        """Show the pulls so far, the last payout, and what the arms pay."""
         arms = " ".join(f"{probability:.2f}" for probability in self.payout_probabilities[lane])
         return f"pull {self.elapsed_steps[lane]} of {self.num_pulls}, last paid {self.paid[lane]}; arms pay {arms}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A bar for what each arm pays, under a lamp that is on if the last pull has paid."""
-        probabilities = self.payout_probabilities[lane]
-        image = np.full((IMAGE_HEIGHT, self.num_arms * PIXELS_PER_ARM, 3), COLOUR_BACKGROUND, dtype=np.uint8)
-        image[:PIXELS_PER_LAMP] = COLOUR_PAID if self.paid[lane] else COLOUR_NOT_PAID
-        best = int(probabilities.argmax())
-        for arm, probability in enumerate(probabilities):
-            top = IMAGE_HEIGHT - round(float(probability) * (IMAGE_HEIGHT - PIXELS_PER_LAMP))
-            left = arm * PIXELS_PER_ARM
-            image[top:, left + 1 : left + PIXELS_PER_ARM - 1] = COLOUR_BEST_ARM if arm == best else COLOUR_ARM
-        return image
-
-
-class MultiarmedBanditEnv(SingleEnv):
-    """`MultiarmedBandit` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MultiarmedBandit
-
-
-class MultiarmedBanditVectorEnv(BatchedVectorEnv):
-    """`MultiarmedBandit` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MultiarmedBandit

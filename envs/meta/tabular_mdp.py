@@ -4,24 +4,18 @@ Source: Y. Duan, J. Schulman, X. Chen, P. L. Bartlett, I. Sutskever, P. Abbeel, 
 Slow Reinforcement Learning", 2016; distributions as in the replication lucaslingle/pytorch_rl2.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact, unknown
+from rlstm.envs.base.checks import check_integer
 
 MEAN_REWARD = 1.0  # The mean of the mean rewards.
 
 SingleArray = npt.NDArray[np.float32]
 SHIFT_9, HALF, UNIT_OF_23_BITS = np.uint32(9), np.float32(0.5), np.float32(2.0**-23)
-
-CELL = 16  # pixels
-LOWEST_SHOWN, HIGHEST_SHOWN = -2.0, 4.0  # Mean rewards three standard deviations from the middle are black and white.
-COLOUR_STATE = (200, 60, 50)
 
 
 class TabularMDP(BatchedTask):
@@ -56,15 +50,13 @@ class TabularMDP(BatchedTask):
     - `num_states`: 1 or more.
     - `num_actions`: 2 or more.
     - `horizon`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "rewards and transitions seen so far, over the episodes of a trial"
-    source: ClassVar[str] = "Duan et al., RL², 2016"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("states", "returns", "mean_rewards", "cumulative_transitions")
+    memory = "rewards and transitions seen so far, over the episodes of a trial"
+    source = "Duan et al., RL², 2016"
+    supports_new_task = True
+    state_arrays = ("states", "returns", "mean_rewards", "cumulative_transitions")
+    memory_length = None  # From the first step on, for as long as the world is kept.
 
     def __init__(self, num_envs: int, num_states: int = 10, num_actions: int = 5, horizon: int = 10) -> None:
         check_integer("num_states", num_states, 1)
@@ -72,7 +64,6 @@ class TabularMDP(BatchedTask):
         check_integer("horizon", horizon, 1)
         super().__init__(num_envs, gym.spaces.Discrete(num_states), gym.spaces.Discrete(num_actions))
         self.num_states, self.num_actions, self.horizon = num_states, num_actions, horizon
-        self.every_lane = np.arange(num_envs)
         self.first_pairs = self.every_lane * (num_states * num_actions)  # Where a lane's pairs (s, a) begin.
         self.states: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.returns: FloatArray = np.zeros(num_envs)
@@ -84,19 +75,12 @@ class TabularMDP(BatchedTask):
         )
 
     @property
-    def memory_length(self) -> None:
-        """From the first step on, for as long as the world is kept."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
-        """What one who knows the world earns, averaged over worlds, has no closed form.
+        """The return of a policy that knows the world, averaged over worlds, has no closed form.
 
         With the default arguments it is 21.82 ± 0.02, by dynamic programming in 20,000 worlds.
         """
-        return ReturnReference(
-            None, "unknown", "what one who knows the world earns has to be found by dynamic programming in each world"
-        )
+        return unknown("the return with the world known has to be found by dynamic programming in each world")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -106,12 +90,10 @@ class TabularMDP(BatchedTask):
         alone. Mean rewards are drawn independently of both, so each reward has the mean 1. (With memory it can be
         more even in a first episode: a state may come again.)
         """
-        return ReturnReference(
-            self.horizon * MEAN_REWARD, "exact", "rewards have the mean 1 for one who knows none of them"
-        )
+        return exact(self.horizon * MEAN_REWARD, "rewards that are not known have the mean 1")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Back to state 0; a new task is a new world."""
+        """Go back to state 0; a new task is a new world."""
         self.states[rows] = 0
         self.returns[rows] = 0.0
         drawn = rows[new_task]
@@ -121,7 +103,7 @@ class TabularMDP(BatchedTask):
         self.cumulative_transitions[drawn] = self._draw_cumulative_transitions(drawn)
 
     def _draw_cumulative_transitions(self, rows: IntArray) -> SingleArray:
-        """From Dirichlet(1, ..., 1), (R, S, S, A): exponential variables, cumulated and divided by their sum.
+        """Draw from Dirichlet(1, ..., 1), (R, S, S, A): exponential variables, cumulated and divided by their sum.
 
         These are the many numbers of a new world, so each word gives two of them, and the logarithms are taken in
         single precision, which is much faster.
@@ -137,7 +119,7 @@ class TabularMDP(BatchedTask):
         return cumulative
 
     def advance(self, actions: Array) -> Transition:
-        """Earns the reward of the present state and moves to the next one."""
+        """Pay the reward of the present state and move to the next one."""
         pairs = self.first_pairs + self.states * self.num_actions + actions
         rewards = self.mean_rewards.take(pairs) + self.random.normal(self.every_lane)
         self.returns += rewards
@@ -149,32 +131,12 @@ class TabularMDP(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.returns > self.horizon * MEAN_REWARD})
 
     def observe(self) -> Array:
-        """The states, (B,)."""
+        """Return the states, (B,)."""
         return self.states.copy()
 
     def render_text(self, lane: int) -> str:
-        """The state, and the hidden mean rewards of its actions."""
+        """Show the state, and the hidden mean rewards of its actions."""
         state = int(self.states[lane])
         means = " ".join(f"{mean:.2f}" for mean in self.mean_rewards[lane, state])
         step = f"step {int(self.elapsed_steps[lane])} of {self.horizon}"
         return f"{step}, return {self.returns[lane]:.2f}, state {state}: mean rewards {means}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """Mean rewards as shades of grey, a row for each state; the present state is marked on the left."""
-        shades = (self.mean_rewards[lane] - LOWEST_SHOWN) / (HIGHEST_SHOWN - LOWEST_SHOWN)
-        cells = np.zeros((self.num_states, self.num_actions + 1, 3), dtype=np.uint8)
-        cells[:, 1:] = (255 * shades.clip(0.0, 1.0)).astype(np.uint8)[..., None]
-        cells[int(self.states[lane]), 0] = COLOUR_STATE
-        return cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
-
-
-class TabularMDPEnv(SingleEnv):
-    """`TabularMDP` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TabularMDP
-
-
-class TabularMDPVectorEnv(BatchedVectorEnv):
-    """`TabularMDP` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TabularMDP

@@ -6,22 +6,17 @@ influences on humans' choices and striatal prediction errors", Neuron 2011.
 """
 
 import functools
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_integer, check_number
 
 FIRST_STAGE, LEFT, RIGHT = range(3)
 STEPS_PER_TRIAL = 2
 NUM_BELIEFS = 2_001  # Of the grid on which the best return is computed.
-
-COLOUR_PLACE, COLOUR_RICH, COLOUR_AGENT = (90, 90, 90), (60, 170, 80), (200, 60, 50)
-CELL = 16  # pixels
 
 
 class TwoStep(BatchedTask):
@@ -71,11 +66,11 @@ class TwoStep(BatchedTask):
     likely. It takes one decision a trial, for both steps; here each step is one of the environment.
     """
 
-    memory: ClassVar[str] = "the last choices, where they led, and whether they paid"
-    source: ClassVar[str] = "Wang et al., Prefrontal cortex as a meta-RL system, 2018"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("places", "rich_places", "is_common", "has_paid")
-    step_info: ClassVar[tuple[str, ...]] = ("is_common",)
+    memory = "the last choices, where they led, and whether they paid"
+    source = "Wang et al., Prefrontal cortex as a meta-RL system, 2018"
+    supports_new_task = True
+    state_arrays = ("places", "rich_places", "is_common", "has_paid")
+    step_info = ("is_common",)
 
     def __init__(
         self,
@@ -94,7 +89,6 @@ class TwoStep(BatchedTask):
         self.common_probability = common_probability
         self.reward_probability = reward_probability
         self.swap_probability = swap_probability
-        self.every_lane = np.arange(num_envs)
         self.places: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.rich_places: IntArray = np.full(num_envs, LEFT)
         self.is_common: BoolArray = np.zeros(num_envs, dtype=np.bool_)  # The last transition.
@@ -104,12 +98,9 @@ class TwoStep(BatchedTask):
         np.fill_diagonal(chances, reward_probability)
         chances[FIRST_STAGE] = common_probability
         self.chances = chances.ravel()
-
-    @property
-    def memory_length(self) -> int | None:
-        """The last trial counts most, but those before it do too; 0 where nothing can be known anyway."""
         is_chance = 0.5 in (self.common_probability, self.reward_probability, self.swap_probability)
-        return 0 if is_chance else None
+        # The last trial counts most, but those before it do too; 0 where nothing can be known anyway.
+        self.memory_length = 0 if is_chance else None
 
     @property
     def optimal_return(self) -> ReturnReference:
@@ -122,9 +113,8 @@ class TwoStep(BatchedTask):
         """
         certainty = mean_certainty(self.reward_probability, self.swap_probability, self.num_trials)
         reaches_rich = _either(self.common_probability, certainty)
-        return ReturnReference(
+        return exact(
             self.num_trials * _either(self.reward_probability, reaches_rich),
-            "exact",
             "the more probable side by Bayes' rule at each trial, the rich side being unknown at first; by computation",
         )
 
@@ -134,10 +124,10 @@ class TwoStep(BatchedTask):
 
         The first stage looks always the same, so without memory each choice is independent of where the rich side is.
         """
-        return ReturnReference(0.5 * self.num_trials, "exact", "the first stage doesn't tell which side is rich")
+        return exact(0.5 * self.num_trials, "the first stage doesn't tell which side is rich")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Back to the first stage; a new task is a new rich side."""
+        """Go back to the first stage; a new task is a new rich side."""
         self.places[rows] = FIRST_STAGE
         self.is_common[rows] = False
         self.has_paid[rows] = False
@@ -146,7 +136,7 @@ class TwoStep(BatchedTask):
             self.rich_places[drawn] = LEFT + self.random.integers(drawn, 2)
 
     def advance(self, actions: Array) -> Transition:
-        """From the first stage to a second one, or from there back, with a reward and perhaps a swap."""
+        """Go from the first stage to a second one, or from there back, with a reward and perhaps a swap."""
         draws = self.random.uniform(self.every_lane, (2,))
         at_first = self.places == FIRST_STAGE
         happens = draws[:, 0] < self.chances.take(self.places * 3 + self.rich_places)
@@ -163,11 +153,11 @@ class TwoStep(BatchedTask):
         return Transition(rewards, terminated, {"is_success": chose_rich, "is_common": self.is_common.copy()})
 
     def observe(self) -> Array:
-        """The stages, (B,)."""
+        """Return the stages, (B,)."""
         return self.places.copy()
 
     def render_text(self, lane: int) -> str:
-        """The last trial's outcome, and the second stages above the first: @ the agent, $ the rich side."""
+        """Show the last trial's outcome, and the second stages above the first: @ the agent, $ the rich side."""
         signs = [".", *("$" if place == self.rich_places[lane] else "." for place in (LEFT, RIGHT))]
         signs[int(self.places[lane])] = "@"
         trial = min(int(self.elapsed_steps[lane]) // STEPS_PER_TRIAL + 1, self.num_trials)
@@ -176,26 +166,15 @@ class TwoStep(BatchedTask):
             f"trial {trial} of {self.num_trials}, last: {outcome}\n{signs[LEFT]} {signs[RIGHT]}\n {signs[FIRST_STAGE]} "
         )
 
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The second stages above the first: the rich one green, the agent red inside its stage."""
-        image = np.zeros((3 * CELL, 5 * CELL, 3), dtype=np.uint8)
-        corners = {FIRST_STAGE: (2 * CELL, 2 * CELL), LEFT: (0, CELL), RIGHT: (0, 3 * CELL)}
-        for place, (top, left) in corners.items():
-            colour = COLOUR_RICH if place == self.rich_places[lane] else COLOUR_PLACE
-            image[top : top + CELL, left : left + CELL] = colour
-        top, left = corners[int(self.places[lane])]
-        image[top + CELL // 4 : top + 3 * CELL // 4, left + CELL // 4 : left + 3 * CELL // 4] = COLOUR_AGENT
-        return image
-
 
 def _either(probability: float, other: float) -> float:
-    """The probability that two independent events both happen or both don't."""
+    """Return the probability that two independent events both happen or both don't."""
     return probability * other + (1.0 - probability) * (1.0 - other)
 
 
 @functools.cache
 def mean_certainty(reward_probability: float, swap_probability: float, num_trials: int) -> float:
-    """The mean over trials of E[max(b, 1 - b)], where b is the probability that left is rich, given all that was seen.
+    """Return the mean over trials of E[max(b, 1 - b)], with b the probability that left is rich, given all seen.
 
     With q = `reward_probability` and s = `swap_probability`, b starts at 1/2. A trial speaks for the left, that is it
     pays on the left or fails on the right, with probability q b + (1 - q) (1 - b), and then b becomes
@@ -222,15 +201,3 @@ def mean_certainty(reward_probability: float, swap_probability: float, num_trial
             after += np.bincount(below + 1, mass * share, NUM_BELIEFS)
         distribution = after
     return certainty / num_trials
-
-
-class TwoStepEnv(SingleEnv):
-    """`TwoStep` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TwoStep
-
-
-class TwoStepVectorEnv(BatchedVectorEnv):
-    """`TwoStep` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TwoStep

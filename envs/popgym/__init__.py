@@ -1,1 +1,5 @@
-"""Tasks of POPGym, rule for rule."""
+"""POPGym's tasks, with the rules, rewards and lengths of popgym 1.0.7.
+
+Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
+Reinforcement Learning", ICLR 2023.
+"""

@@ -1,29 +1,15 @@
 """Autoencode: watch a deck being dealt, then tell it backwards.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.cards import (
-    CARDS_PER_DECK,
-    COLOUR_UNKNOWN,
-    NUM_SUITS,
-    PALETTES,
-    POPGYM,
-    SYMBOLS,
-    enlarge,
-    shuffled_decks,
-)
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.envs.base.checks import check_integer
 
 PLAY, WATCH = range(2)
 SUIT_WHILE_PLAYING = 0
@@ -61,14 +47,12 @@ class Autoencode(BatchedTask):
 
     ## Arguments
     - `num_decks`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "the suits of all cards, in order"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    memory = "the suits of all cards, in order"
+    source = POPGYM
+    state_arrays = ("suits", "all_right")
+    optimal_return = exact(1.0, "every one of the N answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -86,16 +70,7 @@ class Autoencode(BatchedTask):
         self.asked_place = np.minimum(self.num_steps - steps, self.num_cards - 1)
         self.shown_place = np.minimum(steps, self.num_cards - 1)
         self.mode = np.where(steps < self.num_cards - 1, WATCH, PLAY)
-
-    @property
-    def memory_length(self) -> int:
-        """From the first card to the last answer."""
-        return 2 * self.num_cards - 2
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All N answers right."""
-        return ReturnReference(1.0, "exact", "every one of the N answers is right")
+        self.memory_length = 2 * self.num_cards - 2  # From the first card to the last answer.
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -107,15 +82,15 @@ class Autoencode(BatchedTask):
         as any other answer. The return is 2 (1 + (N - 1) / 4) / N - 1.
         """
         value = 2.0 * (1.0 + (self.num_cards - 1) / 4) / self.num_cards - 1.0
-        return ReturnReference(value, "exact", "the first card asked for is in view, of the others a quarter is right")
+        return exact(value, "the first card asked for is in view, of the others a quarter is right")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Deals the next card, or judges the answers."""
+        """Deal the next card, or check the answers."""
         steps = self.elapsed_steps
         right = self.suits.take(self.row_starts + self.asked_place.take(steps)) == actions
         self.all_right &= right | (steps < self.num_cards)
@@ -126,7 +101,7 @@ class Autoencode(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """Mode and suit, (B, 2)."""
+        """Return mode and suit, (B, 2)."""
         steps = self.elapsed_steps
         observations = np.empty((self.num_envs, 2), dtype=np.int64)
         observations[:, 0] = self.mode.take(steps)
@@ -135,31 +110,12 @@ class Autoencode(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The card just dealt while watching; in play the card asked for, in brackets."""
+        """Show the cards that were dealt and are not yet told; in play the last, which is asked for, in brackets."""
         steps = int(self.elapsed_steps[lane])
-        letters = SYMBOLS["suits"]
+        known = min(steps + 1, self.num_steps - steps)
+        letters = "".join(SYMBOLS["suits"][suit] for suit in self.suits[lane, :known])
         if self.mode[steps] == WATCH:
-            return f"watch card {steps + 1} of {self.num_cards}: {letters[self.suits[lane, steps]]}"
-        place = self.num_steps - steps - 1
-        if place < 0:
+            return f"watch card {known} of {self.num_cards}: {letters}"
+        if known == 0:
             return "play: all cards are told"
-        return f"play card {place + 1} of {self.num_cards}: [{letters[self.suits[lane, place]]}]"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cards that were dealt and aren't yet told, row by row; the others are grey."""
-        steps = int(self.elapsed_steps[lane])
-        cells = PALETTES["suits"][self.suits[lane]]
-        cells[min(steps + 1, self.num_steps - steps) :] = COLOUR_UNKNOWN
-        return enlarge(cells.reshape(NUM_SUITS, -1, 3))
-
-
-class AutoencodeEnv(SingleEnv):
-    """`Autoencode` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Autoencode
-
-
-class AutoencodeVectorEnv(BatchedVectorEnv):
-    """`Autoencode` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Autoencode
+        return f"play card {known} of {self.num_cards}: {letters[:-1]}[{letters[-1]}]"

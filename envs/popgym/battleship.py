@@ -1,27 +1,20 @@
 """Battleship: sink hidden ships by shots at the cells of a board, told only of hit or miss.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, N = cells of the board, P = placements of a
 ship, that is its orientations and places.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
+from rlstm.envs.base.checks import check_integer
 
 UNKNOWN_WATER, UNKNOWN_SHIP, MISSED, HIT = range(4)
 LETTERS = np.array([".", "o", "-", "X"])
-COLOURS = np.array([(120, 170, 220), (110, 110, 120), (190, 215, 240), (200, 60, 50)], dtype=np.uint8)
-PIXELS_PER_CELL = 16
 
 
 class Battleship(BatchedTask):
@@ -54,15 +47,15 @@ class Battleship(BatchedTask):
     - `board_size`: cells along a side, 2 or more.
     - `ship_sizes`: the number of cells of each ship, from 1 to `board_size`, in the order of placing. They must be so
       few that room is left for the last one however the others lie.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "which cells were shot at, and where the hits were"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("ships", "shots", "num_hits", "last_hit")
+    memory = "which cells were shot at, and where the hits were"
+    source = "Morad et al., POPGym, ICLR 2023"
+    supports_new_task = True
+    state_arrays = ("ships", "shots", "num_hits", "last_hit")
+    memory_length = None  # Every shot matters until the end.
+    optimal_return = bound(1.0, "a hit with every shot; where the ships are must be found out")
+    memoryless_return = unknown("the best pair of distributions over cells, after a hit and after a miss, isn't known")
 
     def __init__(
         self, num_envs: int, board_size: int = 8, ship_sizes: list[int] | tuple[int, ...] = (2, 3, 3, 4)
@@ -71,10 +64,7 @@ class Battleship(BatchedTask):
         _check_ships(board_size, ship_sizes)
         num_cells = board_size**2
         super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Discrete(2),
-            action_space=gym.spaces.MultiDiscrete([board_size, board_size]),
-            max_steps=num_cells,
+            num_envs, gym.spaces.Discrete(2), gym.spaces.MultiDiscrete([board_size, board_size]), num_cells
         )
         self.board_size = board_size
         self.ship_sizes = tuple(ship_sizes)
@@ -87,25 +77,8 @@ class Battleship(BatchedTask):
         self.num_hits: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.last_hit: IntArray = np.zeros(num_envs, dtype=np.int64)  # 0 or 1, of the last shot
 
-    @property
-    def memory_length(self) -> None:
-        """Every shot matters until the end."""
-        return
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No policy does better than to hit with every shot."""
-        return ReturnReference(1.0, "bound", "a hit with every shot; where the ships are must be found out")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best pair of distributions over cells, after a hit and after a miss, isn't known"
-        )
-
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """No shots yet; a new task is a new board."""
+        """Forget all shots; a new task is a new board."""
         self.shots[rows] = False
         self.num_hits[rows] = 0
         self.last_hit[rows] = 0
@@ -114,7 +87,7 @@ class Battleship(BatchedTask):
             self.ships[drawn] = self._draw_ships(drawn)
 
     def _draw_ships(self, rows: IntArray) -> BoolArray:
-        """Boards with all ships for the lanes `rows`, (R, N)."""
+        """Draw boards with all ships for the lanes `rows`, (R, N)."""
         size = self.board_size
         boards = np.zeros((rows.size, size**2), dtype=np.bool_)
         every_row = np.arange(rows.size)
@@ -127,7 +100,7 @@ class Battleship(BatchedTask):
         return boards
 
     def advance(self, actions: Array) -> Transition:
-        """Shoots."""
+        """Shoot."""
         cells = self.first_cells + actions[:, 0] * self.board_size + actions[:, 1]
         hits = self.ships.take(cells) & ~self.shots.take(cells)
         self.shots.put(cells, True)
@@ -145,18 +118,13 @@ class Battleship(BatchedTask):
         return looks.reshape(self.board_size, self.board_size)
 
     def render_text(self, lane: int) -> str:
-        """The board: . water, o ship, - shot at water, X hit."""
+        """Show the board: . water, o ship, - shot at water, X hit."""
         rows = [" ".join(row) for row in LETTERS[self._look_of_cells(lane)]]
         return "\n".join([*rows, f"step {self.elapsed_steps[lane]}: last shot hit {self.last_hit[lane]}"])
 
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The board, a coloured square for each cell."""
-        cells = COLOURS[self._look_of_cells(lane)]
-        return cells.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
-
 
 def _check_ships(board_size: int, ship_sizes: object) -> None:
-    """Raises ValueError unless there is room for all ships, however the earlier ones lie, and for some water."""
+    """Raise ValueError unless there is room for all ships, however the earlier ones lie, and for some water."""
     if not isinstance(ship_sizes, list | tuple) or not ship_sizes:
         raise ValueError(f"ship_sizes must be a list or tuple of one size or more, but got {ship_sizes!r}.")
     for number, size in enumerate(ship_sizes):
@@ -181,7 +149,7 @@ def _check_ships(board_size: int, ship_sizes: object) -> None:
 
 
 def _cells_of_placements(board_size: int, ship_size: int) -> IntArray:
-    """The cells of each placement in the order of `_free_placements`, (P, ship_size)."""
+    """Return the cells of each placement in the order of `_free_placements`, (P, ship_size)."""
     cells = np.arange(board_size**2).reshape(board_size, board_size)
     places = board_size - ship_size + 1
     in_rows = [cells[:, offset : offset + places].ravel() for offset in range(ship_size)]
@@ -197,15 +165,3 @@ def _free_placements(boards: BoolArray, ship_size: int) -> BoolArray:
         in_rows |= boards[:, :, offset : offset + places]
         in_columns |= boards[:, offset : offset + places]
     return ~np.concatenate([in_rows.reshape(len(boards), -1), in_columns.reshape(len(boards), -1)], axis=1)
-
-
-class BattleshipEnv(SingleEnv):
-    """`Battleship` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Battleship
-
-
-class BattleshipVectorEnv(BatchedVectorEnv):
-    """`Battleship` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Battleship

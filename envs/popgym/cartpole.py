@@ -1,29 +1,16 @@
 """POPGym's CartPoles: balance a pole seeing positions only, noisy positions only, or velocities only.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side. The physics are in `envs/control/cartpole_physics.py`.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side. The physics are in
+`envs/control/cartpole_physics.py`.
 """
 
-from typing import ClassVar
-
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
-from rlstm.envs.control.cartpole_physics import (
-    LARGEST_ANGLE,
-    LARGEST_POSITION,
-    TIME_STEP,
-    cartpole_pixels,
-    cartpole_text,
-    draw_cartpole_starts,
-    has_fallen,
-    step_cartpole,
-)
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.checks import check_choice, check_number
+from rlstm.envs.control.cartpole_physics import LARGEST_ANGLE, LARGEST_POSITION, TIME_STEP, CartPole
 
 POSITION_BOUNDS = np.array([2.0 * LARGEST_POSITION, 2.0 * LARGEST_ANGLE], dtype=np.float32)  # metres, radians
 # Twice as fast as cart and pole can be without crossing their whole range in one step, and then there are two more
@@ -31,7 +18,7 @@ POSITION_BOUNDS = np.array([2.0 * LARGEST_POSITION, 2.0 * LARGEST_ANGLE], dtype=
 VELOCITY_BOUNDS = 2.0 * POSITION_BOUNDS / np.float32(TIME_STEP)  # metres / second, radians / second
 
 
-class PopgymCartPole(BatchedTask):
+class PopgymCartPole(CartPole):
     """Balance a pole on a cart by pushing the cart, seeing half of the state.
 
     ## Description
@@ -77,72 +64,49 @@ class PopgymCartPole(BatchedTask):
     - `noise`: the standard deviation of normal noise, new at each step, on both numbers of an observation; from 0 to
       10.
 
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
     ## Version History
     v0: first version. popgym's bounds of velocities are infinite.
     """
 
-    memory: ClassVar[str] = "past observations, to tell the half of the state that isn't seen"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities", "angles", "angular_velocities", "noises")
-    render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    memory = "past observations, to tell the half of the state that isn't seen"
+    source = "Morad et al., POPGym, ICLR 2023"
+    state_arrays = (*CartPole.state_arrays, "noises")
+    memoryless_return = unknown("the best feedback from one observation isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 200, observed: str = "positions", noise: float = 0.0) -> None:
-        check_integer("max_steps", max_steps, 1)
         check_choice("observed", observed, ("positions", "velocities"))
         check_number("noise", noise, 0.0, 10.0)
         bounds = POSITION_BOUNDS if observed == "positions" else VELOCITY_BOUNDS
-        super().__init__(num_envs, gym.spaces.Box(-bounds, bounds), gym.spaces.Discrete(2), max_steps)
-        self.step_limit = max_steps
+        super().__init__(num_envs, bounds, max_steps)
         self.observed = observed
         self.noise = float(noise)
         self.bounds = bounds
-        self.every_lane = np.arange(num_envs)
-        self.positions: FloatArray = np.zeros(num_envs)  # metres
-        self.velocities: FloatArray = np.zeros(num_envs)  # metres / second
-        self.angles: FloatArray = np.zeros(num_envs)  # radians
-        self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
         self.noises: npt.NDArray[np.float32] = np.zeros((num_envs, 2), dtype=np.float32)  # On the present observation.
-
-    @property
-    def memory_length(self) -> int | None:
-        """From one observation to the next, if that is enough."""
-        return 1 if self.observed == "positions" and self.noise == 0.0 else None
+        # From one observation to the next, if that is enough.
+        self.memory_length = 1 if self.observed == "positions" and self.noise == 0.0 else None
 
     @property
     def optimal_return(self) -> ReturnReference:
         """The pole stands until the limit."""
         if self.noise == 0.0:
-            return ReturnReference(1.0, "exact", "1 / T a step for T steps, which simple feedback attains")
-        return ReturnReference(1.0, "bound", "1 / T a step for T steps; what noise takes from it isn't known")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from one observation isn't known in closed form")
+            return exact(1.0, "1 / T a step for T steps, which simple feedback attains")
+        return bound(1.0, "1 / T a step for T steps; what noise takes from it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Nearly upright and nearly at rest; `new_task` means nothing here."""
-        start = draw_cartpole_starts(self.random, rows)
-        self.positions[rows], self.velocities[rows] = start[:, 0], start[:, 1]
-        self.angles[rows], self.angular_velocities[rows] = start[:, 2], start[:, 3]
+        """Draw starts nearly upright and nearly at rest; `new_task` means nothing here."""
+        super().begin_episodes(rows, new_task)
         if self.noise > 0.0:
             self.noises[rows] = self.noise * self.random.normal(rows, (2,))
 
     def advance(self, actions: Array) -> Transition:
-        """One step of the equations of motion, and new noise."""
-        self.positions, self.velocities, self.angles, self.angular_velocities = step_cartpole(
-            self.positions, self.velocities, self.angles, self.angular_velocities, actions
-        )
+        """Push the carts, and draw new noise."""
+        fallen, stood = self.push(actions)
         if self.noise > 0.0:
             self.noises[:] = self.noise * self.random.normal(self.every_lane, (2,))
-        fallen = has_fallen(self.positions, self.angles)
-        stood = (self.elapsed_steps >= self.step_limit) & ~fallen
         return Transition(np.full(self.num_envs, 1.0 / self.step_limit), fallen, {"is_success": stood})
 
     def observe(self) -> Array:
-        """Positions and angles, or their velocities, with the noise, (B, 2)."""
+        """Return positions and angles, or their velocities, with the noise, (B, 2)."""
         observations = np.empty((self.num_envs, 2), dtype=np.float32)
         if self.observed == "positions":
             observations[:, 0], observations[:, 1] = self.positions, self.angles
@@ -154,24 +118,3 @@ class PopgymCartPole(BatchedTask):
             observations += self.noises
             observations = np.clip(observations, -self.bounds, self.bounds)
         return observations
-
-    def render_text(self, lane: int) -> str:
-        """The step and the whole state, without noise."""
-        state = (self.positions[lane], self.velocities[lane], self.angles[lane], self.angular_velocities[lane])
-        return f"step {self.elapsed_steps[lane]}: {cartpole_text(*state)}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cart and the pole, without noise."""
-        return cartpole_pixels(self.positions[lane], self.angles[lane])
-
-
-class PopgymCartPoleEnv(SingleEnv):
-    """`PopgymCartPole` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymCartPole
-
-
-class PopgymCartPoleVectorEnv(BatchedVectorEnv):
-    """`PopgymCartPole` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymCartPole

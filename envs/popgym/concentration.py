@@ -1,29 +1,15 @@
 """Concentration, also called Memory or Pairs: cards lie face down, and pairs are to be turned up.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.cards import (
-    CARDS_PER_DECK,
-    COLOUR_UNKNOWN,
-    NUM_SUITS,
-    PALETTES,
-    POPGYM,
-    SYMBOLS,
-    enlarge,
-    shuffled_decks,
-)
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.envs.base.checks import check_choice, check_integer
 
 DECK_TYPES = ("colors", "ranks")
 
@@ -69,21 +55,12 @@ class Concentration(BatchedTask):
     ## Arguments
     - `num_decks`: 1 or more.
     - `deck_type`: "colors" (K = 2) or "ranks" (13).
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "which card lies where"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = (
-        "types",
-        "found",
-        "pairs_found",
-        "view",
-        "chosen",
-        "awaits_second",
-    )
+    memory = "which card lies where"
+    source = POPGYM
+    state_arrays = ("types", "found", "pairs_found", "view", "chosen", "awaits_second")
+    memory_length = None  # It depends on the play when a card is needed again.
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "ranks") -> None:
         check_integer("num_decks", num_decks, 1)
@@ -95,11 +72,10 @@ class Concentration(BatchedTask):
         # popgym's limit, ceil(2 N - N / (2 N - 1)), is 2 N, as the fraction lies between 1/2 and 1.
         super().__init__(
             num_envs,
-            observation_space=gym.spaces.MultiDiscrete([self.num_types + 1] * self.num_cards),
-            action_space=gym.spaces.Discrete(self.num_cards),
-            max_steps=2 * self.num_cards,
+            gym.spaces.MultiDiscrete([self.num_types + 1] * self.num_cards),
+            gym.spaces.Discrete(self.num_cards),
+            2 * self.num_cards,
         )
-        self.every_lane = np.arange(num_envs)
         self.types: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.found: BoolArray = np.zeros((num_envs, self.num_cards), dtype=np.bool_)
         self.pairs_found: IntArray = np.zeros(num_envs, dtype=np.int64)
@@ -112,25 +88,20 @@ class Concentration(BatchedTask):
         self.success = 2.0 / self.num_cards
 
     @property
-    def memory_length(self) -> None:
-        """It depends on the play when a card is needed again."""
-        return None
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """Failed pairs are few for a player who remembers everything, but the first cards are found by luck.
 
         Every pair earns 2 / N, together 1, and every failed pair costs 2 / L. What counts is how many cards of each
         type are known and unknown. Dynamic programming over these numbers, without a step limit, gives the least mean
         number of failed pairs. It is attained by plays that begin with an unknown card and fail only by turning up a
-        second unknown card, at most N / 2 times, so that the limit is never exceeded. Nor does the limit help: who
-        is stopped with q pairs missing, forgoes 4 q / L, and to find them costs no more.
+        second unknown card, at most N / 2 times, so that the limit is never exceeded. Nor does the limit help: a
+        player stopped with q pairs missing forgoes 4 q / L, and to find them costs no more.
         """
         failed_pairs = FAILED_PAIRS_AT_BEST.get((self.num_decks, self.deck_type))
         if failed_pairs is None:
-            return ReturnReference(1.0, "bound", "every pair earns 2 / N, and only luck could avoid all failed ones")
+            return bound(1.0, "every pair earns 2 / N, and only luck could avoid all failed ones")
         value = 1.0 + 2.0 * failed_pairs * self.failure
-        return ReturnReference(value, "exact", "the fewest failed pairs in the mean, by dynamic programming")
+        return exact(value, "the fewest failed pairs in the mean, by dynamic programming")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -139,10 +110,10 @@ class Concentration(BatchedTask):
         A player without memory chooses which card to turn up next, and the card then in view tells it what it chose:
         the places of cards are a memory that the best such player would use.
         """
-        return ReturnReference(None, "unknown", "the choice of places can carry memory; the best use of it isn't known")
+        return unknown("the choice of places can carry memory; the best use of it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the cards and lays them face down; `new_task` means nothing here."""
+        """Shuffle the cards and lay them face down; `new_task` means nothing here."""
         self.types[rows] = shuffled_decks(self.random, rows, self.num_decks, self.num_types)
         self.found[rows] = False
         self.pairs_found[rows] = 0
@@ -151,7 +122,7 @@ class Concentration(BatchedTask):
         self.awaits_second[rows] = False
 
     def advance(self, actions: Array) -> Transition:
-        """Turns up one card and, if it is the second, judges the pair."""
+        """Turn up one card and, if it is the second, compare the pair."""
         lanes, is_second = self.every_lane, self.awaits_second
         self._turn_down_failed_pairs(np.flatnonzero(~is_second))
         first = self.chosen[:, 0].copy()
@@ -177,27 +148,10 @@ class Concentration(BatchedTask):
         self.view[lanes, places] = np.where(self.found[lanes, places], self.types[lanes, places], self.num_types)
 
     def observe(self) -> Array:
-        """The types of the cards in view, (B, N)."""
+        """Return the types of the cards in view, (B, N)."""
         return self.view.copy()
 
     def render_text(self, lane: int) -> str:
-        """The cards in four rows; those face down are question marks."""
+        """Show the cards in four rows; those face down are question marks."""
         symbols = np.array([*SYMBOLS[self.deck_type], "?"])[self.view[lane]]
         return "\n".join(" ".join(row) for row in symbols.reshape(NUM_SUITS, -1))
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The cards in four rows; those face down are grey."""
-        colours = np.concatenate([PALETTES[self.deck_type], np.array([COLOUR_UNKNOWN], dtype=np.uint8)])
-        return enlarge(colours[self.view[lane].reshape(NUM_SUITS, -1)])
-
-
-class ConcentrationEnv(SingleEnv):
-    """`Concentration` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Concentration
-
-
-class ConcentrationVectorEnv(BatchedVectorEnv):
-    """`Concentration` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Concentration

@@ -1,20 +1,15 @@
 """CountRecall: how many cards of this type were dealt so far?
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.cards import CARDS_PER_DECK, POPGYM, SYMBOLS, bars, enlarge, marker, shuffled_decks
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.envs.base.checks import check_choice, check_integer
 
 
 class CountRecall(BatchedTask):
@@ -49,9 +44,10 @@ class CountRecall(BatchedTask):
     v0: first version. popgym has an argument `error_clamp`, which has no effect there: it is left out.
     """
 
-    memory: ClassVar[str] = "how many cards of each type were dealt"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("dealt", "queried", "counts", "all_right")
+    memory = "how many cards of each type were dealt"
+    source = POPGYM
+    state_arrays = ("dealt", "queried", "counts", "all_right")
+    optimal_return = exact(1.0, "counting makes every one of the N - 1 answers right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "colors") -> None:
         check_integer("num_decks", num_decks, 1)
@@ -62,9 +58,7 @@ class CountRecall(BatchedTask):
         self.num_cards = CARDS_PER_DECK * num_decks
         self.cards_per_type = self.num_cards // self.num_types
         super().__init__(
-            num_envs,
-            observation_space=gym.spaces.MultiDiscrete([self.num_types] * 2),
-            action_space=gym.spaces.Discrete(self.cards_per_type + 1),
+            num_envs, gym.spaces.MultiDiscrete([self.num_types] * 2), gym.spaces.Discrete(self.cards_per_type + 1)
         )
         self.reward_scale = 1.0 / (self.num_cards - 1)
         # Types in the order of dealing, so elapsed_steps point at the cards in view.
@@ -75,16 +69,7 @@ class CountRecall(BatchedTask):
         # Where the lanes begin in the flat arrays of cards and of counts.
         self.card_starts = np.arange(num_envs) * self.num_cards
         self.count_starts = np.arange(num_envs) * self.num_types
-
-    @property
-    def memory_length(self) -> int:
-        """The first card still counts at the last answer."""
-        return self.num_cards - 2
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All N - 1 answers right."""
-        return ReturnReference(1.0, "exact", "counting makes every one of the N - 1 answers right")
+        self.memory_length = self.num_cards - 2  # The first card still counts at the last answer.
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -100,10 +85,10 @@ class CountRecall(BatchedTask):
         """
         right = 1.0 + (self.num_types - 1) * self.cards_per_type / (self.cards_per_type + 1)
         value = 2.0 * right / (self.num_cards - 1) - 1.0
-        return ReturnReference(value, "exact", "over an episode no count is more frequent than 1")
+        return exact(value, "over an episode no count is more frequent than 1")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks and counts the first card; `new_task` means nothing here."""
+        """Shuffle the decks and count the first card; `new_task` means nothing here."""
         self.dealt[rows] = shuffled_decks(self.random, rows, self.num_decks, self.num_types)
         self.queried[rows] = shuffled_decks(self.random, rows, self.num_decks, self.num_types)
         self.counts[rows] = 0
@@ -111,7 +96,7 @@ class CountRecall(BatchedTask):
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers, then deals and counts the next card."""
+        """Check the answers, then deal and count the next card."""
         places = self.card_starts + self.elapsed_steps
         asked = self.queried.take(places - 1)  # The base class has counted this step already.
         right = self.counts.take(self.count_starts + asked) == actions
@@ -122,7 +107,7 @@ class CountRecall(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """The types dealt and asked for, (B, 2)."""
+        """Return the types dealt and asked for, (B, 2)."""
         places = self.card_starts + self.elapsed_steps
         observations = np.empty((self.num_envs, 2), dtype=np.int64)
         observations[:, 0] = self.dealt.take(places)
@@ -130,28 +115,10 @@ class CountRecall(BatchedTask):
         return observations
 
     def render_text(self, lane: int) -> str:
-        """The card dealt, the type asked for, and in brackets the right answer."""
+        """Show the card dealt, the type asked for, in brackets the right answer, and below all counts."""
         newest = int(self.elapsed_steps[lane])
         dealt, asked = self.dealt[lane, newest], self.queried[lane, newest]
         letters = SYMBOLS[self.deck_type]
-        count = self.counts[lane, asked]
-        return f"card {newest + 1} of {self.num_cards}: {letters[dealt]}; how many {letters[asked]}? [{count}]"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A bar for each type's count; below, one row marks the type dealt and one the type asked for."""
-        newest = int(self.elapsed_steps[lane])
-        chart = bars(self.counts[lane], self.cards_per_type, self.deck_type)
-        marks = [marker(int(cards[lane, newest]), self.deck_type) for cards in (self.dealt, self.queried)]
-        return enlarge(np.concatenate([chart, *marks]))
-
-
-class CountRecallEnv(SingleEnv):
-    """`CountRecall` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountRecall
-
-
-class CountRecallVectorEnv(BatchedVectorEnv):
-    """`CountRecall` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountRecall
+        seen = " ".join(f"{count}x{letter}" for letter, count in zip(letters, self.counts[lane], strict=True))
+        question = f"{letters[dealt]}; how many {letters[asked]}? [{self.counts[lane, asked]}]"
+        return f"card {newest + 1} of {self.num_cards}: {question}\nseen: {seen}"

@@ -1,28 +1,23 @@
 """HigherLower: will the next card be higher or lower than this one?
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
 
 from functools import lru_cache
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, bars, enlarge, marker, shuffled_decks
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.envs.base.checks import check_integer
 
 HIGHER, LOWER = range(2)
-CARDS_PER_RANK_AND_DECK = 4
 
 
 class HigherLower(BatchedTask):
-    """Guess whether the next card is higher or lower than the present one; who counts cards guesses better.
+    """Guess whether the next card is higher or lower than the present one; counting cards makes guesses better.
 
     ## Description
     N = 52 `num_decks` cards are shuffled and dealt without replacement. The present card alone says much: after a two,
@@ -47,14 +42,11 @@ class HigherLower(BatchedTask):
 
     ## Arguments
     - `num_decks`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "how many cards of each rank were dealt"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("ranks", "right_minus_wrong")
+    memory = "how many cards of each rank were dealt"
+    source = POPGYM
+    state_arrays = ("ranks", "right_minus_wrong")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -66,18 +58,12 @@ class HigherLower(BatchedTask):
         self.ranks: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of ranks.
         self.right_minus_wrong: IntArray = np.zeros(num_envs, dtype=np.int64)
-
-    @property
-    def memory_length(self) -> int:
-        """The first card still counts at the last guess."""
-        return self.num_cards - 2
+        self.memory_length = self.num_cards - 2  # The first card still counts at the last guess.
 
     @property
     def optimal_return(self) -> ReturnReference:
         """Guessing what most of the remaining cards are."""
-        return ReturnReference(
-            _counting_return(self.num_decks), "exact", "the mean over all decks of guessing with all cards counted"
-        )
+        return exact(_counting_return(self.num_decks), "the mean over all decks of guessing with all cards counted")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -87,15 +73,15 @@ class HigherLower(BatchedTask):
         than rank r and N r / 13 lower, so the best guess earns N |12 - 2 r| / 13 / (N - 1) / N in the mean. Over the
         N - 1 guesses, and over the ranks, where |12 - 2 r| has the mean 84/13, that is 84/169 for any number of decks.
         """
-        return ReturnReference(84 / 169, "exact", "low cards are followed by higher ones, high cards by lower ones")
+        return exact(84 / 169, "low cards are followed by higher ones, high cards by lower ones")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.ranks[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_RANKS)
         self.right_minus_wrong[rows] = 0
 
     def advance(self, actions: Array) -> Transition:
-        """Deals the next card and judges the guess."""
+        """Deal the next card and check the guess."""
         places = self.row_starts + self.elapsed_steps
         rises = np.sign(self.ranks.take(places) - self.ranks.take(places - 1))
         points = rises * (1 - 2 * actions)  # 1 right, -1 wrong, 0 neither.
@@ -104,26 +90,21 @@ class HigherLower(BatchedTask):
         return Transition(points * self.reward_scale, terminated, {"is_success": self.right_minus_wrong > 0})
 
     def observe(self) -> Array:
-        """The ranks of the cards just dealt, (B,)."""
+        """Return the ranks of the cards just dealt, (B,)."""
         return self.ranks.take(self.row_starts + self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
-        """The present card and the score."""
+        """Show the present card and the score, and how many cards of each rank are to come."""
         newest = int(self.elapsed_steps[lane])
         letter = SYMBOLS["ranks"][self.ranks[lane, newest]]
-        return f"card {newest + 1} of {self.num_cards}: {letter}, score {self.right_minus_wrong[lane]}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """A bar for each rank, as high as cards of it are still to come; below, the present rank is marked."""
-        newest = int(self.elapsed_steps[lane])
         to_come = np.bincount(self.ranks[lane, newest + 1 :], minlength=NUM_RANKS)
-        chart = bars(to_come, CARDS_PER_RANK_AND_DECK * self.num_decks, "ranks")
-        return enlarge(np.concatenate([chart, marker(int(self.ranks[lane, newest]), "ranks")]))
+        rest = " ".join(f"{count}x{rank}" for rank, count in zip(SYMBOLS["ranks"], to_come, strict=True))
+        return f"card {newest + 1} of {self.num_cards}: {letter}, score {self.right_minus_wrong[lane]}\nto come: {rest}"
 
 
 @lru_cache
 def _counting_return(num_decks: int) -> float:
-    """The mean return of a player who counts the cards.
+    """Return the mean return of a player who counts the cards.
 
     Actions don't change what is dealt, so the best guess is what most of the R cards to come are. With H of them
     higher and L lower than the present card, it earns |H - L| / (R N) in the mean. By symmetry the cards to come are
@@ -149,7 +130,7 @@ def _counting_return(num_decks: int) -> float:
 
 
 def _hypergeometric(population: int, special: int, draws: IntArray, hits: IntArray) -> FloatArray:
-    """P(`hits` special ones among `draws` of the population), broadcast; 0 where that is impossible."""
+    """Return P(`hits` special ones among `draws` of the population), broadcast; 0 where that is impossible."""
     log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, population + 1)))])
 
     def log_choose(total: int | IntArray, chosen: IntArray) -> FloatArray:
@@ -161,15 +142,3 @@ def _hypergeometric(population: int, special: int, draws: IntArray, hits: IntArr
     logarithm = log_choose(special, hits) + log_choose(ordinary, draws - hits) - log_choose(population, draws)
     possible = (hits <= np.minimum(draws, special)) & (draws - hits >= 0) & (draws - hits <= ordinary)
     return np.where(possible, np.exp(logarithm), 0.0)
-
-
-class HigherLowerEnv(SingleEnv):
-    """`HigherLower` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = HigherLower
-
-
-class HigherLowerVectorEnv(BatchedVectorEnv):
-    """`HigherLower` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = HigherLower

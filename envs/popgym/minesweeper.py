@@ -1,25 +1,16 @@
 """Minesweeper: open all cells without a mine, told only how many mines lie around the cell just opened.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, N = cells of the board.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
-
-COLOUR_CLOSED, COLOUR_MINE = (150, 150, 160), (60, 30, 30)
-COLOURS_OPEN = np.linspace((240, 240, 235), (230, 80, 60), 10).astype(np.uint8)  # By the number of mines around.
-PIXELS_PER_CELL = 16
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, unknown
+from rlstm.envs.base.checks import check_integer
 
 
 class Minesweeper(BatchedTask):
@@ -60,10 +51,12 @@ class Minesweeper(BatchedTask):
     popgym says terminated only.
     """
 
-    memory: ClassVar[str] = "which cells were opened and the numbers seen there"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    supports_new_task: ClassVar[bool] = True
-    state_arrays: ClassVar[tuple[str, ...]] = ("mines", "opened", "num_opened", "counts")
+    memory = "which cells were opened and the numbers seen there"
+    source = "Morad et al., POPGym, ICLR 2023"
+    supports_new_task = True
+    state_arrays = ("mines", "opened", "num_opened", "counts")
+    memory_length = None  # Every number may matter until the end.
+    memoryless_return = unknown("the best distributions over cells, one for each number seen, aren't known")
 
     def __init__(self, num_envs: int, board_size: int = 4, num_mines: int = 2) -> None:
         check_integer("board_size", board_size, 2)
@@ -78,9 +71,9 @@ class Minesweeper(BatchedTask):
         self.num_safe = num_cells - num_mines
         super().__init__(
             num_envs,
-            observation_space=gym.spaces.Discrete(min(num_mines + 1, 10)),
-            action_space=gym.spaces.MultiDiscrete([board_size, board_size]),
-            max_steps=self.num_safe,
+            gym.spaces.Discrete(min(num_mines + 1, 10)),
+            gym.spaces.MultiDiscrete([board_size, board_size]),
+            self.num_safe,
         )
         self.board_size = board_size
         self.num_mines = num_mines
@@ -94,11 +87,6 @@ class Minesweeper(BatchedTask):
         self.counts: IntArray = np.zeros(num_envs, dtype=np.int64)  # Mines in and around the cell just opened.
 
     @property
-    def memory_length(self) -> None:
-        """Every number may matter until the end."""
-        return
-
-    @property
     def optimal_return(self) -> ReturnReference:
         """At best all goes well after the first cell, which must be opened without knowing anything.
 
@@ -106,19 +94,10 @@ class Minesweeper(BatchedTask):
         """
         p = self.num_mines / (self.num_mines + self.num_safe)
         value = 1.0 - p + p * float(self.rewards[2])
-        return ReturnReference(
-            value, "bound", "the first cell is opened blindly, and no more than L safe ones after it"
-        )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(
-            None, "unknown", "the best distributions over cells, one for each number seen, aren't known"
-        )
+        return bound(value, "the first cell is opened blindly, and no more than L safe ones after it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """All cells closed; a new task is new mines."""
+        """Close all cells; a new task is new mines."""
         self.opened[rows] = False
         self.num_opened[rows] = 0
         self.counts[rows] = 0
@@ -130,7 +109,7 @@ class Minesweeper(BatchedTask):
         self.mines[drawn[:, None], chosen] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Opens cells."""
+        """Open cells."""
         cells = actions[:, 0] * self.board_size + actions[:, 1]
         flat_cells = self.first_cells + cells
         explodes, was_open = self.mines.take(flat_cells), self.opened.take(flat_cells)
@@ -142,23 +121,15 @@ class Minesweeper(BatchedTask):
         return Transition(self.rewards.take(was_open + 2 * explodes), explodes | cleared, {"is_success": cleared})
 
     def observe(self) -> Array:
-        """The mines in and around the cells just opened, (B,)."""
+        """Return the mines in and around the cells just opened, (B,)."""
         return self.counts.copy()
 
     def render_text(self, lane: int) -> str:
-        """The board: numbers in open cells, . closed, * mine."""
+        """Show the board: numbers in open cells, . closed, * mine."""
         numbers = self.neighbourhoods.astype(np.int64) @ self.mines[lane]
         looks = np.where(self.opened[lane], numbers.astype(str), np.where(self.mines[lane], "*", "."))
         rows = [" ".join(row) for row in looks.reshape(self.board_size, self.board_size)]
         return "\n".join([*rows, f"step {self.elapsed_steps[lane]}: last number {self.counts[lane]}"])
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The board, a coloured square for each cell: the redder an open one, the more mines are around."""
-        cells: npt.NDArray[np.uint8] = COLOURS_OPEN[self.neighbourhoods.astype(np.int64) @ self.mines[lane]]
-        cells[~self.opened[lane]] = COLOUR_CLOSED
-        cells[self.mines[lane]] = COLOUR_MINE
-        board = cells.reshape(self.board_size, self.board_size, 3)
-        return board.repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
 
 
 def _neighbourhoods(board_size: int) -> BoolArray:
@@ -166,15 +137,3 @@ def _neighbourhoods(board_size: int) -> BoolArray:
     rows, columns = np.divmod(np.arange(board_size**2), board_size)
     touching: BoolArray = (np.abs(rows[:, None] - rows) <= 1) & (np.abs(columns[:, None] - columns) <= 1)
     return touching
-
-
-class MinesweeperEnv(SingleEnv):
-    """`Minesweeper` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Minesweeper
-
-
-class MinesweeperVectorEnv(BatchedVectorEnv):
-    """`Minesweeper` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Minesweeper

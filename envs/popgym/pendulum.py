@@ -1,34 +1,22 @@
 """POPGym's pendulums: swing up a pendulum seeing its direction only, or its noisy direction only.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side. The physics are in `envs/control/pendulum_physics.py`.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side. The physics are in
+`envs/control/pendulum_physics.py`.
 """
 
-from typing import ClassVar
-
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
-from rlstm.envs.control.pendulum_physics import (
-    MAX_TORQUE,
-    TIME_STEP,
-    draw_pendulum_starts,
-    pendulum_pixels,
-    pendulum_text,
-    stands_upright,
-    step_pendulum,
-)
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import Transition, bound, unknown
+from rlstm.envs.base.checks import check_number
+from rlstm.envs.control.pendulum_physics import Pendulum, stands_upright
 
 # Half of popgym's largest cost of a step, that of a rod that hangs down, turns at full speed and is pushed fully.
 HALF_LARGEST_COST = 16.2736044 / 2.0
 
 
-class PopgymPendulum(BatchedTask):
+class PopgymPendulum(Pendulum):
     """Swing up a rod by a motor too weak to lift it at once, and hold it upright, without seeing how fast it turns.
 
     ## Description
@@ -63,58 +51,30 @@ class PopgymPendulum(BatchedTask):
     ## Arguments
     - `max_steps`: T >= 1.
     - `noise`: the standard deviation of normal noise, new at each step, on cosine and sine; from 0 to 10.
-
-    All episodes have the same dynamics: there is no task to draw, nor to keep for trials.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "past directions, to tell the angular velocity"
-    source: ClassVar[str] = "Morad et al., POPGym, ICLR 2023"
-    state_arrays: ClassVar[tuple[str, ...]] = ("angles", "angular_velocities", "noises")
-    render_fps: ClassVar[int] = round(1.0 / TIME_STEP)
+    memory = "past directions, to tell the angular velocity"
+    source = "Morad et al., POPGym, ICLR 2023"
+    state_arrays = (*Pendulum.state_arrays, "noises")
+    optimal_return = bound(1.0, "1 / T a step for a rod that stands; most starts must swing up first")
+    memoryless_return = unknown("the best feedback from one observation isn't known in closed form")
 
     def __init__(self, num_envs: int, max_steps: int = 200, noise: float = 0.0) -> None:
-        check_integer("max_steps", max_steps, 1)
         check_number("noise", noise, 0.0, 10.0)
-        super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
-            action_space=gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32),
-            max_steps=max_steps,
-        )
-        self.step_limit = max_steps
+        super().__init__(num_envs, max_steps)
         self.noise = float(noise)
-        self.every_lane = np.arange(num_envs)
-        self.angles: FloatArray = np.zeros(num_envs)  # radians
-        self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
         self.noises: npt.NDArray[np.float32] = np.zeros((num_envs, 2), dtype=np.float32)  # On the present observation.
-
-    @property
-    def memory_length(self) -> int | None:
-        """From one observation to the next, if that is enough."""
-        return 1 if self.noise == 0.0 else None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """Costs are never negative."""
-        return ReturnReference(1.0, "bound", "1 / T a step for a rod that stands; most starts must swing up first")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Not known."""
-        return ReturnReference(None, "unknown", "the best feedback from one observation isn't known in closed form")
+        self.memory_length = 1 if self.noise == 0.0 else None  # From one observation to the next, if that is enough.
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Any direction and slow; `new_task` means nothing here."""
-        self.angles[rows], self.angular_velocities[rows] = draw_pendulum_starts(self.random, rows)
+        """Draw any direction, slow; `new_task` means nothing here."""
+        super().begin_episodes(rows, new_task)
         if self.noise > 0.0:
             self.noises[rows] = self.noise * self.random.normal(rows, (2,))
 
     def advance(self, actions: Array) -> Transition:
-        """One step of the equations of motion, and new noise."""
-        self.angles, self.angular_velocities, costs = step_pendulum(self.angles, self.angular_velocities, actions[:, 0])
+        """Turn the rods, and draw new noise."""
+        costs = self.turn(actions)
         if self.noise > 0.0:
             self.noises[:] = self.noise * self.random.normal(self.every_lane, (2,))
         rewards = (1.0 - costs / HALF_LARGEST_COST) / self.step_limit
@@ -122,30 +82,9 @@ class PopgymPendulum(BatchedTask):
         return Transition(rewards, np.zeros(self.num_envs, dtype=np.bool_), {"is_success": success})
 
     def observe(self) -> Array:
-        """Cosines and sines with the noise, (B, 2)."""
-        observations = np.empty((self.num_envs, 2), dtype=np.float32)
-        observations[:, 0], observations[:, 1] = np.cos(self.angles), np.sin(self.angles)
+        """Return cosines and sines with the noise, (B, 2)."""
+        observations = super().observe()
         if self.noise > 0.0:
             observations += self.noises
             observations = np.clip(observations, -1.0, 1.0)
         return observations
-
-    def render_text(self, lane: int) -> str:
-        """The step and the whole state, without noise."""
-        return f"step {self.elapsed_steps[lane]}: {pendulum_text(self.angles[lane], self.angular_velocities[lane])}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The rod, without noise."""
-        return pendulum_pixels(self.angles[lane])
-
-
-class PopgymPendulumEnv(SingleEnv):
-    """`PopgymPendulum` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymPendulum
-
-
-class PopgymPendulumVectorEnv(BatchedVectorEnv):
-    """`PopgymPendulum` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = PopgymPendulum

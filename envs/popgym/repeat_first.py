@@ -1,20 +1,15 @@
 """RepeatFirst: cards are dealt one by one, and at every step the suit of the first one is asked.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, PALETTES, POPGYM, SYMBOLS, enlarge, shuffled_decks
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.envs.base.checks import check_integer
 
 
 class RepeatFirst(BatchedTask):
@@ -43,14 +38,12 @@ class RepeatFirst(BatchedTask):
 
     ## Arguments
     - `num_decks`: 1 or more.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "the suit of the first card"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    memory = "the suit of the first card"
+    source = POPGYM
+    state_arrays = ("suits", "all_right")
+    optimal_return = exact(1.0, "every one of the N - 1 answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -62,16 +55,7 @@ class RepeatFirst(BatchedTask):
         self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of suits.
         self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
-
-    @property
-    def memory_length(self) -> int:
-        """From the first card to the last answer."""
-        return self.num_cards - 2
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All N - 1 answers right."""
-        return ReturnReference(1.0, "exact", "every one of the N - 1 answers is right")
+        self.memory_length = self.num_cards - 2  # From the first card to the last answer.
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -85,15 +69,15 @@ class RepeatFirst(BatchedTask):
         num_cards = self.num_cards
         right = 1.0 + (num_cards - 2) * (num_cards / 4 - 1) / (num_cards - 1)
         value = 2.0 * right / (num_cards - 1) - 1.0
-        return ReturnReference(value, "exact", "the present suit, surely right while the first card is in view")
+        return exact(value, "the present suit, surely right while the first card is in view")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers and deals the next card."""
+        """Check the answers and deal the next card."""
         right = actions == self.suits[:, 0]
         self.all_right &= right
         rewards = np.where(right, self.reward_scale, -self.reward_scale)
@@ -101,27 +85,11 @@ class RepeatFirst(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """The suits of the cards just dealt, (B,)."""
+        """Return the suits of the cards just dealt, (B,)."""
         return self.suits.take(self.row_starts + self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
-        """The first card, in brackets as it is asked for, and the present one."""
+        """Show the first card, in brackets as it is asked for, and the present one."""
         newest = int(self.elapsed_steps[lane])
         first, present = (SYMBOLS["suits"][self.suits[lane, place]] for place in (0, newest))
         return f"card {newest + 1} of {self.num_cards}: [{first}] {present}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """Two squares: the first card, which is asked for, and the present one."""
-        return enlarge(PALETTES["suits"][self.suits[lane, [[0, int(self.elapsed_steps[lane])]]]])
-
-
-class RepeatFirstEnv(SingleEnv):
-    """`RepeatFirst` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatFirst
-
-
-class RepeatFirstVectorEnv(BatchedVectorEnv):
-    """`RepeatFirst` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatFirst

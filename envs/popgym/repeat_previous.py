@@ -1,29 +1,15 @@
 """RepeatPrevious: cards are dealt one by one, and at every step the suit of the k-th last card is asked.
 
-Source: S. Morad, R. Kortvelesy, M. Bettini, S. Liwicki, A. Prorok, "POPGym: Benchmarking Partially Observable
-Reinforcement Learning", ICLR 2023. Rules, rewards and lengths are those of popgym 1.0.7; a test plays both side by
-side.
+Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
 """
-
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.cards import (
-    CARDS_PER_DECK,
-    COLOUR_UNKNOWN,
-    NUM_SUITS,
-    PALETTES,
-    POPGYM,
-    SYMBOLS,
-    enlarge,
-    shuffled_decks,
-)
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.envs.base.checks import check_integer
 
 
 class RepeatPrevious(BatchedTask):
@@ -53,17 +39,12 @@ class RepeatPrevious(BatchedTask):
     ## Arguments
     - `num_decks`: 1 or more.
     - `k`: from 1 to N - 1.
-
-    Every episode is a new deck by the rules, and knowing other episodes is of no use: there is no task to keep for
-    trials.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "the suits of the last cards, in order"
-    source: ClassVar[str] = POPGYM
-    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+    memory = "the suits of the last cards, in order"
+    source = POPGYM
+    state_arrays = ("suits", "all_right")
+    optimal_return = exact(1.0, "every one of the N - k answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, k: int = 4) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -75,20 +56,10 @@ class RepeatPrevious(BatchedTask):
         super().__init__(num_envs, gym.spaces.Discrete(NUM_SUITS), gym.spaces.Discrete(NUM_SUITS))
         self.k = k
         self.reward_scale = 1.0 / (self.num_cards - k)
-        self.every_lane = np.arange(num_envs)
         # Suits in the order of dealing; the card of step t has index t, so elapsed_steps point at the card just dealt.
         self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
-
-    @property
-    def memory_length(self) -> int:
-        """From seeing a card to the question for it."""
-        return self.k - 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All N - k answers right."""
-        return ReturnReference(1.0, "exact", "every one of the N - k answers is right")
+        self.memory_length = self.k - 1  # From seeing a card to the question for it.
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -100,17 +71,17 @@ class RepeatPrevious(BatchedTask):
         little above -1/2.
         """
         if self.k == 1:
-            return ReturnReference(1.0, "exact", "with k = 1 the card asked for is in view")
+            return exact(1.0, "with k = 1 the card asked for is in view")
         value = self.num_cards / (2.0 * (self.num_cards - 1)) - 1.0
-        return ReturnReference(value, "exact", "any suit but the present one, right (N/4) / (N - 1) of the time")
+        return exact(value, "any suit but the present one, right (N/4) / (N - 1) of the time")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffles the decks; `new_task` means nothing here."""
+        """Shuffle the decks; `new_task` means nothing here."""
         self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers and deals the next card."""
+        """Check the answers and deal the next card."""
         # The base class has counted this step already, so so many cards were seen when the answer was given.
         cards_seen = self.elapsed_steps
         is_asked = cards_seen >= self.k
@@ -122,34 +93,14 @@ class RepeatPrevious(BatchedTask):
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
 
     def observe(self) -> Array:
-        """The suits of the cards just dealt, (B,)."""
+        """Return the suits of the cards just dealt, (B,)."""
         return self.suits[self.every_lane, self.elapsed_steps]
 
     def render_text(self, lane: int) -> str:
-        """The last cards, oldest first; the one asked for, if any, in brackets."""
+        """Show the last cards, oldest first; the one asked for, if any, in brackets."""
         newest = int(self.elapsed_steps[lane])
         oldest = newest - self.k + 1
         letters = [SYMBOLS["suits"][suit] for suit in self.suits[lane, max(oldest, 0) : newest + 1]]
         if oldest >= 0:
             letters[0] = f"[{letters[0]}]"
         return f"card {newest + 1} of {self.num_cards}: {' '.join(letters)}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last k cards as coloured squares, the newest on the right; the leftmost is the one asked for."""
-        newest = int(self.elapsed_steps[lane])
-        dealt = PALETTES["suits"][self.suits[lane, max(newest - self.k + 1, 0) : newest + 1]]
-        cells = np.full((1, self.k, 3), COLOUR_UNKNOWN, dtype=np.uint8)
-        cells[0, self.k - len(dealt) :] = dealt
-        return enlarge(cells)
-
-
-class RepeatPreviousEnv(SingleEnv):
-    """`RepeatPrevious` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatPrevious
-
-
-class RepeatPreviousVectorEnv(BatchedVectorEnv):
-    """`RepeatPrevious` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = RepeatPrevious

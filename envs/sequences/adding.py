@@ -5,15 +5,13 @@ Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computat
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, L = pairs of the longest sequence.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_choice, check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 SUM, PRODUCT = "sum", "product"
@@ -21,9 +19,6 @@ SHORTEST_LENGTH = 4  # which leaves two pairs to be marked
 FIRST_MARK_WITHIN = 10
 MARKED, BOUNDARY = 1.0, -1.0
 LARGEST_ERROR_OF_A_SUCCESS = 0.04
-
-PAIRS_IN_VIEW, PIXELS_PER_PAIR = 32, 16
-COLOUR_NOTHING, COLOUR_MARKED, COLOUR_BOUNDARY = (40, 40, 40), (60, 170, 80), (80, 140, 220)
 
 
 class Adding(TeacherTask):
@@ -68,9 +63,11 @@ class Adding(TeacherTask):
     number of the first pair, be it X1 or X2.
     """
 
-    memory: ClassVar[str] = "two marked numbers, exactly"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
-    state_arrays: ClassVar[tuple[str, ...]] = ("pairs", "lengths", "answers")
+    memory = "two marked numbers, exactly"
+    source = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
+    state_arrays = ("pairs", "lengths", "answers")
+    memory_length = None  # The marks and the length are drawn; it is T // 2 or more for both numbers.
+    optimal_return = exact(0.0, "both numbers are seen, and no error is negative")
 
     def __init__(self, num_envs: int, length: int = 100, operation: str = SUM) -> None:
         check_integer("length", length, SHORTEST_LENGTH)
@@ -92,16 +89,6 @@ class Adding(TeacherTask):
         self.pair_starts: IntArray = np.arange(num_envs) * (self.longest + 1)
 
     @property
-    def memory_length(self) -> None:
-        """The marks and the length are drawn; it is T // 2 or more for both numbers."""
-        return None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error."""
-        return ReturnReference(0.0, "exact", "both numbers are seen, and no error is negative")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """The mean is answered: minus the variance of the target.
 
@@ -116,10 +103,10 @@ class Adding(TeacherTask):
         else:
             mean = (1 - first_is_marked) / 4 + first_is_marked / 2
             variance = (1 - first_is_marked) / 9 + first_is_marked / 3 - mean**2
-        return ReturnReference(-variance, "exact", "the last pair tells nothing, so the best answer is the mean")
+        return exact(-variance, "the last pair tells nothing, so the best answer is the mean")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws sequences; `new_task` means nothing here."""
+        """Draw sequences; `new_task` means nothing here."""
         numbers = self.random.uniform(rows, (self.longest,))
         first = self.random.integers(rows, self.first_mark_within)
         second = self.random.integers(rows, self.half - 1)
@@ -139,7 +126,7 @@ class Adding(TeacherTask):
         self.answers[rows] = 0.5 + (one + other) / 4 if self.operation == SUM else one * other
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answer to the last pair."""
+        """Check the answer to the last pair."""
         is_last = self.elapsed_steps == self.lengths
         errors = np.abs(actions[:, 0] - self.answers)
         rewards = np.where(is_last, -np.square(errors), 0.0)
@@ -148,40 +135,17 @@ class Adding(TeacherTask):
         return Transition(rewards, is_last, {"is_success": is_success, "target": targets})
 
     def observe(self) -> Array:
-        """The present pairs, (B, 2)."""
+        """Return the present pairs, (B, 2)."""
         return self.pairs.reshape(-1, 2).take(self.pair_starts + self.elapsed_steps, axis=0)
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The steps to come and the answer, (B, 2)."""
+        """Return the steps to come and the answer, (B, 2)."""
         return np.stack([self.lengths - self.elapsed_steps, self.answers], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The present pair."""
+        """Show the present pair."""
         step = int(self.elapsed_steps[lane])
         if step >= self.lengths[lane]:
             return f"all {self.lengths[lane]} pairs seen"
         number, marker = self.pairs[lane, step]
         return f"pair {step + 1} of {self.lengths[lane]}: {number:+.3f}, marker {marker:+.0f}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last pairs, the newest on the right: numbers above, the brighter the greater, and markers below."""
-        newest = min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1)
-        seen = self.pairs[lane, max(newest + 1 - PAIRS_IN_VIEW, 0) : newest + 1]
-        cells = np.full((2, PAIRS_IN_VIEW, 3), COLOUR_NOTHING, dtype=np.uint8)
-        in_view = cells[:, PAIRS_IN_VIEW - len(seen) :]
-        in_view[0] = np.rint(255 * (seen[:, :1] - self.low) / (1.0 - self.low))
-        in_view[1, seen[:, 1] == MARKED] = COLOUR_MARKED
-        in_view[1, seen[:, 1] == BOUNDARY] = COLOUR_BOUNDARY
-        return cells.repeat(PIXELS_PER_PAIR, axis=0).repeat(PIXELS_PER_PAIR, axis=1)
-
-
-class AddingEnv(SingleEnv):
-    """`Adding` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Adding
-
-
-class AddingVectorEnv(BatchedVectorEnv):
-    """`Adding` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = Adding

@@ -5,16 +5,13 @@ IEEE Transactions on Neural Networks 12(6), 2001.
 """
 
 from string import ascii_lowercase
-from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
-from rlstm.envs.base.symbols import draw_symbols
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 # With L letters the symbols are 0 for S, 1 ... L for the letters, L + 1 for T.
@@ -37,8 +34,8 @@ class CountingLanguage(TeacherTask):
     | n b's, c's, ... | the next letter; after the last letter, T |
 
     The sets are those of the whole language, however few n are drawn, so what is learned on short strings can be tested
-    on long ones: that an a may follow `max_n` a's stays true. The b's look alike, and only who has counted the a's
-    knows where they end.
+    on long ones: that an a may follow `max_n` a's stays true. The b's look alike, and only the
+    number of a's tells where they end.
 
     ## Action Space
     MultiDiscrete([2] * (L + 1)): one component for each of the letters in order and the last one for T, 1 where that
@@ -61,14 +58,12 @@ class CountingLanguage(TeacherTask):
     ## Arguments
     - `num_letters`: L, from 2 to 26: 2 is a^n b^n, 3 is a^n b^n c^n.
     - `min_n`, `max_n`: 1 <= `min_n` <= `max_n`.
-
-    ## Version History
-    v0: first version.
     """
 
-    memory: ClassVar[str] = "how many a's came, and how many of the present letter"
-    source: ClassVar[str] = "Gers and Schmidhuber, IEEE Transactions on Neural Networks 12(6), 2001"
-    state_arrays: ClassVar[tuple[str, ...]] = ("repeats", "all_right")
+    memory = "how many a's came, and how many of the present letter"
+    source = "Gers and Schmidhuber, IEEE Transactions on Neural Networks 12(6), 2001"
+    state_arrays = ("repeats", "all_right")
+    optimal_return = exact(1.0, "with the letters counted every set is right")
 
     def __init__(self, num_envs: int, num_letters: int = 2, min_n: int = 1, max_n: int = 10) -> None:
         check_integer("num_letters", num_letters, 2)
@@ -77,9 +72,7 @@ class CountingLanguage(TeacherTask):
         check_integer("min_n", min_n, 1)
         check_integer(f"max_n for min_n {min_n}", max_n, min_n)
         super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Discrete(num_letters + 2),
-            action_space=gym.spaces.MultiDiscrete([2] * (num_letters + 1)),
+            num_envs, gym.spaces.Discrete(num_letters + 2), gym.spaces.MultiDiscrete([2] * (num_letters + 1))
         )
         self.num_letters = num_letters
         self.min_n = min_n
@@ -96,16 +89,8 @@ class CountingLanguage(TeacherTask):
         after_an_a = only_the_next.copy()
         after_an_a[FIRST_LETTER : FIRST_LETTER + 2, :2] = 1
         self.legal: IntArray = np.concatenate([after_an_a, only_the_next])
-
-    @property
-    def memory_length(self) -> int | None:
-        """It grows with n; with n = 1 every symbol tells what comes next."""
-        return 0 if self.max_n == 1 else None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All sets right."""
-        return ReturnReference(1.0, "exact", "who counts the letters gets every set right")
+        # It grows with n; with n = 1 every symbol tells what comes next.
+        self.memory_length = 0 if self.max_n == 1 else None
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -118,15 +103,15 @@ class CountingLanguage(TeacherTask):
         always_right = self.num_strings + self.sum_of_n
         right_for_a_letter = max(self.sum_of_n - self.num_strings, self.num_strings)
         value = (always_right + (self.num_letters - 1) * right_for_a_letter) / self.sets_asked_for
-        return ReturnReference(value, "exact", "each letter after the a's has one fixed answer, the more frequent set")
+        return exact(value, "each letter after the a's has one fixed answer, the more frequent set")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws n; `new_task` means nothing here."""
+        """Draw n; `new_task` means nothing here."""
         self.repeats[rows] = self.min_n + self.random.integers(rows, self.num_strings)
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the sets and reads the next symbol."""
+        """Check the sets and read the next symbol."""
         # The base class has counted this step already, so that symbol is now about to come.
         next_symbols = self._symbols_at(self.elapsed_steps)
         after_others = self._symbols_at(self.elapsed_steps - 1) != FIRST_LETTER
@@ -138,42 +123,26 @@ class CountingLanguage(TeacherTask):
         return Transition(right * self.reward_of_a_set, terminated, info)
 
     def observe(self) -> Array:
-        """The symbols just read, (B,)."""
+        """Return the symbols just read, (B,)."""
         return self._symbols_at(self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
-        """What was read so far and the legal next symbols."""
+        """Show what was read so far and the legal next symbols."""
         names = f"S{ascii_lowercase[: self.num_letters]}T"
         n, position = int(self.repeats[lane]), int(self.elapsed_steps[lane])
         string = "S" + "".join(letter * n for letter in names[1:-1]) + "T"
         following = " ".join(names[symbol] for symbol in self._legal_in(lane))
         return f"{string[: position + 1]}  next: {following}"
 
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The symbol just read above, the legal next symbols below."""
-        return draw_symbols(self.num_letters + 2, int(self.observe()[lane]), self._legal_in(lane))
-
     def _symbols_at(self, positions: IntArray) -> IntArray:
-        """The symbols at these positions (B,) of the lanes' strings, position 0 being S, (B,)."""
+        """Return the symbols at these positions (B,) of the lanes' strings, position 0 being S, (B,)."""
         # Position p is in the letter number p / n rounded up: S is at 0, and T is at L n + 1.
         return (positions + self.repeats - 1) // self.repeats
 
     def _legal_in(self, lane: int) -> list[int]:
-        """The legal next symbols of a lane; none after T."""
+        """Return the legal next symbols of a lane; none after T."""
         n, position = int(self.repeats[lane]), int(self.elapsed_steps[lane])
         if position > self.num_letters * n:
             return []
         after_an_a = 1 <= position <= n
         return [FIRST_LETTER, FIRST_LETTER + 1] if after_an_a else [position // n + 1]
-
-
-class CountingLanguageEnv(SingleEnv):
-    """`CountingLanguage` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountingLanguage
-
-
-class CountingLanguageVectorEnv(BatchedVectorEnv):
-    """`CountingLanguage` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = CountingLanguage

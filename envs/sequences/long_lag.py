@@ -3,16 +3,12 @@
 Source: experiment 2 of S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_choice, check_integer, check_number
-from rlstm.envs.base.lane_random import BoolArray, IntArray
-from rlstm.envs.base.symbols import draw_symbols
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.base.teacher import TeacherTask
 
 FORMS = ("fixed", "random", "variable")
@@ -66,9 +62,10 @@ class LongLag(TeacherTask):
     v0: first version. Unlike in the source, the variable form has no begin symbol: an episode's start is one.
     """
 
-    memory: ClassVar[str] = "the first symbol"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 2"
-    state_arrays: ClassVar[tuple[str, ...]] = ("first_symbols", "symbols", "lengths")
+    memory = "the first symbol"
+    source = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 2"
+    state_arrays = ("first_symbols", "symbols", "lengths")
+    optimal_return = exact(1.0, "the last symbol is the first one again")
 
     def __init__(
         self,
@@ -95,21 +92,12 @@ class LongLag(TeacherTask):
         self.num_distractors = num_distractors
         # A geometric number is the logarithm of a uniform one times this, rounded down.
         self.tail_scale = 0.0 if stop_probability == 1.0 else float(1.0 / np.log1p(-stop_probability))
-        self.every_lane = np.arange(num_envs)
         self.first_symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         # Steps of the episode.
         self.lengths: IntArray = np.full(num_envs, p)
-
-    @property
-    def memory_length(self) -> int | None:
-        """From reading the first symbol to the question for the last one."""
-        return None if self.form == "variable" else self.p - 1
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The last symbol is the first one."""
-        return ReturnReference(1.0, "exact", "the last symbol is the first one again")
+        # From reading the first symbol to the question for the last one.
+        self.memory_length = None if self.form == "variable" else self.p - 1
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -118,10 +106,10 @@ class LongLag(TeacherTask):
         The symbol before the last is a distractor or the trigger, as p >= 2, and says nothing of the first. So the last
         one is x or y with probability 1/2 each, and always answering x is right half of the time.
         """
-        return ReturnReference(0.5, "exact", "nothing in view tells whether x or y is due")
+        return exact(0.5, "nothing in view tells whether x or y is due")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws x or y, and in the variable form the length; `new_task` means nothing here."""
+        """Draw x or y, and in the variable form the length; `new_task` means nothing here."""
         self.first_symbols[rows] = self.random.integers(rows, NUM_CLASSES)
         self.symbols[rows] = self.first_symbols[rows]
         if self.form == "variable":
@@ -129,7 +117,7 @@ class LongLag(TeacherTask):
             self.lengths[rows] = self.p + 1 + tails.astype(np.int64)
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers where the last symbol is due, and reads the next symbol."""
+        """Check the answers where the last symbol is due, and read the next symbol."""
         terminated = self.elapsed_steps == self.lengths
         if self.form == "fixed":
             distractors = self.elapsed_steps + 1
@@ -144,32 +132,14 @@ class LongLag(TeacherTask):
         return Transition(foretold.astype(np.float64), terminated, {"is_success": foretold, "target": targets})
 
     def observe(self) -> Array:
-        """The symbols just read, (B,)."""
+        """Return the symbols just read, (B,)."""
         return self.symbols.copy()
 
     def render_text(self, lane: int) -> str:
-        """The symbol just read, and the last one as soon as it is due."""
+        """Show the symbol just read, and the last one as soon as it is due."""
         read, left = int(self.elapsed_steps[lane]), int(self.lengths[lane] - self.elapsed_steps[lane])
         symbol = int(self.symbols[lane])
         is_trigger = self.form == "variable" and symbol == self.num_symbols - 1
         name = "xy"[symbol] if symbol < NUM_CLASSES else "trigger" if is_trigger else f"a{symbol - NUM_CLASSES + 1}"
         last = f"  next: {'xy'[self.first_symbols[lane]]}" if left == 1 else ""
         return f"symbol {read + 1}: {name}{last}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The symbol just read above; below the last one as soon as it is due."""
-        is_due = self.lengths[lane] - self.elapsed_steps[lane] == 1
-        following = [int(self.first_symbols[lane])] if is_due else []
-        return draw_symbols(self.num_symbols, int(self.symbols[lane]), following)
-
-
-class LongLagEnv(SingleEnv):
-    """`LongLag` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = LongLag
-
-
-class LongLagVectorEnv(BatchedVectorEnv):
-    """`LongLag` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = LongLag

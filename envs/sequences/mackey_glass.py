@@ -7,13 +7,11 @@ Computation 19(3), 2007, for the task.
 Letters in shapes: R = lanes that a call is about, T = steps of an episode, N = steps of integration in a delay.
 """
 
-from typing import ClassVar
-
 import numpy as np
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.core.arrays import FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, bound, unknown
 from rlstm.envs.base.generative import GenerativeTask
-from rlstm.envs.base.lane_random import FloatArray, IntArray
 
 # dx/dt = GAIN x(t - DELAY) / (1 + x(t - DELAY)^10) - DECAY x(t)
 DELAY, GAIN, DECAY = 17, 0.2, 0.1
@@ -47,8 +45,8 @@ class MackeyGlass(GenerativeTask):
         dx/dt = .2 x(t - 17) / (1 + x(t - 17)^10) - .1 x(t).
 
     Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, unless there is `feedback`, and only who keeps the last 17 units in mind can go on. A policy
-    that wants its own last value may take its previous action.
+    after them nothing is, unless there is `feedback`, and only the last 17 units in mind let a policy go on. One that
+    wants its own last value may take its previous action.
 
     The equation is integrated by the method of Runge and Kutta of order 4 with steps of 0.1; x(t - 17) in the middle of
     a step is taken from the cubic with the values and slopes at its ends. Within 100 units, errors stay below 1e-5.
@@ -90,27 +88,21 @@ class MackeyGlass(GenerativeTask):
     are ours.
     """
 
-    memory: ClassVar[str] = "the last 17 units of the signal"
-    source: ClassVar[str] = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
+    memory = "the last 17 units of the signal"
+    source = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
+    optimal_return = bound(0.0, "no error is negative; the values seen tell the chaotic signal only roughly")
 
     def __init__(self, num_envs: int, washout: int = 100, free_run: int = 300, feedback: bool = False) -> None:
         super().__init__(num_envs, VARIANCE, washout, free_run, feedback)
 
     @property
-    def optimal_return(self) -> ReturnReference:
-        """No error at all, which nobody attains: the values seen are rounded and the signal is chaotic."""
-        return ReturnReference(
-            0.0, "bound", "no error is negative; the values seen tell the chaotic signal only roughly"
-        )
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """The mean is predicted: minus the variance a step, for which there is no formula."""
         reason = f"the best constant is the signal's mean, which costs its variance a step, measured as {VARIANCE}"
-        return ReturnReference(None, "unknown", reason)
+        return unknown(reason)
 
     def draw_series(self, rows: IntArray) -> FloatArray:
-        """Signals from random histories, with the transient cut off, (R, T + 1)."""
+        """Return signals from random histories, with the transient cut off, (R, T + 1)."""
         starts = TRANSIENT + self.random.integers(rows, LARGEST_START + 1)
         knots = HISTORY_LOW + (HISTORY_HIGH - HISTORY_LOW) * self.random.uniform(rows, (DELAY + 1,))
         last = TRANSIENT + LARGEST_START + self.num_steps
@@ -119,7 +111,7 @@ class MackeyGlass(GenerativeTask):
 
 
 def integrate(knots: FloatArray, num_units: int) -> FloatArray:
-    """Integrates the equation from histories that are linear between `knots`.
+    """Integrate the equation from histories that are linear between `knots`.
 
     Args:
         knots: (R, DELAY + 1) x at the times -DELAY, ..., 0.
@@ -140,7 +132,7 @@ def integrate(knots: FloatArray, num_units: int) -> FloatArray:
 
 
 def integrate_one_delay(ends: FloatArray, middles: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Goes on for DELAY units; within them the delayed term is known, so all steps are done at once.
+    """Go on for DELAY units; within them the delayed term is known, so all steps are done at once.
 
     With x(j + 1) = r x(j) + p(j), where r is `RETENTION`, x(j) = r^j (x(0) + p(0) / r + ... + p(j - 1) / r^j).
 
@@ -168,22 +160,10 @@ def integrate_one_delay(ends: FloatArray, middles: FloatArray) -> tuple[FloatArr
 
 
 def delayed_term(values: FloatArray) -> FloatArray:
-    """GAIN x / (1 + x^10)."""
+    """Return GAIN x / (1 + x^10)."""
     squares = np.square(values)
     powers = np.square(squares)
     powers *= powers
     powers *= squares
     powers += 1.0
     return np.asarray(GAIN * values / powers, dtype=np.float64)
-
-
-class MackeyGlassEnv(SingleEnv):
-    """`MackeyGlass` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MackeyGlass
-
-
-class MackeyGlassVectorEnv(BatchedVectorEnv):
-    """`MackeyGlass` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MackeyGlass

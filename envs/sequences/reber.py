@@ -3,16 +3,12 @@
 Source: experiment 1 of S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
-from rlstm.envs.base.symbols import draw_symbols
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 SYMBOLS = "BTPSXVE"
@@ -32,7 +28,7 @@ AFTER_P, CLOSED, OVER, OPENED, NUM_NODES = 8, 16, 17, 18, 19
 
 
 def list_edges() -> list[tuple[tuple[str, int], tuple[str, int]]]:
-    """By node of the embedded grammar the two equally likely ways to go on; a single way stands there twice."""
+    """Return by node of the embedded grammar the two equally likely ways to go on; a single way stands there twice."""
     edges = []
     for offset, first in ((0, "T"), (AFTER_P, "P")):
         for ways in REBER_GRAPH:
@@ -50,7 +46,7 @@ LEGAL: IntArray = np.eye(len(SYMBOLS), dtype=np.int64)[NEXT_SYMBOLS].reshape(NUM
 
 
 def count_visits() -> FloatArray:
-    """How often one string comes through each node on average, (NUM_NODES,), from `OPENED` to `OVER`, both included."""
+    """Return how often one string comes through each node on average, (NUM_NODES,), `OPENED` and `OVER` included."""
     moves = np.zeros((NUM_NODES, NUM_NODES))
     np.add.at(moves, (np.arange(2 * NUM_NODES) // 2, NEXT_NODES), 0.5)
     moves[OVER] = 0.0
@@ -90,7 +86,7 @@ class EmbeddedReber(TeacherTask):
     ## Rewards
     1 / M for exactly the right set, 0 for any other, where M is the mean number of sets asked for in an episode. So the
     return of perfect answers is 1 on average, and more than that in an episode that is longer than most: how long it
-    will be, nobody knows before its end. `info["target"]` is the right set.
+    will be is not known before its end. `info["target"]` is the right set.
 
     ## Starting State
     The B of a string was read.
@@ -105,19 +101,16 @@ class EmbeddedReber(TeacherTask):
     v0: first version. The ways on are equally likely. Strings are drawn anew for ever, not from a training set.
     """
 
-    memory: ClassVar[str] = "whether the string began with T or P, and where in the grammar it is"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 1"
-    state_arrays: ClassVar[tuple[str, ...]] = ("nodes", "symbols", "strings_read", "all_right")
+    memory = "whether the string began with T or P, and where in the grammar it is"
+    source = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 1"
+    state_arrays = ("nodes", "symbols", "strings_read", "all_right")
+    memory_length = None  # Inner strings have any length.
+    optimal_return = exact(1.0, "following the grammar and remembering T or P gets every set right")
 
     def __init__(self, num_envs: int, num_strings: int = 1) -> None:
         check_integer("num_strings", num_strings, 1)
-        super().__init__(
-            num_envs,
-            observation_space=gym.spaces.Discrete(len(SYMBOLS)),
-            action_space=gym.spaces.MultiDiscrete([2] * len(SYMBOLS)),
-        )
+        super().__init__(num_envs, gym.spaces.Discrete(len(SYMBOLS)), gym.spaces.MultiDiscrete([2] * len(SYMBOLS)))
         self.num_strings = num_strings
-        self.every_lane = np.arange(num_envs)
         self.nodes: IntArray = np.full(num_envs, OPENED)
         self.symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.strings_read: IntArray = np.zeros(num_envs, dtype=np.int64)
@@ -126,15 +119,6 @@ class EmbeddedReber(TeacherTask):
         self.questions: FloatArray = num_strings * count_visits()
         self.questions[OVER] -= 1.0
         self.reward_of_a_set = 1.0 / float(self.questions.sum())
-
-    @property
-    def memory_length(self) -> None:
-        """Inner strings have any length."""
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All sets right."""
-        return ReturnReference(1.0, "exact", "who follows the grammar and remembers T or P gets every set right")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -152,17 +136,17 @@ class EmbeddedReber(TeacherTask):
         followed[SYMBOLS.index("B"), sets[OPENED]] += 1.0
         followed[SYMBOLS.index("E"), sets[OVER]] -= 1.0
         value = float(followed.max(axis=1).sum()) * self.reward_of_a_set
-        return ReturnReference(value, "exact", "each symbol has one fixed answer, the set that most often follows it")
+        return exact(value, "each symbol has one fixed answer, the set that most often follows it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """A B was read; `new_task` means nothing here."""
+        """Begin after a B was read; `new_task` means nothing here."""
         self.nodes[rows] = OPENED
         self.symbols[rows] = SYMBOLS.index("B")
         self.strings_read[rows] = 0
         self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the sets and reads the next symbol."""
+        """Check the sets and read the next symbol."""
         targets = LEGAL.take(self.nodes, axis=0)
         right = (actions == targets).all(axis=1)
         self.all_right &= right
@@ -175,33 +159,17 @@ class EmbeddedReber(TeacherTask):
         return Transition(right * self.reward_of_a_set, terminated, info)
 
     def observe(self) -> Array:
-        """The symbols just read, (B,)."""
+        """Return the symbols just read, (B,)."""
         return self.symbols.copy()
 
     def render_text(self, lane: int) -> str:
-        """The symbol just read and the legal next ones."""
+        """Show the symbol just read and the legal next ones."""
         following = " ".join(SYMBOLS[symbol] for symbol in self._legal_in(lane))
         string = min(int(self.strings_read[lane]) + 1, self.num_strings)
         return f"string {string} of {self.num_strings}: {SYMBOLS[self.symbols[lane]]}  next: {following}"
 
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The symbol just read above, the legal next symbols below."""
-        return draw_symbols(len(SYMBOLS), int(self.symbols[lane]), self._legal_in(lane))
-
     def _legal_in(self, lane: int) -> list[int]:
-        """The legal next symbols of a lane; none after the last E."""
+        """Return the legal next symbols of a lane; none after the last E."""
         if self.strings_read[lane] == self.num_strings:
             return []
         return [int(symbol) for symbol in np.flatnonzero(LEGAL[self.nodes[lane]])]
-
-
-class EmbeddedReberEnv(SingleEnv):
-    """`EmbeddedReber` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = EmbeddedReber
-
-
-class EmbeddedReberVectorEnv(BatchedVectorEnv):
-    """`EmbeddedReber` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = EmbeddedReber

@@ -5,14 +5,13 @@ Source: J. Schmidhuber, D. Wierstra, M. Gagliolo, F. Gomez, "Training recurrent 
 """
 
 import math
-from typing import ClassVar
 
 import numpy as np
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.core.arrays import FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, bound, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.generative import GenerativeTask
-from rlstm.envs.base.lane_random import FloatArray, IntArray
 
 FREQUENCIES = (0.2, 0.311, 0.42, 0.51, 0.74)  # radians a step
 FEWEST_SINES, MOST_SINES = 2, len(FREQUENCIES)
@@ -29,7 +28,7 @@ class SuperimposedSines(GenerativeTask):
     The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines` and the frequencies .2,
     .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from episode to episode.
     Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, unless there is `feedback`, and only who keeps k phases in mind can go on. A policy that
+    after them nothing is, unless there is `feedback`, and only with k phases in mind can a policy go on. A policy that
     wants its own last value may take its previous action.
 
     ## Action Space
@@ -68,8 +67,8 @@ class SuperimposedSines(GenerativeTask):
     ours.
     """
 
-    memory: ClassVar[str] = "the phases of all sines"
-    source: ClassVar[str] = "Schmidhuber et al., Training recurrent networks by Evolino, Neural Computation 2007"
+    memory = "the phases of all sines"
+    source = "Schmidhuber et al., Training recurrent networks by Evolino, Neural Computation 2007"
 
     def __init__(
         self, num_envs: int, num_sines: int = 2, washout: int = 100, free_run: int = 300, feedback: bool = False
@@ -84,10 +83,8 @@ class SuperimposedSines(GenerativeTask):
     def optimal_return(self) -> ReturnReference:
         """No error at all."""
         if self.washout < WASHOUT_THAT_TELLS_ALL:
-            return ReturnReference(
-                0.0, "bound", "no error is negative; the washout may be too short to tell the phases"
-            )
-        return ReturnReference(0.0, "exact", "the washout tells the phases, and with them the rest of the signal")
+            return bound(0.0, "no error is negative; the washout may be too short to tell the phases")
+        return exact(0.0, "the washout tells the phases, and with them the rest of the signal")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -98,24 +95,12 @@ class SuperimposedSines(GenerativeTask):
         best prediction is 0, at the cost of 1 / (2 k) a step.
         """
         value = -self.free_run * 0.5 / self.num_sines
-        return ReturnReference(value, "exact", "in the free run only a constant can be predicted, and 0 is the best")
+        return exact(value, "in the free run only a constant can be predicted, and 0 is the best")
 
     def draw_series(self, rows: IntArray) -> FloatArray:
-        """Sums of sines from random starts, (R, T + 1)."""
+        """Return sums of sines from random starts, (R, T + 1)."""
         times = PERIOD * self.random.uniform(rows)[:, None] + np.arange(-1, self.num_steps)
         series = np.zeros_like(times)
         for frequency in FREQUENCIES[: self.num_sines]:
             series += np.sin(frequency * times)
         return series / self.num_sines
-
-
-class SuperimposedSinesEnv(SingleEnv):
-    """`SuperimposedSines` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = SuperimposedSines
-
-
-class SuperimposedSinesVectorEnv(BatchedVectorEnv):
-    """`SuperimposedSines` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = SuperimposedSines

@@ -5,15 +5,13 @@ Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computat
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
-from typing import ClassVar
-
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 START, END, FIRST_DISTRACTOR, FIRST_MARKER = 0, 1, 2, 6
@@ -24,12 +22,7 @@ SHORTEST_LENGTH = 10  # which leaves a place for every marker
 # By number of markers: where their windows begin, in hundredths of the length.
 WINDOW_STARTS = {2: (10, 50), 3: (10, 33, 66)}
 
-SYMBOL_COLOURS = np.array(
-    [(80, 140, 220), (80, 140, 220), *[(90 + 20 * i,) * 3 for i in range(4)], (200, 60, 50), (60, 170, 80)],
-    dtype=np.uint8,
-)
-COLOUR_NOTHING = (40, 40, 40)
-SYMBOLS_IN_VIEW, PIXELS_PER_SYMBOL = 32, 16
+SYMBOLS_IN_VIEW = 32
 
 
 class TemporalOrder(TeacherTask):
@@ -74,9 +67,11 @@ class TemporalOrder(TeacherTask):
     v0: first version. Lengths other than 100 are ours.
     """
 
-    memory: ClassVar[str] = "which of X and Y were seen, and in which order"
-    source: ClassVar[str] = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
-    state_arrays: ClassVar[tuple[str, ...]] = ("symbols", "lengths", "answers")
+    memory = "which of X and Y were seen, and in which order"
+    source = "Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 1997"
+    state_arrays = ("symbols", "lengths", "answers")
+    memory_length = None  # The places and the length are drawn.
+    optimal_return = exact(1.0, "the symbols asked for were all seen")
 
     def __init__(self, num_envs: int, num_markers: int = 2, length: int = 100) -> None:
         check_integer("num_markers", num_markers, 2)
@@ -96,24 +91,12 @@ class TemporalOrder(TeacherTask):
         self.symbol_starts: IntArray = np.arange(num_envs) * (self.longest + 1)
 
     @property
-    def memory_length(self) -> None:
-        """The places and the length are drawn."""
-        return None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The right answer."""
-        return ReturnReference(1.0, "exact", "the symbols asked for were all seen")
-
-    @property
     def memoryless_return(self) -> ReturnReference:
         """All answers are equally likely."""
-        return ReturnReference(
-            1 / self.num_answers, "exact", "B is always the same, and all answers are equally likely"
-        )
+        return exact(1 / self.num_answers, "B is always the same, and all answers are equally likely")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws sequences; `new_task` means nothing here."""
+        """Draw sequences; `new_task` means nothing here."""
         symbols = FIRST_DISTRACTOR + self.random.integers(rows, NUM_DISTRACTORS, (self.longest + 1,))
         markers = self.random.integers(rows, 2, (self.num_markers,))
         offsets = self.random.integers(rows, self.length // 10 + 1, (self.num_markers + 1,))
@@ -127,45 +110,26 @@ class TemporalOrder(TeacherTask):
         self.answers[rows] = (markers * self.place_values).sum(axis=1)
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answer to B."""
+        """Check the answer to B."""
         is_last = self.elapsed_steps == self.lengths
         is_right = is_last & (actions == self.answers)
         targets = np.where(is_last, self.answers, NOTHING_ASKED)
         return Transition(is_right.astype(np.float64), is_last, {"is_success": is_right, "target": targets})
 
     def observe(self) -> Array:
-        """The present symbols, (B,)."""
+        """Return the present symbols, (B,)."""
         return self.symbols.take(self.symbol_starts + self.elapsed_steps)
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The steps to come and the right answer as one of so many, (B, 1 + answers)."""
+        """Return the steps to come and the right answer as one of so many, (B, 1 + answers)."""
         is_answer = self.answers[:, None] == np.arange(self.num_answers)
         return np.concatenate([(self.lengths - self.elapsed_steps)[:, None], is_answer], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The last symbols, the newest on the right."""
+        """Show the last symbols, the newest on the right."""
         newest = min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1)
         letters = "".join(SYMBOL_LETTERS[symbol] for symbol in self._in_view(lane, newest))
         return f"symbol {newest + 1} of {self.lengths[lane]}: {letters}"
 
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last symbols as squares, the newest on the right: X red, Y green, E and B blue, the others grey."""
-        seen = self._in_view(lane, min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1))
-        cells = np.full((1, SYMBOLS_IN_VIEW, 3), COLOUR_NOTHING, dtype=np.uint8)
-        cells[0, SYMBOLS_IN_VIEW - len(seen) :] = SYMBOL_COLOURS[seen]
-        return cells.repeat(PIXELS_PER_SYMBOL, axis=0).repeat(PIXELS_PER_SYMBOL, axis=1)
-
     def _in_view(self, lane: int, newest: int) -> IntArray:
         return self.symbols[lane, max(newest + 1 - SYMBOLS_IN_VIEW, 0) : newest + 1]
-
-
-class TemporalOrderEnv(SingleEnv):
-    """`TemporalOrder` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TemporalOrder
-
-
-class TemporalOrderVectorEnv(BatchedVectorEnv):
-    """`TemporalOrder` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = TemporalOrder

@@ -10,21 +10,20 @@ step n F + D(1) + ... + D(n) - 1.
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv, Transition
-from rlstm.envs.base.checks import Array, check_integer
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 NEVER = -1
 
-COLOUR_NOT_YET, COLOUR_NO_SPIKE, COLOUR_SPIKE = (225, 225, 225), (40, 40, 40), (250, 210, 60)
-STEPS_IN_VIEW, PIXELS_PER_STEP = 64, 8
+STEPS_IN_VIEW = 64
 
 
 class SpikeTrain(TeacherTask):
@@ -38,8 +37,9 @@ class SpikeTrain(TeacherTask):
         num_intervals: N, at least 1.
     """
 
-    source: ClassVar[str] = "Gers, Schraudolph, Schmidhuber, Learning Precise Timing with LSTM, JMLR 2002"
-    state_arrays: ClassVar[tuple[str, ...]] = ("delays", "spike_steps", "next_spikes", "all_right")
+    source = "Gers, Schraudolph, Schmidhuber, Learning Precise Timing with LSTM, JMLR 2002"
+    state_arrays = ("delays", "spike_steps", "next_spikes", "all_right")
+    memory_length = None  # From spike to spike; that is drawn.
 
     def __init__(
         self, num_envs: int, observation_space: gym.Space[Any], interval: int, max_delay: int, num_intervals: int
@@ -56,13 +56,8 @@ class SpikeTrain(TeacherTask):
         self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
         self.train_starts: IntArray = np.arange(num_envs) * (self.num_intervals + 1)
 
-    @property
-    def memory_length(self) -> None:
-        """From spike to spike; that is drawn."""
-        return None
-
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Draws trains; `new_task` means nothing here."""
+        """Draw trains; `new_task` means nothing here."""
         delays = self.random.integers(rows, self.max_delay + 1, (self.num_intervals,))
         self.delays[rows, :-1] = delays
         self.spike_steps[rows, :-1] = np.cumsum(self.interval + delays, axis=1) - 1
@@ -74,33 +69,26 @@ class SpikeTrain(TeacherTask):
         return np.asarray(self.spike_steps.take(self.train_starts + self.next_spikes) == steps)
 
     def given_delays(self) -> FloatArray:
-        """D / M of the interval that the lanes are in, (B,)."""
+        """Return D / M of the interval that the lanes are in, (B,)."""
         return np.asarray(self.delays.take(self.train_starts + self.next_spikes) / self.max_delay)
 
     def finish_step(self, had_spike: BoolArray, is_right: BoolArray, rewards: FloatArray, targets: Array) -> Transition:
-        """Goes on to the next spike where there was one; all arrays are (B,)."""
+        """Go on to the next spike where there was one; all arrays are (B,)."""
         self.next_spikes += had_spike
         self.all_right &= is_right
         terminated = self.next_spikes == self.num_intervals
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated, "target": targets[:, None]})
 
     def hidden_state(self) -> npt.NDArray[np.float32]:
-        """The steps to the next spike, negative after the last one, and the delay of the interval, (B, 2)."""
+        """Return the steps to the next spike, negative after the last one, and the delay of the interval, (B, 2)."""
         steps_to_come = self.spike_steps.take(self.train_starts + self.next_spikes) - self.elapsed_steps
         return np.stack([steps_to_come, self.given_delays()], axis=1).astype(np.float32)
 
     def render_text(self, lane: int) -> str:
-        """The last steps of the train, the newest on the right: | a spike, . none."""
+        """Show the last steps of the train, the newest on the right: | a spike, . none."""
         newest = int(self.elapsed_steps[lane])
         marks = "".join("|" if is_spike else "." for is_spike in self._in_view(lane))
         return f"step {newest}, {self.next_spikes[lane]} of {self.num_intervals} spikes: {marks}"
-
-    def render_pixels(self, lane: int) -> npt.NDArray[np.uint8]:
-        """The last steps of the train as squares, the newest on the right: spikes are yellow."""
-        seen = self._in_view(lane)
-        cells = np.full((1, STEPS_IN_VIEW, 3), COLOUR_NOT_YET, dtype=np.uint8)
-        cells[0, STEPS_IN_VIEW - len(seen) :] = np.where(seen[:, None], COLOUR_SPIKE, COLOUR_NO_SPIKE)
-        return cells.repeat(PIXELS_PER_STEP, axis=0).repeat(PIXELS_PER_STEP, axis=1)
 
     def _in_view(self, lane: int) -> BoolArray:
         newest = int(self.elapsed_steps[lane])
@@ -111,7 +99,7 @@ class MeasureSpikes(SpikeTrain):
     """Tell at each spike how late it came.
 
     ## Description
-    The train is seen step by step, and at the n-th spike D(n) / M is asked: only who counts the steps since the spike
+    The train is seen step by step, and at the n-th spike D(n) / M is asked: only counting the steps since the spike
     before can tell. The letters are those at the top of the module.
 
     ## Action Space
@@ -139,25 +127,21 @@ class MeasureSpikes(SpikeTrain):
     v0: first version. The number of spikes and the measure of success are ours.
     """
 
-    memory: ClassVar[str] = "how many steps ago the last spike was"
+    memory = "how many steps ago the last spike was"
+    optimal_return = exact(0.0, "the steps between spikes can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
         super().__init__(num_envs, gym.spaces.Discrete(2), interval, max_delay, num_intervals)
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error."""
-        return ReturnReference(0.0, "exact", "the steps between spikes can be counted, and no error is negative")
 
     @property
     def memoryless_return(self) -> ReturnReference:
         """The mean is answered: minus N times the variance of D / M, with D uniform on 0, ..., M."""
         variance = (self.max_delay + 2) / (12 * self.max_delay)
         value = -self.num_intervals * variance
-        return ReturnReference(value, "exact", "all spikes look the same, so the best answer is the mean, 1/2")
+        return exact(value, "all spikes look the same, so the best answer is the mean, 1/2")
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the answers where there is a spike."""
+        """Check the answers where there is a spike."""
         # The base class has counted this step already.
         has_spike, delays = self.has_spike(self.elapsed_steps - 1), self.given_delays()
         errors = np.abs(actions[:, 0] - delays)
@@ -175,7 +159,7 @@ class GenerateSpikes(SpikeTrain):
 
     ## Description
     What is seen and what is asked change places: D(n) / M is seen in all steps of the n-th interval, F + D(n) steps,
-    and the last of them is to be a spike. Only who counts the steps since the spike before knows when. What is answered
+    and the last of them is to be a spike. Only counting the steps since the spike before tells when. What is answered
     doesn't change the train. The letters are those at the top of the module.
 
     ## Action Space
@@ -204,15 +188,11 @@ class GenerateSpikes(SpikeTrain):
     are ours.
     """
 
-    memory: ClassVar[str] = "how many steps ago the last spike was due"
+    memory = "how many steps ago the last spike was due"
+    optimal_return = exact(0.0, "delays are seen, steps can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
         super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (1,), np.float32), interval, max_delay, num_intervals)
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error."""
-        return ReturnReference(0.0, "exact", "delays are seen, steps can be counted, and no error is negative")
 
     @property
     def memoryless_return(self) -> ReturnReference:
@@ -223,41 +203,15 @@ class GenerateSpikes(SpikeTrain):
         """
         shares = 1.0 / (self.interval + np.arange(self.max_delay + 1))
         value = -self.num_intervals * float(np.mean(1.0 - shares))
-        return ReturnReference(
-            value, "exact", "all steps of an interval look the same, so the best answer is 1 / (F + D)"
-        )
+        return exact(value, "all steps of an interval look the same, so the best answer is 1 / (F + D)")
 
     def advance(self, actions: Array) -> Transition:
-        """Judges the spikes."""
+        """Check the spikes."""
         # The base class has counted this step already.
         has_spike = self.has_spike(self.elapsed_steps - 1)
         errors = np.abs(actions[:, 0] - has_spike)
         return self.finish_step(has_spike, errors < 0.5, -np.square(errors).astype(np.float64), has_spike.astype(float))
 
     def observe(self) -> Array:
-        """The delays of the intervals, (B, 1)."""
+        """Return the delays of the intervals, (B, 1)."""
         return self.given_delays().astype(np.float32)[:, None]
-
-
-class MeasureSpikesEnv(SingleEnv):
-    """`MeasureSpikes` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MeasureSpikes
-
-
-class MeasureSpikesVectorEnv(BatchedVectorEnv):
-    """`MeasureSpikes` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = MeasureSpikes
-
-
-class GenerateSpikesEnv(SingleEnv):
-    """`GenerateSpikes` as a single environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = GenerateSpikes
-
-
-class GenerateSpikesVectorEnv(BatchedVectorEnv):
-    """`GenerateSpikes` as a vector environment."""
-
-    task_class: ClassVar[type[BatchedTask]] = GenerateSpikes

@@ -1,5 +1,34 @@
-"""Wrappers that make memory needed, or needless; ``WRAPPERS`` is the table of what there is."""
+"""Wrappers that make memory needed, or needless, in any environment; `WRAPPERS` is the table of what there is.
 
-from rlstm.envs.wrappers.single import WRAPPERS
+    env = wrap(wrap(gymnasium.make("CartPole-v1"), MaskBox, keep=[0, 2]), Flicker, probability=0.3)
 
-__all__ = ["WRAPPERS"]
+On the command line the same is `--env CartPole-v1+mask=0,2+flicker=0.3`.
+"""
+
+from rlstm.envs.wrappers.adapters import wrap
+from rlstm.envs.wrappers.table import WRAPPERS
+from rlstm.envs.wrappers.transform import Transform
+from rlstm.envs.wrappers.transforms import (
+    Delay,
+    Flicker,
+    MarkovianView,
+    MaskBox,
+    Noise,
+    OneHot,
+    PreviousActionReward,
+    StickyAction,
+)
+
+__all__ = [
+    "WRAPPERS",
+    "Delay",
+    "Flicker",
+    "MarkovianView",
+    "MaskBox",
+    "Noise",
+    "OneHot",
+    "PreviousActionReward",
+    "StickyAction",
+    "Transform",
+    "wrap",
+]

@@ -1,17 +1,17 @@
-"""What every wrapper is made of: `LaneChange`, written once for a batch of lanes.
+"""What every wrapper is made of: `Transform`, written once for a batch of lanes.
 
-The changes there are stand in `changes.py`; `wrappers.py` and `vector_wrappers.py` are the shells over them.
+`transforms.py` has the transforms there are; `adapters.py` puts one around a single env or a vector env.
 
-A change sees what an environment returns and gives what the policy shall see instead. The order of calls is
+A transform sees what an environment returns and gives what the policy shall see instead. The order of calls is
 
     seed      at every reset of all lanes, for those that got a seed
     begin     for the lanes in which an episode begins, with its first observation
     act       for all lanes, with the policy's actions; returns those that are carried out
     advance   for all lanes, with what that step led to: for a finished lane the episode's last observation
 
-so that a lane lives through the same whether it is alone or one of many. Observations are arrays (B, ...), or dicts and
-tuples of them. Text in a dict, and a dict's "action_mask", pass through unchanged: the one can't be changed, the other
-is the environment's word on what is allowed now.
+so that a lane gives the same whether it is alone or one of many. Observations are arrays (B, ...), or dicts and tuples
+of them. Text in a dict, and a dict's "action_mask", pass through unchanged: the one can't be changed, the other is the
+environment's word on what is allowed now.
 
 Letters in shapes: B lanes, R = the lanes that a call is about.
 """
@@ -23,14 +23,15 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 
-from rlstm.envs.base.checks import Array, State, check_state
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray, LaneRandom
+from rlstm.core.arrays import ACTION_MASK_KEY, Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import State, check_state
+from rlstm.envs.base.lane_random import LaneRandom
 
 Observations = Any  # An array (B, ...), or a dict or tuple of observations.
 
 NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-MASK_KEY = "action_mask"
 
 
 def is_text(space: gym.Space[Any]) -> bool:
@@ -39,14 +40,16 @@ def is_text(space: gym.Space[Any]) -> bool:
 
 
 def map_numbers(function: Callable[..., Any], space: gym.Space[Any], *trees: Observations) -> Observations:
-    """Applies `function(leaf_space, *leaves)` to the leaves that hold numbers; the others stay those of `trees[0]`.
+    """Apply `function(leaf_space, *leaves)` to the leaves that hold numbers; the others stay those of `trees[0]`.
 
     Raises:
         ValueError: The space has a part that is neither numbers, text, nor a dict or tuple of them.
     """
     if isinstance(space, spaces.Dict):
         return {
-            key: trees[0][key] if key == MASK_KEY else map_numbers(function, part, *(tree[key] for tree in trees))
+            key: trees[0][key]
+            if key == ACTION_MASK_KEY
+            else map_numbers(function, part, *(tree[key] for tree in trees))
             for key, part in space.spaces.items()
         }
     if isinstance(space, spaces.Tuple):
@@ -62,7 +65,7 @@ def map_numbers(function: Callable[..., Any], space: gym.Space[Any], *trees: Obs
 
 
 def empty(space: gym.Space[Any], leading: tuple[int, ...]) -> Observations:
-    """Zeros `(*leading, ...)` in the types of the space, None where there are no numbers."""
+    """Return zeros `(*leading, ...)` in the types of the space, None where there are no numbers."""
     if isinstance(space, spaces.Dict):
         return {key: empty(part, leading) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -71,68 +74,78 @@ def empty(space: gym.Space[Any], leading: tuple[int, ...]) -> Observations:
 
 
 def choose(where: BoolArray, one: Array, other: Array) -> Array:
-    """`one` in the lanes `where` (B,), `other` (B, ...) elsewhere, in its type."""
+    """Return `one` in the lanes `where` (B,), `other` (B, ...) elsewhere, in its type."""
     chosen: Array = np.where(where.reshape(-1, *(1,) * (other.ndim - 1)), one, other)
     return chosen.astype(other.dtype, copy=False)
 
 
-class LaneChange:
+class Transform:
     """What a wrapper does to B lanes; this base class changes nothing.
 
     Args:
-        observation_space: Of one lane, as it is without the change.
-        action_space: Of one lane.
-        num_lanes: B.
+        env: The single env, of one lane, or the vector env that is wrapped.
 
     Attributes:
-        observation_space: Of one lane, as the change makes it.
+        inner_space: Of observations of one lane, as it is without the transform.
+        observation_space: The same, as the transform makes it.
+        action_space: Of one lane.
         random: The lanes' streams. They are no environment's, although they hang on the same seeds.
     """
+
+    stream: ClassVar[str]
+    """Seeds the random streams, together with the seeds of the lanes: another one for each class, and never changed."""
 
     state_arrays: ClassVar[tuple[str, ...]] = ()
     """Names of the attributes that, with the random streams, are the whole state."""
 
-    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], num_lanes: int) -> None:
-        self.inner_space = self.observation_space = observation_space
-        self.action_space = action_space
+    def __init__(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
+        if isinstance(env, VectorEnv):
+            num_lanes, space, self.action_space = env.num_envs, env.single_observation_space, env.single_action_space
+        else:
+            num_lanes, space, self.action_space = 1, env.observation_space, env.action_space
+        self.inner_space = self.observation_space = space
         self.every_lane: IntArray = np.arange(num_lanes)
         self.random = LaneRandom(num_lanes)
         self._entropy = np.random.default_rng()
-        map_numbers(lambda space, leaf: leaf, observation_space, empty(observation_space, (1,)))  # Refuses its parts.
+        map_numbers(lambda space, leaf: leaf, space, empty(space, (1,)))  # Refuses its parts.
 
     def seed(self, seeds: Sequence[int | None], depth: int) -> None:
-        """Seeds the streams of the lanes that got a seed; one that never had one begins anywhere.
+        """Seed the streams of the lanes that got a seed; one that never had one begins anywhere.
 
         Args:
             seeds: One entry a lane.
             depth: How many wrappers of the same kind lie within, so that no two share a stream.
         """
-        kind = zlib.crc32(type(self).__name__.encode())
+        kind = zlib.crc32(self.stream.encode())
         entropies = [None if seed is None else np.random.SeedSequence([seed, kind, depth]) for seed in seeds]
         words = [None if one is None else int(one.generate_state(1, np.uint64)[0]) for one in entropies]
         self.random.seed_lanes(words, self._entropy)
 
     def check_info(self, info: Mapping[str, Any]) -> None:
-        """Raises ValueError if the info of a reset shows that the change doesn't fit the environment."""
+        """Raise ValueError if the info of a reset shows that the transform doesn't fit the environment."""
 
-    def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Changes the first observations (R, ...) of the episodes that begin in `rows` (R,)."""
+    def see(self, rows: IntArray, observations: Observations) -> Observations:
+        """Return what the lanes `rows` (R,) see in place of `observations` (R, ...), at whatever step of an episode."""
         return observations
 
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Change the first observations (R, ...) of the episodes that begin in `rows` (R,)."""
+        return self.see(rows, observations)
+
     def act(self, actions: Array) -> Array:
-        """Returns the actions (B, ...) that are carried out in place of the policy's."""
+        """Return the actions (B, ...) that are carried out in place of the policy's."""
         return actions
 
     def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Changes what the step with the policy's `actions` led to, (B, ...); `rewards` (B,)."""
-        return observations
+        """Change what the step with the policy's `actions` led to, (B, ...); `rewards` (B,)."""
+        return self.see(self.every_lane, observations)
 
     def get_state(self) -> State:
-        """Copies of all that the change's future depends on."""
+        """Return copies of all that the transform's future depends on."""
         return {**{name: getattr(self, name).copy() for name in self.state_arrays}, **self.random.get_state()}
 
     def set_state(self, state: State) -> None:
-        """Takes over a state of `get_state`.
+        """Take over a state of `get_state`.
 
         Raises:
             ValueError: The state is not one of this kind of wrapper.

@@ -1,4 +1,4 @@
-"""The changes that wrappers make to what a policy sees and does, one class each; see `lane_change.py`.
+"""The transforms that wrappers make of what a policy sees and does, one class each; see `transform.py`.
 
 Letters in shapes: B lanes, R = the lanes that a call is about.
 """
@@ -11,16 +11,18 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from rlstm.envs.base.checks import Array, State, check_actions, check_integer, check_number, check_state
-from rlstm.envs.base.lane_random import BoolArray, FloatArray, IntArray
-from rlstm.envs.wrappers.transform import MASK_KEY, NUMBERS, LaneChange, Observations, choose, empty, map_numbers
+from rlstm.core.arrays import ACTION_MASK_KEY, Array, BoolArray, FloatArray, IntArray
+from rlstm.envs.base.checks import State, check_actions, check_integer, check_number, check_state
+from rlstm.envs.wrappers.transform import NUMBERS, Observations, Transform, choose, empty, map_numbers
 
 
-class MaskBoxChange(LaneChange):
+class MaskBox(Transform):
     """Only the entries `keep` of a vector are seen, in this order: control without velocities, and the like."""
 
-    def __init__(self, *spaces_and_lanes: Any, keep: Sequence[int]) -> None:
-        super().__init__(*spaces_and_lanes)
+    stream = "MaskBoxChange"
+
+    def __init__(self, env: Any, keep: Sequence[int]) -> None:
+        super().__init__(env)
         space = self.inner_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(f"mask keeps entries of a vector, but the observations are {space}: leave the mask out.")
@@ -33,24 +35,22 @@ class MaskBoxChange(LaneChange):
         self.keep = list(keep)
         self.observation_space = spaces.Box(space.low[self.keep], space.high[self.keep], dtype=space.dtype.type)
 
-    def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Keeps the entries."""
-        return observations[:, self.keep]
-
-    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Keeps the entries."""
+    def see(self, rows: IntArray, observations: Observations) -> Observations:
+        """Keep the entries."""
         return observations[:, self.keep]
 
 
-class OneHotChange(LaneChange):
+class OneHot(Transform):
     """Every whole number of a Box, 0 <= i < `count`, is seen as a one-hot vector.
 
     For numbers that are symbols and no sizes, as in MiniGrid. A Box of W numbers becomes MultiBinary(W * count), the
     vectors one after the other.
     """
 
-    def __init__(self, *spaces_and_lanes: Any, count: int) -> None:
-        super().__init__(*spaces_and_lanes)
+    stream = "OneHotChange"
+
+    def __init__(self, env: Any, count: int) -> None:
+        super().__init__(env)
         check_integer("the count of one_hot", count, 2)
         self.count = count
         seen: list[bool] = []
@@ -61,14 +61,14 @@ class OneHotChange(LaneChange):
 
     def _changed(self, space: gym.Space[Any]) -> gym.Space[Any]:
         if isinstance(space, spaces.Dict):
-            parts = {key: part if key == MASK_KEY else self._changed(part) for key, part in space.spaces.items()}
+            parts = {key: part if key == ACTION_MASK_KEY else self._changed(part) for key, part in space.spaces.items()}
             return spaces.Dict(parts)
         if isinstance(space, spaces.Tuple):
             return spaces.Tuple([self._changed(part) for part in space.spaces])
         return spaces.MultiBinary(math.prod(space.shape or ()) * self.count) if _is_whole(space) else space
 
-    def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Writes the numbers as one-hot vectors."""
+    def see(self, rows: IntArray, observations: Observations) -> Observations:
+        """Write the numbers as one-hot vectors."""
 
         def one_hots(space: gym.Space[Any], leaf: Array) -> Array:
             if not _is_whole(space):
@@ -84,34 +84,28 @@ class OneHotChange(LaneChange):
 
         return map_numbers(one_hots, self.inner_space, observations)
 
-    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Writes the numbers as one-hot vectors."""
-        return self.begin(self.every_lane, observations)
-
 
 def _is_whole(space: gym.Space[Any]) -> bool:
     return isinstance(space, spaces.Box) and space.dtype.kind in "iu"
 
 
-class FlickerChange(LaneChange):
+class Flicker(Transform):
     """With `probability`, at every step anew, the whole observation is zero (or what of its space is nearest to zero).
 
     Source: Hausknecht & Stone, "Deep recurrent Q-learning for partially observable MDPs", 2015, with 0.5.
     """
 
-    def __init__(self, *spaces_and_lanes: Any, probability: float = 0.5) -> None:
-        super().__init__(*spaces_and_lanes)
+    stream = "FlickerChange"
+
+    def __init__(self, env: Any, probability: float = 0.5) -> None:
+        super().__init__(env)
         check_number("the probability of flicker", probability, 0.0, 1.0)
         self.probability = probability
 
-    def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Blanks the lanes for which it is drawn."""
+    def see(self, rows: IntArray, observations: Observations) -> Observations:
+        """Blank the lanes for which it is drawn."""
         blank = self.random.uniform(rows) < self.probability
         return map_numbers(lambda space, leaf: choose(blank, _nothing(space), leaf), self.inner_space, observations)
-
-    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Blanks the lanes for which it is drawn."""
-        return self.begin(self.every_lane, observations)
 
 
 def _nothing(space: gym.Space[Any]) -> Array:
@@ -124,11 +118,13 @@ def _nothing(space: gym.Space[Any]) -> Array:
     return nothing
 
 
-class NoiseChange(LaneChange):
+class Noise(Transform):
     """Gaussian noise of standard deviation `std` on every Box, clipped to its bounds; integers are rounded."""
 
-    def __init__(self, *spaces_and_lanes: Any, std: float) -> None:
-        super().__init__(*spaces_and_lanes)
+    stream = "NoiseChange"
+
+    def __init__(self, env: Any, std: float) -> None:
+        super().__init__(env)
         check_number("the standard deviation of noise", std, 0.0, float(np.finfo(np.float32).max))
         self.std = std
         boxes: list[gym.Space[Any]] = []
@@ -136,8 +132,8 @@ class NoiseChange(LaneChange):
         if not any(isinstance(space, spaces.Box) for space in boxes):
             raise ValueError(f"noise is added to a Box, but the observations are {self.inner_space}: leave it out.")
 
-    def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Adds noise of its own to every number."""
+    def see(self, rows: IntArray, observations: Observations) -> Observations:
+        """Add noise of its own to every number."""
 
         def noisy(space: gym.Space[Any], leaf: Array) -> Array:
             if not isinstance(space, spaces.Box):
@@ -148,23 +144,21 @@ class NoiseChange(LaneChange):
 
         return map_numbers(noisy, self.inner_space, observations)
 
-    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Adds noise of its own to every number."""
-        return self.begin(self.every_lane, observations)
 
-
-class DelayChange(LaneChange):
+class Delay(Transform):
     """The observation of `steps` steps ago is seen; before there is one, the first of the episode."""
 
-    def __init__(self, *spaces_and_lanes: Any, steps: int) -> None:
-        super().__init__(*spaces_and_lanes)
+    stream = "DelayChange"
+
+    def __init__(self, env: Any, steps: int) -> None:
+        super().__init__(env)
         check_integer("the steps of delay", steps, 1)
         self.steps = steps
         self._oldest = 0  # Place in the ring of what comes out next; lanes go in step, so one does for all.
         self._ring = empty(self.inner_space, (steps, len(self.every_lane)))
 
     def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Fills the lanes' rings with the first observation."""
+        """Fill the lanes' rings with the first observation."""
 
         def fill(space: gym.Space[Any], leaf: Array, ring: Array) -> Array:
             ring[:, rows] = leaf
@@ -173,7 +167,7 @@ class DelayChange(LaneChange):
         return map_numbers(fill, self.inner_space, observations, self._ring)
 
     def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Takes the oldest observations out and puts the present ones in their place."""
+        """Take the oldest observations out and put the present ones in their place."""
 
         def exchange(space: gym.Space[Any], leaf: Array, ring: Array) -> Array:
             oldest: Array = ring[self._oldest].astype(leaf.dtype)
@@ -190,12 +184,12 @@ class DelayChange(LaneChange):
         return rings
 
     def get_state(self) -> State:
-        """Copies of the rings, and the place in them."""
+        """Return copies of the rings, and the place in them."""
         rings = {f"ring_{index}": ring.copy() for index, ring in enumerate(self._rings())}
         return {**super().get_state(), **rings, "oldest": np.array([self._oldest])}
 
     def set_state(self, state: State) -> None:
-        """Takes over a state of `get_state`."""
+        """Take over a state of `get_state`."""
         check_state(state, self.get_state())
         for index, ring in enumerate(self._rings()):
             ring[...] = state[f"ring_{index}"]
@@ -203,16 +197,17 @@ class DelayChange(LaneChange):
         self.random.set_state(state)
 
 
-class StickyActionChange(LaneChange):
+class StickyAction(Transform):
     """With `probability` the action carried out last is carried out once more; never at an episode's first step.
 
     Source: Machado et al., "Revisiting the Arcade Learning Environment", 2018, section 5, with 0.25.
     """
 
+    stream = "StickyActionChange"
     state_arrays = ("last", "has_last")
 
-    def __init__(self, *spaces_and_lanes: Any, probability: float = 0.25) -> None:
-        super().__init__(*spaces_and_lanes)
+    def __init__(self, env: Any, probability: float = 0.25) -> None:
+        super().__init__(env)
         check_number("the probability of sticky", probability, 0.0, 1.0)
         self.check_info(self.inner_space.spaces if isinstance(self.inner_space, spaces.Dict) else {})
         self.probability = probability
@@ -222,17 +217,17 @@ class StickyActionChange(LaneChange):
         self.has_last: BoolArray = np.zeros(len(self.every_lane), dtype=np.bool_)
 
     def check_info(self, info: Mapping[str, Any]) -> None:
-        """Refuses environments that forbid actions."""
-        if MASK_KEY in info:
+        """Refuse environments that forbid actions."""
+        if ACTION_MASK_KEY in info:
             raise ValueError("sticky could repeat what the environment's action mask forbids: leave it out.")
 
     def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Forgets what was done in the episode before."""
+        """Forget what was done in the episode before."""
         self.has_last[rows] = False
         return observations
 
     def act(self, actions: Array) -> Array:
-        """Puts the last action in place of the present one where that is drawn."""
+        """Put the last action in place of the present one where that is drawn."""
         # Before choosing, which would broadcast and truncate what the environment itself refuses.
         if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Box):
             actions = check_actions(self.action_space, actions, len(self.every_lane))
@@ -242,15 +237,17 @@ class StickyActionChange(LaneChange):
         return self.last.copy()
 
 
-class PreviousActionRewardChange(LaneChange):
+class PreviousActionReward(Transform):
     """The last action, as a one-hot vector where it is a choice, and the last reward are part of the observation.
 
     A vector of floats gets them appended; a dict gets the keys "previous_action" and "previous_reward"; anything else
     becomes a dict in which it is "observation". Both are zero at an episode's first step.
     """
 
-    def __init__(self, *spaces_and_lanes: Any) -> None:
-        super().__init__(*spaces_and_lanes)
+    stream = "PreviousActionRewardChange"
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
         if not isinstance(self.action_space, NUMBERS):
             raise ValueError(f"previous shows numbers, but the actions are {self.action_space}: leave it out.")
         inner, width = self.inner_space, spaces.flatdim(self.action_space)
@@ -286,17 +283,17 @@ class PreviousActionRewardChange(LaneChange):
         return {**parts, "previous_action": extras[:, :-1], "previous_reward": extras[:, -1:]}
 
     def begin(self, rows: IntArray, observations: Observations) -> Observations:
-        """Appends zeros."""
+        """Append zeros."""
         return self._join(observations, np.zeros((len(rows), *self.extra_space.shape)))
 
     def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
-        """Appends the action and the reward."""
+        """Append the action and the reward."""
         parts = np.concatenate([_one_hots(self.action_space, actions), rewards[:, None]], axis=1)
         return self._join(observations, parts)
 
 
 def _one_hots(space: gym.Space[Any], actions: Array) -> Array:
-    """Choices (B, ...) as one-hot vectors side by side, (B, W); other actions as they are, flat."""
+    """Return choices (B, ...) as one-hot vectors side by side, (B, W), and other actions as they are, flat."""
     flat = actions.reshape(len(actions), -1)
     if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return flat.astype(np.float64)
@@ -304,3 +301,49 @@ def _one_hots(space: gym.Space[Any], actions: Array) -> Array:
     choices = flat - np.ravel(space.start)
     parts = [choices[:, [index]] == np.arange(count) for index, count in enumerate(counts)]
     return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+class MarkovianView(Transform):
+    """The task's hidden state, (S,), takes the place of the observation: is it memory that fails, or control?
+
+    A policy without memory that learns here shows how much of a failure on the task itself is one of memory. Only
+    environments whose task has `hidden_state()` can be seen so.
+    """
+
+    stream = "MarkovianView"
+
+    def __init__(self, env: Any) -> None:
+        if not callable(getattr(getattr(env.unwrapped, "task", None), "hidden_state", None)):
+            raise ValueError(
+                "markovian shows `env.unwrapped.task.hidden_state()`, which "
+                f"{type(env.unwrapped).__name__} doesn't have: leave it out, or take one of our environments "
+                "('rlstm envs')."
+            )
+        super().__init__(env)
+        self.task = env.unwrapped.task
+        self.observation_space = spaces.Box(-math.inf, math.inf, self.task.hidden_state().shape[1:], np.float32)
+        # A vector env resets finished lanes within its step; only the task sees the states in which they end.
+        self._before_reset: Array | None = None
+        self._reset_task, self.task.reset = self.task.reset, self._remember_and_reset
+
+    def _remember_and_reset(self, rows: IntArray, new_task: BoolArray) -> None:
+        self._before_reset = self.task.hidden_state()
+        self._reset_task(rows, new_task)
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Show the states in which the episodes begin."""
+        self._before_reset = None
+        return self.task.hidden_state()[rows]
+
+    def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
+        """Show the states that the step led to, before any lane was reset."""
+        arrived, self._before_reset = self._before_reset, None
+        return self.task.hidden_state() if arrived is None else arrived
+
+    def get_state(self) -> State:
+        """Return nothing: all is in the environment."""
+        return {}
+
+    def set_state(self, state: State) -> None:
+        """Take over nothing."""
+        check_state(state, {})

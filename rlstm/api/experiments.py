@@ -220,7 +220,7 @@ def resolve_env(config: EnvConfig) -> EnvSpec:
         UnknownNameError: If there is no such env or wrapper.
         ConfigError: If a wrapper can't be given this value.
     """
-    from rlstm.envs.wrappers.single import WRAPPERS  # Importing the package registers our envs.
+    from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.
 
     with refusals_name_settings():
         return with_wrappers(resolve_spec(config), config.env_wrappers, WRAPPERS)
@@ -259,9 +259,14 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
 
 
 def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
-    """Return the env of a run: its modules are imported, and its spec must be the one the run began with."""
+    """Return the env of a run: its modules are imported, and its spec must be the one the run began with.
+
+    Entry points of this package are those of this version, wherever they were when the run was stored.
+    """
+    from rlstm.envs.stored_specs import present_spec
+
     spec = _resolve(config)
     stored = EnvSpec.from_json(json.dumps(directory.read_env_spec()))
     if stored.id != spec.id:
         raise ConfigError(f"{directory.env_spec_path} is of env '{stored.id}', the config of '{spec.id}'.")
-    return stored
+    return present_spec(stored)

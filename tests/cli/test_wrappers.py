@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import rlstm as package
 from rlstm.api.experiments import make_config, resolve_env
 from rlstm.cli.train import experiment
-from rlstm.envs.wrappers.single import WRAPPERS
+from rlstm.envs.wrappers import WRAPPERS
 from rlstm.training.config import ConfigError, layer
 from rlstm.vector.make import EnvConfig
 

@@ -1,5 +1,8 @@
 """Every test that takes ``env_id`` and ``arguments`` runs for every row of the table and the variants of its task.
 
+By default these are the first rows of the tasks as they are; the variants come with the fixture ``over_variants`` and
+with those that compare returns, and otherwise run in the slow tier, as do the levels of difficulty after the first.
+
 ``plays/`` has a file for each task or family, with any of
 
     VARIANTS     id -> arguments to test besides those of the row: short episodes, other branches
@@ -7,7 +10,7 @@
     MEMORYLESS   id -> a script without memory that attains the exact memoryless return
 
 A script takes the observations of all steps so far, (B, ...) each, and the env, and returns actions (B, ...). It serves
-all ids of its task. Rows of a task after its first one are levels of difficulty: they run in the slow tier.
+all ids of its task.
 """
 
 import importlib.util
@@ -33,12 +36,13 @@ def load_plays(name: str) -> dict[str, Any]:
     return merged
 
 
-def list_cases() -> list[Any]:
+def list_cases(with_variants: bool) -> list[Any]:
     seen, cases = set(), []
     for env_id, row in ENVS.items():
-        marks = [pytest.mark.slow] if row.task in seen else []
+        is_level = row.task in seen
         seen.add(row.task)
         for arguments in ({}, *VARIANTS.get(env_id, [])):
+            marks = [pytest.mark.slow] if is_level or (arguments and not with_variants) else []
             words = ",".join(f"{key}={value}" for key, value in arguments.items())
             cases.append(pytest.param(env_id, arguments, marks=marks, id=f"{env_id.partition('/')[2]}({words})"))
     return cases
@@ -47,7 +51,8 @@ def list_cases() -> list[Any]:
 VARIANTS = load_plays("VARIANTS")
 OPTIMAL = load_plays("OPTIMAL")
 MEMORYLESS = load_plays("MEMORYLESS")
-CASES = list_cases()
+CASES = {with_variants: list_cases(with_variants) for with_variants in (False, True)}
+WITH_VARIANTS = {"over_variants", "optimal_play", "memoryless_play", "known_returns"}
 
 
 def is_meant(fixtures: list[str], env_id: str, arguments: dict[str, Any]) -> bool:
@@ -68,7 +73,8 @@ def is_meant(fixtures: list[str], env_id: str, arguments: dict[str, Any]) -> boo
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"env_id", "arguments"} <= set(metafunc.fixturenames):
-        cases = [case for case in CASES if is_meant(metafunc.fixturenames, *case.values)]
+        cases = CASES[not WITH_VARIANTS.isdisjoint(metafunc.fixturenames)]
+        cases = [case for case in cases if is_meant(metafunc.fixturenames, *case.values)]
         metafunc.parametrize(("env_id", "arguments"), cases)
 
 
@@ -92,3 +98,8 @@ def optimal_play(env_id: str) -> Any:
 @pytest.fixture
 def memoryless_play(env_id: str) -> Any:
     return play_of_the_task(MEMORYLESS, env_id)
+
+
+@pytest.fixture
+def over_variants() -> None:
+    """Asks for the variants of the tasks in the default tier too."""

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.control.cartpole_no_vel import CartPoleNoVelEnv, CartPoleNoVelVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.control.cartpole_no_vel import CartPoleNoVel
 
 NAMES = ("positions", "velocities", "angles", "angular_velocities")
 
@@ -27,7 +28,7 @@ def feedback(full_state: Any, wobble: float) -> int:
 
 
 def test_whole_episodes_follow_gymnasiums_cartpole_to_the_last_digits() -> None:
-    theirs, ours = gym.make("CartPole-v1").unwrapped, CartPoleNoVelEnv()
+    theirs, ours = gym.make("CartPole-v1").unwrapped, SingleEnv(CartPoleNoVel)
     rng = np.random.default_rng(0)
     lengths = []
     # The larger the wobble of the controller the sooner the pole falls; without it stands until the limit.
@@ -53,7 +54,7 @@ def test_a_batch_of_random_states_moves_as_gymnasiums_one_by_one() -> None:
     rng = np.random.default_rng(1)
     states = rng.uniform(-1, 1, (200, 4)) * [2.3, 3.0, 0.2, 3.0]
     actions = rng.integers(0, 2, 200)
-    theirs, ours = gym.make("CartPole-v1").unwrapped, CartPoleNoVelVectorEnv(200, max_episode_steps=10**6)
+    theirs, ours = gym.make("CartPole-v1").unwrapped, BatchedVectorEnv(CartPoleNoVel, 200, max_episode_steps=10**6)
     start_at(ours, states)
     transition = ours.task.step(actions)
     theirs.reset(seed=0)
@@ -65,7 +66,7 @@ def test_a_batch_of_random_states_moves_as_gymnasiums_one_by_one() -> None:
 
 
 def test_spaces_and_thresholds_are_cartpoles() -> None:
-    theirs, ours = gym.make("CartPole-v1"), CartPoleNoVelEnv()
+    theirs, ours = gym.make("CartPole-v1"), SingleEnv(CartPoleNoVel)
     assert np.array_equal(ours.observation_space.high, theirs.observation_space.high[[0, 2]])
     assert np.array_equal(ours.observation_space.low, theirs.observation_space.low[[0, 2]])
     assert ours.action_space == theirs.action_space
@@ -74,7 +75,7 @@ def test_spaces_and_thresholds_are_cartpoles() -> None:
 
 
 def test_starts_are_uniform_and_small() -> None:
-    env = CartPoleNoVelVectorEnv(5_000)
+    env = BatchedVectorEnv(CartPoleNoVel, 5_000)
     env.reset(seed=0)
     start = full_state_of(env)
     assert np.abs(start).max() <= 0.05
@@ -85,7 +86,7 @@ def test_starts_are_uniform_and_small() -> None:
 
 @pytest.mark.parametrize("max_steps", [3, 500])
 def test_falling_is_no_success_and_the_limit_scales(max_steps: int) -> None:
-    env = CartPoleNoVelVectorEnv(16, max_steps=max_steps)
+    env = BatchedVectorEnv(CartPoleNoVel, 16, max_steps=max_steps)
     env.reset(seed=0)
     while True:
         _, _, terminated, truncated, infos = env.step(np.ones(16, dtype=np.int64))

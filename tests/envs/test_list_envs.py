@@ -12,7 +12,7 @@ from rlstm.envs.base.batched import ReturnReference
 
 ROOT = Path(__file__).parents[2]
 EXACT, BOUND = ReturnReference(4.0, "exact", "attained"), ReturnReference(0.123456, "bound", "not exceeded")
-UNKNOWN = ReturnReference(None, "unknown", "nobody has computed it")
+UNKNOWN = ReturnReference(None, "unknown", "it was never computed")
 
 
 def load_script() -> Any:
@@ -82,7 +82,7 @@ def test_a_row_has_all_columns_and_the_reason_of_what_is_unknown_stands_below(sc
         "",
         "Not known:",
         "",
-        "- memoryless return of `rlstm/TMaze-v0`: nobody has computed it.",
+        "- memoryless return of `rlstm/TMaze-v0`: it was never computed.",
     ]
 
 
@@ -95,7 +95,7 @@ def test_a_reason_that_holds_for_several_tasks_is_said_once(script: Any) -> None
     ]
     lines = script.write_section("Title", group).splitlines()
     assert lines[lines.index("Not known:") + 2 :] == [
-        "- memoryless return of `rlstm/One-v0`, `rlstm/Two{Easy,Hard}-v0`: nobody has computed it.",
+        "- memoryless return of `rlstm/One-v0`, `rlstm/Two{Easy,Hard}-v0`: it was never computed.",
         "- optimal return of `rlstm/Two{Easy,Hard}-v0`: too many worlds.",
     ]
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.base.lane_random import LaneRandom
-from rlstm.envs.sequences.mackey_glass import MackeyGlassEnv, MackeyGlassVectorEnv, integrate
+from rlstm.envs.sequences.mackey_glass import MackeyGlass, integrate
 
 
 def integrate_step_by_step(knots: list[float], num_units: int, substeps: int) -> list[float]:
@@ -74,7 +75,7 @@ def test_the_integration_stops_at_the_unit_asked_for(num_units: int) -> None:
 
 
 def test_an_episode_is_a_piece_of_the_solution_after_the_transient_less_one() -> None:
-    env = MackeyGlassEnv(washout=4, free_run=6)
+    env = SingleEnv(MackeyGlass, washout=4, free_run=6)
     for seed in range(4):
         random, lane = LaneRandom(1), np.array([0])
         random.seed([0], [seed])
@@ -93,7 +94,7 @@ def test_an_episode_is_a_piece_of_the_solution_after_the_transient_less_one() ->
 
 
 def test_lanes_are_spread_over_the_attractor_from_the_first_step_on() -> None:
-    env = MackeyGlassVectorEnv(4_000, washout=10, free_run=200)
+    env = BatchedVectorEnv(MackeyGlass, 4_000, washout=10, free_run=200)
     env.reset(seed=0)
     series = env.get_state()["series"]
     assert series.var() == pytest.approx(0.0511, rel=0.01)
@@ -107,7 +108,7 @@ def test_lanes_are_spread_over_the_attractor_from_the_first_step_on() -> None:
 
 @pytest.mark.parametrize(("share", "is_success"), [(0.99, True), (1.01, False)])
 def test_success_is_a_free_run_with_at_most_a_tenth_of_the_deviation_as_error(share: float, is_success: bool) -> None:
-    env = MackeyGlassEnv(washout=3, free_run=12)
+    env = SingleEnv(MackeyGlass, washout=3, free_run=12)
     env.reset(seed=1)
     for target in env.get_state()["series"][0, 1:]:
         answer = target + share * 0.1 * math.sqrt(0.0511)
@@ -116,7 +117,7 @@ def test_success_is_a_free_run_with_at_most_a_tenth_of_the_deviation_as_error(sh
 
 
 def test_the_returns_are_not_claimed_to_be_exact() -> None:
-    env = MackeyGlassEnv()
+    env = SingleEnv(MackeyGlass)
     assert (env.optimal_return.kind, env.optimal_return.value) == ("bound", 0.0)
     assert env.memoryless_return.kind == "unknown"
     assert env.task.memory_length == 300
@@ -125,4 +126,4 @@ def test_the_returns_are_not_claimed_to_be_exact() -> None:
 @pytest.mark.parametrize(("arguments", "name"), [({"washout": 0}, "washout"), ({"free_run": -1}, "free_run")])
 def test_impossible_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be an integer >= 1, but got {arguments[name]}"):
-        MackeyGlassEnv(**arguments)
+        SingleEnv(MackeyGlass, **arguments)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from rlstm.envs import ENVS
-from rlstm.envs.base import masks
-from rlstm.envs.base.masks import MASKS, Mask, register_masks
+from rlstm.envs.control import masks
+from rlstm.envs.control.masks import MASKS, Mask, register_masks
 
 over_masks = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 

@@ -6,11 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.bsuite.memory_chain import MemoryChainEnv, MemoryChainVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.bsuite.memory_chain import MemoryChain
 
 
-def make(bits: list[int], query: int, **arguments: Any) -> MemoryChainEnv:
-    env = MemoryChainEnv(num_bits=len(bits), **arguments)
+def make(bits: list[int], query: int, **arguments: Any) -> SingleEnv:
+    env = SingleEnv(MemoryChain, num_bits=len(bits), **arguments)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "bits": np.array([bits]), "queries": np.array([query])})
     return env
@@ -37,7 +38,7 @@ class PlainChain:
 @pytest.mark.parametrize(("length", "num_bits"), [(1, 1), (1, 4), (2, 10), (3, 1), (7, 3), (20, 1)])
 def test_the_plain_rules_give_the_same_episodes(length: int, num_bits: int) -> None:
     rng = np.random.default_rng(0)
-    env = MemoryChainEnv(memory_length=length, num_bits=num_bits)
+    env = SingleEnv(MemoryChain, memory_length=length, num_bits=num_bits)
     final_rewards = set()
     for episode in range(30):
         first, _ = env.reset(seed=episode)
@@ -93,7 +94,7 @@ def test_with_length_one_the_bits_are_in_view_when_one_is_asked() -> None:
 
 def test_bits_are_fair_and_queries_uniform_and_all_are_independent() -> None:
     num_envs, num_bits = 20_000, 5
-    env = MemoryChainVectorEnv(num_envs, memory_length=2, num_bits=num_bits)
+    env = BatchedVectorEnv(MemoryChain, num_envs, memory_length=2, num_bits=num_bits)
     env.reset(seed=0)
     state = env.get_state()
     assert np.abs(state["bits"].mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(num_envs)
@@ -104,7 +105,7 @@ def test_bits_are_fair_and_queries_uniform_and_all_are_independent() -> None:
 
 
 def test_a_kept_task_has_the_same_bits_and_another_query() -> None:
-    env = MemoryChainVectorEnv(100, memory_length=2, num_bits=8)
+    env = BatchedVectorEnv(MemoryChain, 100, memory_length=2, num_bits=8)
     env.reset(seed=0)
     first = env.get_state()
     env.reset(options={"new_task": False})
@@ -136,21 +137,6 @@ def test_the_text_tells_what_is_in_view() -> None:
     ]
 
 
-def test_the_image_has_a_bar_for_the_time_and_marks_the_bit_asked() -> None:
-    env = make([1, 0], query=1, memory_length=2, render_mode="rgb_array")
-    full = env.render()
-    assert full.shape == (48, 32, 3)
-    assert (full[0] == (225, 225, 225)).all()
-    assert [tuple(full[24, 8]), tuple(full[24, 24])] == [(225, 140, 50), (60, 100, 190)]
-    env.step(0)
-    env.step(0)
-    half = env.render()
-    assert (half[0, :16] == (225, 225, 225)).all()
-    assert (half[0, 16:] == (90, 90, 90)).all()
-    assert (half[24] < full[24]).all()
-    assert [tuple(half[40, 8]), tuple(half[40, 24])] == [(40, 40, 40), (60, 170, 80)]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,4 +147,4 @@ def test_the_image_has_a_bar_for_the_time_and_marks_the_bit_asked() -> None:
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MemoryChainEnv(**arguments)
+        SingleEnv(MemoryChain, **arguments)

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.control.mountain_car_no_vel import MountainCarContinuousNoVelEnv, MountainCarContinuousNoVelVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.control.mountain_car_no_vel import MountainCarContinuousNoVel
 
 
 def start_at(env: Any, states: Any) -> None:
@@ -22,7 +23,7 @@ def swing(velocity: float, effort: float) -> Any:
 
 @pytest.mark.parametrize("effort", [0.0, 0.3, 0.7, 1.0])
 def test_whole_episodes_follow_gymnasiums_mountain_car(effort: float) -> None:
-    theirs, ours = gym.make("MountainCarContinuous-v0").unwrapped, MountainCarContinuousNoVelEnv()
+    theirs, ours = gym.make("MountainCarContinuous-v0").unwrapped, SingleEnv(MountainCarContinuousNoVel)
     theirs.reset(seed=1)
     start_at(ours, theirs.state)
     for step in range(1, 1000):
@@ -44,7 +45,7 @@ def test_a_batch_of_states_moves_as_gymnasiums_one_by_one() -> None:
     # The wall on the left, the end on the right, the goal forwards and backwards.
     states[:6] = [[-1.19, -0.07], [-1.2, 0.0], [0.59, 0.07], [0.449, 0.01], [0.46, -0.05], [0.5, -0.001]]
     actions = rng.uniform(-1, 1, (300, 1)).astype(np.float32)
-    theirs, ours = gym.make("MountainCarContinuous-v0").unwrapped, MountainCarContinuousNoVelVectorEnv(300)
+    theirs, ours = gym.make("MountainCarContinuous-v0").unwrapped, BatchedVectorEnv(MountainCarContinuousNoVel, 300)
     start_at(ours, states)
     transition = ours.task.step(actions)
     theirs.reset(seed=0)
@@ -61,7 +62,7 @@ def test_a_batch_of_states_moves_as_gymnasiums_one_by_one() -> None:
 
 
 def test_spaces_limits_and_threshold_are_gymnasiums() -> None:
-    theirs, ours = gym.make("MountainCarContinuous-v0"), MountainCarContinuousNoVelEnv()
+    theirs, ours = gym.make("MountainCarContinuous-v0"), SingleEnv(MountainCarContinuousNoVel)
     assert np.array_equal(ours.observation_space.low, theirs.observation_space.low[:1])
     assert np.array_equal(ours.observation_space.high, theirs.observation_space.high[:1])
     assert ours.action_space == theirs.action_space
@@ -70,7 +71,7 @@ def test_spaces_limits_and_threshold_are_gymnasiums() -> None:
 
 
 def test_starts_are_at_rest_and_uniform_near_the_bottom() -> None:
-    env = MountainCarContinuousNoVelVectorEnv(4_000)
+    env = BatchedVectorEnv(MountainCarContinuousNoVel, 4_000)
     env.reset(seed=0)
     positions = env.task.positions
     assert -0.6 <= positions.min() < -0.59
@@ -80,7 +81,7 @@ def test_starts_are_at_rest_and_uniform_near_the_bottom() -> None:
 
 
 def test_the_speed_can_be_told_from_two_positions_and_swinging_by_it_reaches_the_goal() -> None:
-    env = MountainCarContinuousNoVelVectorEnv(200)
+    env = BatchedVectorEnv(MountainCarContinuousNoVel, 200)
     before, _ = env.reset(seed=0)
     now, rewards, returns = before, np.zeros(200), np.zeros(200)
     running = np.ones(200, dtype=bool)
@@ -96,4 +97,4 @@ def test_the_speed_can_be_told_from_two_positions_and_swinging_by_it_reaches_the
 
 def test_impossible_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="max_steps must be an integer >= 1, but got -1"):
-        MountainCarContinuousNoVelEnv(max_steps=-1)
+        SingleEnv(MountainCarContinuousNoVel, max_steps=-1)

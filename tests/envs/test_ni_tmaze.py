@@ -7,13 +7,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.mazes.ni_tmaze import EAST, NORTH, SOUTH, WEST, NiTMazeEnv, NiTMazeVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.mazes.ni_tmaze import EAST, NORTH, SOUTH, WEST, NiTMaze
 
 VIEWS = [[0, 0], [0, 1], [0, -1], [1, 0], [1, 1], [1, -1]]
 
 
-def make(goal_side: int, **arguments: Any) -> NiTMazeEnv:
-    env = NiTMazeEnv(**arguments)
+def make(goal_side: int, **arguments: Any) -> SingleEnv:
+    env = SingleEnv(NiTMaze, **arguments)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "goal_sides": np.array([goal_side])})
     return env
@@ -51,7 +52,7 @@ class PlainTMaze:
 @pytest.mark.parametrize("corridor_length", [1, 2, 3, 6])
 def test_the_plain_rules_give_the_same_episodes(corridor_length: int, active: bool) -> None:
     rng = np.random.default_rng(0)
-    env = NiTMazeEnv(corridor_length=corridor_length, active=active)
+    env = SingleEnv(NiTMaze, corridor_length=corridor_length, active=active)
     final_rewards = set()
     for episode in range(150):
         first, _ = env.reset(seed=episode)
@@ -122,7 +123,7 @@ def test_the_oracle_speaks_once_even_if_one_stays_there() -> None:
 @pytest.mark.parametrize("active", [False, True])
 @pytest.mark.parametrize("corridor_length", [1, 4, 50])
 def test_episodes_have_just_the_steps_of_the_shortest_way(corridor_length: int, active: bool) -> None:
-    env = NiTMazeEnv(corridor_length=corridor_length, active=active)
+    env = SingleEnv(NiTMaze, corridor_length=corridor_length, active=active)
     env.reset(seed=0)
     outcomes = [env.step(NORTH) for _ in range(corridor_length + (3 if active else 1))]
     assert [outcome[2] for outcome in outcomes] == [False] * (len(outcomes) - 1) + [True]
@@ -133,7 +134,7 @@ def test_episodes_have_just_the_steps_of_the_shortest_way(corridor_length: int, 
 
 
 def test_both_goals_are_as_likely_and_a_kept_task_is_the_same_goal() -> None:
-    env = NiTMazeVectorEnv(4_000)
+    env = BatchedVectorEnv(NiTMaze, 4_000)
     first, _ = env.reset(seed=0)
     assert np.array_equal(np.unique(first[:, 1]), [-1, 1])
     assert abs(first[:, 1].mean()) < 5 / np.sqrt(4_000)
@@ -147,7 +148,7 @@ def test_no_deterministic_memoryless_policy_beats_the_memoryless_return(active: 
     policies = np.array(list(itertools.product(range(4), repeat=len(VIEWS))))
     actions_by_view = np.repeat(policies, 2, axis=0)
     num_envs = len(actions_by_view)
-    env = NiTMazeVectorEnv(num_envs, corridor_length=2, active=active)
+    env = BatchedVectorEnv(NiTMaze, num_envs, corridor_length=2, active=active)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "goal_sides": np.tile([1, -1], num_envs // 2)})
     returns, observations, over = np.zeros(num_envs), env.task.observe(), False
@@ -198,4 +199,4 @@ def test_the_image_shows_where_everything_is() -> None:
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        NiTMazeEnv(**arguments)
+        SingleEnv(NiTMaze, **arguments)

@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.control.pendulum_no_vel import PendulumNoVelEnv, PendulumNoVelVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.control.pendulum_no_vel import PendulumNoVel
 
 
 def start_at(env: Any, angles: Any, velocities: Any) -> None:
@@ -21,7 +22,7 @@ def start_at(env: Any, angles: Any, velocities: Any) -> None:
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_whole_episodes_follow_gymnasiums_pendulum(sign: float) -> None:
-    theirs, ours = gym.make("Pendulum-v1").unwrapped, PendulumNoVelEnv()
+    theirs, ours = gym.make("Pendulum-v1").unwrapped, SingleEnv(PendulumNoVel)
     rng = np.random.default_rng(0)
     for episode in range(4):
         theirs.reset(seed=episode)
@@ -39,7 +40,7 @@ def test_whole_episodes_follow_gymnasiums_pendulum(sign: float) -> None:
 
 
 def test_the_spaces_hide_the_velocity_and_are_else_the_same() -> None:
-    theirs, ours = gym.make("Pendulum-v1"), PendulumNoVelEnv()
+    theirs, ours = gym.make("Pendulum-v1"), SingleEnv(PendulumNoVel)
     assert np.array_equal(ours.observation_space.high, theirs.observation_space.high[:2])
     assert np.array_equal(ours.action_space.high, theirs.action_space.high)
     assert ours.action_space.dtype == theirs.action_space.dtype
@@ -49,13 +50,13 @@ def test_the_spaces_hide_the_velocity_and_are_else_the_same() -> None:
 def test_success_is_standing_at_the_last_step() -> None:
     angles, velocities = np.radians([0.0, 5.0, -5.0, 20.0, 180.0, 365.0, 0.0]), np.array([0.0] * 6 + [2.0])
     for max_steps, expected in ((1, [True, True, True, False, False, True, False]), (2, [False] * 7)):
-        env = PendulumNoVelVectorEnv(7, max_steps=max_steps)
+        env = BatchedVectorEnv(PendulumNoVel, 7, max_steps=max_steps)
         start_at(env, angles, velocities)
         assert env.task.step(np.zeros((7, 1), dtype=np.float32)).info["is_success"].tolist() == expected
 
 
 def test_starts_point_anywhere_and_are_slow() -> None:
-    env = PendulumNoVelVectorEnv(4_000)
+    env = BatchedVectorEnv(PendulumNoVel, 4_000)
     env.reset(seed=0)
     for values, largest in ((env.task.angles, math.pi), (env.task.angular_velocities, 1.0)):
         assert np.abs(values).max() <= largest
@@ -64,7 +65,7 @@ def test_starts_point_anywhere_and_are_slow() -> None:
 
 
 def test_the_best_return_is_bounded_by_a_reward_that_is_never_positive() -> None:
-    env = PendulumNoVelVectorEnv(500)
+    env = BatchedVectorEnv(PendulumNoVel, 500)
     env.reset(seed=0)
     assert env.optimal_return.value == 0.0
     for _ in range(50):
@@ -73,4 +74,4 @@ def test_the_best_return_is_bounded_by_a_reward_that_is_never_positive() -> None
 
 def test_impossible_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="max_steps must be an integer >= 1, but got 0"):
-        PendulumNoVelEnv(max_steps=0)
+        SingleEnv(PendulumNoVel, max_steps=0)

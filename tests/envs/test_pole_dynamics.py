@@ -78,7 +78,7 @@ def test_the_frictions_are_the_documented_ones_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize("num_poles", [1, 2])
-def test_energy_is_conserved_to_the_order_of_the_integrator_without_friction_and_force(num_poles: int) -> None:
+def test_without_friction_energy_is_conserved_to_the_order_of_the_integrator(num_poles: int) -> None:
     cart = CartWithPoles(HALF_LENGTHS[:num_poles], MASSES[:num_poles], 0.0, 0.0)
     q, v, _ = random_states(num_poles, 50)
     q[1:] *= 0.2

@@ -48,7 +48,7 @@ def test_the_625_starts_are_those_of_the_literature() -> None:
     assert np.array_equal(standard_start(4.5), [[0, 0, math.radians(4.5), 0, 0, 0]])
 
 
-def test_linear_feedback_balances_some_of_the_625_starts_and_doing_nothing_those_at_rest() -> None:
+def test_linear_feedback_balances_some_of_the_625_starts() -> None:
     balanced = balanced_starts(make_actor())
     assert (balanced.shape, balanced.dtype) == ((625,), np.bool_)
     assert STARTS_FOR_A_PASS == 200 <= balanced.sum() < 625

@@ -6,8 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.control.cartpole_no_vel import CartPoleNoVelVectorEnv
-from rlstm.envs.popgym.cartpole import PopgymCartPoleEnv, PopgymCartPoleVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.control.cartpole_no_vel import CartPoleNoVel
+from rlstm.envs.popgym.cartpole import PopgymCartPole
 
 STATE = ("positions", "velocities", "angles", "angular_velocities")
 NUM_ENVS = 50
@@ -24,7 +25,7 @@ def play(env: Any, num_steps: int, seed: int = 0) -> list[Any]:
 
 
 def test_it_moves_and_falls_as_cartpole_without_velocities() -> None:
-    ours, other = PopgymCartPoleVectorEnv(NUM_ENVS), CartPoleNoVelVectorEnv(NUM_ENVS, max_steps=200)
+    ours, other = BatchedVectorEnv(PopgymCartPole, NUM_ENVS), BatchedVectorEnv(CartPoleNoVel, NUM_ENVS, max_steps=200)
     assert np.array_equal(ours.reset(seed=0)[0], other.reset(seed=0)[0])
     rng, num_ended = np.random.default_rng(0), 0
     for _ in range(300):
@@ -38,14 +39,14 @@ def test_it_moves_and_falls_as_cartpole_without_velocities() -> None:
 
 
 def test_velocities_are_seen_except_at_the_start_where_positions_are() -> None:
-    played = play(PopgymCartPoleVectorEnv(NUM_ENVS, observed="velocities"), 12)
+    played = play(BatchedVectorEnv(PopgymCartPole, NUM_ENVS, observed="velocities"), 12)
     for step, (observations, state, *_) in enumerate(played):
         names = ("positions", "angles") if step == 0 else ("velocities", "angular_velocities")
         assert np.array_equal(observations, np.stack([state[name] for name in names], axis=1).astype(np.float32))
 
 
 def test_the_next_episode_of_a_lane_begins_with_positions_again() -> None:
-    env = PopgymCartPoleVectorEnv(NUM_ENVS, observed="velocities")
+    env = BatchedVectorEnv(PopgymCartPole, NUM_ENVS, observed="velocities")
     env.reset(seed=0)
     ended = np.zeros(NUM_ENVS, dtype=bool)
     rng = np.random.default_rng(1)
@@ -61,7 +62,10 @@ def test_the_next_episode_of_a_lane_begins_with_positions_again() -> None:
 
 @pytest.mark.parametrize("noise", [0.1, 0.3])
 def test_noise_is_added_to_what_is_seen_and_never_to_the_state(noise: float) -> None:
-    exact, noisy = play(PopgymCartPoleVectorEnv(2_000), 8), play(PopgymCartPoleVectorEnv(2_000, noise=noise), 8)
+    exact, noisy = (
+        play(BatchedVectorEnv(PopgymCartPole, 2_000), 8),
+        play(BatchedVectorEnv(PopgymCartPole, 2_000, noise=noise), 8),
+    )
     # The starts are drawn alike, so that the same actions make the same motion.
     gaps = []
     for one, other in zip(exact, noisy, strict=True):
@@ -73,7 +77,7 @@ def test_noise_is_added_to_what_is_seen_and_never_to_the_state(noise: float) -> 
 
 
 def test_noisy_positions_are_clipped_to_the_bounds() -> None:
-    env = PopgymCartPoleVectorEnv(2_000, noise=0.3)
+    env = BatchedVectorEnv(PopgymCartPole, 2_000, noise=0.3)
     observations, _ = env.reset(seed=0)
     high = env.single_observation_space.high
     assert np.abs(observations[:, 1]).max() == high[1]
@@ -82,7 +86,7 @@ def test_noisy_positions_are_clipped_to_the_bounds() -> None:
 
 
 def test_without_noise_nothing_is_drawn_after_the_start() -> None:
-    env = PopgymCartPoleVectorEnv(3)
+    env = BatchedVectorEnv(PopgymCartPole, 3)
     env.reset(seed=0)
     before = env.get_state()["random_counters"]
     env.step(np.zeros(3, dtype=np.int64))
@@ -91,7 +95,7 @@ def test_without_noise_nothing_is_drawn_after_the_start() -> None:
 
 def test_speeds_stay_far_below_the_bounds() -> None:
     for action in (0, 1):
-        env = PopgymCartPoleVectorEnv(200, observed="velocities")
+        env = BatchedVectorEnv(PopgymCartPole, 200, observed="velocities")
         env.reset(seed=action)
         for _ in range(60):
             observations, _, _, _, infos = env.step(np.full(200, action))
@@ -129,4 +133,4 @@ def test_levels_are_popgyms(name: str, max_steps: Any, observed: str, noise: Any
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PopgymCartPoleEnv(**arguments)
+        SingleEnv(PopgymCartPole, **arguments)

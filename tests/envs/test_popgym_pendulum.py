@@ -7,15 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlstm.envs.base.lane_random import LaneRandom
-from rlstm.envs.control.pendulum_physics import (
-    draw_pendulum_starts,
-    pendulum_pixels,
-    pendulum_text,
-    stands_upright,
-    step_pendulum,
-)
-from rlstm.envs.popgym.pendulum import PopgymPendulumEnv, PopgymPendulumVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.control.pendulum_physics import stands_upright, step_pendulum
+from rlstm.envs.popgym.pendulum import PopgymPendulum
 
 
 def test_a_batch_of_random_states_moves_and_costs_as_gymnasiums_one_by_one() -> None:
@@ -36,7 +30,7 @@ def test_a_batch_of_random_states_moves_and_costs_as_gymnasiums_one_by_one() -> 
 
 def test_whole_episodes_follow_gymnasiums_pendulum() -> None:
     rng = np.random.default_rng(0)
-    theirs, ours = gym.make("Pendulum-v1").unwrapped, PopgymPendulumEnv()
+    theirs, ours = gym.make("Pendulum-v1").unwrapped, SingleEnv(PopgymPendulum)
     for seed in range(5):
         theirs.reset(seed=seed)
         ours.reset(seed=seed)
@@ -61,9 +55,10 @@ def test_a_hanging_rod_a_standing_rod_and_the_worst_step_by_hand() -> None:
 
 
 def test_starts_are_uniform_in_all_directions_and_slow() -> None:
-    random, num = LaneRandom(20_000), 20_000
-    random.seed(range(num), range(num))
-    angles, speeds = draw_pendulum_starts(random, np.arange(num))
+    num = 20_000
+    env = BatchedVectorEnv(PopgymPendulum, num)
+    env.reset(seed=0)
+    angles, speeds = env.task.angles, env.task.angular_velocities
     for values, limit in ((angles, math.pi), (speeds, 1.0)):
         assert np.abs(values).max() <= limit
         assert abs(values.mean()) < 5 * limit / np.sqrt(3 * num)
@@ -78,7 +73,7 @@ def test_standing_is_upright_by_whole_turns_and_slow() -> None:
 
 
 def test_success_is_standing_after_the_last_step() -> None:
-    env = PopgymPendulumVectorEnv(2, max_steps=1)
+    env = BatchedVectorEnv(PopgymPendulum, 2, max_steps=1)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "angles": np.array([0.01, math.pi]), "angular_velocities": np.array([0.0, 0.0])})
     *_, truncated, infos = env.step(np.zeros((2, 1), dtype=np.float32))
@@ -88,7 +83,7 @@ def test_success_is_standing_after_the_last_step() -> None:
 
 def test_a_rod_that_stands_earns_1_and_one_that_hangs_what_its_angle_costs() -> None:
     for angle, value in ((0.0, 1.0), (math.pi, 1 - math.pi**2 / 8.1368022)):
-        env = PopgymPendulumEnv(max_steps=20)
+        env = SingleEnv(PopgymPendulum, max_steps=20)
         env.reset(seed=0)
         env.set_state({**env.get_state(), "angles": np.array([angle]), "angular_velocities": np.zeros(1)})
         outcomes = [env.step(np.zeros(1, dtype=np.float32)) for _ in range(20)]
@@ -99,7 +94,7 @@ def test_a_rod_that_stands_earns_1_and_one_that_hangs_what_its_angle_costs() -> 
 
 def test_noise_is_added_to_what_is_seen_clipped_and_never_part_of_the_state() -> None:
     num_envs, noise = 3_000, 0.2
-    exact, noisy = PopgymPendulumVectorEnv(num_envs), PopgymPendulumVectorEnv(num_envs, noise=noise)
+    exact, noisy = BatchedVectorEnv(PopgymPendulum, num_envs), BatchedVectorEnv(PopgymPendulum, num_envs, noise=noise)
     seen, seen_with_noise = [exact.reset(seed=0)[0]], [noisy.reset(seed=0)[0]]
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -142,19 +137,22 @@ def test_levels_are_popgyms(name: str, max_steps: Any, noise: Any) -> None:
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PopgymPendulumEnv(**arguments)
+        SingleEnv(PopgymPendulum, **arguments)
 
 
 def test_an_action_beyond_the_torque_is_refused() -> None:
-    env = PopgymPendulumVectorEnv(3)
+    env = BatchedVectorEnv(PopgymPendulum, 3)
     env.reset(seed=0)
     with pytest.raises(ValueError, match="of lane 1 is outside Box"):
         env.step(np.array([[0.0], [2.1], [0.0]]))
 
 
 def test_pictures_point_where_the_rod_does() -> None:
+    task = PopgymPendulum(1)
+
     def rod(angle: float) -> tuple[float, float]:
-        image = pendulum_pixels(angle)
+        task.angles[:] = angle
+        image = task.render_pixels(0)
         rows, columns = np.nonzero((image == (190, 70, 60)).all(axis=2))
         return float(rows.mean()) - 60, float(columns.mean()) - 60
 
@@ -165,4 +163,5 @@ def test_pictures_point_where_the_rod_does() -> None:
             pytest.approx(-27 * math.cos(angle), abs=2),
             pytest.approx(-27 * math.sin(angle), abs=2),
         )
-    assert pendulum_text(2 * math.pi + 0.5, -1.25) == "angle +0.500 rad (-1.250 rad/s)"
+    task.angles[:], task.angular_velocities[:] = 2 * math.pi + 0.5, -1.25
+    assert task.render_text(0) == "step 0: angle +0.500 rad (-1.250 rad/s)"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.sequences.reber import EmbeddedReberEnv, EmbeddedReberVectorEnv
+from rlstm.envs.base.batched import SingleEnv
+from rlstm.envs.sequences.reber import EmbeddedReber
 
 SYMBOLS = "BTPSXVE"
 LOOP = "T*V(?:PXT*V)*(?:V|PS)"
@@ -68,7 +69,7 @@ def read_episode(env: Any, **reset: Any) -> tuple[str, list[set[str]]]:
 
 
 def sample_strings(num: int) -> list[str]:
-    sequences = EmbeddedReberVectorEnv.task_class.sample_sequences(num, np.random.default_rng(0))
+    sequences = EmbeddedReber.sample_sequences(num, np.random.default_rng(0))
     lengths = sequences.valid.sum(axis=0)
     letters = np.array(list(SYMBOLS))[sequences.inputs].T
     # The last E is seen after the last step, so inputs lack it.
@@ -86,8 +87,8 @@ def test_the_enumeration_is_of_the_regular_expression_and_of_nearly_all_strings(
 
 
 def test_strings_are_in_the_grammar_and_targets_are_what_it_goes_on_with() -> None:
-    env, following, checked = EmbeddedReberEnv(), legal_after(), 0
-    for seed in range(400):
+    env, following, checked = SingleEnv(EmbeddedReber), legal_after(), 0
+    for seed in range(100):
         read, targets = read_episode(env, seed=seed)
         assert STRING.fullmatch(read)
         # The beginnings of longer strings may have only longer ways on than were written down.
@@ -117,7 +118,7 @@ def test_frequencies_and_lengths_of_strings_are_those_of_the_grammar() -> None:
 
 
 def test_the_symbol_after_the_inner_string_is_always_the_second_and_no_other_is_legal() -> None:
-    env = EmbeddedReberEnv()
+    env = SingleEnv(EmbeddedReber)
     seconds = set()
     for seed in range(50):
         read, targets = read_episode(env, seed=seed)
@@ -131,7 +132,7 @@ def test_the_symbol_after_the_inner_string_is_always_the_second_and_no_other_is_
 def test_a_hand_written_string_a_step_at_a_time() -> None:
     word = "BPBTSXXTVVEPE"
     seed = next(s for s in range(50_000) if read_episode_fast(s, len(word)) == word)
-    env, unit = EmbeddedReberEnv(), pytest.approx(1 / 11, abs=1e-12)
+    env, unit = SingleEnv(EmbeddedReber), pytest.approx(1 / 11, abs=1e-12)
     assert env.reset(seed=seed)[0] == 0
     rights = ["TP", "B", "TP", "SX", "SX", "SX", "TV", "TV", "PV", "E", "P", "E"]
     for step, (right, symbol) in enumerate(zip(rights, word[1:], strict=True)):
@@ -148,7 +149,7 @@ def test_a_hand_written_string_a_step_at_a_time() -> None:
 
 def read_episode_fast(seed: int, longest: int) -> str:
     """The symbols of an episode, as far as `longest` symbols."""
-    env = EmbeddedReberEnv()
+    env = SingleEnv(EmbeddedReber)
     read = SYMBOLS[env.reset(seed=seed)[0]]
     for _ in range(longest - 1):
         symbol, _, terminated, _, _ = env.step(np.zeros(7, dtype=int))
@@ -161,7 +162,7 @@ def read_episode_fast(seed: int, longest: int) -> str:
 @pytest.mark.parametrize("wrong_at", [None, "first", "last"])
 @pytest.mark.parametrize("num_strings", [1, 3])
 def test_success_is_every_set_right_in_all_strings(num_strings: int, wrong_at: str | None) -> None:
-    env = EmbeddedReberEnv(num_strings=num_strings)
+    env = SingleEnv(EmbeddedReber, num_strings=num_strings)
     for seed in range(20):
         read, targets = read_episode(env, seed=seed)
         env.reset(seed=seed)
@@ -174,7 +175,7 @@ def test_success_is_every_set_right_in_all_strings(num_strings: int, wrong_at: s
 
 
 def test_the_continual_form_is_strings_after_each_other_with_b_legal_in_between() -> None:
-    env = EmbeddedReberEnv(num_strings=4)
+    env = SingleEnv(EmbeddedReber, num_strings=4)
     for seed in range(30):
         read, targets = read_episode(env, seed=seed)
         words = STRING.findall(read)
@@ -192,9 +193,10 @@ def test_the_memoryless_value_is_the_best_of_all_tables_from_symbols_to_sets(num
     inside = 2 + 1 + 0.5 + 0.5 + 0.5 + 1
     after_e = max(0.5 * num_strings, num_strings - 1)
     best = (num_strings * inside + after_e) / (11 * num_strings + num_strings - 1)
-    assert EmbeddedReberEnv(num_strings=num_strings).memoryless_return.value == pytest.approx(best, abs=1e-12)
+    assert SingleEnv(EmbeddedReber, num_strings=num_strings).memoryless_return.value == pytest.approx(best, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_sums_over_the_enumerated_strings_give_the_memoryless_value_too() -> None:
     following, followed, num_sets = legal_after(), {}, 0.0
     for string, probability in write_strings().items():
@@ -204,17 +206,14 @@ def test_sums_over_the_enumerated_strings_give_the_memoryless_value_too() -> Non
             followed[key] = followed.get(key, 0.0) + probability
             num_sets += probability
     best = sum(max(p for (symbol, _), p in followed.items() if symbol == one) for one in SYMBOLS)
-    assert best / num_sets == pytest.approx(EmbeddedReberEnv().memoryless_return.value, abs=0.01)
+    assert best / num_sets == pytest.approx(SingleEnv(EmbeddedReber).memoryless_return.value, abs=0.01)
     assert num_sets == pytest.approx(11, abs=0.1)
 
 
-def test_text_and_picture_show_the_symbol_and_what_is_legal() -> None:
-    env = EmbeddedReberEnv(num_strings=2, render_mode="ansi")
+def test_the_text_shows_the_symbol_and_what_is_legal() -> None:
+    env = SingleEnv(EmbeddedReber, num_strings=2, render_mode="ansi")
     env.reset(seed=0)
     assert env.render() == "string 1 of 2: B  next: T P"
-    picture = env.task.render_pixels(0)[16::32, 16::32]
-    lit = (picture != picture[0, 1]).any(axis=2)
-    assert lit.tolist() == [[True] + [False] * 6, [False, True, True] + [False] * 4]
     terminated, texts = False, []
     while not terminated:
         terminated = env.step(np.zeros(7, dtype=int))[2]
@@ -227,4 +226,4 @@ def test_text_and_picture_show_the_symbol_and_what_is_legal() -> None:
 @pytest.mark.parametrize("num_strings", [0, 1.5, True])
 def test_impossible_arguments_are_named(num_strings: Any) -> None:
     with pytest.raises(ValueError, match=f"num_strings must be an integer >= 1, but got {num_strings}"):
-        EmbeddedReberEnv(num_strings=num_strings)
+        SingleEnv(EmbeddedReber, num_strings=num_strings)

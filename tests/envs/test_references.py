@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 
 from rlstm.envs import ENVS
 
@@ -27,19 +28,23 @@ def play_one_episode_each(env_id: str, policy: Policy, num_envs: int, **argument
     return returns, successes
 
 
-def test_scripted_play_attains_the_optimal_return(env_id: str, arguments: dict[str, Any], optimal_play: Policy) -> None:
+@pytest.mark.parametrize("num_envs", [300, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_scripted_play_attains_the_optimal_return(
+    env_id: str, arguments: dict[str, Any], optimal_play: Policy, num_envs: int
+) -> None:
     reference = ENVS[env_id].describe(**arguments).optimal_return
-    returns, successes = play_one_episode_each(env_id, optimal_play, 1_000, **arguments)
+    returns, successes = play_one_episode_each(env_id, optimal_play, num_envs, **arguments)
     standard_error = returns.std() / np.sqrt(returns.size)  # 0 where every episode can be played for the optimum.
     np.testing.assert_allclose(returns.mean(), reference.value, rtol=0, atol=4 * standard_error + 1e-9)
     assert successes.all() or (standard_error > 0 and successes.any())
 
 
+@pytest.mark.parametrize("num_envs", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_scripted_memoryless_play_attains_the_memoryless_return(
-    env_id: str, arguments: dict[str, Any], memoryless_play: Policy
+    env_id: str, arguments: dict[str, Any], memoryless_play: Policy, num_envs: int
 ) -> None:
     reference = ENVS[env_id].describe(**arguments).memoryless_return
-    returns, _ = play_one_episode_each(env_id, memoryless_play, 10_000, **arguments)
+    returns, _ = play_one_episode_each(env_id, memoryless_play, num_envs, **arguments)
     standard_error = returns.std() / np.sqrt(returns.size)
     assert abs(returns.mean() - reference.value) < 4 * standard_error + 1e-12
 

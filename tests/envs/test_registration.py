@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import pytest
 
 import rlstm.envs
 from rlstm.envs import ENVS, register_envs
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 
 over_envs = pytest.mark.parametrize("env_id", ENVS)
 
@@ -30,13 +32,14 @@ def test_specs_survive_json_and_rebuild_the_environment(env_id: str) -> None:
     assert env.spec is not None
     rebuilt = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     assert rebuilt.observation_space == env.observation_space
-    assert json.loads(env.spec.to_json())["entry_point"] == ENVS[env_id].entry_point
+    assert json.loads(env.spec.to_json())["kwargs"] == {"task": ENVS[env_id].task, **ENVS[env_id].arguments}
 
 
 @over_envs
 def test_make_vec_passes_arguments_and_limits(env_id: str) -> None:
     env = gym.make_vec(env_id, num_envs=6, vectorization_mode="vector_entry_point", max_episode_steps=1)
-    assert type(env).__name__ == ENVS[env_id].vector_entry_point.partition(":")[2]
+    assert type(env) is BatchedVectorEnv
+    assert type(env.task) is ENVS[env_id].load_task()
     assert env.num_envs == 6
     env.reset(seed=0)
     assert env.step(env.action_space.sample())[3].all()
@@ -79,3 +82,16 @@ def test_references_follow_the_arguments() -> None:
 def test_importing_the_environments_imports_no_torch() -> None:
     code = "import sys, rlstm.envs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("mode", ["single", "vector_entry_point"])
+def test_an_unknown_argument_is_named_with_its_task(mode: str) -> None:
+    make = gym.make if mode == "single" else partial(gym.make_vec, vectorization_mode=mode)
+    with pytest.raises(TypeError, match=r"TMaze.__init__\(\) got an unexpected keyword argument 'corridor'"):
+        make("rlstm/TMaze-v0", corridor=3)
+
+
+@pytest.mark.parametrize("task", ["TMaze", "rlstm.envs.mazes.tmaze:Tmaze", "rlstm.envs.mazes.tmaze:np", SingleEnv, 3])
+def test_what_is_no_task_is_refused(task: object) -> None:
+    with pytest.raises(ValueError, match="task must be a BatchedTask or its name, such as 'module:Class', but got"):
+        SingleEnv(task)

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.popgym.repeat_first import RepeatFirstEnv, RepeatFirstVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.popgym.repeat_first import RepeatFirst
 
 
-def with_deck(suits: Any, **arguments: Any) -> RepeatFirstEnv:
-    env = RepeatFirstEnv(**arguments)
+def with_deck(suits: Any, **arguments: Any) -> SingleEnv:
+    env = SingleEnv(RepeatFirst, **arguments)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "suits": np.array([suits], dtype=np.int64)})
     return env
@@ -26,7 +27,7 @@ def test_a_hand_computed_beginning() -> None:
 
 @pytest.mark.parametrize(("num_decks", "num_steps"), [(1, 51), (8, 415), (16, 831)])
 def test_episodes_end_with_the_last_card_and_right_answers_earn_1(num_decks: int, num_steps: int) -> None:
-    env = RepeatFirstEnv(num_decks=num_decks)
+    env = SingleEnv(RepeatFirst, num_decks=num_decks)
     first, _ = env.reset(seed=3)
     outcomes = [env.step(first) for _ in range(num_steps)]
     assert [outcome[2] for outcome in outcomes] == [False] * (num_steps - 1) + [True]
@@ -38,7 +39,7 @@ def test_episodes_end_with_the_last_card_and_right_answers_earn_1(num_decks: int
 
 @pytest.mark.parametrize("wrong_at", [0, 25, 50])
 def test_one_wrong_answer_is_no_success_and_the_next_episode_may_be_one(wrong_at: int) -> None:
-    env = RepeatFirstEnv()
+    env = SingleEnv(RepeatFirst)
     for wrong in (wrong_at, None):
         first, _ = env.reset(seed=1)
         for step in range(51):
@@ -47,7 +48,7 @@ def test_one_wrong_answer_is_no_success_and_the_next_episode_may_be_one(wrong_at
 
 
 def test_every_deck_has_thirteen_cards_of_each_suit_per_deck_and_orders_differ() -> None:
-    env = RepeatFirstVectorEnv(200, num_decks=2)
+    env = BatchedVectorEnv(RepeatFirst, 200, num_decks=2)
     env.reset(seed=0)
     suits = env.get_state()["suits"]
     assert all(np.bincount(deck, minlength=4).tolist() == [26] * 4 for deck in suits)
@@ -62,19 +63,18 @@ def test_the_memoryless_value_is_the_best_of_all_tables_from_suit_to_answer(num_
     pairs = (np.full((4, 4), num_cards / 4) - np.eye(4)) / (4 * (num_cards - 1)) * (num_cards - 2) + np.eye(4) / 4
     right = pairs.max(axis=0).sum()
     assert np.array_equal(pairs.argmax(axis=0), np.arange(4))
-    value = RepeatFirstEnv(num_decks=num_decks).memoryless_return.value
+    value = SingleEnv(RepeatFirst, num_decks=num_decks).memoryless_return.value
     assert value == pytest.approx(2 * right / (num_cards - 1) - 1, abs=1e-12)
 
 
 def test_impossible_arguments_are_named() -> None:
     for num_decks in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match=f"num_decks must be an integer >= 1, but got {num_decks}"):
-            RepeatFirstEnv(num_decks=num_decks)
+            SingleEnv(RepeatFirst, num_decks=num_decks)
 
 
-def test_the_image_shows_the_first_and_the_present_card() -> None:
-    env = with_deck([0, 3] + [0] * 50, render_mode="rgb_array")
-    assert np.array_equal(env.render()[0, 0], env.render()[0, -1])
+def test_the_text_shows_the_first_and_the_present_card() -> None:
+    env = with_deck([0, 3] + [0] * 50, render_mode="ansi")
+    assert env.render() == "card 1 of 52: [S] S"
     env.step(0)
-    assert not np.array_equal(env.render()[0, 0], env.render()[0, -1])
-    assert env.render().shape == (16, 32, 3)
+    assert env.render() == "card 2 of 52: [S] H"

@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.popgym.repeat_previous import RepeatPreviousEnv, RepeatPreviousVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.popgym.repeat_previous import RepeatPrevious
+
+slow = pytest.mark.slow
 
 
-def with_deck(suits: Any, **arguments: Any) -> RepeatPreviousEnv:
-    env = RepeatPreviousEnv(**arguments)
+def with_deck(suits: Any, **arguments: Any) -> SingleEnv:
+    env = SingleEnv(RepeatPrevious, **arguments)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "suits": np.array([suits], dtype=np.int64)})
     return env
@@ -34,7 +37,7 @@ def test_a_hand_computed_beginning_with_k_3() -> None:
 
 @pytest.mark.parametrize(("num_decks", "k", "num_steps"), [(1, 4, 51), (2, 32, 103), (3, 64, 155)])
 def test_episodes_end_with_the_last_card(num_decks: int, k: int, num_steps: int) -> None:
-    env = RepeatPreviousEnv(num_decks=num_decks, k=k)
+    env = SingleEnv(RepeatPrevious, num_decks=num_decks, k=k)
     env.reset(seed=0)
     outcomes = [env.step(0) for _ in range(num_steps)]
     assert [outcome[2] for outcome in outcomes] == [False] * (num_steps - 1) + [True]
@@ -54,7 +57,7 @@ def test_one_wrong_answer_is_no_success() -> None:
 
 
 def test_every_deck_has_thirteen_cards_of_each_suit_per_deck_and_orders_differ() -> None:
-    env = RepeatPreviousVectorEnv(200, num_decks=2)
+    env = BatchedVectorEnv(RepeatPrevious, 200, num_decks=2)
     env.reset(seed=0)
     suits = env.get_state()["suits"]
     assert all(np.bincount(deck, minlength=4).tolist() == [26] * 4 for deck in suits)
@@ -62,9 +65,9 @@ def test_every_deck_has_thirteen_cards_of_each_suit_per_deck_and_orders_differ()
     assert np.abs(suits.mean(axis=0) - 1.5).max() < 5 * np.sqrt(1.25 / 200)
 
 
-@pytest.mark.parametrize(("num_decks", "k"), [(1, 4), (2, 32)])
+@pytest.mark.parametrize(("num_decks", "k"), [(1, 4), pytest.param(2, 32, marks=slow)])
 def test_the_memoryless_value_is_the_best_answer_to_the_present_suit(num_decks: int, k: int) -> None:
-    env = RepeatPreviousVectorEnv(20_000, num_decks=num_decks, k=k)
+    env = BatchedVectorEnv(RepeatPrevious, 10_000, num_decks=num_decks, k=k)
     env.reset(seed=1)
     suits = env.get_state()["suits"]
     asked, present = suits[:, : 1 - k].ravel(), suits[:, k - 1 :].ravel()

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.base.lane_random import LaneRandom
-from rlstm.envs.sequences.sines import SuperimposedSinesEnv, SuperimposedSinesVectorEnv
+from rlstm.envs.sequences.sines import SuperimposedSines
 
 # The first numbers of the literature's signal.
 FREQUENCIES = (0.2, 0.311, 0.42, 0.51, 0.74)
@@ -24,8 +25,8 @@ def start_of(seed: int) -> float:
 
 
 @pytest.mark.parametrize("num_sines", [2, 3, 4, 5])
-def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout_and_asked_for_throughout(num_sines: int) -> None:
-    env = SuperimposedSinesEnv(num_sines=num_sines, washout=6, free_run=9)
+def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout(num_sines: int) -> None:
+    env = SingleEnv(SuperimposedSines, num_sines=num_sines, washout=6, free_run=9)
     rng = np.random.default_rng(0)
     for seed in range(5):
         start = start_of(seed)
@@ -43,9 +44,9 @@ def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout_and_asked_for_t
         assert observation.tolist() == [0.0, 0.0]
 
 
-def test_starts_are_spread_over_the_whole_period_so_that_every_step_has_the_same_moments() -> None:
+def test_starts_are_spread_so_that_every_step_has_the_same_moments() -> None:
     for num_sines in (2, 5):
-        env = SuperimposedSinesVectorEnv(40_000, num_sines=num_sines, washout=2, free_run=8)
+        env = BatchedVectorEnv(SuperimposedSines, 40_000, num_sines=num_sines, washout=2, free_run=8)
         env.reset(seed=0)
         series = env.get_state()["series"]
         assert np.abs(series.mean(axis=0)).max() < 5 * math.sqrt(0.5 / num_sines / 40_000)
@@ -55,7 +56,7 @@ def test_starts_are_spread_over_the_whole_period_so_that_every_step_has_the_same
 
 @pytest.mark.parametrize(("share", "is_success"), [(0.99, True), (1.01, False)])
 def test_success_is_a_free_run_with_at_most_a_tenth_of_the_deviation_as_error(share: float, is_success: bool) -> None:
-    env = SuperimposedSinesEnv(num_sines=3, washout=5, free_run=20)
+    env = SingleEnv(SuperimposedSines, num_sines=3, washout=5, free_run=20)
     env.reset(seed=1)
     targets = env.get_state()["series"][0, 1:]
     offset = share * 0.1 * math.sqrt(1 / 6)
@@ -67,7 +68,7 @@ def test_success_is_a_free_run_with_at_most_a_tenth_of_the_deviation_as_error(sh
 
 
 def test_errors_of_an_episode_are_not_carried_into_the_next() -> None:
-    env = SuperimposedSinesEnv(washout=1, free_run=2)
+    env = SingleEnv(SuperimposedSines, washout=1, free_run=2)
     for episode in range(4):
         env.reset(seed=episode)
         for target in env.get_state()["series"][0, 1:]:
@@ -78,7 +79,7 @@ def test_errors_of_an_episode_are_not_carried_into_the_next() -> None:
 
 @pytest.mark.parametrize("was_wrong", [False, True])
 def test_errors_so_far_belong_to_the_state(was_wrong: bool) -> None:
-    env, other = (SuperimposedSinesEnv(washout=1, free_run=3) for _ in range(2))
+    env, other = (SingleEnv(SuperimposedSines, washout=1, free_run=3) for _ in range(2))
     env.reset(seed=0)
     targets = env.get_state()["series"][0, 1:]
     env.step(np.zeros(1, dtype=np.float32))
@@ -91,7 +92,7 @@ def test_errors_so_far_belong_to_the_state(was_wrong: bool) -> None:
 
 
 def test_a_free_run_cut_short_from_outside_is_no_success() -> None:
-    env = SuperimposedSinesVectorEnv(3, max_episode_steps=104)
+    env = BatchedVectorEnv(SuperimposedSines, 3, max_episode_steps=104)
     env.reset(seed=0)
     for _ in range(104):
         state = env.get_state()
@@ -102,12 +103,12 @@ def test_a_free_run_cut_short_from_outside_is_no_success() -> None:
 
 
 def test_the_optimal_return_is_only_a_bound_where_the_washout_may_not_tell_the_phases() -> None:
-    kinds = [SuperimposedSinesEnv(washout=washout).optimal_return.kind for washout in (1, 39, 40, 100)]
+    kinds = [SingleEnv(SuperimposedSines, washout=washout).optimal_return.kind for washout in (1, 39, 40, 100)]
     assert kinds == ["bound", "bound", "exact", "exact"]
 
 
 def test_hidden_state_is_the_step_and_the_value_due() -> None:
-    env = SuperimposedSinesVectorEnv(2, washout=1, free_run=2)
+    env = BatchedVectorEnv(SuperimposedSines, 2, washout=1, free_run=2)
     env.reset(seed=0)
     series = env.get_state()["series"]
     for step, due in enumerate([1, 2, 3]):
@@ -118,7 +119,7 @@ def test_hidden_state_is_the_step_and_the_value_due() -> None:
 
 
 def test_renders_show_the_newest_value_on_the_right_and_in_red_once_it_is_hidden() -> None:
-    env = SuperimposedSinesEnv(washout=2, free_run=200, render_mode="rgb_array")
+    env = SingleEnv(SuperimposedSines, washout=2, free_run=200, render_mode="rgb_array")
     env.reset(seed=3)
     assert env.task.render_text(0).startswith("step 0 of 202: washout, ")
     for colour in ((50, 100, 190), (50, 100, 190), (200, 60, 50)):
@@ -145,4 +146,4 @@ def test_renders_show_the_newest_value_on_the_right_and_in_red_once_it_is_hidden
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SuperimposedSinesEnv(**arguments)
+        SingleEnv(SuperimposedSines, **arguments)

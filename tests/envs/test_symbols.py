@@ -5,30 +5,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.base.symbols import COLOUR_NEXT, COLOUR_OFF, COLOUR_PRESENT, draw_symbols
-from rlstm.envs.sequences.counting_languages import CountingLanguageEnv
-from rlstm.envs.sequences.long_lag import LongLagEnv
-from rlstm.envs.sequences.reber import EmbeddedReberEnv
+from rlstm.envs.base.batched import SingleEnv
+from rlstm.envs.sequences.counting_languages import CountingLanguage
+from rlstm.envs.sequences.long_lag import LongLag
+from rlstm.envs.sequences.reber import EmbeddedReber
 
 CASES = [
-    (CountingLanguageEnv, {"num_letters": 3, "max_n": 5}),
-    (EmbeddedReberEnv, {}),
-    (EmbeddedReberEnv, {"num_strings": 2}),
-    (LongLagEnv, {"p": 6}),
-    (LongLagEnv, {"p": 6, "form": "random"}),
-    (LongLagEnv, {"p": 3, "form": "variable", "stop_probability": 0.3}),
+    (CountingLanguage, {"num_letters": 3, "max_n": 5}),
+    (EmbeddedReber, {}),
+    (EmbeddedReber, {"num_strings": 2}),
+    (LongLag, {"p": 6}),
+    (LongLag, {"p": 6, "form": "random"}),
+    (LongLag, {"p": 3, "form": "variable", "stop_probability": 0.3}),
 ]
 
 
-@pytest.mark.parametrize(("env_class", "arguments"), CASES)
-def test_sampled_sequences_are_those_that_stepping_gives(env_class: Any, arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("task", "arguments"), CASES)
+def test_sampled_sequences_are_those_that_stepping_gives(task: Any, arguments: dict[str, Any]) -> None:
     num = 12
-    found = env_class.task_class.sample_sequences(num, np.random.default_rng(3), **arguments)
-    again = env_class.task_class.sample_sequences(num, np.random.default_rng(3), **arguments)
+    found = task.sample_sequences(num, np.random.default_rng(3), **arguments)
+    again = task.sample_sequences(num, np.random.default_rng(3), **arguments)
     assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
     longest = 0
     for lane, seed in enumerate(np.random.default_rng(3).integers(2**63, size=num)):
-        env = env_class(**arguments)
+        env = SingleEnv(task, **arguments)
         observation, _ = env.reset(seed=int(seed))
         time, terminated = 0, False
         while not terminated:
@@ -45,10 +45,10 @@ def test_sampled_sequences_are_those_that_stepping_gives(env_class: Any, argumen
 
 
 @pytest.mark.parametrize("wrong_at", [None, 2, 5])
-@pytest.mark.parametrize("env_class", [CountingLanguageEnv, EmbeddedReberEnv])
-def test_a_restored_string_remembers_whether_it_was_right_so_far(env_class: Any, wrong_at: int | None) -> None:
-    arguments = {"min_n": 5} if env_class is CountingLanguageEnv else {}
-    env, restored = env_class(**arguments), env_class(**arguments)
+@pytest.mark.parametrize("task", [CountingLanguage, EmbeddedReber])
+def test_a_restored_string_remembers_whether_it_was_right_so_far(task: Any, wrong_at: int | None) -> None:
+    arguments = {"min_n": 5} if task is CountingLanguage else {}
+    env, restored = SingleEnv(task, **arguments), SingleEnv(task, **arguments)
     env.reset(seed=1)
     time, terminated = 0, False
     while not terminated:
@@ -61,20 +61,3 @@ def test_a_restored_string_remembers_whether_it_was_right_so_far(env_class: Any,
         _, _, terminated, _, info = env.step(answer)
         time += 1
     assert info["is_success"] is (wrong_at is None)
-
-
-def test_the_present_symbol_is_lit_above_and_those_that_follow_below() -> None:
-    image = draw_symbols(4, 2, [0, 3])
-    assert (image.shape, image.dtype) == ((64, 128, 3), np.uint8)
-    expected = [
-        [COLOUR_OFF, COLOUR_OFF, COLOUR_PRESENT, COLOUR_OFF],
-        [COLOUR_NEXT, COLOUR_OFF, COLOUR_OFF, COLOUR_NEXT],
-    ]
-    assert np.array_equal(image[::32, ::32], expected)
-    assert np.array_equal(image[31::32, 31::32], expected)
-
-
-def test_nothing_is_lit_below_where_nothing_follows_and_large_alphabets_fit() -> None:
-    image = draw_symbols(1_000, 0, [])
-    assert image.shape == (4, 2_000, 3)
-    assert np.all(image[2:] == COLOUR_OFF)

@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.base.lane_random import LaneRandom
-from rlstm.envs.meta.tabular_mdp import TabularMDPEnv, TabularMDPVectorEnv
+from rlstm.envs.meta.tabular_mdp import TabularMDP
 
 ONE_LANE = np.zeros(1, dtype=np.int64)
 
 
 def draw_worlds(num_worlds: int, **arguments: Any) -> tuple[Any, Any]:
     """Mean rewards (N, s, a) and transition probabilities (N, s, a, s')."""
-    env = TabularMDPVectorEnv(num_worlds, **arguments)
+    env = BatchedVectorEnv(TabularMDP, num_worlds, **arguments)
     env.reset(seed=0)
     state = env.get_state()
     probabilities = np.diff(state["cumulative_transitions"].astype(float), axis=1, prepend=0.0)
@@ -57,7 +58,7 @@ def test_transitions_of_different_pairs_are_independent() -> None:
 
 def test_a_plain_reference_plays_the_same() -> None:
     num_states, num_actions, horizon = 4, 3, 5
-    env = TabularMDPEnv(num_states=num_states, num_actions=num_actions, horizon=horizon)
+    env = SingleEnv(TabularMDP, num_states=num_states, num_actions=num_actions, horizon=horizon)
     rng, random = np.random.default_rng(0), LaneRandom(1)
     assert env.reset(seed=3)[0] == 0
     for _ in range(40):
@@ -78,7 +79,7 @@ def test_a_plain_reference_plays_the_same() -> None:
 
 def test_next_states_and_rewards_have_the_distributions_of_the_world() -> None:
     num_envs, num_states, num_actions = 60_000, 3, 2
-    env = TabularMDPVectorEnv(num_envs, num_states=num_states, num_actions=num_actions, horizon=100)
+    env = BatchedVectorEnv(TabularMDP, num_envs, num_states=num_states, num_actions=num_actions, horizon=100)
     env.reset(seed=0)
     arrays = env.get_state()
     for name in ("mean_rewards", "cumulative_transitions"):
@@ -99,7 +100,7 @@ def test_next_states_and_rewards_have_the_distributions_of_the_world() -> None:
 
 def test_who_knows_the_world_earns_what_dynamic_programming_says() -> None:
     num_envs, horizon = 4_000, 10
-    env = TabularMDPVectorEnv(num_envs)
+    env = BatchedVectorEnv(TabularMDP, num_envs)
     observations, _ = env.reset(seed=0)
     means, shares = draw_worlds(num_envs)
     values, plans = np.zeros((num_envs, 10)), []
@@ -119,7 +120,7 @@ def test_who_knows_the_world_earns_what_dynamic_programming_says() -> None:
 
 
 def test_ten_random_episodes_earn_what_was_published() -> None:
-    env = TabularMDPVectorEnv(2_000, episodes_per_trial=10)
+    env = BatchedVectorEnv(TabularMDP, 2_000, episodes_per_trial=10)
     env.reset(seed=0)
     rng, totals = np.random.default_rng(0), np.zeros(2_000)
     for _ in range(100):
@@ -129,7 +130,7 @@ def test_ten_random_episodes_earn_what_was_published() -> None:
 
 
 def test_success_is_more_than_acting_without_knowledge_earns() -> None:
-    env = TabularMDPVectorEnv(500)
+    env = BatchedVectorEnv(TabularMDP, 500)
     env.reset(seed=0)
     returns, successes = np.zeros(500), None
     for _ in range(10):
@@ -143,7 +144,7 @@ def test_success_is_more_than_acting_without_knowledge_earns() -> None:
 
 
 def test_one_state_is_a_bandit_with_normal_rewards() -> None:
-    env = TabularMDPEnv(num_states=1, num_actions=2, horizon=3)
+    env = SingleEnv(TabularMDP, num_states=1, num_actions=2, horizon=3)
     assert env.reset(seed=0)[0] == 0
     assert [env.step(0)[0] for _ in range(3)] == [0, 0, 0]
 
@@ -158,15 +159,12 @@ def test_one_state_is_a_bandit_with_normal_rewards() -> None:
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TabularMDPEnv(**arguments)
+        SingleEnv(TabularMDP, **arguments)
 
 
 def test_rendering_shows_the_state_and_its_mean_rewards() -> None:
-    env = TabularMDPEnv(num_states=2, num_actions=2, render_mode="rgb_array")
+    env = SingleEnv(TabularMDP, num_states=2, num_actions=2, render_mode="ansi")
     env.reset(seed=0)
     means = np.array([[[-2.0, 4.0], [1.0, 9.0]]])
     env.set_state({**env.get_state(), "states": np.array([1]), "mean_rewards": means})
-    assert env.task.render_text(0) == "step 0 of 10, return 0.00, state 1: mean rewards 1.00 9.00"
-    cells = env.render()[::16, ::16]
-    assert cells[:, 1:, 0].tolist() == [[0, 255], [127, 255]]
-    assert cells[:, 0].any(axis=1).tolist() == [False, True]
+    assert env.render() == "step 0 of 10, return 0.00, state 1: mean rewards 1.00 9.00"

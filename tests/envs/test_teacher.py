@@ -45,17 +45,6 @@ class Countdown(TeacherTask):
     def render_text(self, lane: int) -> str:
         return ""
 
-    def render_pixels(self, lane: int) -> Any:
-        return np.zeros((1, 1, 3), dtype=np.uint8)
-
-
-class CountdownEnv(SingleEnv):
-    task_class = Countdown
-
-
-class CountdownVectorEnv(BatchedVectorEnv):
-    task_class = Countdown
-
 
 def make_vector(env_id: str, num_envs: int) -> Any:
     return gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point")
@@ -197,7 +186,7 @@ def test_an_impossible_argument_of_the_task_is_named() -> None:
 
 
 def test_the_single_env_gives_the_target_of_every_step_also_of_the_last() -> None:
-    env = CountdownEnv(max_steps=None)
+    env = SingleEnv(Countdown, max_steps=None)
     for seed in range(8):
         observation, _ = env.reset(seed=seed)
         terminated = False
@@ -208,7 +197,7 @@ def test_the_single_env_gives_the_target_of_every_step_also_of_the_last() -> Non
 
 
 def test_the_vector_env_gives_the_last_target_in_final_info_only() -> None:
-    env = CountdownVectorEnv(16)
+    env = BatchedVectorEnv(Countdown, 16)
     observations, _ = env.reset(seed=0)
     for _ in range(30):
         expected = 10.0 * observations[:, :1]

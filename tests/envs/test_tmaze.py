@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlstm.envs.mazes.tmaze import EAST, NORTH, SOUTH, WEST, TMazeEnv, TMazeVectorEnv
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
+from rlstm.envs.mazes.tmaze import EAST, NORTH, SOUTH, WEST, TMaze
 
 GOAL_NORTH, GOAL_SOUTH, CORRIDOR, JUNCTION = [0, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0]
 
 
-def make(goal_is_north: bool, **arguments: Any) -> TMazeEnv:
-    env = TMazeEnv(**arguments)
+def make(goal_is_north: bool, **arguments: Any) -> SingleEnv:
+    env = SingleEnv(TMaze, **arguments)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "goal_is_north": np.array([goal_is_north])})
     return env
@@ -55,7 +56,7 @@ def test_only_the_turn_to_the_goal_is_rewarded(goal_is_north: bool, turn: int) -
 
 @pytest.mark.parametrize("corridor_length", [1, 2, 20])
 def test_the_corridor_length_counts_the_moves_from_start_to_junction(corridor_length: int) -> None:
-    env = TMazeEnv(corridor_length=corridor_length)
+    env = SingleEnv(TMaze, corridor_length=corridor_length)
     observation, _ = env.reset(seed=0)
     assert observation.tolist() in (GOAL_NORTH, GOAL_SOUTH)
     seen = [env.step(EAST)[0].tolist() for _ in range(corridor_length)]
@@ -63,12 +64,12 @@ def test_the_corridor_length_counts_the_moves_from_start_to_junction(corridor_le
 
 
 def test_both_goals_are_as_likely() -> None:
-    observations, _ = TMazeVectorEnv(4_000).reset(seed=0)
+    observations, _ = BatchedVectorEnv(TMaze, 4_000).reset(seed=0)
     assert abs(observations[:, 0].mean() - 0.5) < 5 * 0.5 / np.sqrt(4_000)
 
 
 def test_noise_is_uniform_new_at_each_step_and_only_in_the_corridor() -> None:
-    env = TMazeVectorEnv(500, corridor_length=12, noise=True)
+    env = BatchedVectorEnv(TMaze, 500, corridor_length=12, noise=True)
     start, _ = env.reset(seed=0)
     assert np.all(start[:, 1] == 1)
     assert np.isin(start, (0, 1)).all()
@@ -82,7 +83,7 @@ def test_noise_is_uniform_new_at_each_step_and_only_in_the_corridor() -> None:
 
 
 def test_observing_twice_shows_the_same_noise() -> None:
-    env = TMazeEnv(corridor_length=5, noise=True)
+    env = SingleEnv(TMaze, corridor_length=5, noise=True)
     env.reset(seed=0)
     observation = env.step(EAST)[0]
     assert np.array_equal(env.task.observe()[0], observation)
@@ -92,7 +93,7 @@ def test_observing_twice_shows_the_same_noise() -> None:
 def test_the_step_limit_grows_with_the_corridor_and_truncation_is_no_success(
     arguments: dict[str, int], limit: int
 ) -> None:
-    env, vector = TMazeEnv(**arguments), TMazeVectorEnv(2, **arguments)
+    env, vector = SingleEnv(TMaze, **arguments), BatchedVectorEnv(TMaze, 2, **arguments)
     env.reset(seed=0)
     vector.reset(seed=0)
     for step in range(1, limit + 1):
@@ -115,7 +116,7 @@ def test_no_deterministic_memoryless_policy_beats_the_memoryless_return() -> Non
     policies = np.array(list(itertools.product(range(4), repeat=4)))
     actions_by_view = np.repeat(policies, 2, axis=0)
     num_envs = len(actions_by_view)
-    env = TMazeVectorEnv(num_envs, corridor_length=3)
+    env = BatchedVectorEnv(TMaze, num_envs, corridor_length=3)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "goal_is_north": np.tile([True, False], num_envs // 2)})
     returns, running = np.zeros(num_envs), np.ones(num_envs, dtype=bool)

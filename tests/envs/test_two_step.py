@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
 from rlstm.envs.base.lane_random import LaneRandom
-from rlstm.envs.meta.two_step import TwoStepEnv, TwoStepVectorEnv, mean_certainty
+from rlstm.envs.meta.two_step import TwoStep, mean_certainty
 
 ONE_LANE = np.zeros(1, dtype=np.int64)
 
 
-def with_rich_side(rich: int, **arguments: Any) -> TwoStepEnv:
-    env = TwoStepEnv(**arguments)
+def with_rich_side(rich: int, **arguments: Any) -> SingleEnv:
+    env = SingleEnv(TwoStep, **arguments)
     env.reset(seed=0)
     env.set_state({**env.get_state(), "rich_places": np.array([rich])})
     return env
@@ -38,7 +39,7 @@ def test_a_hand_computed_episode_without_chance() -> None:
 
 def test_a_plain_reference_plays_the_same() -> None:
     common, pays, swap = 0.7, 0.8, 0.3
-    env = TwoStepEnv(num_trials=3, common_probability=common, reward_probability=pays, swap_probability=swap)
+    env = SingleEnv(TwoStep, num_trials=3, common_probability=common, reward_probability=pays, swap_probability=swap)
     rng, random = np.random.default_rng(0), LaneRandom(1)
     random.seed([0], [4])
     env.reset(seed=4)
@@ -60,7 +61,7 @@ def test_a_plain_reference_plays_the_same() -> None:
 @pytest.mark.parametrize("action", [0, 1])
 def test_transitions_rewards_and_swaps_are_as_frequent_as_in_the_source(action: int) -> None:
     num_envs = 100_000
-    env = TwoStepVectorEnv(num_envs)
+    env = BatchedVectorEnv(TwoStep, num_envs)
     env.reset(seed=action)
     before = env.get_state()["rich_places"]
     stages, rewards, *_ = env.step(np.full(num_envs, action))
@@ -79,7 +80,7 @@ def test_transitions_rewards_and_swaps_are_as_frequent_as_in_the_source(action: 
 
 
 def test_actions_at_the_second_stage_have_no_effect() -> None:
-    env, other = TwoStepVectorEnv(200), TwoStepVectorEnv(200)
+    env, other = BatchedVectorEnv(TwoStep, 200), BatchedVectorEnv(TwoStep, 200)
     env.reset(seed=0)
     other.reset(seed=0)
     rng = np.random.default_rng(0)
@@ -123,21 +124,21 @@ def test_the_grid_is_fine_enough(monkeypatch: pytest.MonkeyPatch, pays: float, s
 
 @pytest.mark.parametrize("arguments", [{"common_probability": 0.5}, {"reward_probability": 0.5}])
 def test_where_nothing_can_be_known_memory_is_worth_nothing(arguments: dict[str, Any]) -> None:
-    task = TwoStepEnv(**arguments).task
+    task = SingleEnv(TwoStep, **arguments).task
     assert task.memory_length == 0
     assert task.optimal_return.value == pytest.approx(task.memoryless_return.value, abs=1e-9)
-    assert TwoStepEnv().task.memory_length is None
+    assert SingleEnv(TwoStep).task.memory_length is None
 
 
 def test_the_best_return_lies_between_one_half_and_knowing_the_rich_side() -> None:
     # 74 of 100 trials pay if the rich side is always chosen: .8 x .9 + .2 x .1.
-    assert 70.0 < TwoStepEnv().optimal_return.value < 74.0
+    assert 70.0 < SingleEnv(TwoStep).optimal_return.value < 74.0
 
 
 def repetitions_after(choose: Any) -> Any:
     """How often the first action is repeated after (unrewarded, rewarded) trials with (rare, common) transitions."""
     num_envs, num_trials = 500, 100
-    env = TwoStepVectorEnv(num_envs)
+    env = BatchedVectorEnv(TwoStep, num_envs)
     env.reset(seed=0)
     counts, repeated = np.zeros((2, 2)), np.zeros((2, 2))
     last: Any = None
@@ -177,7 +178,7 @@ def test_stay_probabilities_tell_model_free_from_model_based_behaviour() -> None
 )
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TwoStepEnv(**arguments)
+        SingleEnv(TwoStep, **arguments)
 
 
 def test_rendering_shows_the_agent_and_the_rich_side() -> None:

@@ -18,6 +18,9 @@ from typing import Any
 
 import gymnasium as gym
 
+from rlstm.envs.wrappers.adapters import TransformedEnv
+from rlstm.envs.wrappers.transforms import MaskBox
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -39,7 +42,7 @@ class Mask:
 
 
 def _both(name: str, positions: range, velocities: range, base_size: int, **arguments: Any) -> tuple[Mask, Mask]:
-    """The two rows of a base environment: rlstm/NamePositionOnly-v0 and rlstm/NameVelocityOnly-v0."""
+    """Return the two rows of a base environment: rlstm/NamePositionOnly-v0 and rlstm/NameVelocityOnly-v0."""
     return (
         Mask(f"rlstm/{name}PositionOnly-v0", f"{name}-v5", positions, base_size, arguments),
         Mask(f"rlstm/{name}VelocityOnly-v0", f"{name}-v5", velocities, base_size, arguments),
@@ -62,30 +65,27 @@ MASKS: dict[str, Mask] = {row.id: row for row in _ROWS}
 
 
 def make_masked(base: str, keep: Sequence[int], **arguments: Any) -> gym.Env[Any, Any]:
-    """Makes the base environment and hides all but `keep`.
+    """Make the base environment and hide all but `keep`.
 
     Args:
         base: Id of an environment with a Box observation of one axis.
         keep: Indices of the numbers that are seen.
         **arguments: Of the base environment, such as `render_mode`.
     """
-    # Imported here so that registering the ids is light.
-    from rlstm.envs.wrappers.single import MaskBox
-
     # The wrappers of the base, its step limit among them, come from the registration of the masked one instead.
     env = gym.make(base, disable_env_checker=True, **arguments).unwrapped
-    return MaskBox(env, keep=list(keep))
+    return TransformedEnv(env, MaskBox, keep=list(keep))
 
 
 def register_masks() -> None:
-    """Registers the rows of `MASKS` with Gymnasium if mujoco is installed; those already registered are left alone."""
+    """Register the rows of `MASKS` with Gymnasium if mujoco is installed; those already registered are left alone."""
     if importlib.util.find_spec("mujoco") is None:
         return
     for row in MASKS.values():
         if row.id not in gym.registry:
             gym.register(
                 id=row.id,
-                entry_point="rlstm.envs.base.masks:make_masked",
+                entry_point="rlstm.envs.control.masks:make_masked",
                 max_episode_steps=gym.spec(row.base).max_episode_steps,
                 kwargs={"base": row.base, "keep": list(row.keep), **row.arguments},
             )
