@@ -12,7 +12,7 @@ Source: Feng et al. 2024 (arXiv 2410.01201), differentiated.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,19 +20,9 @@ from torch.autograd.function import once_differentiable
 
 from rlstm.kernels.resets import check_lanes, rows_of_resets
 
-__all__ = ["Candidate", "check_candidate", "keep_and_candidate", "min_scan"]
+__all__ = ["Candidate", "keep_and_candidate", "min_scan"]
 
 Candidate = Literal["positive", "identity"]
-
-
-def check_candidate(candidate: str) -> None:
-    """Refuse an unknown kind of candidate.
-
-    Raises:
-        ValueError: With the known ones.
-    """
-    if candidate not in get_args(Candidate):
-        raise ValueError(f"candidate is '{candidate}'; it must be one of {', '.join(get_args(Candidate))}.")
 
 
 def keep_and_candidate(projections: Tensor, hidden: int, candidate: Candidate) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from rlstm.cells import CELLS, RecurrentCell, State, make_cell
 from rlstm.cells.base import memory_bias
-from rlstm.cells.gru import GRUCell, GRUState
-from rlstm.cells.lstm import LSTMCell, LSTMState
+from rlstm.cells.gru import GRUCell
+from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.product_cell import LSTMState, OutputState
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.core.errors import UnknownNameError
@@ -303,7 +304,7 @@ def test_a_gru_of_one_unit_applies_its_reset_gate_after_the_product() -> None:
     w = [tensor.double().flatten().tolist() for tensor in cell.parameters()]
     r, z = (1 / (1 + math.exp(-(w[0][k] * x + w[1][k] * h + w[2][k] + w[3][k]))) for k in range(2))
     n = math.tanh(w[0][2] * x + w[2][2] + r * (w[1][2] * h + w[3][2]))
-    output, _ = cell.step(torch.tensor([[x]]).double(), GRUState(torch.tensor([[h]]).double()))
+    output, _ = cell.step(torch.tensor([[x]]).double(), OutputState(torch.tensor([[h]]).double()))
     assert output.item() == pytest.approx((1 - z) * n + z * h, abs=1e-12)
 
 
@@ -570,7 +571,7 @@ class _DetachesTheState(GRUCell):
     """Cuts the gradient into the state passed in."""
 
     def sequence(self, inputs: Tensor, state: Any, is_first: Tensor) -> Any:
-        return super().sequence(inputs, GRUState(state.h.detach()), is_first)
+        return super().sequence(inputs, OutputState(state.h.detach()), is_first)
 
 
 class _TimeFirstState(LSTMCell):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlstm.cells import CELLS, RecurrentCell
-from rlstm.cells.lstm_1997 import LSTM1997State
+from rlstm.cells.product_cell import LSTMState
 from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.kernels.bptt import gated as gated_bptt
 from rlstm.testing import check_cell, reset_patterns
@@ -172,7 +172,7 @@ def test_the_truncated_gradient_is_autograds_with_the_output_detached() -> None:
 
 
 def test_truncated_errors_travel_in_the_memory_alone() -> None:
-    state = LSTM1997State(*(torch.randn(ROWS, HIDDEN).double().requires_grad_() for _ in range(2)))
+    state = LSTMState(*(torch.randn(ROWS, HIDDEN).double().requires_grad_() for _ in range(2)))
     for gradient, flows in (("full", True), ("truncated", False)):
         outputs, _ = build("lstm_1997", gradient=gradient).sequence(random_inputs(3), state, no_resets(3))
         into_h, into_c = torch.autograd.grad(outputs[-1].sum(), state, allow_unused=True, materialize_grads=True)

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlstm.cells import CELLS, RecurrentCell, make_cell
-from rlstm.cells.gru import GRUCell, GRUState
-from rlstm.cells.lstm import LSTMCell, LSTMState
+from rlstm.cells.gru import GRUCell, GRUKernel
+from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.product_cell import LSTMState, OutputState
 from rlstm.core.trees import tree_leaves, tree_map
-from rlstm.kernels.bptt.gru import gru_bptt_sequence
+from rlstm.kernels.bptt.gated import bptt_sequence
 from rlstm.kernels.reset_steps import gru_sequence, lstm_sequence, plan_reset_steps
 from rlstm.kernels.unroll import recomputed_sequence, unroll
 from rlstm.testing import reset_patterns
@@ -54,6 +55,11 @@ def differentiate(run: Callable[..., tuple[Tensor, ...]], *tensors: Tensor) -> l
     draws = torch.Generator().manual_seed(1)
     loss = torch.stack([(r * torch.randn(r.shape, generator=draws).to(r)).sum() for r in results]).sum()
     return [*results, *torch.autograd.grad(loss, sources)]
+
+
+def gru_bptt_sequence(inputs: Tensor, h: Tensor, is_first: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    outputs, (h,) = bptt_sequence(GRUKernel, inputs, (h,), is_first, weights)
+    return outputs, h
 
 
 KERNELS: list[Any] = [
@@ -243,7 +249,7 @@ def float32_cell(kind: str) -> tuple[Any, Any]:
 
 
 def float32_problem(kind: str, rate: float) -> tuple[Tensor, Any, Tensor]:
-    state_type: Any = LSTMState if kind == "lstm" else GRUState
+    state_type: Any = LSTMState if kind == "lstm" else OutputState
     state = state_type(*(torch.rand(16, 128) * 2 - 1 for _ in state_type._fields))
     return torch.randn(128, 16, 64), state, torch.rand(128, 16) < rate
 

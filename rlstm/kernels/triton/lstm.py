@@ -110,25 +110,10 @@ def _differentiate(dh, dc, i, f, g, o, c, c_bar, p_i, p_f, p_o, PEEPHOLES: tl.co
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    KEEP: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    KEEP: tl.constexpr, RESIDENT: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_i, weight_f, weight_g, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, True)
@@ -168,26 +153,10 @@ def _forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    RESIDENT: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_i, weight_f, weight_g, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, False)
@@ -228,25 +197,10 @@ def _backward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    KEEP: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    KEEP: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     copy_leaves(begin, end, num_rows, 2, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)  # t · B + b
     for _ in range(num_steps):
@@ -277,26 +231,10 @@ def _wide_forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     copy_leaves(grad_end, grad_begin, num_rows, 2, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     index += (num_steps - 1).to(tl.int64) * num_rows

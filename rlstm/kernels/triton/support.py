@@ -53,7 +53,7 @@ def why_never(cell: nn.Module) -> str | None:
     for one in type(cell).__mro__:
         if "triton" in vars(one):
             break
-        if changed := {"step", "reset", "init_state"} & vars(one).keys():
+        if changed := {"step", "equations", "weights", "reset", "init_state"} & vars(one).keys():
             return f"{one.__name__} has a {min(changed)} of its own, and its Triton kernel is that of another class"
     if kernel.recurrent is None:
         return None
