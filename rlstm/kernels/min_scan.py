@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.kernels.resets import check_lanes, rows_of_resets
+from rlstm.kernels.resets import check_rows, rows_of_resets
 
 __all__ = ["Candidate", "keep_and_candidate", "min_scan"]
 
@@ -56,7 +56,7 @@ def min_scan(projections: Tensor, h: Tensor, is_first: Tensor, candidate: Candid
     Returns:
         Outputs ``(T, B, H)``. Once differentiable.
     """
-    check_lanes(projections, h, is_first)
+    check_rows(projections, h, is_first)
     outputs: Tensor = _MinScan.apply(projections, h, is_first, candidate)  # type: ignore[no-untyped-call]
     return outputs
 
@@ -69,8 +69,8 @@ class _MinScan(torch.autograd.Function):
         outputs = torch.empty_like(keep)
         steps = zip(outputs.unbind(), keep.unbind(), fresh.unbind(), rows_of_resets(is_first), strict=True)
         last = h
-        for output, keep_t, fresh_t, erased in steps:
-            before = last if erased is None else last.index_fill(0, erased, 0.0)
+        for output, keep_t, fresh_t, resets in steps:
+            before = last if resets is None else last.index_fill(0, resets, 0.0)
             last = torch.lerp(fresh_t, before, keep_t, out=output)
         ctx.candidate = candidate
         gates = projections[..., : 2 * hidden] if projections.shape[-1] == 3 * hidden else None

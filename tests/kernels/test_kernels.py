@@ -612,14 +612,14 @@ CHECKED = sorted(set(CELLS) - {"none", "conv_lstm", "xlstm"})
 def test_resets_of_other_steps_or_lanes_are_refused(name: str, shape: tuple[int, int]) -> None:
     cell, is_first = make_cell(name, 3, 8), torch.zeros(shape, dtype=torch.bool)
     is_first[2, 1] = True
-    with pytest.raises(ValueError, match=rf"is_first is \({shape[0]}, {shape[1]}\), .* 6 steps of 4 lanes"):
+    with pytest.raises(ValueError, match=rf"is_first is \({shape[0]}, {shape[1]}\), .* 6 steps of 4 rows"):
         cell.sequence(torch.randn(6, 4, 3), cell.init_state(4), is_first)
 
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_a_state_of_other_lanes_is_refused(name: str) -> None:
     cell = make_cell(name, 3, 8)
-    with pytest.raises(ValueError, match="the state is of 1 lanes, but the inputs are of 4"):
+    with pytest.raises(ValueError, match="the state is of 1 rows, but the inputs are of 4"):
         cell.sequence(torch.randn(6, 4, 3), cell.init_state(1), torch.zeros(6, 4, dtype=torch.bool))
 
 

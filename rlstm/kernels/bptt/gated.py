@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.kernels.resets import check_lanes, rows_of_resets
+from rlstm.kernels.resets import check_rows, rows_of_resets
 
 __all__ = ["BPTTKernel", "ProductSums", "bptt_sequence", "by_step", "doubled_block", "logistic_slope", "tanh_slope"]
 
@@ -153,7 +153,7 @@ def bptt_sequence(
     Raises:
         ValueError: If ``is_first`` or the state is of other steps or rows.
     """
-    check_lanes(inputs, state[0], is_first)
+    check_rows(inputs, state[0], is_first)
     results = _Sequence.apply(kernel, option, len(state), is_first, inputs, *state, *parameters)  # type: ignore[no-untyped-call]
     return results[0], list(results[1:])
 

@@ -8,7 +8,7 @@ h are kept. With dh the gradient of h_t from output and t + 1::
     dh̄ = A dh      dh̃ = (1 - A) dh      s = dh (h̄ - h̃) A (1 - A)
     minimal GRU: δz = -s                minimal LSTM: δf = s (1 - f), δi = -s (1 - i)
 
-See ``triton_recurrence`` for the buffers.
+See ``rlstm.kernels.triton.recurrence`` for the buffers.
 
 Source: Feng et al. 2024 (arXiv 2410.01201), differentiated.
 """

@@ -2,7 +2,7 @@
 
 A program holds some rows of the batch and one head, whose units see no others, and goes through all steps; R of the
 head is loaded before the first. A head of more than 128 units is gone through in parts by another pair of kernels: see
-``triton_wide``. The equations are those of ``rlstm.cells.slstm``. m only keeps the exponentials in range and is a
+``rlstm.kernels.triton.wide``. The equations are those of ``rlstm.cells.slstm``. m only keeps the exponentials in range and is a
 constant for the gradient. With i', f' the stabilised gates, φ = 1 - σ(f̃) (1 for the exponential forget gate), and dh,
 dc, dn the gradient at step t from output and t + 1::
 
@@ -12,7 +12,7 @@ dc, dn the gradient at step t from output and t + 1::
 
 A memory that has seen nothing has m = -1e30, so f' = 0 and i' = 1 at its first step, and n is 1 or above for ever.
 Gates come in the order i, f, z, o; what is kept of a step is i', f', z, o and, as memories, c, n, φ. See
-``triton_recurrence`` for the buffers.
+``rlstm.kernels.triton.recurrence`` for the buffers.
 
 Source: the equations of the cell, differentiated.
 """

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlstm.kernels.resets import check_lanes
+from rlstm.kernels.resets import check_rows
 
 __all__ = ["WIDEST_PROGRAM", "TritonKernel", "run_triton", "why_never", "why_not_here"]
 
@@ -86,7 +86,7 @@ def run_triton(cell: nn.Module, inputs: Tensor, state: Any, is_first: Tensor) ->
     reason = why_never(cell) or why_not_here(inputs.device, inputs.dtype)
     if reason is not None:
         raise ValueError(f"sequence is 'triton', but {reason}. Use 'auto'.")
-    check_lanes(inputs, state[0], is_first)
+    check_rows(inputs, state[0], is_first)
     kernel: TritonKernel = cell.triton  # type: ignore[assignment]
     run = getattr(importlib.import_module(kernel.module), kernel.function)
     options = {name: getattr(cell, name) for name in kernel.options}
