@@ -90,7 +90,8 @@ def make_cell(
     layers = [CELLS[name](input_size, hidden_size, **arguments)]
     for _ in range(num_layers - 1):
         width = layers[-1].output_size + layers[0].reads_elapsed_time
-        layer = CELLS[name](width, hidden_size, **{**arguments, **layers[0].options_above()})
+        above = arguments if layers[0].output_maps is None else {**arguments, "map_shape": layers[0].output_maps}
+        layer = CELLS[name](width, hidden_size, **above)
         is_wrapped = residual or layer_norm
         layers.append(ResidualCell(layer, residual=residual, layer_norm=layer_norm) if is_wrapped else layer)
     return layers[0] if num_layers == 1 else StackedCell(layers)

@@ -26,11 +26,14 @@ __all__ = [
     "SequencePath",
     "SequenceRun",
     "State",
+    "check_choice",
     "check_memory_length",
+    "lstm_biases",
     "memory_bias",
     "orthogonal_blocks",
     "refuse_memory_length",
     "reset_rows",
+    "xavier_blocks",
 ]
 
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
@@ -43,8 +46,8 @@ SequencePath = Literal["auto", "loop", "triton"]
 class RecurrentCell(nn.Module, ABC):
     """A memory cell: an initial state, one step, one sequence.
 
-    ``sequence`` of this class is the loop over ``step``. It is the reference; a faster version overrides it and is
-    tested against it, values and gradients, with resets at every pattern of positions.
+    A subclass writes ``init_state`` and ``step``; all else follows from them and may be overridden by something faster,
+    which ``rlstm.testing.check_cell`` compares with it. ``ProductCell`` gives the fast forms of most cells.
 
     Args:
         input_size: Width I of the inputs.
@@ -69,6 +72,9 @@ class RecurrentCell(nn.Module, ABC):
     redundant_parameters: ClassVar[Mapping[str, str]] = {}
     """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
 
+    output_maps: tuple[int, ...] | None = None
+    """Shape of the maps that the outputs are, laid flat, for the cell above; ``None`` for a plain vector."""
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
@@ -87,7 +93,7 @@ class RecurrentCell(nn.Module, ABC):
         """Advance one step: inputs ``(B, I)`` and a state to outputs ``(B, H)`` and the next state."""
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps, erasing the state before every step that is a first one.
+        """Run T steps, resetting the state before every step that is a first one.
 
         Args:
             inputs: ``(T, B, I)``.
@@ -100,7 +106,7 @@ class RecurrentCell(nn.Module, ABC):
         return self.reference_sequence(inputs, state, is_first)
 
     def reference_sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps as a plain loop over ``step``: the oracle of every faster path. Shapes as ``sequence``."""
+        """Run T steps as a plain loop over ``step``, with which every faster path is compared."""
         outputs = []
         for inputs_t, is_first_t in zip(inputs, is_first, strict=True):
             output, state = self.step(inputs_t, self.reset(state, is_first_t))
@@ -116,19 +122,19 @@ class RecurrentCell(nn.Module, ABC):
             return partial(run_triton, self)
         return self.sequence if path == "auto" else self.reference_sequence
 
-    def simple_cells(self) -> list[RecurrentCell]:
-        """Return the cells that this one is made of: itself, unless it holds others."""
-        return [self]
+    def sequence_path(self, device: torch.device) -> str:
+        """Name the implementation that ``sequence`` uses on ``device``."""
+        return "loop of steps"
 
     def reset(self, state: State, is_first: Tensor) -> State:
         """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by the initial state.
 
-        The erased values are replaced, not multiplied by 0, so a row that has become NaN does not survive.
+        They are replaced, not multiplied by 0, so a row that has become NaN does not survive.
         """
         return reset_rows(state, self.init_state(is_first.shape[0]), is_first)
 
     def acting_snapshot(self) -> CellStep:
-        """Return a function equal to ``step`` that may hold a snapshot of the weights in a faster layout.
+        """Return a function equal to ``step`` that may hold a copy of the weights in a faster layout.
 
         It is valid until the weights change, and meant for acting: it carries no gradient.
         """
@@ -162,14 +168,6 @@ class RecurrentCell(nn.Module, ABC):
 
         return step
 
-    def options_above(self) -> dict[str, Any]:
-        """Return options that a cell of the same kind needs to read this one's outputs."""
-        return {}
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the implementation that ``sequence`` uses on ``device``."""
-        return "loop of steps"
-
 
 class _Step(nn.Module):
     """A cell whose ``step`` is its ``forward``, which alone can be called with other weights."""
@@ -191,10 +189,44 @@ def reset_rows(state: State, initial: State, is_first: Tensor) -> State:
     return tree_map(select, state, initial)
 
 
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that is none of those of a ``Literal``.
+
+    Raises:
+        ValueError: With the name of the option, the value and the choices.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name} is '{value}'; it must be one of {', '.join(get_args(choices))}.")
+
+
+def xavier_blocks(weight: Tensor, num_blocks: int) -> None:
+    """Initialise each of the ``num_blocks`` blocks of rows in ``weight`` uniformly, by Xavier's bounds for it alone."""
+    for block in weight.detach().chunk(num_blocks):
+        nn.init.xavier_uniform_(block)
+
+
 def orthogonal_blocks(weight: Tensor, num_blocks: int) -> None:
     """Initialise each of the ``num_blocks`` square blocks stacked in ``weight`` ``(num_blocks·H, H)`` orthogonally."""
-    for block in weight.chunk(num_blocks, dim=0):
+    for block in weight.detach().chunk(num_blocks):
         nn.init.orthogonal_(block)
+
+
+def lstm_biases(bias: Tensor, memory_length: int | None, memory_init: MemoryInit) -> None:
+    """Set the biases of an LSTM, ``(4H,)``, whose first two gates are i and f; the others stay as they are.
+
+    b_f is 1 (Jozefowicz et al. 2015); with a memory length it spreads time scales up to it and b_i = -b_f (Tallec &
+    Ollivier 2018).
+
+    Raises:
+        ValueError: As ``check_memory_length``.
+    """
+    check_memory_length(memory_length, memory_init)
+    input_bias, forget_bias, _, _ = bias.detach().chunk(4)
+    if memory_length is None:
+        forget_bias.fill_(1.0)
+    else:
+        forget_bias.copy_(memory_bias(len(forget_bias), memory_length, memory_init))
+        input_bias.copy_(-forget_bias)
 
 
 def memory_bias(size: int, memory_length: int, memory_init: MemoryInit = "chrono") -> Tensor:
@@ -235,8 +267,7 @@ def check_memory_length(memory_length: int | None, memory_init: str) -> None:
         ValueError: If ``memory_length`` is smaller than 3, where no time scale lies between the shortest and the
             longest; if ``memory_init`` is unknown; or if it is not the default and there is no ``memory_length``.
     """
-    if memory_init not in get_args(MemoryInit):
-        raise ValueError(f"memory_init is '{memory_init}'; it must be one of {', '.join(get_args(MemoryInit))}.")
+    check_choice("memory_init", memory_init, MemoryInit)
     if memory_length is None and memory_init != "chrono":
         raise ValueError(
             f"memory_init is '{memory_init}', but memory_length is not set: say how many steps the memory should "

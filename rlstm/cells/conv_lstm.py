@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, check_memory_length, memory_bias
+from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases
 
 __all__ = ["ConvLSTMCell", "ConvLSTMState"]
 
@@ -26,7 +26,7 @@ class ConvLSTMState(NamedTuple):
 class ConvLSTMCell(RecurrentCell):
     """Peephole convolutional LSTM.
 
-    With H̄, C̄ the state after any erase, ∗ a convolution that keeps the size of maps, ⊙ a product at every place::
+    With H̄, C̄ the state after any reset, ∗ a convolution that keeps the size of maps, ⊙ a product at every place::
 
         i = σ(W_i ∗ X + R_i ∗ H̄ + V_i ⊙ C̄ + b_i),    f = σ(W_f ∗ X + R_f ∗ H̄ + V_f ⊙ C̄ + b_f)
         C = f ⊙ C̄ + i ⊙ tanh(W_c ∗ X + R_c ∗ H̄ + b_c)
@@ -61,7 +61,6 @@ class ConvLSTMCell(RecurrentCell):
         kernel_size: int = 3,
     ) -> None:
         super().__init__(input_size, hidden_size)
-        check_memory_length(memory_length, memory_init)
         self.map_shape = (input_size, 1, 1) if map_shape is None else (map_shape[0], map_shape[1], map_shape[2])
         self.map_size = math.prod(self.map_shape)
         if input_size < self.map_size:
@@ -71,26 +70,20 @@ class ConvLSTMCell(RecurrentCell):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {kernel_size}; it must be odd, so that a place is in the middle.")
         channels, places = self.map_shape[0] + input_size - self.map_size, self.map_shape[1:]
-        self.output_size = hidden_size * math.prod(places)
+        self.output_maps = (hidden_size, *places)
+        self.output_size = math.prod(self.output_maps)
         self.padding = kernel_size // 2
         kernel = (kernel_size, kernel_size)
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, channels, *kernel))  # i, f, c, o
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size, *kernel))
         self.weight_ch = nn.Parameter(torch.zeros(3, hidden_size, *places))  # V: i, f, o
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
-        self._initialise(memory_length, memory_init)
-
-    @torch.no_grad()
-    def _initialise(self, memory_length: int | None, memory_init: MemoryInit) -> None:
-        for inputs, state in zip(self.weight_ih.chunk(4), self.weight_hh.chunk(4), strict=True):
-            nn.init.xavier_uniform_(inputs)
-            nn.init.orthogonal_(state)
-        input_bias, forget_bias, _, _ = self.bias.chunk(4)
-        if memory_length is None:
-            forget_bias.fill_(1.0)
-        else:
-            forget_bias.copy_(memory_bias(self.hidden_size, memory_length, memory_init))
-            input_bias.copy_(-forget_bias)
+        for weight, state_weight in zip(
+            self.weight_ih.detach().chunk(4), self.weight_hh.detach().chunk(4), strict=True
+        ):
+            nn.init.xavier_uniform_(weight)
+            nn.init.orthogonal_(state_weight)
+        lstm_biases(self.bias, memory_length, memory_init)
 
     def init_state(self, batch_size: int) -> ConvLSTMState:
         """Return zeros: h and c ``(batch_size, H, Y, X)``."""
@@ -102,17 +95,13 @@ class ConvLSTMCell(RecurrentCell):
         return self._advance(self._project(inputs), state)
 
     def sequence(self, inputs: Tensor, state: ConvLSTMState, is_first: Tensor) -> tuple[Tensor, ConvLSTMState]:
-        """Run T steps; what enters from the inputs is one convolution over all of them. Shapes as in the base class."""
+        """Run T steps; what enters from the inputs is one convolution over all of them."""
         entering = self._project(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
         outputs = []
         for entering_t, is_first_t in zip(entering, is_first, strict=True):
             output, state = self._advance(entering_t, self.reset(state, is_first_t))
             outputs.append(output)
         return torch.stack(outputs), state
-
-    def options_above(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of the maps that are put out."""
-        return {"map_shape": tuple(self.weight_ch.shape[1:])}
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path."""

@@ -2,28 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, orthogonal_blocks, refuse_memory_length
-from rlstm.cells.population_linear import PopulationLinear
-from rlstm.kernels.bptt.elman import ElmanKernel
-from rlstm.kernels.bptt.gated import bptt_sequence
+from rlstm.cells.base import MemoryInit, orthogonal_blocks, refuse_memory_length, xavier_blocks
+from rlstm.cells.product_cell import OutputState, ProductCell, Weights
+from rlstm.kernels.bptt.gated import BPTTKernel, tanh_slope
 
-__all__ = ["ElmanCell", "ElmanState"]
-
-
-class ElmanState(NamedTuple):
-    """What an Elman network carries: its output."""
-
-    h: Tensor  # (B, H)
+__all__ = ["ElmanCell"]
 
 
-class ElmanCell(RecurrentCell):
-    """Elman network: h = tanh(W x + b + R h̄ + b'), h̄ the state after any erase.
+class ElmanKernel(BPTTKernel):
+    """The arithmetic of an Elman network.
+
+    With dh the gradient of h_t from output and t + 1: δ = dh [1 - h²] and dh̄ = δ R.
+
+    Parameters: W ``(H, I)``, R ``(H, H)``, b and b' ``(H,)``; the leaf h.
+    """
+
+    fills = (0.0,)
+    saved = ()
+
+    def begin(self) -> None:
+        """Project the inputs; the outputs take the place of the projections."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self.parameters
+        self.recurrent = weight_hh.t()
+        self.outputs = self.project(weight_ih, bias_ih + bias_hh)
+        self.after = [self.outputs]
+        self.views = self.outputs.unbind()
+
+    def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
+        """Add R h̄."""
+        (h,) = before
+        return [self.views[t].addmm_(h, self.recurrent).tanh_()]
+
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Prepare nothing but places."""
+        outputs = self.after[0][steps]
+        self.deltas = torch.empty_like(outputs)
+        return self.grad_outputs[steps], outputs, self.deltas
+
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Multiply by the slope of tanh."""
+        grad, output, delta = factors
+        (dh,) = grads
+        tanh_slope(grad if dh is None else dh + grad, output, out=delta)
+        return [delta @ self.parameters[1]]
+
+    def finish_back(self) -> list[Tensor]:
+        """Return the sums; both biases have one gradient."""
+        *grads, grad_bias = self.sums.gradients()
+        return [*grads, grad_bias, grad_bias.clone()]
+
+
+class ElmanCell(ProductCell):
+    """Elman network: h = tanh(W x + b + R h̄ + b'), h̄ the state after any reset.
 
     R starts orthogonal, W uniform (Xavier), the biases at 0. Parameters are named as in ``torch.nn.RNNCell``.
 
@@ -39,6 +75,8 @@ class ElmanCell(RecurrentCell):
 
     source = "Elman 1990"
     redundant_parameters: ClassVar[Mapping[str, str]] = {"bias_hh": "bias_ih"}
+    state_type = OutputState
+    kernel = ElmanKernel
 
     def __init__(
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
@@ -49,49 +87,15 @@ class ElmanCell(RecurrentCell):
         self.weight_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
         self.bias_ih = nn.Parameter(torch.zeros(hidden_size))
         self.bias_hh = nn.Parameter(torch.zeros(hidden_size))
-        nn.init.xavier_uniform_(self.weight_ih)
+        xavier_blocks(self.weight_ih, 1)
         orthogonal_blocks(self.weight_hh, 1)
 
-    def init_state(self, batch_size: int) -> ElmanState:
-        """Return zeros: h ``(batch_size, H)``."""
-        return ElmanState(self.weight_hh.new_zeros(batch_size, self.hidden_size))
+    def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
+        """Return one product."""
+        p = parameters
+        return {"product": ((p["weight_ih"], p["bias_ih"]), (p["weight_hh"], p["bias_hh"]))}
 
-    def step(self, inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
+    def equations(self, by: Any, inputs: Tensor, state: OutputState) -> tuple[Tensor, OutputState]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
-        from_input = torch.addmm(self.bias_ih, inputs, self.weight_ih.t())
-        h = torch.tanh(from_input + torch.addmm(self.bias_hh, state.h, self.weight_hh.t()))
-        return h, ElmanState(h)
-
-    def sequence(self, inputs: Tensor, state: ElmanState, is_first: Tensor) -> tuple[Tensor, ElmanState]:
-        """Run T steps with resets; shapes as in the base class."""
-        parameters = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        outputs, leaves = bptt_sequence(ElmanKernel, inputs, state, is_first, parameters)
-        return outputs, ElmanState(*leaves)
-
-    @torch.no_grad()
-    def acting_snapshot(self) -> CellStep:
-        """Return a step with one matrix product on [x | h]."""
-        weight = torch.cat([self.weight_ih, self.weight_hh], dim=1).t().contiguous()  # (I + H, H)
-        bias = self.bias_ih + self.bias_hh
-
-        def step(inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
-            h = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight).tanh_()
-            return h, ElmanState(h)
-
-        return step
-
-    @torch.no_grad()
-    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
-        """Return ``acting_snapshot`` for P cells: one product on [x | h]; shapes as in the base class."""
-        weight = torch.cat([parameters["weight_ih"], parameters["weight_hh"]], dim=2)
-        product = PopulationLinear(weight, parameters["bias_ih"] + parameters["bias_hh"])
-
-        def step(inputs: Tensor, state: ElmanState) -> tuple[Tensor, ElmanState]:
-            h = product(torch.cat([inputs, state.h], dim=1)).tanh_()
-            return h, ElmanState(h)
-
-        return step
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path, the same on every device."""
-        return "hand-written backpropagation through time"
+        h = by.product(inputs, state.h).tanh_()
+        return h, OutputState(h)

@@ -51,12 +51,12 @@ class FeedForwardCell(RecurrentCell):
         return torch.tanh(nn.functional.linear(inputs, self.weight, self.bias)), state
 
     def sequence(self, inputs: Tensor, state: NoState, is_first: Tensor) -> tuple[Tensor, NoState]:
-        """Apply the layer to all steps at once; ``is_first`` has nothing to erase."""
+        """Apply the layer to all steps at once; ``is_first`` has nothing to reset."""
         return self.step(inputs, state)
 
     @torch.no_grad()
     def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
-        """Return ``step`` for P layers in one product; shapes as in the base class."""
+        """Return ``step`` for P layers in one product."""
         product = PopulationLinear(parameters["weight"], parameters["bias"])
         return lambda inputs, state: (product(inputs).tanh_(), state)
 

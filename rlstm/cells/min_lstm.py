@@ -17,7 +17,7 @@ __all__ = ["MinLSTMCell"]
 class MinLSTMCell(MinGRUCell):
     """Minimal LSTM.
 
-    With h̄ the state after any erase and [f, i, h̃] = W x + b, f and i through the logistic function::
+    With h̄ the state after any reset and [f, i, h̃] = W x + b, f and i through the logistic function::
 
         f' = f / (f + i),    h = f' h̄ + (1 - f') g(h̃),    g(x) = x + ½ where x ≥ 0, else σ(x)
 
@@ -39,6 +39,6 @@ class MinLSTMCell(MinGRUCell):
 
     num_gates: ClassVar[int] = 2
 
-    def _spread(self, biases: Tensor) -> None:
-        self.bias_ih[: self.hidden_size] = biases
-        self.bias_ih[self.hidden_size : 2 * self.hidden_size] = -biases
+    def _spread(self, bias: Tensor, keeping: Tensor) -> None:
+        bias[: self.hidden_size] = keeping
+        bias[self.hidden_size : 2 * self.hidden_size] = -keeping

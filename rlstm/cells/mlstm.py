@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, check_memory_length, memory_bias
-from rlstm.cells.population_linear import PopulationLinear
+from rlstm.cells.base import MemoryInit, check_memory_length, memory_bias, xavier_blocks
+from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.cells.slstm import choose_heads
 from rlstm.kernels.mlstm_chunks import NEVER, mlstm_chunks
 
@@ -28,10 +28,10 @@ class MLSTMState(NamedTuple):
     m: Tensor  # (B, N)
 
 
-class MLSTMCell(RecurrentCell):
+class MLSTMCell(ProductCell):
     """mLSTM.
 
-    For each of N heads of width D = H / N, with C̄, n̄, m̄ the state after any erase, [q, k, v, õ, ĩ, f̃] = W x + b, k
+    For each of N heads of width D = H / N, with C̄, n̄, m̄ the state after any reset, [q, k, v, õ, ĩ, f̃] = W x + b, k
     divided by √D, and ĩ, f̃ one number a head::
 
         m = max(log σ(f̃) + m̄, ĩ),    i' = exp(ĩ - m),    f' = exp(log σ(f̃) + m̄ - m)
@@ -59,6 +59,7 @@ class MLSTMCell(RecurrentCell):
     """
 
     source = "Beck et al. 2024"
+    state_type = MLSTMState
 
     def __init__(
         self,
@@ -78,9 +79,8 @@ class MLSTMCell(RecurrentCell):
         self.weight_ih = nn.Parameter(torch.zeros(width, input_size))
         self.bias_ih = nn.Parameter(torch.zeros(width))
         self.norm_weight = nn.Parameter(torch.ones(hidden_size))
+        xavier_blocks(self.weight_ih[: 4 * hidden_size], 4)
         with torch.no_grad():
-            for block in self.weight_ih[: 4 * hidden_size].chunk(4):
-                nn.init.xavier_uniform_(block)
             admit, forget = self.bias_ih[4 * hidden_size :].chunk(2)
             admit.normal_(std=0.1)
             forget.copy_(
@@ -93,12 +93,19 @@ class MLSTMCell(RecurrentCell):
         """Return zeros, and -1e30 for m: ``(batch_size, N, D, D)``, ``(batch_size, N, D)``, ``(batch_size, N)``."""
         return initial_mlstm(self.weight_ih, batch_size, self.num_heads, self.hidden_size // self.num_heads)
 
-    def step(self, inputs: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:
+    def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
+        """Return one product, of the inputs alone, and the weights of the norm."""
+        p = parameters
+        return {"projections": ((p["weight_ih"], p["bias_ih"]),), "norm_weight": p["norm_weight"]}
+
+    def equations(self, by: Any, inputs: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
-        return self._mix(nn.functional.linear(inputs, self.weight_ih, self.bias_ih), state, self.norm_weight)
+        vectors, opened, gates = self._split(by.projections(inputs))
+        h, state = mix_mlstm(vectors, gates, state)
+        return torch.sigmoid(opened) * normalise_heads(h, by.norm_weight), state
 
     def sequence(self, inputs: Tensor, state: MLSTMState, is_first: Tensor) -> tuple[Tensor, MLSTMState]:
-        """Run T steps with resets, a chunk at once; shapes as in the base class."""
+        """Run T steps with resets, a chunk at once."""
         projections = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)
         vectors, opened, gates = self._split(projections)
         h, memory = mlstm_chunks(vectors, gates, state, is_first, self.chunk_length)
@@ -110,30 +117,6 @@ class MLSTMCell(RecurrentCell):
         *vectors, opened, admit, forget = projections.split(sizes, dim=-1)
         query, key, value = (vector.unflatten(-1, (self.num_heads, -1)) for vector in vectors)
         return (query, key, value), opened, (admit, forget)
-
-    def _mix(self, projections: Tensor, state: MLSTMState, norm_weight: Tensor) -> tuple[Tensor, MLSTMState]:
-        vectors, opened, gates = self._split(projections)
-        h, state = mix_mlstm(vectors, gates, state)
-        return torch.sigmoid(opened) * normalise_heads(h, norm_weight), state
-
-    @torch.no_grad()
-    def acting_snapshot(self) -> CellStep:
-        """Return a step on weights that are already transposed."""
-        weight, bias = self.weight_ih.t().contiguous(), self.bias_ih.clone()
-        norm_weight = self.norm_weight.clone()
-        return lambda inputs, state: self._mix(torch.addmm(bias, inputs, weight), state, norm_weight)
-
-    @torch.no_grad()
-    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
-        """Return ``acting_snapshot`` for P cells in one product; shapes as in the base class."""
-        product = PopulationLinear(parameters["weight_ih"], parameters["bias_ih"])
-        norm_weight = parameters["norm_weight"].detach()
-
-        def step(inputs: Tensor, state: MLSTMState) -> tuple[Tensor, MLSTMState]:
-            rows = norm_weight.repeat_interleave(len(inputs) // len(norm_weight), 0)
-            return self._mix(product(inputs), state, rows)
-
-        return step
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path: chunks of steps at once."""

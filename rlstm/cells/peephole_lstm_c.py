@@ -6,21 +6,22 @@ through full matrices. The peepholes of the paper itself are those of ``rlstm.ce
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import (
-    CellStep,
     MemoryInit,
     RecurrentCell,
-    check_memory_length,
-    memory_bias,
+    check_choice,
+    lstm_biases,
     orthogonal_blocks,
+    xavier_blocks,
 )
-from rlstm.kernels.bptt.gated import bptt_sequence
-from rlstm.kernels.bptt.peephole_c import PeepholeCKernel
+from rlstm.cells.product_cell import ProductCell, Weights
+from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
 __all__ = ["OutputActivation", "PeepholeLSTMCCell", "PeepholeLSTMCState"]
 
@@ -33,10 +34,96 @@ class PeepholeLSTMCState(NamedTuple):
     c: Tensor  # (B, H)
 
 
-class PeepholeLSTMCCell(RecurrentCell):
+class PeepholeCKernel(BPTTKernel):
+    """The arithmetic of an LSTM whose gates read c.
+
+    Its output feeds nothing back, so dh is the output's own gradient, and all but the carry of dc is computed for
+    several steps at once. With φ the output's activation::
+
+        δo = dh φ(c) o (1 - o)              e = dh o φ'(c)               p = δo U_o           for several steps, before
+        dc = e + carry                      δi = dc [g i (1 - i)]        δf = dc [c̄ f (1 - f)]
+        carry = dc f + p + [δi, δf] U_if                                                      in the loop
+        δg = dc i (1 - g²)                                                                    for several steps, after
+
+    Parameters: W ``(4H, I)``, U ``(3H, H)``, b ``(4H,)``; gates i, f, o, g; leaf c.
+    The option is the output's activation, ``tanh`` or ``identity``.
+    """
+
+    fills = (0.0,)
+    saved = ("gates", "cell_input", "activated")
+
+    gates: Tensor  # (T, B, 3H): i, f, o.
+    cell_input: Tensor  # (T, B, H): g.
+    activated: Tensor  # (T, B, H): φ(c).
+
+    def begin(self) -> None:
+        """Project the inputs; the cell's input is ready for all steps."""
+        weight_ih, weight_ch, bias = self.parameters
+        hidden = weight_ch.shape[1]
+        opening = 3 * hidden
+        self.recurrent = weight_ch.t()
+        self.gates = self.project(weight_ih[:opening], bias[:opening])
+        self.cell_input = self.project(weight_ih[opening:], bias[opening:]).tanh_()
+        self.outputs, c = torch.empty_like(self.cell_input), torch.empty_like(self.cell_input)
+        self.activated = torch.empty_like(c) if self.option == "tanh" else c
+        self.after = [c]
+        parts = (self.gates, *self.gates.split(hidden, dim=-1), self.cell_input, c, self.activated, self.outputs)
+        self.views = by_step(parts)
+
+    def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
+        """Open the gates by c̄; the memory, and the output from it."""
+        (c,) = before
+        gates, i, f, o, g, c_after, activated, output = self.views[t]
+        gates.addmm_(c, self.recurrent).sigmoid_()
+        torch.mul(f, c, out=c_after).addcmul_(i, g)
+        if self.option == "tanh":
+            torch.tanh(c_after, out=activated)
+        torch.mul(o, activated, out=output)
+        return [c_after]
+
+    def factors(self, steps: slice) -> Iterable[Tensor]:
+        """Compute all that no later step changes."""
+        grad_outputs, activated, weight_ch = self.grad_outputs[steps], self.activated[steps], self.parameters[1]
+        hidden = weight_ch.shape[1]
+        i, f, o = self.gates[steps].split(hidden, dim=-1)
+        self.c_before = self.before(0, steps)
+        deltas = self.deltas = i.new_empty(*i.shape[:2], 4 * hidden)
+        delta_o = deltas[..., 2 * hidden : 3 * hidden]
+        torch.mul(logistic_slope(activated, o), grad_outputs, out=delta_o)
+        self.grads_c = (tanh_slope(o, activated) if self.option == "tanh" else o) * grad_outputs
+        from_output = (delta_o.reshape(-1, hidden) @ weight_ch[2 * hidden :]).view_as(f)
+        factors = f.new_empty(*f.shape[:2], 2, hidden)
+        logistic_slope(self.cell_input[steps], i, out=factors[:, :, 0])
+        logistic_slope(self.c_before, f, out=factors[:, :, 1])
+        first_two = deltas[..., : 2 * hidden]
+        return self.grads_c, factors, f, from_output, first_two, first_two.unflatten(-1, (2, hidden))
+
+    def step_back(self, factors: Sequence[Tensor], grads: list[Tensor | None]) -> list[Tensor | None]:
+        """Add the carry, and pass it on."""
+        (carry,) = grads
+        dc, into_gates, f, from_output, delta, delta_parts = factors
+        if carry is not None:
+            dc.add_(carry)
+        torch.mul(into_gates, dc.unsqueeze(1), out=delta_parts)
+        return [torch.addcmul(from_output, dc, f).addmm_(delta, self.parameters[1][: delta.shape[1]])]
+
+    def gather(self, steps: slice) -> None:
+        """Compute δ of the cell's input, which nothing waited for; add to the sums."""
+        hidden = self.grads_c.shape[-1]
+        into_g = tanh_slope(self.gates[steps][..., :hidden], self.cell_input[steps])
+        torch.mul(self.grads_c, into_g, out=self.deltas[..., 3 * hidden :])
+        self.sums.add(steps, self.deltas, self.c_before)
+
+    def finish_back(self) -> list[Tensor]:
+        """Return the sums; the cell's input has no weights on the memory."""
+        grad_inputs, grad_weight_ih, grad_weight_ch, grad_bias = super().finish_back()
+        return [grad_inputs, grad_weight_ih, grad_weight_ch[: len(self.parameters[1])], grad_bias]
+
+
+class PeepholeLSTMCCell(ProductCell):
     """LSTM with forget gate whose gates see the old memory through full matrices, and whose output feeds nothing back.
 
-    With c̄ the state after any erase and φ the output's activation::
+    With c̄ the state after any reset and φ the output's activation::
 
         [i, f, o] = σ(W x + b + U c̄),    g = tanh(W_g x + b_g),    c = f c̄ + i g,    h = o φ(c)
 
@@ -46,9 +133,8 @@ class PeepholeLSTMCCell(RecurrentCell):
     Args:
         input_size: Width I of the inputs.
         hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it, b_i = -b_f (Tallec & Ollivier
-            2018). ``None`` leaves the forget bias at 1.
-        memory_init: How: see ``memory_bias``.
+        memory_length: As for ``LSTMCell``.
+        memory_init: As for ``LSTMCell``.
         output_activation: φ, ``tanh`` or ``identity``. With the latter the output grows with the memory.
 
     Raises:
@@ -57,6 +143,8 @@ class PeepholeLSTMCCell(RecurrentCell):
     """
 
     source = "Gers & Schmidhuber 2000, in the form of encyclopedias: gates read c"
+    state_type = PeepholeLSTMCState
+    kernel = PeepholeCKernel
 
     def __init__(
         self,
@@ -68,68 +156,38 @@ class PeepholeLSTMCCell(RecurrentCell):
         output_activation: OutputActivation = "tanh",
     ) -> None:
         super().__init__(input_size, hidden_size)
-        check_memory_length(memory_length, memory_init)
-        if output_activation not in get_args(OutputActivation):
-            choices = ", ".join(get_args(OutputActivation))
-            raise ValueError(f"output_activation is '{output_activation}'; it must be one of {choices}.")
-        self.output_activation = output_activation
+        check_choice("output_activation", output_activation, OutputActivation)
+        self.output_activation = self.kernel_option = output_activation
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_ch = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
-        self._initialise(memory_length, memory_init)
-
-    @torch.no_grad()
-    def _initialise(self, memory_length: int | None, memory_init: MemoryInit) -> None:
-        for block in self.weight_ih.chunk(4):
-            nn.init.xavier_uniform_(block)
+        xavier_blocks(self.weight_ih, 4)
         orthogonal_blocks(self.weight_ch, 3)
-        input_bias, forget_bias, _, _ = self.bias.chunk(4)
-        if memory_length is None:
-            forget_bias.fill_(1.0)
-        else:
-            forget_bias.copy_(memory_bias(self.hidden_size, memory_length, memory_init))
-            input_bias.copy_(-forget_bias)
+        lstm_biases(self.bias, memory_length, memory_init)
 
-    def init_state(self, batch_size: int) -> PeepholeLSTMCState:
-        """Return zeros: c ``(batch_size, H)``."""
-        return PeepholeLSTMCState(self.weight_ch.new_zeros(batch_size, self.hidden_size))
+    def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
+        """Return one product for all parts, in which c adds 0 to the cell's input."""
+        weight_ch = nn.functional.pad(parameters["weight_ch"], (0, 0, 0, self.hidden_size))  # (4H, H)
+        return {"gates": ((parameters["weight_ih"], parameters["bias"]), (weight_ch, None))}
+
+    def equations(self, by: Any, inputs: Tensor, state: PeepholeLSTMCState) -> tuple[Tensor, PeepholeLSTMCState]:
+        """Advance one step, ``(B, I)`` to ``(B, H)``."""
+        gates, cell_input = by.gates(inputs, state.c).split([3 * self.hidden_size, self.hidden_size], dim=1)
+        return self._mix(gates.sigmoid_(), cell_input.tanh_(), state.c)
 
     def step(self, inputs: Tensor, state: PeepholeLSTMCState) -> tuple[Tensor, PeepholeLSTMCState]:
-        """Advance one step, ``(B, I)`` to ``(B, H)``."""
-        from_input = torch.addmm(self.bias, inputs, self.weight_ih.t())
-        gates, cell_input = from_input.split([3 * self.hidden_size, self.hidden_size], dim=1)
-        return self._from_gates(torch.sigmoid(gates + state.c @ self.weight_ch.t()), torch.tanh(cell_input), state.c)
+        """Advance one step, ``(B, I)`` to ``(B, H)``, without the part of the product that adds 0."""
+        gates, cell_input = nn.functional.linear(inputs, self.weight_ih, self.bias).split(
+            [3 * self.hidden_size, self.hidden_size], dim=1
+        )
+        gates = gates + nn.functional.linear(state.c, self.weight_ch)
+        return self._mix(torch.sigmoid(gates), torch.tanh(cell_input), state.c)
 
-    def sequence(
-        self, inputs: Tensor, state: PeepholeLSTMCState, is_first: Tensor
-    ) -> tuple[Tensor, PeepholeLSTMCState]:
-        """Run T steps with resets; shapes as in the base class."""
-        parameters = (self.weight_ih, self.weight_ch, self.bias)
-        outputs, leaves = bptt_sequence(PeepholeCKernel, inputs, state, is_first, parameters, self.output_activation)
-        return outputs, PeepholeLSTMCState(*leaves)
-
-    @torch.no_grad()
-    def acting_snapshot(self) -> CellStep:
-        """Return a step with one matrix product on [x | c], in which c adds 0 to the cell's input."""
-        hidden = self.hidden_size
-        from_memory = torch.cat([self.weight_ch, self.weight_ch.new_zeros(hidden, hidden)])
-        weight = torch.cat([self.weight_ih, from_memory], dim=1).t().contiguous()  # (I + H, 4H)
-        bias = self.bias.clone()
-
-        def step(inputs: Tensor, state: PeepholeLSTMCState) -> tuple[Tensor, PeepholeLSTMCState]:
-            gates = torch.addmm(bias, torch.cat([inputs, state.c], dim=1), weight)
-            opened, cell_input = gates.split([3 * hidden, hidden], dim=1)
-            return self._from_gates(opened.sigmoid_(), cell_input.tanh_(), state.c)
-
-        return step
-
-    def _from_gates(self, gates: Tensor, cell_input: Tensor, c: Tensor) -> tuple[Tensor, PeepholeLSTMCState]:
+    def _mix(self, gates: Tensor, cell_input: Tensor, c: Tensor) -> tuple[Tensor, PeepholeLSTMCState]:
         """Return the outputs from the gates i, f, o ``(B, 3H)`` and g ``(B, H)``."""
         input_gate, forget_gate, output_gate = gates.chunk(3, dim=1)
         c = forget_gate * c + input_gate * cell_input
         h = output_gate * (torch.tanh(c) if self.output_activation == "tanh" else c)
         return h, PeepholeLSTMCState(c)
 
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path, the same on every device."""
-        return "hand-written backpropagation through time"
+    population_snapshot = RecurrentCell.population_snapshot  # In ``torch.func.vmap``, whose rounding runs so far have.

@@ -52,7 +52,7 @@ class ResidualCell(RecurrentCell):
         return self._add(inputs, outputs), state
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps by the cell's own fast path; shapes as in the base class."""
+        """Run T steps by the cell's own fast path."""
         return self.sequence_by("auto")(inputs, state, is_first)
 
     def sequence_by(self, path: SequencePath) -> SequenceRun:
@@ -64,10 +64,6 @@ class ResidualCell(RecurrentCell):
             return self._add(inputs, outputs), state
 
         return run
-
-    def simple_cells(self) -> list[RecurrentCell]:
-        """Return those of the cell."""
-        return self.cell.simple_cells()
 
     @torch.no_grad()
     def acting_snapshot(self) -> CellStep:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 
 from rlstm.cells.base import RecurrentCell, SequencePath
+from rlstm.cells.residual import ResidualCell
+from rlstm.cells.stacked import StackedCell
 from rlstm.kernels.triton.support import why_never, why_not_here
 
 __all__ = ["check_sequence_path", "name_sequence_path", "sequence_paths_of"]
@@ -16,7 +18,7 @@ __all__ = ["check_sequence_path", "name_sequence_path", "sequence_paths_of"]
 
 def sequence_paths_of(cell: RecurrentCell) -> list[SequencePath]:
     """Return the paths that the cell has at its size, on whatever device."""
-    has_triton = all(why_never(one) is None for one in cell.simple_cells())
+    has_triton = all(why_never(one) is None for one in _parts(cell))
     return ["auto", "loop", "triton"] if has_triton else ["auto", "loop"]
 
 
@@ -35,7 +37,7 @@ def check_sequence_path(cell: RecurrentCell, path: SequencePath, name: str) -> N
         return
     from rlstm.cells import CELLS
 
-    for one in cell.simple_cells():
+    for one in _parts(cell):
         if one.triton is None:
             having = ", ".join(name for name, known in CELLS.items() if known.triton is not None)
             reason = f"the cell '{name}' has no Triton kernel. Those that have one: {having}"
@@ -60,3 +62,12 @@ def name_sequence_path(cell: RecurrentCell, path: SequencePath, device: torch.de
     if reason is not None:
         raise ValueError(f"sequence is 'triton', but {reason}. With 'auto' it would be: {usual}.")
     return "persistent Triton kernel" if device.type == "cuda" else "persistent Triton kernel, interpreted"
+
+
+def _parts(cell: torch.nn.Module) -> list[RecurrentCell]:
+    """Return the cells that a stack holds, without the residual layers around them; else the cell itself."""
+    if isinstance(cell, ResidualCell):
+        return _parts(cell.cell)
+    if isinstance(cell, StackedCell):
+        return [one for layer in cell.layers for one in _parts(layer)]
+    return [cell] if isinstance(cell, RecurrentCell) else []

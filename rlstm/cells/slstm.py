@@ -6,13 +6,13 @@ Source: Beck et al. 2024, *xLSTM: Extended Long Short-Term Memory* (arXiv 2405.0
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, check_memory_length, memory_bias
-from rlstm.cells.population_linear import PopulationLinear
+from rlstm.cells.base import MemoryInit, check_choice, check_memory_length, memory_bias, xavier_blocks
+from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.kernels.bptt.slstm import NEVER, across_heads, slstm_bptt_sequence
 from rlstm.kernels.triton.support import TritonKernel
 
@@ -30,10 +30,10 @@ class SLSTMState(NamedTuple):
     m: Tensor  # (B, H)
 
 
-class SLSTMCell(RecurrentCell):
+class SLSTMCell(ProductCell):
     """sLSTM.
 
-    With h̄, c̄, n̄, m̄ the state after any erase and [ĩ, f̃, z̃, õ] = W x + R h̄ + b, R without entries between heads,
+    With h̄, c̄, n̄, m̄ the state after any reset and [ĩ, f̃, z̃, õ] = W x + R h̄ + b, R without entries between heads,
     z = tanh(z̃), o = σ(õ) and log f = log σ(f̃), or f̃ itself where the forget gate is exponential::
 
         m = max(log f + m̄, ĩ),    i' = exp(ĩ - m),    f' = exp(log f + m̄ - m)
@@ -61,6 +61,7 @@ class SLSTMCell(RecurrentCell):
 
     source = "Beck et al. 2024"
     triton = TritonKernel("rlstm.kernels.triton.slstm", "slstm", options=("forget_gate",))
+    state_type = SLSTMState
 
     def __init__(
         self,
@@ -75,15 +76,13 @@ class SLSTMCell(RecurrentCell):
         super().__init__(input_size, hidden_size)
         check_memory_length(memory_length, memory_init)
         self.num_heads = choose_heads(hidden_size, num_heads)
-        if forget_gate not in get_args(ForgetGate):
-            raise ValueError(f"forget_gate is '{forget_gate}'; it must be one of {', '.join(get_args(ForgetGate))}.")
+        check_choice("forget_gate", forget_gate, ForgetGate)
         self.forget_gate: ForgetGate = forget_gate
         self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
         self.weight_hh = nn.Parameter(torch.zeros(4 * hidden_size, hidden_size // self.num_heads))
         self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
+        xavier_blocks(self.weight_ih, 4)
         with torch.no_grad():
-            for block in self.weight_ih.chunk(4):
-                nn.init.xavier_uniform_(block)
             biases = (
                 forget_biases(hidden_size, self.num_heads)
                 if memory_length is None
@@ -95,44 +94,24 @@ class SLSTMCell(RecurrentCell):
         """Return zeros, and -1e30 for m: ``(batch_size, H)`` each."""
         return initial_slstm(self.weight_ih, batch_size, self.hidden_size)
 
-    def step(self, inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
+    def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
+        """Return one product for all gates."""
+        p = parameters
+        return {"gates": ((p["weight_ih"], p["bias_ih"]), (across_heads(p["weight_hh"]), None))}
+
+    def equations(self, by: Any, inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
-        gates = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)
-        gates = gates + nn.functional.linear(state.h, across_heads(self.weight_hh))
-        return mix_slstm(gates, state, self.forget_gate)
+        return mix_slstm(by.gates(inputs, state.h), state, self.forget_gate)
 
     def sequence(self, inputs: Tensor, state: SLSTMState, is_first: Tensor) -> tuple[Tensor, SLSTMState]:
-        """Run T steps with resets; shapes as in the base class."""
+        """Run T steps with resets."""
         parameters = (self.weight_hh, self.weight_ih, self.bias_ih)
         exponential = self.forget_gate == "exponential"
         outputs, *memory = slstm_bptt_sequence(inputs, state, is_first, *parameters, exponential=exponential)
         return outputs, SLSTMState(outputs[-1], *memory)
 
-    @torch.no_grad()
-    def acting_snapshot(self) -> CellStep:
-        """Return a step with one matrix product on [x | h]."""
-        weight = torch.cat([self.weight_ih, across_heads(self.weight_hh)], dim=1).t().contiguous()  # (I + H, 4H)
-        bias = self.bias_ih.clone()
-
-        def step(inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
-            gates = torch.addmm(bias, torch.cat([inputs, state.h], dim=1), weight)
-            return mix_slstm(gates, state, self.forget_gate)
-
-        return step
-
-    @torch.no_grad()
-    def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
-        """Return ``acting_snapshot`` for P cells: one product on [x | h]; shapes as in the base class."""
-        weight = torch.cat([parameters["weight_ih"], across_heads(parameters["weight_hh"])], dim=2)
-        product = PopulationLinear(weight, parameters["bias_ih"])
-
-        def step(inputs: Tensor, state: SLSTMState) -> tuple[Tensor, SLSTMState]:
-            return mix_slstm(product(torch.cat([inputs, state.h], dim=1)), state, self.forget_gate)
-
-        return step
-
     def sequence_path(self, device: torch.device) -> str:
-        """Name the path: backpropagation through time written by hand."""
+        """Name the path, the same on every device."""
         return "hand-written backpropagation through time"
 
 

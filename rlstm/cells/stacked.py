@@ -52,7 +52,7 @@ class StackedCell(RecurrentCell):
         return self._run([cell.step for cell in self._cells], inputs, state)
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps layer by layer, each by its own fast path; shapes as in the base class."""
+        """Run T steps layer by layer, each by its own fast path."""
         return self.sequence_by("auto")(inputs, state, is_first)
 
     def sequence_by(self, path: SequencePath) -> SequenceRun:
@@ -64,23 +64,19 @@ class StackedCell(RecurrentCell):
 
         return run
 
-    def simple_cells(self) -> list[RecurrentCell]:
-        """Return those of all layers."""
-        return [one for cell in self._cells for one in cell.simple_cells()]
-
     def acting_snapshot(self) -> CellStep:
-        """Return the steppers of the layers as one."""
-        steppers = [cell.acting_snapshot() for cell in self._cells]
-        return lambda inputs, state: self._run(steppers, inputs, state)
+        """Return the snapshots of the layers as one."""
+        snapshots = [cell.acting_snapshot() for cell in self._cells]
+        return lambda inputs, state: self._run(snapshots, inputs, state)
 
     def population_snapshot(self, parameters: Mapping[str, Tensor]) -> CellStep:
         """Return those of the layers as one."""
-        steppers = []
+        snapshots = []
         for index, cell in enumerate(self._cells):
             prefix = f"layers.{index}."
             own = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
-            steppers.append(cell.population_snapshot(own))
-        return lambda inputs, state: self._run(steppers, inputs, state)
+            snapshots.append(cell.population_snapshot(own))
+        return lambda inputs, state: self._run(snapshots, inputs, state)
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path of the layers."""

@@ -6,11 +6,12 @@ Source: Beck et al. 2024, *xLSTM: Extended Long Short-Term Memory* (arXiv 2405.0
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, State, check_memory_length
+from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, State, check_memory_length
 from rlstm.cells.xlstm_blocks import MLSTMBlock, SLSTMBlock
 
 __all__ = ["XLSTMCell"]
@@ -90,17 +91,16 @@ class XLSTMCell(RecurrentCell):
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance every block one step, ``(B, I)`` to ``(B, H)``."""
-        outputs, states = self.input_map(inputs), []
-        for block, block_state in zip(self._cells, state, strict=True):
-            outputs, block_state = block.step(outputs, block_state)
-            states.append(block_state)
-        return self.output_norm(outputs), tuple(states)
+        return self._run([block.step for block in self._cells], inputs, state)
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps block by block, each by its own fast path; shapes as in the base class."""
+        """Run T steps block by block, each by its own fast path."""
+        return self._run([partial(block.sequence, is_first=is_first) for block in self._cells], inputs, state)
+
+    def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
         outputs, states = self.input_map(inputs), []
-        for block, block_state in zip(self._cells, state, strict=True):
-            outputs, block_state = block.sequence(outputs, block_state, is_first)
+        for run, block_state in zip(runs, state, strict=True):
+            outputs, block_state = run(outputs, block_state)
             states.append(block_state)
         return self.output_norm(outputs), tuple(states)
 

@@ -9,8 +9,7 @@ Letters in shapes: W = width of the residual stream, N = heads, D = width of a h
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +26,6 @@ __all__ = ["MLSTMBlock", "MLSTMBlockState", "SLSTMBlock", "SLSTMBlockState"]
 _TAPS = 4
 _EXPANSION = 2  # Of the mLSTM block.
 _FEED_FORWARD = 4 / 3
-
-Convolve = Callable[[Tensor], tuple[Tensor, Tensor]]
-Remember = Callable[..., tuple[Tensor, Any]]
 
 
 class SLSTMBlockState(NamedTuple):
@@ -101,31 +97,26 @@ class SLSTMBlock(RecurrentCell):
 
     def step(self, inputs: Tensor, state: SLSTMBlockState) -> tuple[Tensor, SLSTMBlockState]:
         """Advance one step, ``(B, W)`` to ``(B, W)``."""
-
-        def remember(gates: Tensor) -> tuple[Tensor, SLSTMState]:
-            gates = gates + nn.functional.linear(state.cell.h, across_heads(self.weight_hh))
-            return mix_slstm(gates, state.cell, "sigmoid")
-
-        convolution = (self.conv_weight, self.conv_bias)
-        return self._through(inputs, lambda seen: causal_conv_step(seen, state.window, *convolution), remember)
+        return self._run(inputs, state, None)
 
     def sequence(self, inputs: Tensor, state: SLSTMBlockState, is_first: Tensor) -> tuple[Tensor, SLSTMBlockState]:
-        """Run T steps with resets; shapes as in the base class."""
+        """Run T steps with resets."""
+        return self._run(inputs, state, is_first)
 
-        def remember(gates: Tensor) -> tuple[Tensor, SLSTMState]:
-            h, *memory = slstm_bptt_sequence(gates, state.cell, is_first, self.weight_hh, exponential=False)
-            return h, SLSTMState(h[-1], *memory)
+    def _remember(self, gates: Tensor, state: SLSTMState, is_first: Tensor | None) -> tuple[Tensor, SLSTMState]:
+        if is_first is None:
+            gates = gates + nn.functional.linear(state.h, across_heads(self.weight_hh))
+            return mix_slstm(gates, state, "sigmoid")
+        h, *memory = slstm_bptt_sequence(gates, state, is_first, self.weight_hh, exponential=False)
+        return h, SLSTMState(h[-1], *memory)
 
-        convolution = (is_first, self.conv_weight, self.conv_bias)
-        return self._through(inputs, lambda seen: causal_conv(seen, state.window, *convolution), remember)
-
-    def _through(self, inputs: Tensor, convolve: Convolve, remember: Remember) -> tuple[Tensor, SLSTMBlockState]:
+    def _run(self, inputs: Tensor, state: SLSTMBlockState, is_first: Tensor | None) -> tuple[Tensor, SLSTMBlockState]:
+        """Run a step, or T of them where ``is_first`` is given."""
         seen = self.norm(inputs)
-        mixed, window = convolve(seen)
-        mixed = nn.functional.silu(mixed)
+        mixed, window = _convolve(self, seen, state.window, is_first)
         pairs = zip((mixed, mixed, seen, seen), self.weight_ih, strict=True)
         gates = torch.cat([_by_heads(part, weight).flatten(-2) for part, weight in pairs], dim=-1) + self.bias_ih
-        h, cell = remember(gates)
+        h, cell = self._remember(gates, state.cell, is_first)
         outputs = inputs + normalise_heads(h.unflatten(-1, (self.num_heads, -1)), self.group_weight)
         opened, new = nn.functional.linear(self.second_norm(outputs), self.weight_up).chunk(2, dim=-1)
         outputs = outputs + nn.functional.linear(nn.functional.gelu(opened) * new, self.weight_down)
@@ -192,34 +183,40 @@ class MLSTMBlock(RecurrentCell):
 
     def step(self, inputs: Tensor, state: MLSTMBlockState) -> tuple[Tensor, MLSTMBlockState]:
         """Advance one step, ``(B, W)`` to ``(B, W)``."""
-        convolution = (self.conv_weight, self.conv_bias)
-        return self._through(
-            inputs,
-            lambda seen: causal_conv_step(seen, state.window, *convolution),
-            lambda vectors, gates: mix_mlstm(vectors, gates, state.cell),
-        )
+        return self._run(inputs, state, None)
 
     def sequence(self, inputs: Tensor, state: MLSTMBlockState, is_first: Tensor) -> tuple[Tensor, MLSTMBlockState]:
-        """Run T steps with resets; shapes as in the base class."""
+        """Run T steps with resets."""
+        return self._run(inputs, state, is_first)
 
-        def remember(vectors: Any, gates: Any) -> tuple[Tensor, MLSTMState]:
-            h, memory = mlstm_chunks(vectors, gates, state.cell, is_first, self.chunk_length)
-            return h, MLSTMState(*memory)
-
-        convolution = (is_first, self.conv_weight, self.conv_bias)
-        return self._through(inputs, lambda seen: causal_conv(seen, state.window, *convolution), remember)
-
-    def _through(self, inputs: Tensor, convolve: Convolve, remember: Remember) -> tuple[Tensor, MLSTMBlockState]:
+    def _run(self, inputs: Tensor, state: MLSTMBlockState, is_first: Tensor | None) -> tuple[Tensor, MLSTMBlockState]:
+        """Run a step, or T of them where ``is_first`` is given."""
         seen, opened = nn.functional.linear(self.norm(inputs), self.weight_up).chunk(2, dim=-1)
-        mixed, window = convolve(seen)
-        mixed = nn.functional.silu(mixed)
+        mixed, window = _convolve(self, seen, state.window, is_first)
         pairs = zip((mixed, mixed, seen), self.weight_qkv, strict=True)
         query, key, value = (_by_heads(part, weight) for part, weight in pairs)
         together = torch.cat([query, key, value], dim=-2).flatten(-2)  # (..., 6W)
         admit, forget = nn.functional.linear(together, self.weight_gates, self.bias_gates).chunk(2, dim=-1)
-        h, cell = remember((query, key, value), (admit, forget))
+        vectors, gates = (query, key, value), (admit, forget)
+        if is_first is None:
+            h, cell = mix_mlstm(vectors, gates, state.cell)
+        else:
+            h, memory = mlstm_chunks(vectors, gates, state.cell, is_first, self.chunk_length)
+            cell = MLSTMState(*memory)
         h = (normalise_heads(h, self.group_weight) + self.skip_weight * mixed) * nn.functional.silu(opened)
         return inputs + nn.functional.linear(h, self.weight_down), MLSTMBlockState(window, cell)
+
+
+def _convolve(
+    block: SLSTMBlock | MLSTMBlock, seen: Tensor, window: Tensor, is_first: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return SiLU(conv(s)) and the next window, of a step, or of T of them where ``is_first`` is given."""
+    weights = (block.conv_weight, block.conv_bias)
+    if is_first is None:
+        mixed, window = causal_conv_step(seen, window, *weights)
+    else:
+        mixed, window = causal_conv(seen, window, is_first, *weights)
+    return nn.functional.silu(mixed), window
 
 
 def _by_heads(inputs: Tensor, weight: Tensor) -> Tensor:

@@ -51,5 +51,5 @@ def causal_conv(
         steps = slice(tap, tap + num_steps)
         past = seen[steps].masked_fill((resets[steps] != now).unsqueeze(2), 0.0)
         outputs = torch.addcmul(outputs, past, weight[:, tap])
-    erased = (resets[num_steps:] != now[-1]).unsqueeze(2)  # (K - 1, B, 1)
-    return outputs, seen[num_steps:].masked_fill(erased, 0.0).transpose(0, 1)
+    cleared = (resets[num_steps:] != now[-1]).unsqueeze(2)  # (K - 1, B, 1)
+    return outputs, seen[num_steps:].masked_fill(cleared, 0.0).transpose(0, 1)

@@ -12,27 +12,17 @@ Source: Feng et al. 2024 (arXiv 2410.01201), differentiated.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.kernels.resets import check_lanes, rows_of_resets
+from rlstm.kernels.resets import check_rows, rows_of_resets
 
-__all__ = ["Candidate", "check_candidate", "keep_and_candidate", "min_scan"]
+__all__ = ["Candidate", "keep_and_candidate", "min_scan"]
 
 Candidate = Literal["positive", "identity"]
-
-
-def check_candidate(candidate: str) -> None:
-    """Refuse an unknown kind of candidate.
-
-    Raises:
-        ValueError: With the known ones.
-    """
-    if candidate not in get_args(Candidate):
-        raise ValueError(f"candidate is '{candidate}'; it must be one of {', '.join(get_args(Candidate))}.")
 
 
 def keep_and_candidate(projections: Tensor, hidden: int, candidate: Candidate) -> tuple[Tensor, Tensor]:
@@ -66,7 +56,7 @@ def min_scan(projections: Tensor, h: Tensor, is_first: Tensor, candidate: Candid
     Returns:
         Outputs ``(T, B, H)``. Once differentiable.
     """
-    check_lanes(projections, h, is_first)
+    check_rows(projections, h, is_first)
     outputs: Tensor = _MinScan.apply(projections, h, is_first, candidate)  # type: ignore[no-untyped-call]
     return outputs
 
@@ -79,8 +69,8 @@ class _MinScan(torch.autograd.Function):
         outputs = torch.empty_like(keep)
         steps = zip(outputs.unbind(), keep.unbind(), fresh.unbind(), rows_of_resets(is_first), strict=True)
         last = h
-        for output, keep_t, fresh_t, erased in steps:
-            before = last if erased is None else last.index_fill(0, erased, 0.0)
+        for output, keep_t, fresh_t, resets in steps:
+            before = last if resets is None else last.index_fill(0, resets, 0.0)
             last = torch.lerp(fresh_t, before, keep_t, out=output)
         ctx.candidate = candidate
         gates = projections[..., : 2 * hidden] if projections.shape[-1] == 3 * hidden else None

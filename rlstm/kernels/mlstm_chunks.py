@@ -25,7 +25,7 @@ import math
 import torch
 from torch import Tensor
 
-from rlstm.kernels.resets import check_lanes
+from rlstm.kernels.resets import check_rows
 
 __all__ = ["NEVER", "Memory", "mlstm_chunks"]
 
@@ -55,7 +55,7 @@ def mlstm_chunks(
     Returns:
         h ``(T, B, N, D)`` and C, n, m after step T - 1.
     """
-    check_lanes(vectors[0], memory[0], is_first)
+    check_rows(vectors[0], memory[0], is_first)
     query, key, value = (vector.permute(1, 2, 0, 3) for vector in vectors)  # (B, N, T, D)
     key = key / math.sqrt(key.shape[-1])
     admit = gates[0].permute(1, 2, 0)  # (B, N, T)
@@ -92,7 +92,7 @@ def _chunk(parts: list[Tensor], memory: Memory, is_first: Tensor) -> tuple[Tenso
     """Run one chunk; parts are q, k, v ``(B, N, L, D)`` and log f, ĩ, m ``(B, N, L)``."""
     query, key, value, log_forget, admit, scale = parts
     matrix, normaliser, before = memory
-    # What is erased at once must not meet a product, not even one with 0.
+    # What is reset at once must not meet a product, not even one with 0.
     matrix = matrix.masked_fill(is_first[0].view(-1, 1, 1, 1), 0.0)
     normaliser = normaliser.masked_fill(is_first[0].view(-1, 1, 1), 0.0)
     resets = is_first.cumsum(0).t()  # (B, L)

@@ -1,11 +1,11 @@
 """Reset steps: sequences with resets anywhere, through the dense kernels that know nothing of resets.
 
-Before each reset one synthetic time step is inserted for that lane. Its input is zero but for a flag with the fixed
+Before each reset one synthetic time step is inserted for that row. Its input is zero but for a flag with the fixed
 weight -1e4 into the gates that admit and keep: they saturate to exactly 0, so the step clears the state, and no
-gradient passes through it. On real steps the flag is 0 and adds nothing. After its last real step a lane is padded
+gradient passes through it. On real steps the flag is 0 and adds nothing. After its last real step a row of the batch is padded
 with HOLD steps, whose flag keeps the state exactly, so the final state of the kernel is the state after step T - 1.
 
-A reset at t = 0 needs no step: it erases the state that is passed in.
+A reset at t = 0 needs no step: it resets the state that is passed in.
 
 Shapes: inputs ``(T, B, I)``, states ``(B, H)``, ``is_first`` ``(T, B)``; L is the padded length.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.kernels.resets import check_lanes
+from rlstm.kernels.resets import check_rows
 
 __all__ = ["ResetPlan", "gru_sequence", "lstm_sequence", "plan_reset_steps"]
 
@@ -109,7 +109,7 @@ def _extract(outputs: Tensor, plan: ResetPlan, num_steps: int) -> Tensor:
     return picked.view(num_steps, num_rows, width)
 
 
-def _erase_first(state: Tensor, is_first: Tensor) -> Tensor:
+def _reset_first(state: Tensor, is_first: Tensor) -> Tensor:
     return state.masked_fill(is_first[0].unsqueeze(1), 0.0)
 
 
@@ -128,8 +128,8 @@ def lstm_sequence(
     Returns:
         Outputs ``(T, B, H)``, and h and c after step T - 1, ``(B, H)`` each.
     """
-    check_lanes(inputs, h, is_first)
-    start = (_erase_first(h, is_first).unsqueeze(0), _erase_first(c, is_first).unsqueeze(0))
+    check_rows(inputs, h, is_first)
+    start = (_reset_first(h, is_first).unsqueeze(0), _reset_first(c, is_first).unsqueeze(0))
     plan = plan_reset_steps(is_first)
     weights = [weight_ih, weight_hh, bias_ih, bias_hh]
     if plan is None:
@@ -163,8 +163,8 @@ def gru_sequence(
     Returns:
         Outputs ``(T, B, H)`` and h after step T - 1, ``(B, H)``.
     """
-    check_lanes(inputs, h, is_first)
-    start = _erase_first(h, is_first).unsqueeze(0)
+    check_rows(inputs, h, is_first)
+    start = _reset_first(h, is_first).unsqueeze(0)
     plan = plan_reset_steps(is_first)
     if plan is None:
         outputs, h_end = _dense(torch.gru, inputs, start, [weight_ih, weight_hh, bias_ih, bias_hh])

@@ -1,14 +1,14 @@
-"""Where lanes are reset: what every kernel asks of ``is_first`` before it runs."""
+"""Where rows of the batch are reset: what every kernel asks of ``is_first`` before it runs."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["check_lanes", "rows_of_resets"]
+__all__ = ["check_rows", "rows_of_resets"]
 
 
-def check_lanes(inputs: Tensor, leaf: Tensor, is_first: Tensor) -> None:
-    """Refuse resets or a state that are not those of the inputs' steps and lanes.
+def check_rows(inputs: Tensor, leaf: Tensor, is_first: Tensor) -> None:
+    """Refuse resets or a state that are not those of the inputs' steps and rows.
 
     Args:
         inputs: ``(T, B, ...)``.
@@ -21,16 +21,16 @@ def check_lanes(inputs: Tensor, leaf: Tensor, is_first: Tensor) -> None:
     if is_first.shape != inputs.shape[:2]:
         raise ValueError(
             f"is_first is {tuple(is_first.shape)}, but the inputs have {inputs.shape[0]} steps of {inputs.shape[1]} "
-            "lanes; it must be (steps, lanes)."
+            "rows; it must be (steps, rows)."
         )
     if len(leaf) != inputs.shape[1]:
         raise ValueError(
-            f"the state is of {len(leaf)} lanes, but the inputs are of {inputs.shape[1]}: use init_state of as many."
+            f"the state is of {len(leaf)} rows, but the inputs are of {inputs.shape[1]}: use init_state of as many."
         )
 
 
 def rows_of_resets(is_first: Tensor) -> list[Tensor | None]:
-    """Return for each step the indices of the lanes that are reset there, ``None`` for none."""
+    """Return for each step the indices of the rows that are reset there, ``None`` for none."""
     counts = is_first.sum(1).tolist()
     rows = is_first.nonzero()[:, 1].split(counts)
-    return [erased if count else None for erased, count in zip(rows, counts, strict=True)]
+    return [some if count else None for some, count in zip(rows, counts, strict=True)]

@@ -50,7 +50,7 @@ def check_cell(make_cell: MakeCell, *, tolerance: float = 1e-9) -> None:
             for name, is_first in reset_patterns(num_steps, _ROWS):
                 _check_sequence(cell, is_first, f"T = {num_steps}, resets: {name}", tolerance)
         _check_reset_stops_everything(cell)
-        _check_nan_is_erased(cell)
+        _check_nan_is_reset(cell)
         _check_rows(cell)
         _check_carry(cell, tolerance)
         _check_arguments_are_left_alone(cell)
@@ -108,7 +108,7 @@ def _inputs(num_steps: int) -> Tensor:
 
 
 @torch.no_grad()
-def _lived_state(cell: RecurrentCell, num_steps: int = 3) -> State:
+def _reached_state(cell: RecurrentCell, num_steps: int = 3) -> State:
     """Return a state that the cell itself has reached, so that it is a possible one."""
     state = cell.init_state(_ROWS)
     for inputs in _inputs(num_steps):
@@ -129,19 +129,19 @@ def _check_state(cell: RecurrentCell) -> None:
 
 def _check_reset(cell: RecurrentCell) -> None:
     is_first = torch.tensor([True, False, True])
-    initial, state = cell.init_state(_ROWS), _lived_state(cell)
+    initial, state = cell.init_state(_ROWS), _reached_state(cell)
     for name, before in (("a state", state), ("NaN", tree_map(lambda leaf: torch.full_like(leaf, torch.nan), state))):
         after = cell.reset(before, is_first)
-        erased, kept = (tree_map(lambda leaf, m=mask: leaf[m], after) for mask in (is_first, ~is_first))
+        begun, kept = (tree_map(lambda leaf, m=mask: leaf[m], after) for mask in (is_first, ~is_first))
         fresh = tree_map(lambda leaf: leaf[is_first], initial)
-        _require(_identical(erased, fresh), f"erase: {name} is not replaced by the initial state.")
+        _require(_identical(begun, fresh), f"reset: {name} is not replaced by the initial state.")
         if name != "NaN":
             same = _identical(kept, tree_map(lambda leaf: leaf[~is_first], before))
-            _require(same, "erase: a row changes that is not a first one.")
+            _require(same, "reset: a row changes that is not a first one.")
 
 
 def _check_acting_snapshot(cell: RecurrentCell, tolerance: float) -> None:
-    snapshot, state = cell.acting_snapshot(), _lived_state(cell)
+    snapshot, state = cell.acting_snapshot(), _reached_state(cell)
     for inputs in _inputs(3):
         with torch.inference_mode():
             output, next_state = snapshot(inputs, state)
@@ -154,7 +154,7 @@ def _check_acting_snapshot(cell: RecurrentCell, tolerance: float) -> None:
 
 
 def _check_sequence(cell: RecurrentCell, is_first: Tensor, where: str, tolerance: float) -> None:
-    inputs, state = _inputs(len(is_first)), _lived_state(cell)
+    inputs, state = _inputs(len(is_first)), _reached_state(cell)
     outputs, _ = cell.reference_sequence(inputs, state, is_first)
     weights = [torch.randn_like(leaf) for leaf in [outputs, *tree_leaves(state)]]
     expected = _run_with_gradients(cell, cell.reference_sequence, inputs, state, is_first, weights)
@@ -186,11 +186,11 @@ def _run_with_gradients(
 
 def _check_reset_stops_everything(cell: RecurrentCell) -> None:
     for reset in (1, _STEPS // 2, _STEPS - 1):
-        rows = torch.tensor([0, 2])  # Row 1 lives on.
+        rows = torch.tensor([0, 2])  # Row 1 goes on.
         is_first = torch.zeros(_STEPS, _ROWS, dtype=torch.bool)
         is_first[reset, rows] = True
         inputs = _inputs(_STEPS).requires_grad_()
-        state = tree_map(lambda leaf: leaf.requires_grad_(leaf.is_floating_point()), _lived_state(cell))
+        state = tree_map(lambda leaf: leaf.requires_grad_(leaf.is_floating_point()), _reached_state(cell))
         outputs, final = cell.sequence(inputs, state, is_first)
         later = [outputs[reset:, rows], *(leaf[rows] for leaf in tree_leaves(final))]
         loss = torch.stack([(leaf * torch.randn_like(leaf)).sum() for leaf in later]).sum()
@@ -202,14 +202,14 @@ def _check_reset_stops_everything(cell: RecurrentCell) -> None:
         other = inputs.detach().clone()
         other[:reset] = torch.randn_like(other[:reset])
         with torch.no_grad():
-            outputs, final = cell.sequence(other, _lived_state(cell, 5), is_first)
+            outputs, final = cell.sequence(other, _reached_state(cell, 5), is_first)
         after = [outputs[reset:, rows], *(leaf[rows] for leaf in tree_leaves(final))]
         same = all(torch.equal(a, b) for a, b in zip(later, after, strict=True))
         _require(same, f"sequence: what came before the reset at t = {reset} changes what comes after it.")
 
 
-def _check_nan_is_erased(cell: RecurrentCell) -> None:
-    state = tree_map(lambda leaf: leaf.clone(), _lived_state(cell))
+def _check_nan_is_reset(cell: RecurrentCell) -> None:
+    state = tree_map(lambda leaf: leaf.clone(), _reached_state(cell))
     for leaf in tree_leaves(state):
         leaf[1] = torch.nan
     is_first = torch.zeros(_STEPS, _ROWS, dtype=torch.bool)
@@ -224,7 +224,7 @@ def _check_nan_is_erased(cell: RecurrentCell) -> None:
 @torch.no_grad()
 def _check_rows(cell: RecurrentCell) -> None:
     is_first = dict(reset_patterns(_STEPS, _ROWS))["random"]
-    inputs, state = _inputs(_STEPS), _lived_state(cell)
+    inputs, state = _inputs(_STEPS), _reached_state(cell)
     other = inputs.clone()
     other[:, 1] += 1.0
     for name, run in (("sequence", cell.sequence), ("step, in a loop,", cell.reference_sequence)):
@@ -235,7 +235,7 @@ def _check_rows(cell: RecurrentCell) -> None:
 @torch.no_grad()
 def _check_carry(cell: RecurrentCell, tolerance: float) -> None:
     is_first = dict(reset_patterns(2 * _STEPS, _ROWS))["random"]
-    inputs, state = _inputs(2 * _STEPS), _lived_state(cell)
+    inputs, state = _inputs(2 * _STEPS), _reached_state(cell)
     expected, expected_state = cell.sequence(inputs, state, is_first)
     halves, pieces = expected.split(_STEPS), []
     for piece, resets in zip(inputs.split(_STEPS), is_first.split(_STEPS), strict=True):
@@ -249,7 +249,7 @@ def _check_carry(cell: RecurrentCell, tolerance: float) -> None:
 @torch.no_grad()
 def _check_arguments_are_left_alone(cell: RecurrentCell) -> None:
     is_first = dict(reset_patterns(_STEPS, _ROWS))["random"]
-    inputs, state = _inputs(_STEPS), _lived_state(cell)
+    inputs, state = _inputs(_STEPS), _reached_state(cell)
     before = copy.deepcopy((inputs, state, is_first))
     cell.sequence(inputs, state, is_first)
     cell.step(inputs[0], state)
@@ -261,7 +261,7 @@ def _check_arguments_are_left_alone(cell: RecurrentCell) -> None:
 @torch.no_grad()
 def _check_copies(cell: RecurrentCell, make_cell: MakeCell) -> None:
     is_first = dict(reset_patterns(_STEPS, _ROWS))["random"]
-    inputs, state = _inputs(_STEPS), _lived_state(cell)
+    inputs, state = _inputs(_STEPS), _reached_state(cell)
     loaded = make_cell(_INPUT, _HIDDEN).double()
     loaded.load_state_dict(cell.state_dict())
     expected = cell.sequence(inputs, state, is_first)

@@ -1,7 +1,7 @@
 """Probe envs: tasks so small that the value a critic must learn is known, each of which one kind of mistake breaks.
 
 A learner that fails ``ConstantValueEnv`` can't fit a value at all; one that passes it and fails ``DiscountEnv`` gets
-time wrong; and so on down to ``ForgetEnv``, which only a memory that is really erased passes. Actions are 0 or 1. The
+time wrong; and so on down to ``ForgetEnv``, which only a memory that is really reset passes. Actions are 0 or 1. The
 envs are registered nowhere: register the class, or make it directly. γ is the learner's discount.
 
 The last three go over the end of an episode, one for each use of the boundaries of ``rlstm.core.memory_boundaries``.
@@ -154,9 +154,9 @@ class RecallEnv(ProbeEnv):
 
 
 class ForgetEnv(ProbeEnv):
-    """One step that pays the sign shown in the episode **before**. Tests that a reset erases.
+    """One step that pays the sign shown in the episode **before**. Tests that a reset clears the memory.
 
-    Signs are independent, so with memory erased at every episode V = 0 whatever is seen. A memory that leaks across
+    Signs are independent, so with memory reset at every episode V = 0 whatever is seen. A memory that leaks across
     the reset lets the critic learn V = ±1, the sign before: exactly what it should learn where memory is meant to
     outlive the episode (``memory.lifetime`` trial or lifelong). Leave previous rewards out of the policy's inputs.
     """
@@ -235,7 +235,7 @@ class CarriedSignEnv(_TrialProbeEnv):
 
 
 class KeyEnv(_TrialProbeEnv):
-    """In the first episode of a trial action 1 buys a key for 0.1; the others pay 1 to who has it. A step each.
+    """In the first episode of a trial action 1 buys a key for 0.1; the others pay 1 if it was bought. A step each.
 
     The observation is 0 in the first episode and 1 in the others. Where credit outlives the episode the key is bought,
     and a trial of two episodes returns 0.9. Where it is cut there a key is a loss and nothing else, and the best policy
@@ -261,7 +261,7 @@ class SecretEnv(ProbeEnv):
     """A sign is shown in one of ``num_episodes`` episodes and asked for in all others, whatever trials there are.
 
     Episodes are of one step; observations are (sign or 0, question). The right answer, action 1 for +1 and action 0 for
-    -1, pays 1, the wrong one -1. A state that is never erased earns 1 in every episode that asks; one that is erased
+    -1, pays 1, the wrong one -1. A state that is never reset earns 1 in every episode that asks; one that is reset
     after K episodes earns it in those of a sign's first K alone, and 0 on average in the others. The env keeps its own
     count and heeds no ``new_task``, so trials, for credit, must be insisted on (``memory.insist_on_trials``).
 

@@ -19,7 +19,7 @@ def make() -> Bidirectional:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_every_life_is_read_alone_from_both_ends(pattern: str) -> None:
+def test_every_trajectory_is_read_alone_from_both_ends(pattern: str) -> None:
     both, is_first = make(), PATTERNS[pattern]
     inputs = torch.randn(STEPS, ROWS, 2, dtype=torch.float64)
     outputs, state = both.sequence(inputs, both.init_state(ROWS), is_first)
@@ -30,9 +30,9 @@ def test_every_life_is_read_alone_from_both_ends(pattern: str) -> None:
     for row in range(ROWS):
         starts = [0, *(t for t in range(1, STEPS) if is_first[t, row]), STEPS]
         for begin, end in itertools.pairwise(starts):
-            life = inputs[begin:end, row : row + 1]
+            trajectory = inputs[begin:end, row : row + 1]
             nothing = torch.zeros(end - begin, 1, dtype=torch.bool)
-            back, _ = both.future.sequence(life.flip(0), both.future.init_state(1), nothing)
+            back, _ = both.future.sequence(trajectory.flip(0), both.future.init_state(1), nothing)
             torch.testing.assert_close(outputs[begin:end, row, 3:], back.flip(0)[:, 0])
 
 
@@ -50,9 +50,9 @@ def test_no_gradient_crosses_a_reset_in_either_direction() -> None:
     assert gradient[4:].all()
 
 
-def test_nobody_acts_on_the_future() -> None:
+def test_acting_on_the_future_is_refused() -> None:
     both = make()
-    with pytest.raises(TypeError, match="reads what comes later, which nobody has who acts"):
+    with pytest.raises(TypeError, match="reads what comes later, so it can't act step by step"):
         both.step(torch.zeros(1, 2), both.init_state(1))
     with pytest.raises(ValueError, match="read 2 and 3 values"):
         Bidirectional(make_cell("gru", 2, 3), make_cell("gru", 3, 3))

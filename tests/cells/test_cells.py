@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from rlstm.cells import CELLS, RecurrentCell, State, make_cell
 from rlstm.cells.base import memory_bias
-from rlstm.cells.gru import GRUCell, GRUState
-from rlstm.cells.lstm import LSTMCell, LSTMState
+from rlstm.cells.gru import GRUCell
+from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.product_cell import LSTMState, OutputState
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.core.errors import UnknownNameError
@@ -32,6 +33,18 @@ TWINS: dict[str, tuple[type[nn.Module], type[nn.RNNBase]]] = {
 MEMORIES = sorted(set(CELLS) - {"none"})
 STABILISERS = {"slstm": 1, "mlstm": 1, "xlstm": 2}
 """Leaves of a cell's state that keep exponentials in range and carry no gradient, because nothing depends on them."""
+
+
+def slow_unless(kept: Iterable[Any], cases: Iterable[Any]) -> list[Any]:
+    """Return the cases, those that are not kept as slow ones."""
+    kept = set(kept)
+    return [case if case in kept else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
+def sampled(names: Iterable[str], *axes: Sequence[Any]) -> list[Any]:
+    """Return the product of names and axes: each name once and each value of an axis by default, the rest slow."""
+    kept = [(name, *(axis[index % len(axis)] for axis in axes)) for index, name in enumerate(names)]
+    return slow_unless(kept, itertools.product(names, *axes))
 
 
 @pytest.fixture(autouse=True)
@@ -83,16 +96,17 @@ def run(
 # The contract
 
 
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    ("name", "num_layers"),
+    slow_unless(
+        [*((name, 1) for name in CELLS), ("lstm", 2), ("time_aware_lstm", 3)], itertools.product(CELLS, [1, 2, 3])
+    ),
+)
 def test_every_cell_keeps_its_contract(name: str, num_layers: int) -> None:
     check_cell(lambda inputs, hidden: make_cell(name, inputs, hidden, num_layers=num_layers))
 
 
-@pytest.mark.parametrize("num_rows", [1, 3])
-@pytest.mark.parametrize("num_steps", [1, 2, 17])
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "num_layers", "num_steps", "num_rows"), sampled(CELLS, [1, 2, 3], [2, 17, 1], [1, 3]))
 def test_a_sequence_equals_the_loop_of_steps(name: str, num_layers: int, num_steps: int, num_rows: int) -> None:
     cell = build(name, num_layers)
     for pattern, is_first in reset_patterns(num_steps, num_rows):
@@ -122,8 +136,7 @@ def test_resets_equal_running_every_episode_alone_through_torch(name: str) -> No
     torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize(("name", "num_layers"), sampled(MEMORIES, [1, 2]))
 def test_a_memory_is_used_where_nothing_is_reset(name: str, num_layers: int) -> None:
     """Without this, a cell that forgets everything would pass every test of resets."""
     cell = build(name, num_layers)
@@ -153,6 +166,7 @@ def test_the_control_has_no_memory() -> None:
     assert cell.sequence_path(torch.device("cpu")) == "all steps at once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -168,12 +182,11 @@ def test_a_sequence_needs_no_gradient(name: str, num_layers: int, mode: Callable
             torch.testing.assert_close(a, b.detach(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize(("name", "num_layers"), sampled(MEMORIES, [2, 1]))
 def test_gradients_reach_the_parameters_where_inputs_and_state_need_none(name: str, num_layers: int) -> None:
     cell = build(name, num_layers)
     inputs, state = torch.randn(7, 3, WIDTH).double(), random_state(cell, 3)
-    for _, is_first in reset_patterns(7, 3):
+    for is_first in list(dict(reset_patterns(7, 3)).values())[-2:]:
         expected = run(cell.reference_sequence, cell, inputs, state, is_first)
         outputs, final = cell.sequence(inputs, state, is_first)
         loss = project([outputs, *tree_leaves(final)])
@@ -197,8 +210,7 @@ def test_inputs_may_lie_in_memory_as_they_like(name: str) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "num_layers"), sampled(CELLS, [1, 2]))
 def test_cells_can_be_pickled_copied_and_moved_between_types(name: str, num_layers: int) -> None:
     cell = build(name, num_layers)
     inputs, is_first = torch.randn(5, 2, WIDTH).double(), torch.zeros(5, 2, dtype=torch.bool)
@@ -214,9 +226,8 @@ def test_cells_can_be_pickled_copied_and_moved_between_types(name: str, num_laye
     torch.testing.assert_close(outputs.double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", CELLS)
-def test_a_stepper_is_a_snapshot_and_carries_no_gradient_into_the_weights(name: str, num_layers: int) -> None:
+@pytest.mark.parametrize(("name", "num_layers"), sampled(CELLS, [2, 1]))
+def test_an_acting_snapshot_is_a_copy_and_carries_no_gradient_into_the_weights(name: str, num_layers: int) -> None:
     cell = build(name, num_layers)
     snapshot = cell.acting_snapshot()
     inputs, state = torch.randn(3, WIDTH).double(), random_state(cell, 3)
@@ -303,7 +314,7 @@ def test_a_gru_of_one_unit_applies_its_reset_gate_after_the_product() -> None:
     w = [tensor.double().flatten().tolist() for tensor in cell.parameters()]
     r, z = (1 / (1 + math.exp(-(w[0][k] * x + w[1][k] * h + w[2][k] + w[3][k]))) for k in range(2))
     n = math.tanh(w[0][2] * x + w[2][2] + r * (w[1][2] * h + w[3][2]))
-    output, _ = cell.step(torch.tensor([[x]]).double(), GRUState(torch.tensor([[h]]).double()))
+    output, _ = cell.step(torch.tensor([[x]]).double(), OutputState(torch.tensor([[h]]).double()))
     assert output.item() == pytest.approx((1 - z) * n + z * h, abs=1e-12)
 
 
@@ -570,7 +581,7 @@ class _DetachesTheState(GRUCell):
     """Cuts the gradient into the state passed in."""
 
     def sequence(self, inputs: Tensor, state: Any, is_first: Tensor) -> Any:
-        return super().sequence(inputs, GRUState(state.h.detach()), is_first)
+        return super().sequence(inputs, OutputState(state.h.detach()), is_first)
 
 
 class _TimeFirstState(LSTMCell):
@@ -623,16 +634,16 @@ class _LeaksAGradient(GRUCell):
     [
         (_Late, r"sequence, T = 9, resets: t = 0: .* differs from the loop's"),
         (_MissesTheFirst, r"sequence, T = 9, resets: t = 0: .* differs from the loop's"),
-        (_Multiplies, "erase: NaN is not replaced"),
-        (_ErasesToOne, "erase: a state is not replaced"),
-        (_EraseAllRows, "erase: a row changes that is not a first one"),
+        (_Multiplies, "reset: NaN is not replaced"),
+        (_ErasesToOne, "reset: a state is not replaced"),
+        (_EraseAllRows, "reset: a row changes that is not a first one"),
         (_NaN, "a NaN in the state passed in survives"),
         (_WrongGateOrder, "snapshot: output differs"),
         (_MixesRows, "rows of the batch mix"),
         (_Peeks, "final state leaf 1 differs"),
         (_DetachesTheState, "the gradient of initial state leaf 0 differs"),
         (_TimeFirstState, "batch axis"),
-        (_WritesItsState, "writes to its inputs|snapshot|erase|differ"),
+        (_WritesItsState, "writes to its inputs|snapshot|reset|differ"),
         (_ForgetsABuffer, "A copy made with state_dict"),
         (_LeaksAGradient, "a gradient crosses the reset"),
     ],

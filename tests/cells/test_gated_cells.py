@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from rlstm.cells import CELLS, RecurrentCell
-from rlstm.cells.lstm import LSTMCell, LSTMState
-from rlstm.cells.lstm_1997 import LSTM1997Cell, LSTM1997State
-from rlstm.cells.peephole_lstm import PeepholeLSTMCell, PeepholeLSTMState
+from rlstm.cells.lstm import LSTMCell
+from rlstm.cells.lstm_1997 import LSTM1997Cell
+from rlstm.cells.peephole_lstm import PeepholeLSTMCell
 from rlstm.cells.peephole_lstm_c import PeepholeLSTMCCell, PeepholeLSTMCState
-from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell, TimeAwareLSTMState
+from rlstm.cells.product_cell import LSTMState
+from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
 from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.testing import reset_patterns
 
@@ -109,7 +110,7 @@ def test_cells_of_a_block_that_are_alike_stay_alike_and_blocks_are_runs_of_units
             getattr(large, name).copy_(weight.repeat_interleave(2, dim=1) / 2 if spread == 2 else weight)
     inputs, is_first = random_inputs(9), torch.rand(9, ROWS) < 0.2
     state = random_state(small)
-    doubled = LSTM1997State(*(leaf.repeat_interleave(2, dim=1) for leaf in state))
+    doubled = LSTMState(*(leaf.repeat_interleave(2, dim=1) for leaf in state))
     expected, _ = small.sequence(inputs, state, is_first)
     for run in (large.sequence, large.reference_sequence):
         outputs, _ = run(inputs, doubled, is_first)
@@ -137,7 +138,7 @@ def one_unit(cell: Any, state: Any, inputs: tuple[float, ...]) -> tuple[list[lis
 
 def test_an_lstm_1997_of_one_unit_computes_its_equations() -> None:
     x, h, c = 2.0, -0.5, 0.25
-    (w, r, b), output, after = one_unit(LSTM1997Cell(1, 1), LSTM1997State(h, c), (x,))  # type: ignore[arg-type]
+    (w, r, b), output, after = one_unit(LSTM1997Cell(1, 1), LSTMState(h, c), (x,))  # type: ignore[arg-type]
     i, o, g = (logistic(w[k] * x + r[k] * h + b[k]) for k in range(3))
     expected_c = c + i * (4 * g - 2)
     assert after.c.item() == pytest.approx(expected_c, abs=1e-12)
@@ -147,7 +148,7 @@ def test_an_lstm_1997_of_one_unit_computes_its_equations() -> None:
 def test_a_peephole_lstm_of_one_unit_computes_its_equations() -> None:
     """The output gate sees the new memory, the others the old one."""
     x, h, c = 2.0, -0.5, 0.25
-    (w, r, b, p), output, after = one_unit(PeepholeLSTMCell(1, 1), PeepholeLSTMState(h, c), (x,))  # type: ignore[arg-type]
+    (w, r, b, p), output, after = one_unit(PeepholeLSTMCell(1, 1), LSTMState(h, c), (x,))  # type: ignore[arg-type]
     i, f, g, o = (w[k] * x + r[k] * h + b[k] for k in range(4))
     expected_c = logistic(f + p[1] * c) * c + logistic(i + p[0] * c) * math.tanh(g)
     assert after.c.item() == pytest.approx(expected_c, abs=1e-12)
@@ -171,7 +172,7 @@ def test_a_peephole_lstm_c_of_one_unit_computes_its_equations(activation: Any) -
 def test_a_time_aware_lstm_of_one_unit_computes_its_equations() -> None:
     x, elapsed, h, c = 2.0, 3.0, -0.5, 0.25
     cell = TimeAwareLSTMCell(2, 1)
-    (w, r, b, wd, bd), output, after = one_unit(cell, TimeAwareLSTMState(h, c), (x, elapsed))  # type: ignore[arg-type]
+    (w, r, b, wd, bd), output, after = one_unit(cell, LSTMState(h, c), (x, elapsed))  # type: ignore[arg-type]
     i, f, g, o = (w[k] * x + r[k] * h + b[k] for k in range(4))
     short_term = math.tanh(wd[0] * c + bd[0])
     aged = c - short_term + short_term / math.log(math.e + elapsed)
@@ -233,7 +234,7 @@ def test_a_memory_that_is_blank_without_a_reset_has_no_past_to_age_but_a_gradien
 def test_a_memory_whose_units_add_up_to_nothing_is_aged_all_the_same() -> None:
     cell, inputs = build("time_aware_lstm"), random_inputs(1)
     signs = torch.tensor([1.0, -1.0]).double().repeat(HIDDEN // 2)
-    state = TimeAwareLSTMState(torch.zeros(ROWS, HIDDEN).double(), signs.expand(ROWS, HIDDEN))
+    state = LSTMState(torch.zeros(ROWS, HIDDEN).double(), signs.expand(ROWS, HIDDEN))
     outputs, _ = cell.sequence(inputs, state, torch.zeros(1, ROWS, dtype=torch.bool))
     torch.testing.assert_close(outputs[0], cell.step(inputs[0], state)[0], rtol=0, atol=1e-12)
 
@@ -295,7 +296,7 @@ def test_peepholes_start_closed_and_gates_of_1997_too() -> None:
 
 def test_nothing_is_forgotten_in_1997() -> None:
     cell = LSTM1997Cell(WIDTH, HIDDEN)
-    state = LSTM1997State(torch.zeros(1, HIDDEN), torch.full((1, HIDDEN), 3.0, requires_grad=True))
+    state = LSTMState(torch.zeros(1, HIDDEN), torch.full((1, HIDDEN), 3.0, requires_grad=True))
     with torch.no_grad():
         cell.weight_hh[2 * HIDDEN :] = 0.0  # Without feedback into it the cell's input is 0.
     _, after = cell.sequence(torch.zeros(500, 1, WIDTH), state, torch.zeros(500, 1, dtype=torch.bool))

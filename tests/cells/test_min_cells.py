@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from rlstm.cells import make_cell
-from rlstm.cells.min_gru import MinGRUCell, MinState
+from rlstm.cells.min_gru import MinGRUCell
 from rlstm.cells.min_lstm import MinLSTMCell
+from rlstm.cells.product_cell import OutputState
 from rlstm.kernels.min_scan import min_scan
 from rlstm.testing import check_cell, reset_patterns
 
@@ -37,7 +38,7 @@ def test_a_cell_with_signed_candidates_keeps_its_contract(name: str) -> None:
 @pytest.mark.parametrize("candidate", CANDIDATES)
 def test_one_unit_computes_the_equations(candidate: str, before: float) -> None:
     expected_candidate = before if candidate == "identity" else before + 0.5 if before >= 0 else logistic(before)
-    x, h = torch.ones(1, 1).double(), MinState(torch.full((1, 1), 0.4).double())
+    x, h = torch.ones(1, 1).double(), OutputState(torch.full((1, 1), 0.4).double())
     gru, lstm = (CELLS[name](1, 1, candidate=candidate).double() for name in CELLS)
     with torch.no_grad():
         gru.weight_ih.copy_(torch.tensor([[0.3], [before]]))
@@ -61,7 +62,7 @@ def test_the_hand_written_gradient_is_that_of_finite_differences(parts: int, can
 def test_the_gradient_of_a_step_is_that_of_finite_differences(name: str) -> None:
     cell = CELLS[name](3, 4).double()
     x, h = torch.randn(2, 3).double().requires_grad_(), torch.randn(2, 4).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, h: cell.step(x, MinState(h))[0], (x, h))
+    assert torch.autograd.gradcheck(lambda x, h: cell.step(x, OutputState(h))[0], (x, h))
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -69,7 +70,7 @@ def test_the_gradient_of_a_step_is_that_of_finite_differences(name: str) -> None
 def test_what_has_diverged_ends_at_a_reset(name: str, reset: int) -> None:
     cell, is_first = CELLS[name](3, 4), torch.zeros(6, 2, dtype=torch.bool)
     is_first[reset, 0] = True
-    state = MinState(torch.full((2, 4), torch.nan))
+    state = OutputState(torch.full((2, 4), torch.nan))
     outputs, _ = cell.sequence(torch.randn(6, 2, 3), state, is_first)
     assert torch.isfinite(outputs[reset:, 0]).all()
     assert outputs[:, 1].isnan().all()
@@ -89,7 +90,7 @@ def test_gates_far_out_neither_overflow_nor_lose_their_gradient(name: str) -> No
 def test_a_memory_length_is_how_long_the_biases_alone_keep(name: str) -> None:
     """τ = 2, 4, 8, 16, 32: the factor of the old state is 1 - 1/τ."""
     cell = make_cell(name, 3, 5, memory_length=32, memory_init="log_spaced")
-    _, after = cell.sequence(torch.zeros(1, 1, 3), MinState(torch.ones(1, 5)), torch.zeros(1, 1, dtype=torch.bool))
+    _, after = cell.sequence(torch.zeros(1, 1, 3), OutputState(torch.ones(1, 5)), torch.zeros(1, 1, dtype=torch.bool))
     spans = torch.tensor([2.0, 4.0, 8.0, 16.0, 32.0])
     keep = 1 - 1 / spans
     torch.testing.assert_close(after.h[0].detach(), keep + (1 - keep) * 0.5, rtol=0, atol=1e-6)

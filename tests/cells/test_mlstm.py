@@ -13,8 +13,6 @@ from rlstm.cells.mlstm import MLSTMCell, MLSTMState, mix_mlstm
 from rlstm.core.trees import tree_leaves
 from rlstm.kernels.mlstm_chunks import NEVER, mlstm_chunks
 
-CHUNKS = [1, 2, 3, 5, 9, 64]
-
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
@@ -91,7 +89,7 @@ def masks(num_steps: int, num_rows: int) -> list[Tensor]:
     return [nowhere, ~nowhere, *single, double, *(torch.rand(num_steps, num_rows) < rate for rate in (0.1, 0.4))]
 
 
-@pytest.mark.parametrize("length", CHUNKS)
+@pytest.mark.parametrize("length", [2, 64, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 3, 5, 9))])
 def test_chunks_of_any_length_equal_the_plain_equations(length: int) -> None:
     """Values and gradients; resets at the first, a middle and the last step of a chunk."""
     vectors, gates, state = problem(9)
@@ -103,8 +101,11 @@ def test_chunks_of_any_length_equal_the_plain_equations(length: int) -> None:
             torch.testing.assert_close(got, other, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("length", CHUNKS)
-@pytest.mark.parametrize("num_heads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("num_heads", "length"),
+    [(1, 1), (2, 3), (3, 9)]
+    + [pytest.param(number, length, marks=pytest.mark.slow) for number in (1, 2, 3) for length in (1, 2, 3, 5, 9, 64)],
+)
 def test_a_sequence_equals_the_loop_of_steps_whatever_the_chunks(num_heads: int, length: int) -> None:
     cell = build(num_heads=num_heads, chunk_length=length)
     inputs = torch.randn(9, 2, 3).double()
@@ -115,6 +116,7 @@ def test_a_sequence_equals_the_loop_of_steps_whatever_the_chunks(num_heads: int,
             torch.testing.assert_close(got, other, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [2, 4])
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
 def test_the_gradient_is_that_of_finite_differences(which: int, length: int) -> None:

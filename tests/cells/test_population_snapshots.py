@@ -21,9 +21,17 @@ def population(name: str, num_layers: int):
     return cells, {name: torch.stack([one[name].detach() for one in weights]) for name in weights[0]}
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("path", ["own", "for any cell"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    ("name", "path", "num_layers"),
+    [(name, "own", 1) for name in CELLS]
+    + [("lstm", "for any cell", 1), ("gru", "own", 2), ("time_aware_lstm", "own", 2)]
+    + [
+        pytest.param(name, path, number, marks=pytest.mark.slow)
+        for name in CELLS
+        for path in ("own", "for any cell")
+        for number in (1, 2)
+    ],
+)
 def test_every_cell_of_a_population_steps_as_it_would_alone(name, path, num_layers, monkeypatch) -> None:
     if path == "for any cell":
         monkeypatch.setattr(CELLS[name], "population_snapshot", RecurrentCell.population_snapshot)
@@ -48,8 +56,11 @@ def test_every_cell_of_a_population_steps_as_it_would_alone(name, path, num_laye
                     assert torch.allclose(leaf[rows], own, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("slots", [1, 3, 6])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    ("name", "slots"),
+    [("lstm", 3), ("gru", 6), ("mlstm", 1), ("peephole_lstm", 3)]
+    + [pytest.param(name, slots, marks=pytest.mark.slow) for name in CELLS for slots in (1, 3, 6)],
+)
 def test_a_member_of_a_float32_population_steps_as_in_float64(name, slots) -> None:
     """But for rounding; and as in a population of one, whoever is beside it."""
     atol = 1e-4 if name in ("mlstm", "xlstm") else 1e-5  # These divide by what may be small.

@@ -38,8 +38,11 @@ def lived(cell: Any, num_rows: int) -> SLSTMState:
     return state
 
 
-@pytest.mark.parametrize("forget_gate", GATES)
-@pytest.mark.parametrize("num_heads", [1, 2, 3, 6])
+@pytest.mark.parametrize(
+    ("num_heads", "forget_gate"),
+    [(2, "exponential"), (3, "sigmoid")]
+    + [pytest.param(number, gate, marks=pytest.mark.slow) for number in (1, 2, 3, 6) for gate in GATES],
+)
 def test_a_cell_keeps_its_contract_whatever_its_heads_and_its_forget_gate(num_heads: int, forget_gate: Any) -> None:
     def make(width: int, _: int) -> Any:
         return build(width, 6, num_heads=num_heads, forget_gate=forget_gate)
@@ -75,7 +78,10 @@ def test_one_unit_computes_the_equations_unstabilised(forget_gate: Any) -> None:
         assert state.c.item() * math.exp(state.m.item()) == pytest.approx(c, abs=1e-12)
 
 
-@pytest.mark.parametrize("pattern", ["none", "t = 0", "t = T - 1", "all", "random"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "t = 0", "t = T - 1", "all"))],
+)
 @pytest.mark.parametrize("exponential", [False, True])
 def test_the_hand_written_gradient_is_that_of_finite_differences(pattern: str, exponential: bool) -> None:
     """Of what the stabiliser cancels in: outputs, and the final c and n times exp(m). m̄ is not varied."""

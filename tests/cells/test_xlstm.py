@@ -44,18 +44,22 @@ def same_every_time(make: Callable[[int, int], Any]) -> Callable[[int, int], Any
     return build
 
 
-@pytest.mark.parametrize("slstm_at", [(), (0,), (1,), (0, 1)])
+@pytest.mark.parametrize("slstm_at", [(0,), *(pytest.param(at, marks=pytest.mark.slow) for at in ((), (1,), (0, 1)))])
 def test_a_cell_keeps_its_contract_whatever_its_blocks(slstm_at: Any) -> None:
     options: dict[str, Any] = {"slstm_at": slstm_at, "num_heads": 3, "chunk_length": 2}
     check_cell(same_every_time(lambda width, _: XLSTMCell(width, 6, **options)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_alone_is_a_cell_too(block: Any) -> None:
     check_cell(same_every_time(lambda width, _: block(width, num_heads=2)))
 
 
-@pytest.mark.parametrize("pattern", ["none", "t = 0", "t = T - 1", "all", "random"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "t = 0", "t = T - 1", "all"))],
+)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_gradient_of_a_block_is_that_of_finite_differences(block: Any, pattern: str) -> None:
     """Of the outputs, by inputs, window and weights."""
@@ -72,7 +76,8 @@ def test_the_gradient_of_a_block_is_that_of_finite_differences(block: Any, patte
         return outputs
 
     sources = (torch.randn(5, 2, 2).double(), state.window, *weights)
-    assert torch.autograd.gradcheck(run, tuple(leaf.detach().clone().requires_grad_() for leaf in sources))
+    leaves = tuple(leaf.detach().clone().requires_grad_() for leaf in sources)
+    assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
 
 
 # The convolution

@@ -283,7 +283,7 @@ def test_nan_in_an_erased_state_leaves_no_trace(
 def test_resets_of_other_steps_or_lanes_are_refused(device: torch.device) -> None:
     """A kernel would read beyond them."""
     cell = build("lstm", 5, device)
-    with pytest.raises(ValueError, match=r"is_first is \(3, 4\), but the inputs have 4 steps of 3 lanes"):
+    with pytest.raises(ValueError, match=r"is_first is \(3, 4\), but the inputs have 4 steps of 3 rows"):
         cell.sequence_by("triton")(
             torch.randn(4, 3, WIDTH).to(device), cell.init_state(3), torch.zeros(3, 4, dtype=torch.bool, device=device)
         )

@@ -3,37 +3,38 @@
 A sequence runs in parts, of which only those of single steps are sequential::
 
     begin          one matrix product W x + b for all T steps; it becomes the store of the gates
-    step           t = 0 .. T-1: erase where a memory begins anew, R h̄, the gates, the next state, in prepared buffers
+    step           t = 0 .. T-1: reset where a memory begins anew, R h̄, the gates, the next state, in prepared buffers
     begin_back     gradients of inputs and parameters, still 0
     factors        for some steps at a time: all by which their gradients will be multiplied
-    step_back      t = T-1 .. 0: a few products with these factors and δ R; then erase as forwards
+    step_back      t = T-1 .. 0: a few products with these factors and δ R; then reset as forwards
     gather         for the same steps: one matrix product of all their δ for each weight
     finish_back    the gradients in the order of the parameters
 
 Factors and δ are those of as many steps as a processor's cache holds: step by step, operations cost more than their
 arithmetic; over all steps, the way to memory and back does.
 
-This file holds the loop with its resets; a ``BPTTKernel`` holds the arithmetic of one cell. The host knows which lanes
-are reset at step t, and only those are written to. What is erased is replaced, never multiplied by 0, so no NaN
-survives.
+This file holds the loop with its resets; a ``BPTTKernel`` holds the arithmetic of one cell and stands in that cell's
+file (that of the sLSTM, which two cells share, beside this one). The host knows which rows are reset at step t, and
+only those are written to. What is reset is replaced, never multiplied by 0, so no NaN survives.
 
-Notation: h̄, c̄ are the state after any erase; dh, dc the gradient at step t from output and t + 1; δ_a the gradient of a
-gate before its logistic function or tanh. Shapes: inputs ``(T, B, I)``, leaves of the state ``(B, H)``.
+Notation: h̄, c̄ are the state after any reset; dh, dc the gradient at step t from output and t + 1; δ_a the gradient of a
+gate before its logistic function or tanh; what stands in brackets is computed for several steps at once. Shapes: inputs
+``(T, B, I)``, leaves of the state ``(B, H)``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlstm.kernels.resets import check_lanes, rows_of_resets
+from rlstm.kernels.resets import check_rows, rows_of_resets
 
-__all__ = ["BPTTKernel", "ProductSums", "bptt_sequence", "doubled_block", "logistic_slope", "tanh_slope"]
+__all__ = ["BPTTKernel", "ProductSums", "bptt_sequence", "by_step", "doubled_block", "logistic_slope", "tanh_slope"]
 
 _CACHED = 2**16  # Numbers of one factor computed at a time: torch shares them between threads from 2**15 on.
 
@@ -59,8 +60,11 @@ class BPTTKernel(ABC):
     inputs: Tensor  # (T, B, I)
     outputs: Tensor  # (T, B, H), set by begin, written by step.
     after: list[Tensor]  # Of the leaves, or the first of them, (T, B, H): values after step t; set by begin.
-    initial: list[Tensor]  # The state passed in, before any erase; backward pass only.
+    initial: list[Tensor]  # The state passed in, before any reset; backward pass only.
     is_first: Tensor  # (T, B); backward pass only.
+    grad_outputs: Tensor  # (T, B, H); backward pass only, as are the two below.
+    sums: ProductSums
+    deltas: Tensor
 
     def __init__(self, parameters: Sequence[Tensor], option: Any = None) -> None:
         self.parameters = parameters
@@ -72,11 +76,15 @@ class BPTTKernel(ABC):
 
     @abstractmethod
     def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
-        """Compute ``outputs[t]`` and the leaves after step t from those before it, erased already and only read."""
+        """Compute ``outputs[t]`` and the leaves after step t from those before it, reset already and only read."""
 
-    @abstractmethod
     def begin_back(self, grad_outputs: Tensor) -> None:
-        """Prepare the gradients; ``grad_outputs`` is ``(T, B, H)``, in any layout."""
+        """Prepare the gradients; ``grad_outputs`` is ``(T, B, H)``, in any layout.
+
+        This one is for W ``(G, I)``, R ``(G, H)`` and b ``(G,)`` as the first parameters, as are the two below.
+        """
+        weight_ih, weight_hh, *_ = self.parameters
+        self.grad_outputs, self.sums = grad_outputs, ProductSums(self.inputs, weight_ih, weight_hh.shape[1])
 
     @abstractmethod
     def factors(self, steps: slice) -> Iterable[Tensor]:
@@ -89,16 +97,29 @@ class BPTTKernel(ABC):
         ``factors`` are those of this step. ``grads`` come without the part through its output. ``None`` stands for 0.
         """
 
-    @abstractmethod
     def gather(self, steps: slice) -> None:
-        """Add what these steps, those of the last ``factors``, contribute to the gradients."""
+        """Add what these steps, those of the last ``factors``, contribute to the gradients.
 
-    @abstractmethod
+        This one reads their ``deltas``, δ of all gates, ``(steps, B, G)``, and takes h for the first leaf.
+        """
+        self.sums.add(steps, self.deltas, self.before(0, steps))
+
     def finish_back(self) -> list[Tensor]:
         """Return the gradients of the inputs and of every parameter."""
+        return list(self.sums.gradients())
+
+    def project(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return W x + b for all steps, ``(T, B, G)``; x are the first inputs, as many as W ``(G, I)`` reads."""
+        num_steps, num_rows, width = self.inputs.shape
+        flat = torch.addmm(bias, self.inputs.reshape(-1, width)[:, : weight.shape[1]], weight.t())
+        return flat.view(num_steps, num_rows, len(weight))
+
+    def buffers(self, number: int, hidden: int) -> Iterator[Tensor]:
+        """Yield that many empty tensors ``(T, B, H)``, of the parameters' type."""
+        return (self.parameters[0].new_empty(*self.inputs.shape[:2], hidden) for _ in range(number))
 
     def before(self, leaf: int, steps: slice) -> Tensor:
-        """Return a leaf before each of these steps, after any erase, ``(steps, B, H)``: for the backward pass."""
+        """Return a leaf before each of these steps, after any reset, ``(steps, B, H)``: for the backward pass."""
         after, is_first = self.after[leaf], self.is_first[steps]
         if steps.start:
             values = after[steps.start - 1 : steps.stop - 1].clone()
@@ -130,9 +151,9 @@ def bptt_sequence(
         Outputs ``(T, B, H)`` and the leaves after step T - 1. Once differentiable.
 
     Raises:
-        ValueError: If ``is_first`` or the state is of other steps or lanes.
+        ValueError: If ``is_first`` or the state is of other steps or rows.
     """
-    check_lanes(inputs, state[0], is_first)
+    check_rows(inputs, state[0], is_first)
     results = _Sequence.apply(kernel, option, len(state), is_first, inputs, *state, *parameters)  # type: ignore[no-untyped-call]
     return results[0], list(results[1:])
 
@@ -154,9 +175,9 @@ class _Sequence(torch.autograd.Function):
         cell.begin()
         rows = rows_of_resets(is_first)
         state = list(initial)
-        for t, erased in enumerate(rows):
-            if erased is not None:
-                state = [leaf.index_fill(0, erased, fill) for leaf, fill in zip(state, cell.fills, strict=True)]
+        for t, resets in enumerate(rows):
+            if resets is not None:
+                state = [leaf.index_fill(0, resets, fill) for leaf, fill in zip(state, cell.fills, strict=True)]
             state = cell.step(t, state)
         ctx.kernel, ctx.option, ctx.rows, ctx.num_leaves = kernel, option, rows, num_leaves
         ctx.num_after = len(cell.after)
@@ -177,11 +198,11 @@ class _Sequence(torch.autograd.Function):
         for stop in range(len(ctx.rows), 0, -length):
             start = max(0, stop - length)
             steps = slice(start, stop)
-            factors = list(zip(*(one.unbind() for one in cell.factors(steps)), strict=True))
+            factors = by_step(cell.factors(steps))
             for t in range(stop - 1, start - 1, -1):
                 grads = cell.step_back(factors[t - start], grads)
-                if (erased := ctx.rows[t]) is not None:
-                    grads = [grad if grad is None else grad.index_fill(0, erased, 0.0) for grad in grads]
+                if (resets := ctx.rows[t]) is not None:
+                    grads = [grad if grad is None else grad.index_fill(0, resets, 0.0) for grad in grads]
             cell.gather(steps)
         grad_inputs, *grad_parameters = cell.finish_back()
         return None, None, None, None, grad_inputs, *grads, *grad_parameters
@@ -228,6 +249,11 @@ class ProductSums:
         """Return dx ``(T, B, I)``, dW ``(G, I)``, dR ``(G, H)`` and db ``(G,)``."""
         width = self.inputs.shape[-1]
         return self.grad_inputs, self.products[:width].t(), self.products[width:].t(), self.grad_bias
+
+
+def by_step(parts: Iterable[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Return for each step its views of these tensors ``(T, ...)``."""
+    return list(zip(*(one.unbind() for one in parts), strict=True))
 
 
 def logistic_slope(factor: Tensor, gate: Tensor, out: Tensor | None = None) -> Tensor:

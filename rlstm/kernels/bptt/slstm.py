@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from rlstm.kernels.bptt.gated import BPTTKernel, bptt_sequence, tanh_slope
+from rlstm.kernels.bptt.gated import BPTTKernel, bptt_sequence, by_step, tanh_slope
 
 __all__ = ["NEVER", "across_heads", "slstm_bptt_sequence"]
 
@@ -105,7 +105,7 @@ class SLSTMKernel(BPTTKernel):
         self.workspace = flat.new_empty(0)
         parts = [self.gates.flatten(-2).transpose(1, 2), self.gates[..., :2, :], self.gates[..., 2:, :]]
         parts += [*self.gates.unbind(-2), self.outputs, c, n]
-        self.views = list(zip(*(one.unbind() for one in parts), strict=True))
+        self.views = by_step(parts)
 
     def step(self, t: int, before: list[Tensor]) -> list[Tensor]:
         """Open the gates by h̄, put i and f on a common scale, mix.

@@ -1,14 +1,14 @@
 """The GRU as one Triton kernel forwards and one backwards.
 
 A program holds some rows of the batch and goes through all steps; R is loaded before the first. Above 128 units another
-pair of kernels goes through them in parts: see ``triton_wide``. The equations are those of ``rlstm.cells.gru``. With
-h̄ = h_{t-1}, erased where ``is_first``, q = R_n h̄ + b'_n, and dh the gradient of h_t from output and t + 1::
+pair of kernels goes through them in parts: see ``rlstm.kernels.triton.wide``. The equations are those of ``rlstm.cells.gru``. With
+h̄ = h_{t-1}, reset where ``is_first``, q = R_n h̄ + b'_n, and dh the gradient of h_t from output and t + 1::
 
     δn = dh (1 - z)(1 - n²)     δz = dh (h̄ - n) z (1 - z)     δr = δn q r (1 - r)
     dh̄ = dh z + [δn r, δr, δz] R,    on the input's side [δr, δz, δn]
 
 R comes with the gates in the order n, r, z, so that δ of both sides, [δn r, δr, δz, δn], are one buffer: the state's
-side is its first three blocks, the input's side the last three. q is the memory kept. See ``triton_recurrence`` for the
+side is its first three blocks, the input's side the last three. q is the memory kept. See ``rlstm.kernels.triton.recurrence`` for the
 buffers.
 
 Source: the equations of the cell, differentiated.
@@ -83,24 +83,10 @@ def _differentiate(dh, q, r, z, n, before):
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    KEEP: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    RESIDENT: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_n = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, True)
@@ -137,25 +123,10 @@ def _forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    RESIDENT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_n = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, False)
@@ -192,24 +163,10 @@ def _backward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    KEEP: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr,
+):  # fmt: skip
     copy_leaves(begin, end, num_rows, 1, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)  # t · B + b
     for _ in range(num_steps):
@@ -238,25 +195,10 @@ def _wide_forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     copy_leaves(grad_end, grad_begin, num_rows, 1, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     index += (num_steps - 1).to(tl.int64) * num_rows

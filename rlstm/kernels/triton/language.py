@@ -10,7 +10,7 @@ __all__ = ["tl", "triton"]
 
 
 class _NotInstalled:
-    """What decorates kernels that nobody can run here: see ``rlstm.kernels.triton.support.why_not_here``."""
+    """Decorates kernels that can't run here: see ``rlstm.kernels.triton.support.why_not_here``."""
 
     def jit(self, kernel: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Return the kernel as it is."""

@@ -1,7 +1,7 @@
 """The LSTM, with or without peepholes, as one Triton kernel forwards and one backwards.
 
 A program holds some rows of the batch, h and c in registers, and goes through all steps; R is loaded before the first.
-Above 128 units another pair of kernels goes through them in parts: see ``triton_wide``. The equations are those of
+Above 128 units another pair of kernels goes through them in parts: see ``rlstm.kernels.triton.wide``. The equations are those of
 ``rlstm.cells.lstm`` and, with peepholes p, of ``rlstm.cells.peephole_lstm``. With dh, dc the gradient at step t from
 output and t + 1::
 
@@ -9,7 +9,7 @@ output and t + 1::
     δi = dc g i (1 - i)              δf = dc c̄ f (1 - f)             δg = dc i (1 - g²)
     dc̄ = dc f + p_i δi + p_f δf      dh̄ = δ R
 
-Gates come in PyTorch's order, i, f, g, o. See ``triton_recurrence`` for the buffers.
+Gates come in PyTorch's order, i, f, g, o. See ``rlstm.kernels.triton.recurrence`` for the buffers.
 
 Source: the equations of the cells, differentiated; Diamos et al. 2016, *Persistent RNNs*, for weights kept on chip.
 """
@@ -63,7 +63,7 @@ def peephole_lstm(
 
 @triton.jit
 def _load_peepholes(extra, units, HIDDEN: tl.constexpr, PEEPHOLES: tl.constexpr):
-    """Return p of i, f and o, ``(1, BLOCK_UNITS)``; zeros that nobody uses where there are none."""
+    """Return p of i, f and o, ``(1, BLOCK_UNITS)``; unused zeros where there are none."""
     if PEEPHOLES:
         p_i = tl.load(extra + units, mask=units < HIDDEN, other=0.0)[None, :]
         p_f = tl.load(extra + HIDDEN + units, mask=units < HIDDEN, other=0.0)[None, :]
@@ -110,25 +110,10 @@ def _differentiate(dh, dc, i, f, g, o, c, c_bar, p_i, p_f, p_o, PEEPHOLES: tl.co
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    KEEP: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    KEEP: tl.constexpr, RESIDENT: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_i, weight_f, weight_g, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, True)
@@ -168,26 +153,10 @@ def _forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    RESIDENT: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_i, weight_f, weight_g, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, False)
@@ -228,25 +197,10 @@ def _backward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    KEEP: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    KEEP: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     copy_leaves(begin, end, num_rows, 2, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)  # t · B + b
     for _ in range(num_steps):
@@ -277,26 +231,10 @@ def _wide_forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    PEEPHOLES: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, PEEPHOLES: tl.constexpr,
+):  # fmt: skip
     copy_leaves(grad_end, grad_begin, num_rows, 2, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     index, _units, _inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     index += (num_steps - 1).to(tl.int64) * num_rows

@@ -8,7 +8,7 @@ h are kept. With dh the gradient of h_t from output and t + 1::
     dh̄ = A dh      dh̃ = (1 - A) dh      s = dh (h̄ - h̃) A (1 - A)
     minimal GRU: δz = -s                minimal LSTM: δf = s (1 - f), δi = -s (1 - i)
 
-See ``triton_recurrence`` for the buffers.
+See ``rlstm.kernels.triton.recurrence`` for the buffers.
 
 Source: Feng et al. 2024 (arXiv 2410.01201), differentiated.
 """
@@ -81,24 +81,10 @@ def _keep_and_candidate(at, inside, HIDDEN: tl.constexpr, GATES: tl.constexpr, P
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    KEEP: tl.constexpr,
-    GATES: tl.constexpr,
-    POSITIVE: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    KEEP: tl.constexpr, GATES: tl.constexpr, POSITIVE: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     place = rows[:, None] * HIDDEN + units[None, :]
     h = tl.load(begin + place, mask=inside, other=0.0)
@@ -116,25 +102,10 @@ def _forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    GATES: tl.constexpr,
-    POSITIVE: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    GATES: tl.constexpr, POSITIVE: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     place = rows[:, None] * HIDDEN + units[None, :]
     dh = tl.load(grad_end + place, mask=inside, other=0.0)

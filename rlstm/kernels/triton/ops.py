@@ -72,14 +72,9 @@ def store_four(at, a, b, c, d, inside, apart):
 @triton.jit
 def load_block(
     weight,
-    block: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    TURN: tl.constexpr,
-    to_part=0,
-    from_part=0,
-):
+    block: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, TURN: tl.constexpr,
+    to_part=0, from_part=0,
+):  # fmt: skip
     """Return the weights R ``(WIDTH, WIDTH)`` of one gate and one group of units, padded with zeros to ``BLOCK``.
 
     Args:

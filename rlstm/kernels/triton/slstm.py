@@ -2,7 +2,7 @@
 
 A program holds some rows of the batch and one head, whose units see no others, and goes through all steps; R of the
 head is loaded before the first. A head of more than 128 units is gone through in parts by another pair of kernels: see
-``triton_wide``. The equations are those of ``rlstm.cells.slstm``. m only keeps the exponentials in range and is a
+``rlstm.kernels.triton.wide``. The equations are those of ``rlstm.cells.slstm``. m only keeps the exponentials in range and is a
 constant for the gradient. With i', f' the stabilised gates, φ = 1 - σ(f̃) (1 for the exponential forget gate), and dh,
 dc, dn the gradient at step t from output and t + 1::
 
@@ -12,7 +12,7 @@ dc, dn the gradient at step t from output and t + 1::
 
 A memory that has seen nothing has m = -1e30, so f' = 0 and i' = 1 at its first step, and n is 1 or above for ever.
 Gates come in the order i, f, z, o; what is kept of a step is i', f', z, o and, as memories, c, n, φ. See
-``triton_recurrence`` for the buffers.
+``rlstm.kernels.triton.recurrence`` for the buffers.
 
 Source: the equations of the cell, differentiated.
 """
@@ -87,25 +87,10 @@ def _differentiate(dh, dc, dn, i, f, z, o, slope, h, c_bar, n_bar, n):
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    KEEP: tl.constexpr,
-    EXPONENTIAL: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    RESIDENT: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr, EXPONENTIAL: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_i, weight_f, weight_z, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, True)
@@ -156,26 +141,10 @@ def _forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EXPONENTIAL: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    RESIDENT: tl.constexpr, PRECISION: tl.constexpr, EXPONENTIAL: tl.constexpr,
+):  # fmt: skip
     rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS)
     if RESIDENT:
         weight_i, weight_f, weight_z, weight_o = load_four_blocks(weight, HIDDEN, WIDTH, BLOCK_UNITS, False)
@@ -225,25 +194,10 @@ def _backward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_forward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    begin,
-    hidden,
-    memory,
-    end,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    KEEP: tl.constexpr,
-    EXPONENTIAL: tl.constexpr,
-):
+    gates, is_first, weight, extra, begin, hidden, memory, end, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr, EXPONENTIAL: tl.constexpr,
+):  # fmt: skip
     copy_leaves(begin, end, num_rows, 4, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     leaf = num_rows.to(tl.int64) * HIDDEN
     slots = (num_steps + 1).to(tl.int64) * leaf
@@ -278,26 +232,10 @@ def _wide_forward(
 
 @triton.jit(do_not_specialize=["num_steps", "num_rows"])
 def _wide_backward(
-    gates,
-    is_first,
-    weight,
-    extra,
-    hidden,
-    memory,
-    grad_outputs,
-    grad_end,
-    deltas,
-    grad_begin,
-    num_steps,
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EXPONENTIAL: tl.constexpr,
-):
+    gates, is_first, weight, extra, hidden, memory, grad_outputs, grad_end, deltas, grad_begin, num_steps, num_rows,
+    HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr,
+    PARTS: tl.constexpr, PRECISION: tl.constexpr, EXPONENTIAL: tl.constexpr,
+):  # fmt: skip
     copy_leaves(grad_end, grad_begin, num_rows, 3, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, PARTS)
     leaf = num_rows.to(tl.int64) * HIDDEN
     slots = (num_steps + 1).to(tl.int64) * leaf

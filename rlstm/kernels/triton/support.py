@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlstm.kernels.resets import check_lanes
+from rlstm.kernels.resets import check_rows
 
 __all__ = ["WIDEST_PROGRAM", "TritonKernel", "run_triton", "why_never", "why_not_here"]
 
@@ -53,7 +53,7 @@ def why_never(cell: nn.Module) -> str | None:
     for one in type(cell).__mro__:
         if "triton" in vars(one):
             break
-        if changed := {"step", "reset", "init_state"} & vars(one).keys():
+        if changed := {"step", "equations", "weights", "reset", "init_state"} & vars(one).keys():
             return f"{one.__name__} has a {min(changed)} of its own, and its Triton kernel is that of another class"
     if kernel.recurrent is None:
         return None
@@ -86,7 +86,7 @@ def run_triton(cell: nn.Module, inputs: Tensor, state: Any, is_first: Tensor) ->
     reason = why_never(cell) or why_not_here(inputs.device, inputs.dtype)
     if reason is not None:
         raise ValueError(f"sequence is 'triton', but {reason}. Use 'auto'.")
-    check_lanes(inputs, state[0], is_first)
+    check_rows(inputs, state[0], is_first)
     kernel: TritonKernel = cell.triton  # type: ignore[assignment]
     run = getattr(importlib.import_module(kernel.module), kernel.function)
     options = {name: getattr(cell, name) for name in kernel.options}

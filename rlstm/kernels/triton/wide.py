@@ -27,16 +27,10 @@ __all__ = ["add_recurrent_gradients", "add_recurrent_sums", "copy_leaves"]
 
 @triton.jit
 def copy_leaves(
-    source,
-    target,
-    num_rows,
-    LEAVES: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-):
+    source, target, num_rows,
+    LEAVES: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
     """Copy the program's share of ``(LEAVES, B, H)``, and wait until all threads see it."""
     leaf = num_rows.to(tl.int64) * HIDDEN
     for part in range(PARTS):
@@ -50,24 +44,10 @@ def copy_leaves(
 
 @triton.jit
 def add_recurrent_sums(
-    a,
-    b,
-    c,
-    d,
-    hidden,
-    index,
-    erased,
-    weight,
-    num_rows,
-    to_part,
-    BLOCKS: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    a, b, c, d, hidden, index, erased, weight, num_rows, to_part,
+    BLOCKS: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Return the sums of one part of the units with R h̄ added, block by block.
 
     Args:
@@ -107,20 +87,10 @@ def add_recurrent_sums(
 
 @triton.jit
 def add_recurrent_gradients(
-    dh,
-    deltas,
-    index,
-    weight,
-    num_rows,
-    from_part,
-    BLOCKS: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    PARTS: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
+    dh, deltas, index, weight, num_rows, from_part,
+    BLOCKS: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Return dh̄ of one part of the units with δ R added; ``deltas`` is ``(T, B, 4, H)``, the rest as above."""
     for part in range(PARTS):
         _rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, part)
