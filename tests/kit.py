@@ -5,11 +5,13 @@ Tests take it by ``from tests.kit import make_policy``; pytest's ``pythonpath`` 
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
@@ -24,6 +26,25 @@ from rlstm.policies.step import PolicyStep
 from rlstm.rollouts.rollout import Rollout
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv
+
+
+def covering(*axes: Iterable[Any]) -> list[Any]:
+    """Return the product of the axes as cases of ``pytest.mark.parametrize``, all but a sample of them slow.
+
+    The sample is as large as the longest axis, and holds every value of every axis.
+    """
+    values = [list(axis) for axis in axes]
+    size = max(map(len, values))
+    places = [[(k + j * (k // len(axis))) % len(axis) for j, axis in enumerate(values)] for k in range(size)]
+    sample = {tuple(place) for place in places}
+    return [
+        pytest.param(
+            *(axis[index] for axis, index in zip(values, place, strict=True)),
+            marks=() if place in sample else pytest.mark.slow,
+        )
+        for place in itertools.product(*(range(len(axis)) for axis in values))
+    ]
+
 
 OBSERVATION_SPACE = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 """(lane, time in the lane, episode of the lane, 1 if it is the last observation of an episode)."""
