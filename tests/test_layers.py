@@ -1,4 +1,7 @@
-"""The import rules between the layers, read off the syntax trees (the layer picture stands in CONTRIBUTING.md)."""
+"""What import-linter can't say of imports, read off the syntax trees; the layers themselves stand in pyproject.toml.
+
+Which imports are lazy, names that are spelled wrongly, parts of other packages, and lists of what alone is allowed.
+"""
 
 import ast
 import sys
@@ -53,16 +56,15 @@ def broken_rules(path: str, source: str) -> list[str]:
             for module, home in ONLY_IN.items():
                 rules[f"{module} only in {home}"] = not within(name, module) or path.startswith(home)
         if folder == "rlstm":
-            root = path == "rlstm/api/experiments.py" or path.startswith("rlstm/cli/")
-            upward = within(name, "rlstm.agents", "rlstm.envs")
-            rules["only rlstm/cli and rlstm/api/experiments.py import agents and envs, and lazily"] = not upward or (
-                root and lazy
+            above = lazy and path.startswith(("rlstm/api/", "rlstm/cli/"))
+            rules["only rlstm/api and rlstm/cli import agents and envs, and lazily"] = above or not within(
+                name, "rlstm.agents", "rlstm.envs"
             )
         if folder == "envs":
             allowed = name.split(".")[0] in {"numpy", "gymnasium", *sys.stdlib_module_names}
-            rules["envs import numpy and gymnasium only"] = allowed or within(name, "rlstm.envs")
+            rules["envs import numpy and gymnasium only"] = allowed or within(name, "rlstm.envs", "rlstm.core.arrays")
         if folder == "agents":
-            above = within(name, "rlstm.envs", "rlstm.cli", "rlstm.api.experiments", "rlstm.api.finished_runs", *LAZY)
+            above = within(name, "rlstm.envs", "rlstm.cli", "rlstm.api", *LAZY)
             rules["agents import neither envs, cli nor api"] = not above
             table = path == "agents/__init__.py" and lazy
             rules["agents don't import each other; the table does, lazily"] = table or not within(name, "rlstm.agents")
@@ -70,9 +72,10 @@ def broken_rules(path: str, source: str) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("path", source_files())
-def test_imports_keep_to_the_layers(path: str) -> None:
-    assert broken_rules(path, (ROOT / path).read_text(encoding="utf-8")) == []
+def test_every_file_keeps_the_rules() -> None:
+    files = source_files()
+    assert len(files) > 300
+    assert [one for path in files for one in broken_rules(path, (ROOT / path).read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_a_forbidden_import_is_seen(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("rlstm/api/experiments.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/api/anything.py", "def f():\n    from rlstm.agents.ppo import PPO"),
         ("rlstm/cli/train.py", "if TYPE_CHECKING:\n    from rlstm.agents.ppo import PPO"),
         ("rlstm/cli/train.py", "import tyro"),
         ("rlstm/training/loggers.py", "from torch.utils.tensorboard import SummaryWriter"),

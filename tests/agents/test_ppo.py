@@ -315,6 +315,18 @@ def test_without_normalisers_the_first_rollout_trains(trained):
     assert not same(before, weights(agent.policy))
 
 
+def test_the_value_loss_is_in_the_critics_units(trained):
+    agent, rollout, carry, envs = trained(policy={"scale_rewards": True}, num_minibatches=1, update_epochs=1, gamma=0.9)
+    agent.update(rollout)
+    rollout, scale = collect(agent.policy, envs, carry, 8), agent.policy.return_scale.item()
+    advantages = gae(
+        rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts, gamma=0.9, gae_lambda=0.95
+    )
+    assert scale > 10  # Rewards of the scripted env are large.
+    expected = 0.5 * (advantages / scale).square().mean().item()
+    assert agent.update(rollout)["train/value_loss"] == pytest.approx(expected, rel=1e-9)
+
+
 # What ends or slows the epochs.
 
 
@@ -326,6 +338,18 @@ def test_epochs_end_once_the_kl_estimate_passes_its_target(trained, monkeypatch)
     assert len(seen) == 2
     assert metrics["train/approx_kl"] > 0
     assert metrics["train/n_updates"] == 1
+
+
+@pytest.mark.parametrize(("share", "num_steps"), [(1.4, 6), (1.6, 1)])
+def test_the_target_may_be_passed_by_a_half(trained, monkeypatch, share, num_steps):
+    import rlstm.agents.ppo as module
+
+    agent, rollout, *_ = trained(target_kl=0.01, update_epochs=3)
+    loss, seen = module.clipped_policy_loss, watch(agent, monkeypatch)
+    found = torch.tensor(share * 0.01)
+    monkeypatch.setattr(module, "clipped_policy_loss", lambda *a: loss(*a)._replace(approx_kl=found))
+    agent.update(rollout)
+    assert len(seen) == num_steps
 
 
 @pytest.mark.parametrize("target_kl", [None, 1e6])
