@@ -22,11 +22,13 @@ from rlstm.rollouts.rollout import Rollout
 from rlstm.testing.probe_envs import CarriedSignEnv, KeyEnv, ProbeEnv, SecretEnv
 from rlstm.training.on_policy import Training
 from rlstm.vector.sub_env import TrialEnv
+from tests.kit import covering
 
 PROBES = {"probe/CarriedSign-v0": CarriedSignEnv, "probe/Key-v0": KeyEnv, "probe/Secret-v0": SecretEnv}
 NUM_ENVS = 32
 PLAIN = {"normalize_observations": False, "scale_rewards": False, "encoder_sizes": (16,), "hidden_size": 16}
 BLIND = {"previous_action": False, "previous_reward": False, "episode_start": False}
+QUICK = [("ppo", "state"), ("ppo", "credit")]  # Learnt in two seconds; the exact tests below do the rest.
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
 
 
@@ -50,7 +52,11 @@ LEARNERS = {
         *({}, 4, False, ("state", "credit")),
     ),
 }
-LEARNT = [(name, boundary) for name, learner in LEARNERS.items() for boundary in learner.boundaries]
+LEARNT = [
+    pytest.param(name, boundary, marks=() if (name, boundary) in QUICK else pytest.mark.slow)
+    for name, learner in LEARNERS.items()
+    for boundary in learner.boundaries
+]
 LIFELONG_LEARNERS = [name for name, learner in LEARNERS.items() if learner.lives_on]
 
 
@@ -141,8 +147,7 @@ def test_it_is_not_learnt_where_that_boundary_alone_cuts(agent: str, boundary: s
     assert abs(learn(agent, task, {**task.memory, **task.cut}, seed)) < 0.3
 
 
-@pytest.mark.parametrize("boundary", ["state", "credit"])
-@pytest.mark.parametrize("agent", LEARNERS)
+@pytest.mark.parametrize(("agent", "boundary"), [case for case in LEARNT if case.values[1] != "gradient"])
 def test_state_and_credit_go_on_where_no_gradient_does(agent: str, boundary: str) -> None:
     """The sign of the step before stands in any state; what an action earns later needs no memory at all."""
     task = TASKS[boundary]
@@ -154,13 +159,17 @@ def test_state_and_credit_go_on_where_no_gradient_does(agent: str, boundary: str
 SECRET = Task("probe/Secret-v0", {}, 1, 32, 20, 0.9, 0.75, {"lifetime": "lifelong", "insist_on_trials": True}, {})
 
 
-@pytest.mark.parametrize("credit", ["episode", "trial", "lifelong"])
+@pytest.mark.parametrize(
+    "credit", ["lifelong", *(pytest.param(one, marks=pytest.mark.slow) for one in ("episode", "trial"))]
+)
 @pytest.mark.parametrize("agent", LIFELONG_LEARNERS)
 def test_a_lifelong_memory_keeps_a_secret_over_trials_wherever_credit_ends(agent: str, credit: str) -> None:
     assert learn(agent, SECRET, {**SECRET.memory, "credit": credit}) > 0.8
 
 
-@pytest.mark.parametrize(("lifetime", "expected"), [("trial", 1 / 3), ("episode", 0.0)])
+@pytest.mark.parametrize(
+    ("lifetime", "expected"), [("trial", 1 / 3), pytest.param("episode", 0.0, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("agent", LIFELONG_LEARNERS)
 def test_a_shorter_memory_keeps_it_to_the_end_of_its_life(agent: str, lifetime: str, expected: float) -> None:
     """A sign is asked for in three episodes, of which one is in the trial that shows it."""
@@ -199,10 +208,8 @@ def with_observations(rollout: Rollout, observations: torch.Tensor) -> Rollout:
     return dataclasses.replace(rollout, inputs=rollout.inputs._replace(observations=observations))
 
 
-@pytest.mark.parametrize("horizon", [None, 3, 4, 6, 12])
-@pytest.mark.parametrize("lifetime", LIVES)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_gradient_reaches_what_was_seen_within_the_same_life_and_horizon_and_nothing_else(
+@pytest.mark.parametrize(("horizon", "lifetime", "cell"), covering([None, 3, 4, 6, 12], LIVES, ["lstm", "gru"]))
+def test_a_gradient_reaches_what_was_seen_in_the_same_trajectory_and_horizon(
     cell: str, lifetime: str, horizon: int | None
 ) -> None:
     memory = {"lifetime": lifetime, "credit": "episode", "bptt_horizon": horizon}
@@ -215,9 +222,8 @@ def test_a_gradient_reaches_what_was_seen_within_the_same_life_and_horizon_and_n
         assert torch.equal((torch.stack(rows) != 0).flatten(2).any(2), expected)
 
 
-@pytest.mark.parametrize("horizon", [None, 3, 4])
-@pytest.mark.parametrize("lifetime", LIVES)
-def test_a_state_holds_what_was_seen_within_the_same_life_whatever_the_horizon(
+@pytest.mark.parametrize(("horizon", "lifetime"), covering([None, 3, 4], LIVES))
+def test_a_state_holds_what_was_seen_in_the_same_trajectory_whatever_the_horizon(
     lifetime: str, horizon: int | None
 ) -> None:
     training, rollout = exact_rollout(
@@ -260,7 +266,7 @@ LONG_LIVES = [("lifelong", "episode"), ("lifelong", "trial"), ("lifelong", "life
     [(agent, *choice) for agent in LEARNERS for choice in SHORT_LIVES]
     + [(agent, *choice) for agent in LIFELONG_LEARNERS for choice in LONG_LIVES],
 )
-def test_an_action_is_credited_with_the_rewards_after_it_up_to_the_boundary_and_with_no_others(
+def test_an_action_is_credited_with_the_rewards_up_to_the_boundary_and_no_others(
     agent: str, lifetime: str, credit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, rollout = exact_rollout(agent, {"lifetime": lifetime, "credit": credit})

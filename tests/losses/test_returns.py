@@ -205,4 +205,5 @@ def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones
     assert explained_variance(returns, returns) == 1.0
     assert explained_variance(torch.full((4,), 7.0), returns) == 0.0
     assert explained_variance(-returns, returns) == pytest.approx(1 - 4)
+    assert explained_variance(returns / 2, returns) == pytest.approx(1 - 1 / 4)
     assert explained_variance(returns, torch.ones(4)) == 0.0

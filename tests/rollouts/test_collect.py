@@ -17,6 +17,7 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, collect_trajectories, start
 from rlstm.rollouts.rollout import Rollout
+from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
@@ -247,8 +248,7 @@ def test_a_real_policy_values_every_step_as_one_that_is_walked_through_by_hand(k
     torch.testing.assert_close(rollout.next_values.float(), next_values, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("lifetime", ["episode", "trial", "lifelong"])
+@pytest.mark.parametrize(("cell", "lifetime"), covering(CELLS, ["episode", "trial", "lifelong"]))
 def test_evaluating_a_rollout_gives_back_what_was_stored(kit, cell, lifetime):
     """Replay, over the seam of two rollouts, terminated and truncated both present, two layers, a separate critic."""
     policy = kit.make_policy(memory=memory_of(lifetime, None), cell=cell, num_layers=2, critic_memory="separate")
@@ -552,10 +552,11 @@ def lived(kit, memory, num_lives, *, scripts=LIVES, kind="native", policy=None):
     return collect_trajectories(policy, envs, carry, num_lives, [0] * len(scripts)), carry, envs
 
 
-@pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("num_lives", [1, 3, 5, 6, 7, 12, 23])
-@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
-def test_a_batch_is_exactly_so_many_complete_lives_each_row_as_its_script_says(kit, memory, num_lives, kind):
+@pytest.mark.parametrize(
+    ("num_lives", "name", "kind"), covering([1, 3, 5, 6, 7, 12, 23], LIFE_MEMORIES, ["native", "sync"])
+)
+def test_a_batch_is_so_many_complete_trajectories_as_their_scripts_say(kit, name, num_lives, kind):
+    memory = LIFE_MEMORIES[name]
     rows, lives = schedule(kit, LIVES, memory, num_lives)
     assert len(lives) == num_lives
     rollout, *_ = lived(kit, memory, num_lives, kind=kind)
@@ -605,10 +606,9 @@ def test_lanes_that_are_not_needed_idle_from_the_first_step(kit):
     assert list(carry.statistics.finished["lengths"]) == [3]
 
 
-@pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("num_lives", [2, 5, 9])
-@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
-def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, memory, num_lives, kind):
+@pytest.mark.parametrize(("name", "num_lives", "kind"), covering(LIFE_MEMORIES, [2, 5, 9], ["native", "sync"]))
+def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, name, num_lives, kind):
+    memory = LIFE_MEMORIES[name]
     _, lives = schedule(kit, LIVES, memory, num_lives)
     _, carry, _ = lived(kit, memory, num_lives, kind=kind)
     episodes = []
