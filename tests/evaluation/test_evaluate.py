@@ -18,6 +18,7 @@ from rlstm.evaluation.evaluate import EvaluationResult, _quotas, evaluate, evalu
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, start
 from rlstm.vector.make import EnvConfig, make, resolve_spec
+from tests.kit import covering
 
 TRIALS = MemoryConfig("trial", episodes_per_trial=2)
 
@@ -57,8 +58,7 @@ def carrier(kit, envs, memory=None):
     return policy
 
 
-@pytest.mark.parametrize("kind", ["native", "sync", "async"])
-@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize(("kind", "num_envs"), covering(["native", "sync", "async"], [1, 3]))
 def test_a_memory_made_by_hand_scores_the_optimum_in_every_kind_of_lanes(kit, kind, num_envs):
     envs = lanes(kind, num_envs=num_envs, corridor_length=6)
     result = evaluate(carrier(kit, envs), envs, 20, seed=0)
@@ -271,7 +271,7 @@ def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial(kit):
     assert {tag: curve.tolist() for tag, curve in result.trial_curves().items()} == {"trial/return": [52.0, 53.0]}
 
 
-@pytest.mark.parametrize("kind", ["native", "sync", "async"])
+@pytest.mark.parametrize("kind", ["native", "sync", pytest.param("async", marks=pytest.mark.slow)])
 def test_the_regret_of_an_episode_is_that_of_all_its_steps_in_every_kind_of_lanes(kit, kind):
     """The first arm of an easy bandit pays .9 or .1: pulled twice it loses 0 or twice .8."""
     memory = MemoryConfig("trial", episodes_per_trial=3)

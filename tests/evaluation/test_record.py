@@ -22,6 +22,7 @@ from rlstm.evaluation.record import record
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv, TrialEnv
+from tests.kit import covering
 
 SCRIPTS = ("E", ".C", "...B")
 MEMORIES = {
@@ -108,9 +109,7 @@ def lives_of_lanes(demonstrations, memory, episodes, num_envs):
 # What stands in which row.
 
 
-@pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("name", MEMORIES)
-@pytest.mark.parametrize("episodes", [3, 5, 11])
+@pytest.mark.parametrize(("name", "episodes", "kind"), covering(MEMORIES, [3, 5, 11], ["native", "sync"]))
 def test_rows_hold_an_observation_its_answer_and_what_that_brought(kit, kind, name, episodes):
     """Observations of scripted lanes tell lane and time, so do rewards; final observations answer nothing."""
     memory = MEMORIES[name]
@@ -186,8 +185,7 @@ def test_an_env_that_writes_into_the_array_it_has_returned_is_recorded_all_the_s
 # What can be done with it.
 
 
-@pytest.mark.parametrize("actions", ACTIONS)
-@pytest.mark.parametrize("observations", OBSERVATIONS)
+@pytest.mark.parametrize(("observations", "actions"), covering(OBSERVATIONS, ACTIONS))
 def test_played_again_under_the_same_seeds_every_kind_of_action_brings_the_same(kit, observations, actions):
     spaces_of_env = OBSERVATIONS[observations], ACTIONS[actions]
     memory = MemoryConfig()
@@ -228,8 +226,7 @@ def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kit, kind):
                 assert brought == reward
 
 
-@pytest.mark.parametrize("name", MEMORIES)
-@pytest.mark.parametrize("actions", ACTIONS)
+@pytest.mark.parametrize(("actions", "name"), covering(ACTIONS, MEMORIES))
 def test_the_agent_shown_what_it_saw_answers_as_it_did(kit, actions, name):
     """Memory, last action, last reward and starts included: what learns from a column sees what its teacher saw."""
     memory = MEMORIES[name]

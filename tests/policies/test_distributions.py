@@ -391,3 +391,15 @@ def test_actions_are_beyond_the_bounds_where_the_env_gets_other_numbers(name: st
     given = torch.as_tensor(distribution.to_env(actions).reshape(64, -1).astype(np.float64))
     assert beyond.tolist() == (~torch.isclose(given, actions, rtol=1e-6, atol=1e-7)).any(1).tolist()
     assert beyond.any() == (name in BOUNDED)
+
+
+# Targets
+
+
+@pytest.mark.parametrize(("name", "squash"), every_distribution())
+def test_the_mode_of_a_target_is_the_action_that_it_is_of(name: str, squash: bool) -> None:
+    distribution, space = make(name, squash), SPACES[name]
+    space.seed(0)
+    actions = np.stack([np.asarray(space.sample()) for _ in range(9)])
+    back = distribution.to_env(distribution.mode(distribution.targets(actions), None))
+    np.testing.assert_allclose(back, actions, rtol=1e-5, atol=1e-6)
