@@ -244,7 +244,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="check that every breakage still applies")
     parser.add_argument("--no-control", action="store_true", help="don't run the tests without a breakage first")
     options = parser.parse_args(words)
-    chosen = [one for one in load_breakages() if options.k in f"{one.area} {one.name} {one.file}"]
+    chosen = [one for one in load_breakages() if options.k in f"{one.area}: {one.name} {one.file}"]
     if options.list:
         print("\n".join(f"{one.area:<20}{one.name:<60}{one.file}" for one in chosen))
         return 0

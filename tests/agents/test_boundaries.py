@@ -38,7 +38,7 @@ class Learner(NamedTuple):
     settings: Callable[[int, int], dict[str, Any]]  # From the steps and the episodes of a rollout.
     plain: dict[str, Any]  # What makes an update one gradient step, in which no reward touches another's action.
     updates: int = 1  # For one of PPO's.
-    lives_on: bool = True  # Whether it can do with a memory that is never erased.
+    never_resets: bool = True  # Whether it can do with a memory that is never reset.
     boundaries: tuple[str, ...] = ("state", "credit", "gradient")  # Whose tasks it learns in the time of a test.
 
 
@@ -57,7 +57,7 @@ LEARNT = [
     for name, learner in LEARNERS.items()
     for boundary in learner.boundaries
 ]
-LIFELONG_LEARNERS = [name for name, learner in LEARNERS.items() if learner.lives_on]
+LIFELONG_LEARNERS = [name for name, learner in LEARNERS.items() if learner.never_resets]
 
 
 class Task(NamedTuple):
@@ -154,7 +154,7 @@ def test_state_and_credit_go_on_where_no_gradient_does(agent: str, boundary: str
     assert learn(agent, task, {**task.memory, "bptt_horizon": 1}) > 0.8
 
 
-# A memory that is never erased.
+# A memory that is never reset.
 
 SECRET = Task("probe/Secret-v0", {}, 1, 32, 20, 0.9, 0.75, {"lifetime": "lifelong", "insist_on_trials": True}, {})
 
@@ -171,7 +171,7 @@ def test_a_lifelong_memory_keeps_a_secret_over_trials_wherever_credit_ends(agent
     ("lifetime", "expected"), [("trial", 1 / 3), pytest.param("episode", 0.0, marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("agent", LIFELONG_LEARNERS)
-def test_a_shorter_memory_keeps_it_to_the_end_of_its_life(agent: str, lifetime: str, expected: float) -> None:
+def test_a_shorter_memory_keeps_it_to_the_end_of_its_trajectory(agent: str, lifetime: str, expected: float) -> None:
     """A sign is asked for in three episodes, of which one is in the trial that shows it."""
     score = learn(agent, SECRET, {**SECRET.memory, "lifetime": lifetime, "credit": "episode"})
     assert score == pytest.approx(expected, abs=0.25)
@@ -181,7 +181,7 @@ def test_a_shorter_memory_keeps_it_to_the_end_of_its_life(agent: str, lifetime: 
 
 EXACT = Task("probe/CarriedSign-v0", {"num_steps": 3, "num_questions": 3}, 6, 2, 1, 0.9, 0.5, {}, {})
 STEPS = torch.arange(12)
-LIVES = {"episode": STEPS // 3, "trial": STEPS // 6, "lifelong": STEPS // 12}
+TRAJECTORIES = {"episode": STEPS // 3, "trial": STEPS // 6, "lifelong": STEPS // 12}
 LATER = STEPS.unsqueeze(1) >= STEPS
 
 
@@ -208,7 +208,7 @@ def with_observations(rollout: Rollout, observations: torch.Tensor) -> Rollout:
     return dataclasses.replace(rollout, inputs=rollout.inputs._replace(observations=observations))
 
 
-@pytest.mark.parametrize(("horizon", "lifetime", "cell"), covering([None, 3, 4, 6, 12], LIVES, ["lstm", "gru"]))
+@pytest.mark.parametrize(("horizon", "lifetime", "cell"), covering([None, 3, 4, 6, 12], TRAJECTORIES, ["lstm", "gru"]))
 def test_a_gradient_reaches_what_was_seen_in_the_same_trajectory_and_horizon(
     cell: str, lifetime: str, horizon: int | None
 ) -> None:
@@ -216,13 +216,13 @@ def test_a_gradient_reaches_what_was_seen_in_the_same_trajectory_and_horizon(
     training, rollout = exact_rollout("ppo", memory, cell=cell, critic_memory="separate")
     observations = rollout.inputs.observations.clone().requires_grad_()
     evaluation = with_observations(rollout, observations).replay(training.policy)
-    expected = LATER & same(LIVES[lifetime]) & same(STEPS // (horizon or 12))
+    expected = LATER & same(TRAJECTORIES[lifetime]) & same(STEPS // (horizon or 12))
     for outputs in (evaluation.values, evaluation.log_probs):
         rows = [torch.autograd.grad(row.sum(), observations, retain_graph=True)[0] for row in outputs]
         assert torch.equal((torch.stack(rows) != 0).flatten(2).any(2), expected)
 
 
-@pytest.mark.parametrize(("horizon", "lifetime"), covering([None, 3, 4], LIVES))
+@pytest.mark.parametrize(("horizon", "lifetime"), covering([None, 3, 4], TRAJECTORIES))
 def test_a_state_holds_what_was_seen_in_the_same_trajectory_whatever_the_horizon(
     lifetime: str, horizon: int | None
 ) -> None:
@@ -236,7 +236,7 @@ def test_a_state_holds_what_was_seen_in_the_same_trajectory_whatever_the_horizon
             changed = seen.clone()
             changed[step] += 0.5
             after = with_observations(rollout, changed).replay(policy)
-            reached = LATER[:, step] & same(LIVES[lifetime])[:, step]
+            reached = LATER[:, step] & same(TRAJECTORIES[lifetime])[:, step]
             assert torch.equal((after.values != before.values).squeeze(1), reached)
             assert torch.equal((after.log_probs != before.log_probs).squeeze(1), reached)
 
@@ -257,14 +257,14 @@ def credit_of_actions(training: Training, rollout: Rollout, monkeypatch: pytest.
     return gradients[0]
 
 
-SHORT_LIVES = [("episode", "episode"), ("trial", "episode"), ("trial", "trial")]
-LONG_LIVES = [("lifelong", "episode"), ("lifelong", "trial"), ("lifelong", "lifelong")]
+SHORT_MEMORIES = [("episode", "episode"), ("trial", "episode"), ("trial", "trial")]
+LONG_MEMORIES = [("lifelong", "episode"), ("lifelong", "trial"), ("lifelong", "lifelong")]
 
 
 @pytest.mark.parametrize(
     ("agent", "lifetime", "credit"),
-    [(agent, *choice) for agent in LEARNERS for choice in SHORT_LIVES]
-    + [(agent, *choice) for agent in LIFELONG_LEARNERS for choice in LONG_LIVES],
+    [(agent, *choice) for agent in LEARNERS for choice in SHORT_MEMORIES]
+    + [(agent, *choice) for agent in LIFELONG_LEARNERS for choice in LONG_MEMORIES],
 )
 def test_an_action_is_credited_with_the_rewards_up_to_the_boundary_and_no_others(
     agent: str, lifetime: str, credit: str, monkeypatch: pytest.MonkeyPatch
@@ -277,7 +277,7 @@ def test_an_action_is_credited_with_the_rewards_up_to_the_boundary_and_no_others
         rewards[step] += 1.0
         after = credit_of_actions(training, dataclasses.replace(rollout, rewards=rewards), monkeypatch)
         reached.append(after != before)
-    assert torch.equal(torch.stack(reached), LATER & same(LIVES[credit]))
+    assert torch.equal(torch.stack(reached), LATER & same(TRAJECTORIES[credit]))
 
 
 # The probes themselves.

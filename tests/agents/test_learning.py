@@ -123,7 +123,7 @@ def test_what_was_seen_before_a_reset_is_forgotten(kit):
 
 @pytest.mark.slow
 def test_where_memory_outlives_the_episode_it_is_remembered(kit):
-    """The control: the same env and learner find the sign before, if nothing erases it."""
+    """The control: the same env and learner find the sign before, if nothing resets it."""
     values, before = values_and_signs_before(kit, "lifelong")
     torch.testing.assert_close(values, before, rtol=0, atol=0.3)
 

@@ -160,7 +160,7 @@ def test_a_ratio_with_a_state_or_a_reset_of_another_kind_is_not_one(trained):
 
 
 @pytest.mark.parametrize("num_minibatches", [1, 2, 3, 6])
-def test_minibatches_are_whole_lanes_each_once_an_epoch(trained, monkeypatch, num_minibatches):
+def test_minibatches_are_whole_envs_each_once_an_epoch(trained, monkeypatch, num_minibatches):
     agent, rollout, *_ = trained(num_minibatches=num_minibatches, update_epochs=5)
     seen = watch(agent, monkeypatch)
     agent.update(rollout)
@@ -178,7 +178,7 @@ def test_minibatches_are_whole_lanes_each_once_an_epoch(trained, monkeypatch, nu
 
 
 @pytest.mark.parametrize("num_minibatches", [4, 5, 7])
-def test_minibatches_that_do_not_divide_the_lanes_are_refused_with_those_that_do(kit, num_minibatches):
+def test_minibatches_that_do_not_divide_the_envs_are_refused_with_those_that_do(kit, num_minibatches):
     with pytest.raises(ValueError, match=rf"num_minibatches is {num_minibatches}.*num_envs 6.*one of 1, 2, 3, 6"):
         make_agent(kit.make_policy(), 6, num_minibatches=num_minibatches)
 

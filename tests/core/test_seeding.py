@@ -26,7 +26,7 @@ def restored() -> Iterator[None]:
     random.setstate(states[2])
 
 
-def test_no_two_seeds_and_no_two_streams_share_a_lane_seed() -> None:
+def test_no_two_seeds_and_no_two_streams_share_a_env_seed() -> None:
     """`seed + lane`, the usual way, gives lane 1 of seed 1 and lane 0 of seed 2 the same stream."""
     drawn = [word for seed in range(30) for stream in STREAMS for word in integer_seeds(seed, stream, 64)]
     assert len(set(drawn)) == len(drawn) == 30 * len(STREAMS) * 64

@@ -251,7 +251,7 @@ def test_masks_bind_while_acting_and_while_evaluating(space: Any) -> None:
     assert not torch.allclose(unmasked.replay(policy).log_probs, rollout.log_probs)
 
 
-def test_the_first_step_after_the_rollout_begins_from_the_state_that_evaluation_ends_with() -> None:
+def test_what_follows_a_rollout_begins_from_the_state_that_evaluation_ends_with() -> None:
     policy = make(critic_memory="separate", num_layers=2)
     rollout = play(policy)
     half = play(policy, num_steps=6)
@@ -369,7 +369,7 @@ def test_a_value_alone_is_that_of_the_step_and_draws_nothing(critic_memory: str)
     assert torch.equal(values, policy.step(*arguments).values)
 
 
-def test_a_stepper_leaves_the_state_it_was_given_as_it_was() -> None:
+def test_a_snapshot_leaves_the_state_it_was_given_as_it_was() -> None:
     policy = make(num_layers=2)
     inputs, state, _ = _one_step(policy)
     before = copy.deepcopy(state)
@@ -378,7 +378,7 @@ def test_a_stepper_leaves_the_state_it_was_given_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", MEMORIES)
-def test_acting_from_an_erased_state_is_acting_from_the_initial_one(name: str) -> None:
+def test_acting_from_an_reset_state_is_acting_from_the_initial_one(name: str) -> None:
     policy = make(cell=name, critic_memory="separate")
     inputs, state, _ = _one_step(policy)
     state = tree_map(lambda leaf: torch.full_like(leaf, torch.nan), state)
@@ -386,11 +386,11 @@ def test_acting_from_an_erased_state_is_acting_from_the_initial_one(name: str) -
     inputs = inputs._replace(
         previous_actions=torch.zeros(4, dtype=torch.int64), previous_rewards=torch.zeros(4).double()
     )
-    erased = value_alone(policy, inputs, state, first)
+    reset = value_alone(policy, inputs, state, first)
     quiet = inputs._replace(previous_rewards=torch.zeros(4).double())
     fresh = value_alone(policy, quiet, policy.init_state(4), first)
-    assert torch.isfinite(erased).all()
-    assert torch.equal(erased, fresh)
+    assert torch.isfinite(reset).all()
+    assert torch.equal(reset, fresh)
     assert torch.isnan(value_alone(policy, inputs, state, none)).all()
 
 
@@ -464,9 +464,7 @@ def test_as_long_as_no_reward_has_come_rewards_and_returns_are_not_scaled() -> N
 
 
 @pytest.mark.parametrize(("lifetime", "on"), [("episode", False), ("trial", True), ("lifelong", True)])
-def test_action_reward_and_episode_start_are_seen_by_default_where_memory_outlives_the_episode(
-    lifetime: Any, on: bool
-) -> None:
+def test_the_last_step_is_seen_by_default_where_memory_outlives_the_episode(lifetime: Any, on: bool) -> None:
     memory = MemoryConfig(lifetime, episodes_per_trial=2 if lifetime == "trial" else None)
     policy = make(memory=memory, inputs=InputsConfig())
     assert policy.inputs == InputsConfig(on, on, on)
@@ -622,7 +620,7 @@ def test_an_update_that_recomputes_the_past_gives_the_same_weights(name: str) ->
 # Whole sequences
 
 
-def test_selected_lanes_are_whole_sequences_in_the_order_of_time() -> None:
+def test_selected_envs_are_whole_sequences_in_the_order_of_time() -> None:
     policy = make(spaces.Box(-99, 99, (2,)), critic_memory="separate")
     rollout = play(policy, 5, 6)
     tags = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(5.0), indexing="xy"), -1).double()  # (env, t)

@@ -235,7 +235,7 @@ def test_a_checkpoint_holds_a_training_as_it_stands(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(training.policy.parameters(), other.policy.parameters(), strict=True))
 
 
-def test_the_lanes_are_closed_when_the_network_can_not_be_built(monkeypatch):
+def test_the_envs_are_closed_when_the_network_can_not_be_built(monkeypatch):
     closed = []
     monkeypatch.setattr(VectorEnvs, "close", lambda self: closed.append(self))
     with pytest.raises(ValueError, match="num_minibatches is 3"):

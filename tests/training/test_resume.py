@@ -300,7 +300,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(tmp_path
 # What can't be resumed exactly, and what breaks.
 
 
-def test_lanes_without_a_state_begin_new_episodes_and_the_user_is_told(tmp_path, capsys, user_module):
+def test_envs_without_a_state_begin_new_episodes_and_the_user_is_told(tmp_path, capsys, user_module):
     settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,)}
     train(tmp_path / "run", total_steps=2 * UPDATE, **settings)
     capsys.readouterr()
@@ -338,7 +338,7 @@ def test_reinforce_goes_on_with_what_an_env_keeps_over_seeded_resets(tmp_path, u
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
-def test_a_users_env_with_a_state_is_resumed_exactly_even_if_it_draws_from_global_generators(tmp_path, user_module):
+def test_a_users_env_with_a_state_is_resumed_though_it_draws_from_global_generators(tmp_path, user_module):
     # Evaluations would draw from them too: exactness then depends on both runs evaluating at the same steps.
     settings = {"env": "user/Dice-v0", "env_kwargs": {}, "env_import": (user_module,), "total_steps": 4 * UPDATE}
     train(tmp_path / "whole", **settings)
@@ -347,7 +347,7 @@ def test_a_users_env_with_a_state_is_resumed_exactly_even_if_it_draws_from_globa
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
-def test_new_lives_after_a_resume_are_not_those_the_run_began_with(tmp_path, user_module):
+def test_new_trajectories_after_a_resume_are_not_those_the_run_began_with(tmp_path, user_module):
     settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,)}
     train(tmp_path / "run", total_steps=2 * UPDATE, **settings)
     first = load_checkpoint(tmp_path / "run", 0).trainer["carry"]["view"]["observations"]
