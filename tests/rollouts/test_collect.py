@@ -490,7 +490,7 @@ def test_a_mask_that_comes_after_the_reset_only_is_refused(kit):
         collect(policy, envs, carry, 2)
 
 
-def test_a_env_that_gives_no_mask_at_a_step_may_do_anything(kit):
+def test_an_env_that_gives_no_mask_at_a_step_may_do_anything(kit):
     envs = masked_lanes("sometimes")
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     rollout = collect(policy, envs, start(policy, envs, [0, 1, 2]), 12)

@@ -85,7 +85,7 @@ STACKS = {
 
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("num_steps", [0, 1, 5, 40])
-def test_a_env_goes_on_from_its_state_bit_for_bit_through_all_wrappers(name, num_steps):
+def test_an_env_goes_on_from_its_state_bit_for_bit_through_all_wrappers(name, num_steps):
     arguments, kwargs = STACKS[name]
     env, other = stack(*arguments, **kwargs), stack(*arguments, lane=1, **kwargs)
     env.reset(seed=5)
