@@ -13,7 +13,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow bench clean
+.PHONY: help demo test check test-slow mutants bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,6 +31,9 @@ check: $(VENV)/.installed  ## check format, lint and types
 
 test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full products
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow
+
+mutants: $(VENV)/.installed  ## break the library in many small ways: do the tests notice? (K=word for some)
+	@$(BIN)/python -m scripts.mutants --jobs $(WORKERS) $(if $(K),-k $(K))
 
 bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contrib
 	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.cells

@@ -1,4 +1,7 @@
-"""The import rules between the layers, read off the syntax trees (the layer picture stands in CONTRIBUTING.md)."""
+"""What import-linter can't say of imports, read off the syntax trees; the layers themselves stand in pyproject.toml.
+
+Which imports are lazy, names that are spelled wrongly, parts of other packages, and lists of what alone is allowed.
+"""
 
 import ast
 import sys
@@ -9,12 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("rlstm", "agents", "envs", "scripts", "tests")
-ONLY_IN = {
-    "tyro": "rlstm/cli/",
-    "tensorboard": "rlstm/training/loggers.py",
-    "torch.utils.tensorboard": "rlstm/training/loggers.py",
-    "rich": "rlstm/training/progress.py",
-}
 LAZY = ("rlstm.train", "rlstm.load", "rlstm.record")  # Names of `rlstm` that stand for modules above the agents.
 
 
@@ -47,32 +44,33 @@ def broken_rules(path: str, source: str) -> list[str]:
     broken = []
     folder = path.split("/")[0]
     for name, lazy in imports(ast.parse(source)):
-        rules = {"imports are absolute": not name.startswith(".")}
-        rules["agents and envs are imported as rlstm.agents and rlstm.envs"] = not within(name, "agents", "envs")
+        rules = {
+            "imports are absolute": not name.startswith("."),
+            "agents and envs are imported as rlstm.agents and rlstm.envs": not within(name, "agents", "envs"),
+        }
         if folder in ("rlstm", "agents", "envs"):
-            for module, home in ONLY_IN.items():
-                rules[f"{module} only in {home}"] = not within(name, module) or path.startswith(home)
+            loggers = path == "rlstm/training/loggers.py"
+            rules["tensorboard in the loggers only"] = loggers or not within(name, "torch.utils.tensorboard")
         if folder == "rlstm":
-            root = path == "rlstm/api/experiments.py" or path.startswith("rlstm/cli/")
+            above = lazy and path.startswith(("rlstm/api/", "rlstm/cli/"))
             upward = within(name, "rlstm.agents", "rlstm.envs")
-            rules["only rlstm/cli and rlstm/api/experiments.py import agents and envs, and lazily"] = not upward or (
-                root and lazy
-            )
+            rules["only rlstm/api and rlstm/cli import agents and envs, and lazily"] = above or not upward
         if folder == "envs":
-            allowed = name.split(".")[0] in {"numpy", "gymnasium", *sys.stdlib_module_names}
-            rules["envs import numpy and gymnasium only"] = allowed or within(name, "rlstm.envs")
+            theirs = name.split(".")[0] in {"numpy", "gymnasium", *sys.stdlib_module_names}
+            own = within(name, "rlstm.envs", "rlstm.core.arrays")
+            rules["envs import numpy, gymnasium and rlstm.core.arrays"] = theirs or own
         if folder == "agents":
-            above = within(name, "rlstm.envs", "rlstm.cli", "rlstm.api.experiments", "rlstm.api.finished_runs", *LAZY)
-            rules["agents import neither envs, cli nor api"] = not above
-            table = path == "agents/__init__.py" and lazy
-            rules["agents don't import each other; the table does, lazily"] = table or not within(name, "rlstm.agents")
+            rules["agents don't import the API"] = not within(name, *LAZY)
+            table = path == "agents/__init__.py" and within(name, "rlstm.agents")
+            rules["the table of agents imports them lazily"] = lazy or not table
         broken += [f"{path}: {name}: {rule}" for rule, kept in rules.items() if not kept]
     return broken
 
 
-@pytest.mark.parametrize("path", source_files())
-def test_imports_keep_to_the_layers(path: str) -> None:
-    assert broken_rules(path, (ROOT / path).read_text(encoding="utf-8")) == []
+def test_every_file_keeps_the_rules() -> None:
+    files = source_files()
+    assert len(files) > 300
+    assert [one for path in files for one in broken_rules(path, (ROOT / path).read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(
@@ -86,16 +84,11 @@ def test_imports_keep_to_the_layers(path: str) -> None:
         ("rlstm/cells/lstm.py", "from . import base"),
         ("rlstm/cli/train.py", "def f():\n    import agents.ppo"),
         ("scripts/demo.py", "from envs import registration"),
-        ("rlstm/training/on_policy.py", "import tyro"),
-        ("agents/ppo.py", "from rich.live import Live"),
         ("rlstm/training/on_policy.py", "from torch.utils.tensorboard import SummaryWriter"),
         ("rlstm/training/on_policy.py", "from torch.utils import tensorboard"),
         ("envs/mazes/tmaze.py", "import torch"),
         ("envs/mazes/tmaze.py", "from rlstm.core.seeding import spawn"),
-        ("agents/ppo.py", "from rlstm.envs.mazes.tmaze import TMaze"),
-        ("agents/ppo.py", "def f():\n    import rlstm.cli"),
         ("agents/ppo.py", "from rlstm import load"),
-        ("agents/ppo.py", "def f():\n    from rlstm.agents.reinforce import Reinforce"),
         ("agents/__init__.py", "from rlstm.agents.ppo import PPO"),
     ],
 )
@@ -106,9 +99,8 @@ def test_a_forbidden_import_is_seen(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("rlstm/api/experiments.py", "def f():\n    from rlstm.agents.ppo import PPO"),
+        ("rlstm/api/anything.py", "def f():\n    from rlstm.agents.ppo import PPO"),
         ("rlstm/cli/train.py", "if TYPE_CHECKING:\n    from rlstm.agents.ppo import PPO"),
-        ("rlstm/cli/train.py", "import tyro"),
         ("rlstm/training/loggers.py", "from torch.utils.tensorboard import SummaryWriter"),
         ("envs/mazes/tmaze.py", "import math\nimport numpy as np\nfrom rlstm.envs.base.batched import BatchedEnv"),
         ("agents/ppo.py", "import torch\nfrom rlstm.losses.policy_losses import ppo_loss"),

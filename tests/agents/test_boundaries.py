@@ -22,11 +22,13 @@ from rlstm.rollouts.rollout import Rollout
 from rlstm.testing.probe_envs import CarriedSignEnv, KeyEnv, ProbeEnv, SecretEnv
 from rlstm.training.on_policy import Training
 from rlstm.vector.sub_env import TrialEnv
+from tests.kit import covering
 
 PROBES = {"probe/CarriedSign-v0": CarriedSignEnv, "probe/Key-v0": KeyEnv, "probe/Secret-v0": SecretEnv}
 NUM_ENVS = 32
 PLAIN = {"normalize_observations": False, "scale_rewards": False, "encoder_sizes": (16,), "hidden_size": 16}
 BLIND = {"previous_action": False, "previous_reward": False, "episode_start": False}
+QUICK = [("ppo", "state"), ("ppo", "credit")]  # Learnt in two seconds; the exact tests below do the rest.
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
 
 
@@ -36,7 +38,7 @@ class Learner(NamedTuple):
     settings: Callable[[int, int], dict[str, Any]]  # From the steps and the episodes of a rollout.
     plain: dict[str, Any]  # What makes an update one gradient step, in which no reward touches another's action.
     updates: int = 1  # For one of PPO's.
-    lives_on: bool = True  # Whether it can do with a memory that is never erased.
+    never_resets: bool = True  # Whether it can do with a memory that is never reset.
     boundaries: tuple[str, ...] = ("state", "credit", "gradient")  # Whose tasks it learns in the time of a test.
 
 
@@ -50,8 +52,12 @@ LEARNERS = {
         *({}, 4, False, ("state", "credit")),
     ),
 }
-LEARNT = [(name, boundary) for name, learner in LEARNERS.items() for boundary in learner.boundaries]
-LIFELONG_LEARNERS = [name for name, learner in LEARNERS.items() if learner.lives_on]
+LEARNT = [
+    pytest.param(name, boundary, marks=() if (name, boundary) in QUICK else pytest.mark.slow)
+    for name, learner in LEARNERS.items()
+    for boundary in learner.boundaries
+]
+LIFELONG_LEARNERS = [name for name, learner in LEARNERS.items() if learner.never_resets]
 
 
 class Task(NamedTuple):
@@ -141,28 +147,31 @@ def test_it_is_not_learnt_where_that_boundary_alone_cuts(agent: str, boundary: s
     assert abs(learn(agent, task, {**task.memory, **task.cut}, seed)) < 0.3
 
 
-@pytest.mark.parametrize("boundary", ["state", "credit"])
-@pytest.mark.parametrize("agent", LEARNERS)
+@pytest.mark.parametrize(("agent", "boundary"), [case for case in LEARNT if case.values[1] != "gradient"])
 def test_state_and_credit_go_on_where_no_gradient_does(agent: str, boundary: str) -> None:
     """The sign of the step before stands in any state; what an action earns later needs no memory at all."""
     task = TASKS[boundary]
     assert learn(agent, task, {**task.memory, "bptt_horizon": 1}) > 0.8
 
 
-# A memory that is never erased.
+# A memory that is never reset.
 
 SECRET = Task("probe/Secret-v0", {}, 1, 32, 20, 0.9, 0.75, {"lifetime": "lifelong", "insist_on_trials": True}, {})
 
 
-@pytest.mark.parametrize("credit", ["episode", "trial", "lifelong"])
+@pytest.mark.parametrize(
+    "credit", ["lifelong", *(pytest.param(one, marks=pytest.mark.slow) for one in ("episode", "trial"))]
+)
 @pytest.mark.parametrize("agent", LIFELONG_LEARNERS)
 def test_a_lifelong_memory_keeps_a_secret_over_trials_wherever_credit_ends(agent: str, credit: str) -> None:
     assert learn(agent, SECRET, {**SECRET.memory, "credit": credit}) > 0.8
 
 
-@pytest.mark.parametrize(("lifetime", "expected"), [("trial", 1 / 3), ("episode", 0.0)])
+@pytest.mark.parametrize(
+    ("lifetime", "expected"), [("trial", 1 / 3), pytest.param("episode", 0.0, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("agent", LIFELONG_LEARNERS)
-def test_a_shorter_memory_keeps_it_to_the_end_of_its_life(agent: str, lifetime: str, expected: float) -> None:
+def test_a_shorter_memory_keeps_it_to_the_end_of_its_trajectory(agent: str, lifetime: str, expected: float) -> None:
     """A sign is asked for in three episodes, of which one is in the trial that shows it."""
     score = learn(agent, SECRET, {**SECRET.memory, "lifetime": lifetime, "credit": "episode"})
     assert score == pytest.approx(expected, abs=0.25)
@@ -172,7 +181,7 @@ def test_a_shorter_memory_keeps_it_to_the_end_of_its_life(agent: str, lifetime: 
 
 EXACT = Task("probe/CarriedSign-v0", {"num_steps": 3, "num_questions": 3}, 6, 2, 1, 0.9, 0.5, {}, {})
 STEPS = torch.arange(12)
-LIVES = {"episode": STEPS // 3, "trial": STEPS // 6, "lifelong": STEPS // 12}
+TRAJECTORIES = {"episode": STEPS // 3, "trial": STEPS // 6, "lifelong": STEPS // 12}
 LATER = STEPS.unsqueeze(1) >= STEPS
 
 
@@ -199,25 +208,22 @@ def with_observations(rollout: Rollout, observations: torch.Tensor) -> Rollout:
     return dataclasses.replace(rollout, inputs=rollout.inputs._replace(observations=observations))
 
 
-@pytest.mark.parametrize("horizon", [None, 3, 4, 6, 12])
-@pytest.mark.parametrize("lifetime", LIVES)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_gradient_reaches_what_was_seen_within_the_same_life_and_horizon_and_nothing_else(
+@pytest.mark.parametrize(("horizon", "lifetime", "cell"), covering([None, 3, 4, 6, 12], TRAJECTORIES, ["lstm", "gru"]))
+def test_a_gradient_reaches_what_was_seen_in_the_same_trajectory_and_horizon(
     cell: str, lifetime: str, horizon: int | None
 ) -> None:
     memory = {"lifetime": lifetime, "credit": "episode", "bptt_horizon": horizon}
     training, rollout = exact_rollout("ppo", memory, cell=cell, critic_memory="separate")
     observations = rollout.inputs.observations.clone().requires_grad_()
     evaluation = with_observations(rollout, observations).replay(training.policy)
-    expected = LATER & same(LIVES[lifetime]) & same(STEPS // (horizon or 12))
+    expected = LATER & same(TRAJECTORIES[lifetime]) & same(STEPS // (horizon or 12))
     for outputs in (evaluation.values, evaluation.log_probs):
         rows = [torch.autograd.grad(row.sum(), observations, retain_graph=True)[0] for row in outputs]
         assert torch.equal((torch.stack(rows) != 0).flatten(2).any(2), expected)
 
 
-@pytest.mark.parametrize("horizon", [None, 3, 4])
-@pytest.mark.parametrize("lifetime", LIVES)
-def test_a_state_holds_what_was_seen_within_the_same_life_whatever_the_horizon(
+@pytest.mark.parametrize(("horizon", "lifetime"), covering([None, 3, 4], TRAJECTORIES))
+def test_a_state_holds_what_was_seen_in_the_same_trajectory_whatever_the_horizon(
     lifetime: str, horizon: int | None
 ) -> None:
     training, rollout = exact_rollout(
@@ -230,7 +236,7 @@ def test_a_state_holds_what_was_seen_within_the_same_life_whatever_the_horizon(
             changed = seen.clone()
             changed[step] += 0.5
             after = with_observations(rollout, changed).replay(policy)
-            reached = LATER[:, step] & same(LIVES[lifetime])[:, step]
+            reached = LATER[:, step] & same(TRAJECTORIES[lifetime])[:, step]
             assert torch.equal((after.values != before.values).squeeze(1), reached)
             assert torch.equal((after.log_probs != before.log_probs).squeeze(1), reached)
 
@@ -251,16 +257,16 @@ def credit_of_actions(training: Training, rollout: Rollout, monkeypatch: pytest.
     return gradients[0]
 
 
-SHORT_LIVES = [("episode", "episode"), ("trial", "episode"), ("trial", "trial")]
-LONG_LIVES = [("lifelong", "episode"), ("lifelong", "trial"), ("lifelong", "lifelong")]
+SHORT_MEMORIES = [("episode", "episode"), ("trial", "episode"), ("trial", "trial")]
+LONG_MEMORIES = [("lifelong", "episode"), ("lifelong", "trial"), ("lifelong", "lifelong")]
 
 
 @pytest.mark.parametrize(
     ("agent", "lifetime", "credit"),
-    [(agent, *choice) for agent in LEARNERS for choice in SHORT_LIVES]
-    + [(agent, *choice) for agent in LIFELONG_LEARNERS for choice in LONG_LIVES],
+    [(agent, *choice) for agent in LEARNERS for choice in SHORT_MEMORIES]
+    + [(agent, *choice) for agent in LIFELONG_LEARNERS for choice in LONG_MEMORIES],
 )
-def test_an_action_is_credited_with_the_rewards_after_it_up_to_the_boundary_and_with_no_others(
+def test_an_action_is_credited_with_the_rewards_up_to_the_boundary_and_no_others(
     agent: str, lifetime: str, credit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, rollout = exact_rollout(agent, {"lifetime": lifetime, "credit": credit})
@@ -271,7 +277,7 @@ def test_an_action_is_credited_with_the_rewards_after_it_up_to_the_boundary_and_
         rewards[step] += 1.0
         after = credit_of_actions(training, dataclasses.replace(rollout, rewards=rewards), monkeypatch)
         reached.append(after != before)
-    assert torch.equal(torch.stack(reached), LATER & same(LIVES[credit]))
+    assert torch.equal(torch.stack(reached), LATER & same(TRAJECTORIES[credit]))
 
 
 # The probes themselves.

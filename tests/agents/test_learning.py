@@ -60,19 +60,19 @@ def learn(kit, envs, num_updates, *, num_steps=16, memory=None, cell="lstm", hid
     return policy, collect(policy, envs, carry, num_steps), carry
 
 
-@pytest.mark.parametrize("cell", ["lstm", "none"])
+@pytest.mark.parametrize("cell", ["none", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_a_constant_value_is_learnt(kit, cell):
     _, rollout, _ = learn(kit, lanes_of(ConstantValueEnv), 30, cell=cell)
     torch.testing.assert_close(rollout.values, torch.ones_like(rollout.values), rtol=0, atol=0.1)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "none"])
+@pytest.mark.parametrize("cell", ["none", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_a_value_is_read_from_the_observation(kit, cell):
     _, rollout, _ = learn(kit, lanes_of(ObservationValueEnv), 30, cell=cell)
     torch.testing.assert_close(rollout.values, rollout.inputs.observations[..., 0], rtol=0, atol=0.15)
 
 
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.95])
+@pytest.mark.parametrize("gae_lambda", [0.0, pytest.param(0.95, marks=pytest.mark.slow)])
 def test_the_value_one_step_before_a_reward_is_discounted_once(kit, gae_lambda):
     """With λ = 0 it can only come from bootstrapping."""
     _, rollout, _ = learn(kit, lanes_of(DiscountEnv), 40, gae_lambda=gae_lambda)
@@ -80,7 +80,7 @@ def test_the_value_one_step_before_a_reward_is_discounted_once(kit, gae_lambda):
     torch.testing.assert_close(rollout.values, expected, rtol=0, atol=0.1)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "none"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("none", marks=pytest.mark.slow)])
 def test_the_action_that_pays_is_taken(kit, cell):
     _, rollout, carry = learn(kit, lanes_of(ActionEnv), 30, cell=cell)
     assert rollout.actions.float().mean() > 0.95
@@ -123,7 +123,7 @@ def test_what_was_seen_before_a_reset_is_forgotten(kit):
 
 @pytest.mark.slow
 def test_where_memory_outlives_the_episode_it_is_remembered(kit):
-    """The control: the same env and learner find the sign before, if nothing erases it."""
+    """The control: the same env and learner find the sign before, if nothing resets it."""
     values, before = values_and_signs_before(kit, "lifelong")
     torch.testing.assert_close(values, before, rtol=0, atol=0.3)
 

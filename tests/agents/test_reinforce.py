@@ -27,13 +27,13 @@ from rlstm.testing.probe_envs import ActionEnv, RecallEnv
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
+from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
 SCRIPTS = ("..E.", "C...", "...E..E.", "EC", "...B..C.....")
 SHORT = {"rlstm/TMaze-v0": {"corridor_length": 3, "noise": True}}  # Others get a time limit.
-FIRST_OF_EACH_TASK = {row.task: row.id for row in reversed(ENVS.values())}.values()
-EVERY_ENV = [pytest.param(env_id, marks=[] if env_id in FIRST_OF_EACH_TASK else [pytest.mark.slow]) for env_id in ENVS]
+FIRST_OF_EACH_TASK = list({row.task: row.id for row in reversed(ENVS.values())}.values())
 MEMORIES = {
     "episode": MemoryConfig(),
     "trial": MemoryConfig("trial", episodes_per_trial=2, insist_on_trials=True),
@@ -75,27 +75,25 @@ def first_ratio_errors(kit, env_id, memory, num_updates, dtype=torch.float64, le
     return errors
 
 
-@pytest.mark.parametrize("env_id", EVERY_ENV)
-@pytest.mark.parametrize("lifetime", MEMORIES)
+@pytest.mark.parametrize(("env_id", "lifetime"), covering(FIRST_OF_EACH_TASK, MEMORIES))
 def test_the_ratio_is_one_in_every_env(kit, env_id, lifetime):
     options = {"normalize_observations": True, "scale_rewards": True, "critic_memory": "separate"}
-    errors = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 4, **options)
-    assert len(errors) == 3
+    errors = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 3, **options)
+    assert len(errors) == 2
     assert max(errors) <= 1e-9
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
+@pytest.mark.parametrize(("cell", "critic_memory"), covering(CELLS, ["shared", "separate"]))
 def test_the_ratio_is_one_with_every_cell(kit, cell, critic_memory):
     options = {"cell": cell, "critic_memory": critic_memory, "num_layers": 2}
-    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["episode"], 4, **options)
-    assert len(errors) == 4
+    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["episode"], 2, **options)
+    assert len(errors) == 2
     assert max(errors) <= 1e-9
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "mlstm", "lstm_1997"])
 def test_in_float32_the_ratio_is_one_up_to_rounding(kit, cell):
-    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["trial"], 12, torch.float32, 1e-2, cell=cell)
+    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["trial"], 6, torch.float32, 1e-2, cell=cell)
     assert errors[0] <= 1e-5
     assert max(errors) <= 1e-4
 
@@ -134,7 +132,7 @@ def reward(history, t):
 
 
 def rollout_of(policy, histories, inner_end=False):
-    """The rollout in which lane i lives through the i-th history, played by the policy's present weights."""
+    """The rollout in which env i goes through the i-th history, played by the policy's present weights."""
     sign, *actions = torch.tensor(histories).T
     actions = torch.stack(actions)
     at = torch.arange(STEPS).unsqueeze(1).expand(-1, len(histories))
@@ -258,7 +256,7 @@ def test_a_baseline_that_knows_the_action_would_bias_it(tree, monkeypatch):
     assert max((found[name] - gradient).abs().max() for name, gradient in expected.items()) > 1e-2
 
 
-def test_a_batch_of_many_lives_is_the_mean_over_its_steps(tree):
+def test_a_batch_of_many_trajectories_is_the_mean_over_its_steps(tree):
     agent = tree(MemoryConfig(), baseline="history")
     batches = [rollout_of(agent.policy, [history]) for history in HISTORIES]
     alone = estimates(agent, batches, [1 / 16] * 16)
@@ -302,23 +300,23 @@ def same(left, right):
     return all(torch.equal(left[name], right[name]) for name in left)
 
 
-def lives_of(rollout):
+def trajectories_of(rollout):
     """The valid stretches between credit cuts, as (lane, first, last)."""
-    lives = []
+    trajectories = []
     for lane in range(rollout.num_envs):
         first = 0
         for t in torch.nonzero(rollout.credit_cuts[:, lane]).flatten().tolist():
-            lives.append((lane, first, t))
+            trajectories.append((lane, first, t))
             first = t + 1
-    assert sum(last - first + 1 for _, first, last in lives) == int(rollout.valid.sum())
-    return lives
+    assert sum(last - first + 1 for _, first, last in trajectories) == int(rollout.valid.sum())
+    return trajectories
 
 
 def mean_by_hand(batches, gamma, decay=0.9):
-    """Weighted means of returns for each step of a life, a batch weighing ``decay`` of the one after it."""
+    """Weighted means of returns for each step of a trajectory, a batch weighing ``decay`` of the one after it."""
     weighted = {}
     for back, batch in enumerate(reversed(batches)):
-        for lane, first, last in lives_of(batch):
+        for lane, first, last in trajectories_of(batch):
             for t in range(first, last + 1):
                 value = sum(gamma ** (k - t) * float(batch.rewards[k, lane]) for k in range(t, last + 1))
                 weighted.setdefault(t - first, []).append((decay**back, value))
@@ -337,13 +335,13 @@ def test_the_mean_of_a_step_is_that_of_the_batches_before_worked_out_by_hand(tra
         agent._num_trajectories = num_episodes // (2 if memory.lifetime == "trial" else 1)
         rollout = agent.collect(envs, carry)
         means, baselines = mean_by_hand(batches, 0.9), agent.baselines(rollout)
-        for lane, begin, end in lives_of(rollout):
+        for lane, begin, end in trajectories_of(rollout):
             for t in range(begin, end + 1):
                 assert baselines[t, lane].item() == pytest.approx(means[min(t - begin, len(means) - 1)], rel=1e-9)
         batches.append(rollout)
 
 
-def test_a_step_that_no_life_reaches_any_more_keeps_its_mean(trained):
+def test_a_step_that_no_trajectory_reaches_any_more_keeps_its_mean(trained):
     """Sums that fade would leave 0 / 0 after some hundred batches, where denormals are flushed as in every run."""
     agent, rollout, *_ = trained(policy={"dtype": torch.float32}, baseline="mean")
     short = first_steps(rollout, 2)
@@ -363,7 +361,7 @@ def test_a_step_that_no_life_reaches_any_more_keeps_its_mean(trained):
 
 
 def first_steps(rollout, num_steps):
-    """The first steps of a rollout, as if every lane's life ended with them."""
+    """The first steps of a rollout, as if every lane's trajectory ended with them."""
     rows = {
         field.name: tree_map(lambda leaf: leaf[:num_steps].clone(), getattr(rollout, field.name))
         for field in dataclasses.fields(rollout)
@@ -373,7 +371,7 @@ def first_steps(rollout, num_steps):
     return dataclasses.replace(rollout, **rows)
 
 
-def test_the_history_s_baseline_is_the_mean_of_the_step_and_what_the_critic_adds_and_none_is_nothing(trained):
+def test_the_history_baseline_is_the_mean_of_the_step_plus_the_critics_value(trained):
     agent, rollout, *_ = trained(baseline="history")
     assert torch.equal(agent.baselines(rollout), rollout.values)  # There is no mean before the first batch.
     agent.update(rollout)
@@ -387,7 +385,7 @@ def test_the_history_s_baseline_is_the_mean_of_the_step_and_what_the_critic_adds
     assert (agent.baselines(rollout) == 0).all()
 
 
-def test_the_critics_own_steps_bring_it_closer_to_what_the_mean_leaves_and_don_t_touch_the_policy(trained):
+def test_the_critics_own_steps_fit_it_and_leave_the_policy_alone(trained):
     found = {}
     for epochs in (1, 8):
         agent, rollout, *_ = trained(

@@ -108,7 +108,7 @@ def test_an_agent_remembers_until_it_is_reset(run):
     assert not torch.equal(first, went_on)
 
 
-def test_reward_action_and_episode_start_are_seen_by_an_agent_that_was_trained_with_them(tmp_path):
+def test_reward_and_episode_start_are_seen_by_an_agent_trained_with_them(tmp_path):
     path = train(tmp_path / "run", memory=MEMORIES["trial"]).run_dir
     agent = rlstm.load(path)
     observations = np.ones((3, 3), dtype=np.float32)

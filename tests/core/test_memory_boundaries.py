@@ -32,7 +32,7 @@ def test_credit_may_not_outlive_memory(lifetime, credit):
 
 
 @pytest.mark.parametrize("lifetime", BOUNDARIES)
-def test_credit_is_cut_where_memory_is_erased_unless_told_otherwise(lifetime):
+def test_credit_is_cut_where_memory_is_reset_unless_told_otherwise(lifetime):
     assert MemoryConfig(lifetime, episodes_per_trial=2).credit_boundary == lifetime
 
 
@@ -70,7 +70,7 @@ def test_each_boundary_is_crossed_where_it_lies():
 
 
 @pytest.mark.parametrize("lifetime", BOUNDARIES)
-def test_previous_action_and_reward_and_episode_start_are_seen_where_memory_outlives_the_episode(lifetime):
+def test_inputs_are_on_by_default_where_memory_outlives_the_episode(lifetime):
     seen = InputsConfig().resolve(lifetime)
     expected = lifetime != "episode"
     assert (seen.previous_action, seen.previous_reward, seen.episode_start) == (expected,) * 3

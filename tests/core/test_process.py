@@ -100,7 +100,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="Other C libraries have no such setting.")
-@pytest.mark.parametrize("variables", [{}, {"MALLOC_MMAP_THRESHOLD_": "1000000"}])
+@pytest.mark.parametrize("variables", [{}, pytest.param({"MALLOC_MMAP_THRESHOLD_": "1000000"}, marks=pytest.mark.slow)])
 def test_freed_memory_is_kept_unless_the_environment_says_otherwise(variables: dict[str, str]) -> None:
     """64 MiB ten times over: 16,384 pages each time if they are handed back, or 32 large ones."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}

@@ -26,11 +26,31 @@ def restored() -> Iterator[None]:
     random.setstate(states[2])
 
 
-def test_no_two_seeds_and_no_two_streams_share_a_lane_seed() -> None:
+def test_no_two_seeds_and_no_two_streams_share_a_env_seed() -> None:
     """`seed + lane`, the usual way, gives lane 1 of seed 1 and lane 0 of seed 2 the same stream."""
     drawn = [word for seed in range(30) for stream in STREAMS for word in integer_seeds(seed, stream, 64)]
     assert len(set(drawn)) == len(drawn) == 30 * len(STREAMS) * 64
     assert not set(integer_seeds(1, "envs", 1000)) & set(integer_seeds(2, "envs", 1000))
+
+
+def test_the_seeds_of_every_stream_stay_what_they_were() -> None:
+    """Else a run that was written before would go on with other episodes."""
+    assert [integer_seeds(0, stream, 1)[0] for stream in STREAMS] == [
+        4334430513956379144,
+        2440950710608614359,
+        8226343694796210948,
+        6619194650426729951,
+        8366031049750315900,
+        7076583287685412047,
+        337988958638385868,
+        8123779382384759428,
+        5025176454403021219,
+        8540840297648758036,
+        525034912271016516,
+        7977528021357610235,
+        4623547087056824551,
+        7381933184297297234,
+    ]
 
 
 def test_seeds_are_python_integers_that_every_generator_takes() -> None:

@@ -33,7 +33,7 @@ LENGTHS = (3, 1, 4)
 
 
 def made(observation_space=VECTOR, action_space=ACTIONS["discrete"], successes=(1.0, np.nan, 0.0)):
-    """Three lives of random steps; the last has a second episode at its third step."""
+    """Three trajectories of random steps; the last has a second episode at its third step."""
     valid = np.arange(max(LENGTHS))[:, None] < np.array(LENGTHS)
     rng = np.random.default_rng(0)
 
@@ -102,17 +102,17 @@ def test_the_header_can_be_read_by_other_programs(tmp_path):
     assert json.loads(header["mean_return"]) == demonstrations.mean_return
 
 
-def test_steps_episodes_and_returns_are_counted_over_the_lives():
+def test_steps_episodes_and_returns_are_counted_over_the_trajectories():
     demonstrations = made()
     assert (demonstrations.num_trajectories, demonstrations.num_episodes, demonstrations.num_steps) == (3, 4, 8)
     assert demonstrations.lengths.tolist() == list(LENGTHS)
     assert demonstrations.mean_return == demonstrations.rewards[demonstrations.valid].sum() / 4
 
 
-def test_only_successes_keeps_the_lives_that_end_in_one_and_their_length(kit):
+def test_only_successes_keeps_the_trajectories_that_end_in_one_and_their_length(kit):
     demonstrations = made(OBSERVATIONS["dict"], successes=(1.0, 1.0, 0.0))
     kept = demonstrations.only_successes()
-    assert kept.valid.shape == (3, 2)  # The longest life has gone.
+    assert kept.valid.shape == (3, 2)  # The longest trajectory has gone.
     assert kept.successes.tolist() == [1.0, 1.0]
     kit.assert_trees_equal(kept.observations, tree_map(lambda leaf: leaf[:3, :2], demonstrations.observations))
     np.testing.assert_array_equal(kept.actions, demonstrations.actions[:3, :2])

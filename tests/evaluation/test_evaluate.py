@@ -18,6 +18,7 @@ from rlstm.evaluation.evaluate import EvaluationResult, _quotas, evaluate, evalu
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, start
 from rlstm.vector.make import EnvConfig, make, resolve_spec
+from tests.kit import covering
 
 TRIALS = MemoryConfig("trial", episodes_per_trial=2)
 
@@ -57,9 +58,8 @@ def carrier(kit, envs, memory=None):
     return policy
 
 
-@pytest.mark.parametrize("kind", ["native", "sync", "async"])
-@pytest.mark.parametrize("num_envs", [1, 3])
-def test_a_memory_made_by_hand_scores_the_optimum_in_every_kind_of_lanes(kit, kind, num_envs):
+@pytest.mark.parametrize(("kind", "num_envs"), covering(["native", "sync", "async"], [1, 3]))
+def test_a_memory_made_by_hand_scores_the_optimum_in_every_kind_of_envs(kit, kind, num_envs):
     envs = lanes(kind, num_envs=num_envs, corridor_length=6)
     result = evaluate(carrier(kit, envs), envs, 20, seed=0)
     envs.close()
@@ -68,7 +68,7 @@ def test_a_memory_made_by_hand_scores_the_optimum_in_every_kind_of_lanes(kit, ki
     assert result.success_rate == 1.0
 
 
-def test_without_its_memory_it_scores_as_one_who_guesses(kit):
+def test_without_its_memory_it_scores_as_a_guess(kit):
     envs = lanes(corridor_length=6)
     result = evaluate(carrier(kit, envs), envs, 60, seed=0, ablate_memory=True)
     assert result.mean_return < 3
@@ -90,7 +90,7 @@ def test_quotas_are_even_and_add_up(episodes, num_envs, quotas):
 
 
 @pytest.mark.parametrize("episodes", [1, 4, 5, 11])
-def test_each_lane_plays_its_quota_and_its_later_episodes_count_for_nothing(kit, episodes):
+def test_each_env_plays_its_quota_and_its_later_episodes_count_for_nothing(kit, episodes):
     """Lane 0 has episodes of one step, lane 1 of two, lane 2 of four: counting whoever is done first would favour 0."""
     scripts = ("E", ".C", "...B")
     envs = kit.scripted(*scripts)
@@ -176,7 +176,7 @@ def test_the_episodes_are_not_those_of_training(kit):
     assert not set(second_observations("envs")) & set(second_observations("evaluation"))
 
 
-def test_the_lanes_are_reset_with_the_seeds_of_the_evaluation(kit):
+def test_the_envs_are_reset_with_the_seeds_of_the_evaluation(kit):
     envs, seeds = kit.scripted("E", "E"), []
     reset = envs.reset
     envs.reset = lambda given: seeds.append(given) or reset(given)
@@ -185,13 +185,13 @@ def test_the_lanes_are_reset_with_the_seeds_of_the_evaluation(kit):
 
 
 @pytest.mark.parametrize(("episodes", "memory", "num_lanes"), [(50, None, 16), (3, None, 3), (7, TRIALS, 4)])
-def test_there_are_no_lanes_without_anything_to_play(episodes, memory, num_lanes):
+def test_there_are_no_envs_without_anything_to_play(episodes, memory, num_lanes):
     config = EnvConfig(env="rlstm/TMaze-v0")
     envs = evaluation_envs(resolve_spec(config), config, memory or MemoryConfig(), episodes)
     assert envs.num_envs == num_lanes
 
 
-def test_a_lifelong_memory_is_not_erased_between_the_episodes_of_an_evaluation(kit):
+def test_a_lifelong_memory_is_not_reset_between_the_episodes_of_an_evaluation(kit):
     """The actions are those of a policy that is stepped by hand and erased once, or before every episode."""
 
     def make_policy(lifetime):
@@ -271,8 +271,8 @@ def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial(kit):
     assert {tag: curve.tolist() for tag, curve in result.trial_curves().items()} == {"trial/return": [52.0, 53.0]}
 
 
-@pytest.mark.parametrize("kind", ["native", "sync", "async"])
-def test_the_regret_of_an_episode_is_that_of_all_its_steps_in_every_kind_of_lanes(kit, kind):
+@pytest.mark.parametrize("kind", ["native", "sync", pytest.param("async", marks=pytest.mark.slow)])
+def test_the_regret_of_an_episode_is_that_of_all_its_steps_in_every_kind_of_envs(kit, kind):
     """The first arm of an easy bandit pays .9 or .1: pulled twice it loses 0 or twice .8."""
     memory = MemoryConfig("trial", episodes_per_trial=3)
     envs = lanes(kind, memory, 8, "rlstm/BernoulliBandit-v0", probabilities="easy", pulls=2)

@@ -22,6 +22,7 @@ from rlstm.evaluation.record import record
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv, TrialEnv
+from tests.kit import covering
 
 SCRIPTS = ("E", ".C", "...B")
 MEMORIES = {
@@ -84,33 +85,32 @@ def policy_for(kit, envs, memory=None, **config):
     return kit.make_policy(envs.observation_space, envs.action_space, memory, **config)
 
 
-def steps(demonstrations, life):
-    """The observation, action, reward and start of every step of a life."""
-    for t in range(demonstrations.lengths[life]):
-        observation = tree_map(lambda leaf, t=t: leaf[t, life], demonstrations.observations)
+def steps(demonstrations, trajectory):
+    """The observation, action, reward and start of every step of a trajectory."""
+    for t in range(demonstrations.lengths[trajectory]):
+        observation = tree_map(lambda leaf, t=t: leaf[t, trajectory], demonstrations.observations)
         row = (
-            array[t, life] for array in (demonstrations.actions, demonstrations.rewards, demonstrations.episode_starts)
+            array[t, trajectory]
+            for array in (demonstrations.actions, demonstrations.rewards, demonstrations.episode_starts)
         )
         yield observation, *row
 
 
-def lives_of_lanes(demonstrations, memory, episodes, num_envs):
-    """The lives of every lane, by their columns."""
-    per_life = {"episode": 1, "trial": 2, "lifelong": None}[memory.lifetime]
-    quotas, life = evaluation.episode_quotas(episodes, num_envs, memory), 0
+def trajectories_of_lanes(demonstrations, memory, episodes, num_envs):
+    """The trajectories of every lane, by their columns."""
+    per_trajectory = {"episode": 1, "trial": 2, "lifelong": None}[memory.lifetime]
+    quotas, trajectory = evaluation.episode_quotas(episodes, num_envs, memory), 0
     for index, quota in enumerate(quotas):
-        count = 1 if per_life is None else quota // per_life
-        yield index, range(life, life + count)
-        life += count
-    assert life == demonstrations.num_trajectories
+        count = 1 if per_trajectory is None else quota // per_trajectory
+        yield index, range(trajectory, trajectory + count)
+        trajectory += count
+    assert trajectory == demonstrations.num_trajectories
 
 
 # What stands in which row.
 
 
-@pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("name", MEMORIES)
-@pytest.mark.parametrize("episodes", [3, 5, 11])
+@pytest.mark.parametrize(("name", "episodes", "kind"), covering(MEMORIES, [3, 5, 11], ["native", "sync"]))
 def test_rows_hold_an_observation_its_answer_and_what_that_brought(kit, kind, name, episodes):
     """Observations of scripted lanes tell lane and time, so do rewards; final observations answer nothing."""
     memory = MEMORIES[name]
@@ -118,10 +118,10 @@ def test_rows_hold_an_observation_its_answer_and_what_that_brought(kit, kind, na
     given, step = [], envs.step
     envs.step = lambda actions: given.append(np.array(actions)) or step(actions)
     demonstrations = record(policy_for(kit, envs, memory), envs, episodes, seed=0, deterministic=False)
-    for index, lives in lives_of_lanes(demonstrations, memory, episodes, 3):
+    for index, trajectories in trajectories_of_lanes(demonstrations, memory, episodes, 3):
         times = iter(range(1000))
-        for life in lives:
-            for observation, action, reward, starts in steps(demonstrations, life):
+        for trajectory in trajectories:
+            for observation, action, reward, starts in steps(demonstrations, trajectory):
                 t = next(times)
                 assert (observation[0], observation[1], observation[3]) == (index, t, 0.0)
                 assert action == given[t][index]
@@ -139,7 +139,7 @@ def test_rows_hold_an_observation_its_answer_and_what_that_brought(kit, kind, na
         ("lifelong", [2, 4, 4], [[0, 1], [0, 2], [0]]),
     ],
 )
-def test_a_column_is_the_life_of_one_memory(kit, name, lengths, starts):
+def test_a_column_is_the_trajectory_of_one_memory(kit, name, lengths, starts):
     memory = MEMORIES[name]
     envs = kit.scripted(*SCRIPTS, memory=memory)
     demonstrations = record(policy_for(kit, envs, memory), envs, 5, seed=0)
@@ -148,7 +148,7 @@ def test_a_column_is_the_life_of_one_memory(kit, name, lengths, starts):
     assert demonstrations.valid.tolist() == [[t < length for length in lengths] for t in range(max(lengths))]
 
 
-def test_past_the_end_of_a_life_everything_is_zero(kit):
+def test_past_the_end_of_a_trajectory_everything_is_zero(kit):
     envs = chance(OBSERVATIONS["dict"], ACTIONS["box"], MemoryConfig())
     demonstrations = record(policy_for(kit, envs), envs, 9, seed=0)
     assert len(set(demonstrations.lengths.tolist())) > 1
@@ -158,7 +158,7 @@ def test_past_the_end_of_a_life_everything_is_zero(kit):
         assert array[~past].any()
 
 
-def test_successes_are_those_of_the_last_episode_of_a_life(kit):
+def test_successes_are_those_of_the_last_episode_of_a_trajectory(kit):
     for name, expected in (("episode", [1, 1, 0, 0, 1, 1]), ("trial", [1, 0, 1]), ("lifelong", [1, 0, 1])):
         memory = MEMORIES[name]
         envs = kit.scripted("E", ".C", "...B", memory=memory)
@@ -186,8 +186,7 @@ def test_an_env_that_writes_into_the_array_it_has_returned_is_recorded_all_the_s
 # What can be done with it.
 
 
-@pytest.mark.parametrize("actions", ACTIONS)
-@pytest.mark.parametrize("observations", OBSERVATIONS)
+@pytest.mark.parametrize(("observations", "actions"), covering(OBSERVATIONS, ACTIONS))
 def test_played_again_under_the_same_seeds_every_kind_of_action_brings_the_same(kit, observations, actions):
     spaces_of_env = OBSERVATIONS[observations], ACTIONS[actions]
     memory = MemoryConfig()
@@ -196,12 +195,12 @@ def test_played_again_under_the_same_seeds_every_kind_of_action_brings_the_same(
     demonstrations.check_spaces(*spaces_of_env)
     assert demonstrations.actions.dtype == ACTIONS[actions].dtype
     assert demonstrations.actions.shape[2:] == ACTIONS[actions].shape
-    for index, lives in lives_of_lanes(demonstrations, memory, 7, 3):
+    for index, trajectories in trajectories_of_lanes(demonstrations, memory, 7, 3):
         fresh, seed = lane(*spaces_of_env, memory, index), integer_seeds(3, "demonstrations", 3)[index]
-        for life in lives:
+        for trajectory in trajectories:
             shown, _ = fresh.reset(seed=seed)
             seed, end = None, False
-            for observation, action, reward, _ in steps(demonstrations, life):
+            for observation, action, reward, _ in steps(demonstrations, trajectory):
                 assert not end
                 kit.assert_trees_equal(tree_map(np.asarray, shown), observation)
                 shown, brought, end, _, _ = fresh.step(action)
@@ -216,10 +215,10 @@ def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kit, kind):
     envs = make(resolve_spec(config), config, memory)
     demonstrations = record(policy_for(kit, envs, memory), envs, 12, seed=3, deterministic=False)
     assert demonstrations.num_trajectories == 6
-    for index, lives in lives_of_lanes(demonstrations, memory, 12, 3):
+    for index, trajectories in trajectories_of_lanes(demonstrations, memory, 12, 3):
         env, seed = TrialEnv(gym.make(config.env), 2), integer_seeds(3, "demonstrations", 3)[index]
-        for life in lives:
-            for observation, action, reward, starts in steps(demonstrations, life):
+        for trajectory in trajectories:
+            for observation, action, reward, starts in steps(demonstrations, trajectory):
                 if starts:
                     shown, _ = env.reset(seed=seed)
                     seed = None
@@ -228,8 +227,7 @@ def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kit, kind):
                 assert brought == reward
 
 
-@pytest.mark.parametrize("name", MEMORIES)
-@pytest.mark.parametrize("actions", ACTIONS)
+@pytest.mark.parametrize(("actions", "name"), covering(ACTIONS, MEMORIES))
 def test_the_agent_shown_what_it_saw_answers_as_it_did(kit, actions, name):
     """Memory, last action, last reward and starts included: what learns from a column sees what its teacher saw."""
     memory = MEMORIES[name]
@@ -238,10 +236,10 @@ def test_the_agent_shown_what_it_saw_answers_as_it_did(kit, actions, name):
     demonstrations = record(policy, envs, 8, seed=1)
     agent = LoadedAgent(policy)
     answers = set()
-    for life in range(demonstrations.num_trajectories):
+    for trajectory in range(demonstrations.num_trajectories):
         agent.reset()
         before = 0.0
-        for observation, action, reward, starts in steps(demonstrations, life):
+        for observation, action, reward, starts in steps(demonstrations, trajectory):
             answer = agent.act(observation, before, bool(starts))
             np.testing.assert_allclose(answer, action, rtol=1e-6, atol=1e-9)
             answers.add(str(np.round(answer, 3)))
@@ -292,7 +290,7 @@ def test_an_episode_without_an_end_is_no_demonstration(kit, monkeypatch):
         record(policy_for(kit, envs), kit.scripted(".", "E"), 2, seed=0)
 
 
-def test_lanes_with_nothing_to_play_leave_no_column(kit):
+def test_envs_with_nothing_to_play_leave_no_column(kit):
     for name, memory in MEMORIES.items():
         envs = kit.scripted("E", "E", "E", memory=memory)
         demonstrations = record(policy_for(kit, envs, memory), envs, 2, seed=0)

@@ -68,7 +68,7 @@ def test_a_clipped_value_error_is_never_smaller_than_the_plain_one(value, clip_r
 
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
-def test_what_stands_in_invalid_steps_changes_neither_the_policy_loss_nor_its_gradient(filling):
+def test_invalid_steps_change_neither_the_policy_loss_nor_its_gradient(filling):
     results = []
     for fill in (0.0, filling):
         log_probs = padded(0.3 * numbers(3, 2), fill).requires_grad_()
@@ -85,7 +85,7 @@ def test_what_stands_in_invalid_steps_changes_neither_the_policy_loss_nor_its_gr
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
 @pytest.mark.parametrize("clip_range", [None, 0.2])
-def test_what_stands_in_invalid_steps_changes_neither_the_value_loss_nor_its_gradient(filling, clip_range):
+def test_invalid_steps_change_neither_the_value_loss_nor_its_gradient(filling, clip_range):
     results = []
     for fill in (0.0, filling):
         values = padded(numbers(3, 2), fill).requires_grad_()

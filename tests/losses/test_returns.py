@@ -109,7 +109,7 @@ def test_with_lambda_zero_an_advantage_is_its_own_error():
     torch.testing.assert_close(result, rewards + 0.9 * next_values - values, rtol=0, atol=0)
 
 
-def test_lanes_are_independent():
+def test_envs_are_independent():
     generator = torch.Generator().manual_seed(0)
     rewards, values, next_values = (torch.randn(9, 3, generator=generator, dtype=torch.float64) for _ in range(3))
     cuts = torch.rand(9, 3, generator=generator) < 0.3
@@ -161,7 +161,7 @@ def test_steps_since_a_cut_are_those_counted_by_hand(cuts, expected):
     assert steps_since_cut(cut_mask(cuts)).squeeze(1).tolist() == expected
 
 
-def test_steps_are_counted_lane_by_lane():
+def test_steps_are_counted_env_by_env():
     generator = torch.Generator().manual_seed(0)
     cuts = torch.rand(40, 5, generator=generator) < 0.2
     cuts[:, 4] = False
@@ -205,4 +205,5 @@ def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones
     assert explained_variance(returns, returns) == 1.0
     assert explained_variance(torch.full((4,), 7.0), returns) == 0.0
     assert explained_variance(-returns, returns) == pytest.approx(1 - 4)
+    assert explained_variance(returns / 2, returns) == pytest.approx(1 - 1 / 4)
     assert explained_variance(returns, torch.ones(4)) == 0.0

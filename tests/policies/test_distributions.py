@@ -182,7 +182,7 @@ def test_categorical_frequencies_are_the_probabilities() -> None:
     assert chi_square(actions.bincount(minlength=4).double(), logits.softmax(-1)) < 40
 
 
-def test_choices_of_a_multi_discrete_action_are_independent_with_the_right_frequencies() -> None:
+def test_choices_of_a_multi_discrete_action_are_independent_and_as_likely_as_said() -> None:
     distribution = make("multi-discrete")
     logits = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.5]).double()
     actions, _ = distribution.sample(logits.expand(20_000, 5), None, torch.Generator().manual_seed(0))
@@ -245,9 +245,7 @@ def random_mask(distribution: ActionDistribution, sizes: list[int], count: int) 
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("discrete", [4]), ("multi-discrete", [2, 3])])
-def test_a_forbidden_action_is_never_drawn_nor_the_mode_and_the_rest_shares_its_probability(
-    name: str, sizes: list[int]
-) -> None:
+def test_a_forbidden_action_has_no_probability_and_is_never_the_mode(name: str, sizes: list[int]) -> None:
     distribution = make(name)
     assert distribution.mask_size == sum(sizes)
     mask = random_mask(distribution, sizes, 5000)
@@ -391,3 +389,15 @@ def test_actions_are_beyond_the_bounds_where_the_env_gets_other_numbers(name: st
     given = torch.as_tensor(distribution.to_env(actions).reshape(64, -1).astype(np.float64))
     assert beyond.tolist() == (~torch.isclose(given, actions, rtol=1e-6, atol=1e-7)).any(1).tolist()
     assert beyond.any() == (name in BOUNDED)
+
+
+# Targets
+
+
+@pytest.mark.parametrize(("name", "squash"), every_distribution())
+def test_the_mode_of_a_target_is_the_action_that_it_is_of(name: str, squash: bool) -> None:
+    distribution, space = make(name, squash), SPACES[name]
+    space.seed(0)
+    actions = np.stack([np.asarray(space.sample()) for _ in range(9)])
+    back = distribution.to_env(distribution.mode(distribution.targets(actions), None))
+    np.testing.assert_allclose(back, actions, rtol=1e-5, atol=1e-6)

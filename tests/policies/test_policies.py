@@ -35,6 +35,7 @@ from rlstm.testing import (
     ProbeEnv,
     RecallEnv,
 )
+from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
@@ -152,35 +153,33 @@ def assert_replayed(policy: RecurrentPolicy, rollout: Rollout, tolerance: float 
 SEEN = [InputsConfig(*flags) for flags in itertools.product([False, True], repeat=3)]
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize("name", CELLS)
-def test_evaluating_gives_back_what_was_stored_while_acting(name: str, critic_memory: str) -> None:
-    for inputs in SEEN:
-        policy = make(cell=name, critic_memory=critic_memory, inputs=inputs)
-        assert_replayed(policy, play(policy))
-        first = make(cell=name, critic_memory=critic_memory, inputs=inputs, dtype=torch.float32, noise=0.0)
-        assert_replayed(first, play(first), 1e-5)
+@pytest.mark.parametrize(("name", "critic_memory", "inputs"), covering(CELLS, ["shared", "separate"], SEEN))
+def test_evaluating_gives_back_what_was_stored_while_acting(
+    name: str, critic_memory: str, inputs: InputsConfig
+) -> None:
+    policy = make(cell=name, critic_memory=critic_memory, inputs=inputs)
+    assert_replayed(policy, play(policy))
+    first = make(cell=name, critic_memory=critic_memory, inputs=inputs, dtype=torch.float32, noise=0.0)
+    assert_replayed(first, play(first), 1e-5)
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"num_layers": 2},
-        {"num_layers": 3, "encoder_sizes": ()},
-        {"head_sizes": (4,)},
-        {"head_sizes": (4, 3), "encoder_sizes": (7, 5)},
-        {"cell": "gru", "memory_length": 20},
-        {"memory_length": 20},
-        {"memory_length": 20, "memory_init": "log_spaced", "num_layers": 2},
-        {"normalize_observations": True, "scale_rewards": True},
-        {"normalize_observations": True, "cell": "gru", "num_layers": 2, "head_sizes": (3,)},
-        {"num_layers": 3, "residual": True, "layer_norm": True},
-        {"highway": True, "encoder_sizes": (6, 6, 6, 4)},
-        {"sequence": "loop"},
-    ],
-    ids=str,
-)
+CONFIGS: list[dict[str, Any]] = [
+    {"num_layers": 2},
+    {"num_layers": 3, "encoder_sizes": ()},
+    {"head_sizes": (4,)},
+    {"head_sizes": (4, 3), "encoder_sizes": (7, 5)},
+    {"cell": "gru", "memory_length": 20},
+    {"memory_length": 20},
+    {"memory_length": 20, "memory_init": "log_spaced", "num_layers": 2},
+    {"normalize_observations": True, "scale_rewards": True},
+    {"normalize_observations": True, "cell": "gru", "num_layers": 2, "head_sizes": (3,)},
+    {"num_layers": 3, "residual": True, "layer_norm": True},
+    {"highway": True, "encoder_sizes": (6, 6, 6, 4)},
+    {"sequence": "loop"},
+]
+
+
+@pytest.mark.parametrize(("config", "critic_memory"), covering(CONFIGS, ["shared", "separate"]), ids=str)
 def test_every_part_of_the_network_acts_as_it_evaluates(config: dict[str, Any], critic_memory: str) -> None:
     policy = make(critic_memory=critic_memory, **config)
     rollout = play(policy)
@@ -231,8 +230,7 @@ def test_every_observation_space_is_acted_on_as_it_is_evaluated(name: str) -> No
     assert_replayed(policy, play(policy))
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize(("name", "critic_memory"), covering(ACTIONS, ["shared", "separate"]))
 def test_actions_of_every_space_are_given_back_with_their_log_probabilities(name: str, critic_memory: str) -> None:
     space, config = ACTIONS[name]
     policy = make(action_space=space, critic_memory=critic_memory, **config)
@@ -253,7 +251,7 @@ def test_masks_bind_while_acting_and_while_evaluating(space: Any) -> None:
     assert not torch.allclose(unmasked.replay(policy).log_probs, rollout.log_probs)
 
 
-def test_the_first_step_after_the_rollout_begins_from_the_state_that_evaluation_ends_with() -> None:
+def test_what_follows_a_rollout_begins_from_the_state_that_evaluation_ends_with() -> None:
     policy = make(critic_memory="separate", num_layers=2)
     rollout = play(policy)
     half = play(policy, num_steps=6)
@@ -279,9 +277,9 @@ def test_a_reset_at_another_step_or_another_initial_state_is_noticed(name: str) 
         assert not torch.allclose(other.replay(policy).values, rollout.values, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize("name", CELLS)
-def test_what_comes_before_a_reset_changes_nothing_after_it_and_gets_no_gradient(name: str, critic_memory: str) -> None:
+@pytest.mark.parametrize(("name", "critic_memory"), covering(CELLS, ["shared", "separate"]))
+def test_what_comes_before_a_reset_changes_nothing_after_it(name: str, critic_memory: str) -> None:
+    """Nor does it get a gradient from there."""
     policy = make(cell=name, critic_memory=critic_memory)
     rollout = play(policy)
     is_first = torch.zeros(12, 4, dtype=torch.bool)
@@ -371,7 +369,7 @@ def test_a_value_alone_is_that_of_the_step_and_draws_nothing(critic_memory: str)
     assert torch.equal(values, policy.step(*arguments).values)
 
 
-def test_a_stepper_leaves_the_state_it_was_given_as_it_was() -> None:
+def test_a_snapshot_leaves_the_state_it_was_given_as_it_was() -> None:
     policy = make(num_layers=2)
     inputs, state, _ = _one_step(policy)
     before = copy.deepcopy(state)
@@ -380,7 +378,7 @@ def test_a_stepper_leaves_the_state_it_was_given_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", MEMORIES)
-def test_acting_from_an_erased_state_is_acting_from_the_initial_one(name: str) -> None:
+def test_acting_from_an_reset_state_is_acting_from_the_initial_one(name: str) -> None:
     policy = make(cell=name, critic_memory="separate")
     inputs, state, _ = _one_step(policy)
     state = tree_map(lambda leaf: torch.full_like(leaf, torch.nan), state)
@@ -388,11 +386,11 @@ def test_acting_from_an_erased_state_is_acting_from_the_initial_one(name: str) -
     inputs = inputs._replace(
         previous_actions=torch.zeros(4, dtype=torch.int64), previous_rewards=torch.zeros(4).double()
     )
-    erased = value_alone(policy, inputs, state, first)
+    reset = value_alone(policy, inputs, state, first)
     quiet = inputs._replace(previous_rewards=torch.zeros(4).double())
     fresh = value_alone(policy, quiet, policy.init_state(4), first)
-    assert torch.isfinite(erased).all()
-    assert torch.equal(erased, fresh)
+    assert torch.isfinite(reset).all()
+    assert torch.equal(reset, fresh)
     assert torch.isnan(value_alone(policy, inputs, state, none)).all()
 
 
@@ -466,9 +464,7 @@ def test_as_long_as_no_reward_has_come_rewards_and_returns_are_not_scaled() -> N
 
 
 @pytest.mark.parametrize(("lifetime", "on"), [("episode", False), ("trial", True), ("lifelong", True)])
-def test_action_reward_and_episode_start_are_seen_by_default_where_memory_outlives_the_episode(
-    lifetime: Any, on: bool
-) -> None:
+def test_the_last_step_is_seen_by_default_where_memory_outlives_the_episode(lifetime: Any, on: bool) -> None:
     memory = MemoryConfig(lifetime, episodes_per_trial=2 if lifetime == "trial" else None)
     policy = make(memory=memory, inputs=InputsConfig())
     assert policy.inputs == InputsConfig(on, on, on)
@@ -497,9 +493,9 @@ def value_dependence(policy: RecurrentPolicy, rollout: Rollout) -> Tensor:
     return torch.stack([(row != 0).flatten(1).any(1) for row in rows])
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize("horizon", [1, 2, 3, 6, 7, 8, None])
-@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize(
+    ("name", "horizon", "critic_memory"), covering(MEMORIES, [1, 2, 3, 6, 7, 8, None], ["shared", "separate"])
+)
 def test_the_horizon_cuts_the_gradient_every_so_many_steps_and_nothing_else(
     name: str, horizon: int | None, critic_memory: str
 ) -> None:
@@ -545,29 +541,31 @@ def evaluation_and_gradients(policy: RecurrentPolicy, rollout: Rollout) -> dict[
     return values | {f"d {name}": grad for name, grad in zip(sources, grads, strict=True)}
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", CELLS)
-def test_recomputing_the_past_changes_no_value_and_no_gradient(name: str, num_layers: int, critic_memory: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "horizon", "num_layers", "critic_memory"),
+    covering(CELLS, [None, 1, 3, 4, 7], [1, 2], ["shared", "separate"]),
+)
+def test_recomputing_the_past_changes_no_value_and_no_gradient(
+    name: str, horizon: int | None, num_layers: int, critic_memory: str
+) -> None:
     """Alone, and with a horizon that is shorter, as long or longer than a segment of 4 steps."""
-    for horizon in (None, 1, 3, 4, 7):
-        policies = [
-            make(
-                cell=name,
-                num_layers=num_layers,
-                critic_memory=critic_memory,
-                normalize_observations=True,
-                scale_rewards=True,
-                memory=MemoryConfig("lifelong", bptt_horizon=horizon, recompute=recompute),
-            )
-            for recompute in (False, True)
-        ]
-        rollout = play(policies[0])
-        for policy in policies:
-            policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, rollout.rewards)
-        expected, got = (evaluation_and_gradients(policy, rollout) for policy in policies)
-        for key, value in got.items():
-            torch.testing.assert_close(value, expected[key], rtol=1e-10, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
+    policies = [
+        make(
+            cell=name,
+            num_layers=num_layers,
+            critic_memory=critic_memory,
+            normalize_observations=True,
+            scale_rewards=True,
+            memory=MemoryConfig("lifelong", bptt_horizon=horizon, recompute=recompute),
+        )
+        for recompute in (False, True)
+    ]
+    rollout = play(policies[0])
+    for policy in policies:
+        policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, rollout.rewards)
+    expected, got = (evaluation_and_gradients(policy, rollout) for policy in policies)
+    for key, value in got.items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-10, atol=1e-10, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("horizon", [None, 3])
@@ -622,7 +620,7 @@ def test_an_update_that_recomputes_the_past_gives_the_same_weights(name: str) ->
 # Whole sequences
 
 
-def test_selected_lanes_are_whole_sequences_in_the_order_of_time() -> None:
+def test_selected_envs_are_whole_sequences_in_the_order_of_time() -> None:
     policy = make(spaces.Box(-99, 99, (2,)), critic_memory="separate")
     rollout = play(policy, 5, 6)
     tags = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(5.0), indexing="xy"), -1).double()  # (env, t)

@@ -17,6 +17,7 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, collect_trajectories, start
 from rlstm.rollouts.rollout import Rollout
+from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 
@@ -102,7 +103,7 @@ def test_terminated_and_truncated_are_kept_apart(kit):
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_every_row_is_one_lane_in_the_order_of_time(kit, kind):
+def test_every_row_is_one_env_in_the_order_of_time(kit, kind):
     """Each row holds the observation before the step, with lane, time and episode; no row is a final observation."""
     leaves, _ = collected(kit, MemoryConfig(), num_steps=5, num_rollouts=3, kind=kind)
     observations = leaves["inputs.0"]
@@ -138,9 +139,9 @@ def test_truncation_bootstraps_the_final_observation_with_the_state_before_the_r
     wrong = {
         "V(s_t)": leaves["values"][step, 0].item(),
         "nothing": 0.0,
-        "the reset observation, erased state": step + 2.0,
+        "the reset observation, reset state": step + 2.0,
         "the reset observation, state before the erase": seen + step + 2.0,
-        "the final observation, erased state": step + 2 + 1000.0,
+        "the final observation, reset state": step + 2 + 1000.0,
     }
     assert all(value != next_value for value in wrong.values())
 
@@ -169,7 +170,7 @@ def test_lifelong_credit_is_never_cut(kit):
     assert lane_list(leaves, "next_values", 0) == sums[1:]
 
 
-def test_episode_credit_in_a_memory_that_lives_on_bootstraps_with_that_memory(kit):
+def test_episode_credit_in_a_longer_memory_bootstraps_with_that_memory(kit):
     leaves, _ = collected(kit, MemoryConfig("lifelong", "episode"), scripts=(".C..",), num_steps=4)
     assert lane_list(leaves, "values", 0) == [1, 3, 6, 10]
     assert lane_list(leaves, "next_values", 0) == [3, 3 + 3 + 1000, 10, 15]
@@ -247,8 +248,7 @@ def test_a_real_policy_values_every_step_as_one_that_is_walked_through_by_hand(k
     torch.testing.assert_close(rollout.next_values.float(), next_values, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("lifetime", ["episode", "trial", "lifelong"])
+@pytest.mark.parametrize(("cell", "lifetime"), covering(CELLS, ["episode", "trial", "lifelong"]))
 def test_evaluating_a_rollout_gives_back_what_was_stored(kit, cell, lifetime):
     """Replay, over the seam of two rollouts, terminated and truncated both present, two layers, a separate critic."""
     policy = kit.make_policy(memory=memory_of(lifetime, None), cell=cell, num_layers=2, critic_memory="separate")
@@ -299,7 +299,7 @@ def test_two_rollouts_equal_one_of_twice_the_length(kit, lifetime, credit, criti
         assert repr(results[0][2]) == repr(other[2])
 
 
-def test_the_initial_state_is_the_carried_one_before_any_erase(kit):
+def test_the_initial_state_is_the_carried_one_before_any_reset(kit):
     policy = kit.make_policy()
     envs = kit.scripted("...E", "....")
     carry = start(policy, envs, [0, 0])
@@ -308,7 +308,7 @@ def test_the_initial_state_is_the_carried_one_before_any_erase(kit):
     carried = tree_map(torch.clone, carry.state)
     rollout = collect(policy, envs, carry, 4)
     kit.assert_trees_equal(rollout.initial_state, carried)
-    assert all((leaf != 0).any(1).all() for leaf in tree_leaves(rollout.initial_state))  # Lane 0 is erased later.
+    assert all((leaf != 0).any(1).all() for leaf in tree_leaves(rollout.initial_state))  # Lane 0 is reset later.
     assert rollout.is_first[0].tolist() == [True, False]
 
 
@@ -331,7 +331,7 @@ def test_a_lifelong_memory_does_not_notice_episode_ends(kit):
 
 
 @pytest.mark.parametrize("lifetime", ["episode", "trial", "lifelong"])
-def test_previous_action_and_reward_are_those_of_the_step_before_and_nothing_where_memory_begins(kit, lifetime):
+def test_previous_action_and_reward_are_those_of_the_step_before_in_a_trajectory(kit, lifetime):
     policy = kit.make_policy(memory=memory_of(lifetime, None), inputs=InputsConfig(True, True, True))
     envs = kit.scripted(*SCRIPTS, memory=policy.memory)
     carry = start(policy, envs, [0] * len(SCRIPTS))
@@ -490,7 +490,7 @@ def test_a_mask_that_comes_after_the_reset_only_is_refused(kit):
         collect(policy, envs, carry, 2)
 
 
-def test_a_lane_that_gives_no_mask_at_a_step_may_do_anything(kit):
+def test_an_env_that_gives_no_mask_at_a_step_may_do_anything(kit):
     envs = masked_lanes("sometimes")
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     rollout = collect(policy, envs, start(policy, envs, [0, 1, 2]), 12)
@@ -515,53 +515,54 @@ def test_an_impossible_mask_is_refused(mask, complaint):
         envs.reset([0, 1, 2])
 
 
-# Batches of complete lives.
+# Batches of complete trajectories.
 
-LIVES = ("..E.", "C...", "...E..E.", "EC", "...B..C.....")
-LIFE_MEMORIES = {
+TRAJECTORIES = ("..E.", "C...", "...E..E.", "EC", "...B..C.....")
+BATCH_MEMORIES = {
     "episode": MemoryConfig(),
     "trial": memory_of("trial", "trial"),
     "trial, credit episode": memory_of("trial", "episode"),
 }
 
 
-def schedule(kit, scripts, memory, num_lives):
-    """Who plays when, told in plain words: a row of lanes a step, and every life as (lane, first step, last step)."""
+def schedule(kit, scripts, memory, num_trajectories):
+    """A row a step of which envs play, and every trajectory as (env, first step, last step)."""
     stories = [Story(kit, script, memory, 300) for script in scripts]
-    playing = [lane < num_lives for lane in range(len(scripts))]
+    playing = [lane < num_trajectories for lane in range(len(scripts))]
     num_begun = sum(playing)
-    begun, rows, lives = [0] * len(scripts), [], []
+    begun, rows, trajectories = [0] * len(scripts), [], []
     while any(playing):
         rows.append(list(playing))
         for lane, story in enumerate(stories):
             if not (playing[lane] and story.erased_after[len(rows) - 1]):
                 continue
-            lives.append((lane, begun[lane], len(rows) - 1))
-            if num_begun < num_lives:
+            trajectories.append((lane, begun[lane], len(rows) - 1))
+            if num_begun < num_trajectories:
                 num_begun, begun[lane] = num_begun + 1, len(rows)
             else:
                 playing[lane] = False
-    return rows, lives
+    return rows, trajectories
 
 
-def lived(kit, memory, num_lives, *, scripts=LIVES, kind="native", policy=None):
-    """A batch of complete lives, the carry and the lanes after it."""
+def batch_of(kit, memory, num_trajectories, *, scripts=TRAJECTORIES, kind="native", policy=None):
+    """A batch of complete trajectories, the carry and the lanes after it."""
     policy = policy or kit.KnownPolicy(memory)
     envs = kit.scripted(*scripts, memory=memory, kind=kind)
     carry = start(policy, envs, [0] * len(scripts))
-    return collect_trajectories(policy, envs, carry, num_lives, [0] * len(scripts)), carry, envs
+    return collect_trajectories(policy, envs, carry, num_trajectories, [0] * len(scripts)), carry, envs
 
 
-@pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("num_lives", [1, 3, 5, 6, 7, 12, 23])
-@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
-def test_a_batch_is_exactly_so_many_complete_lives_each_row_as_its_script_says(kit, memory, num_lives, kind):
-    rows, lives = schedule(kit, LIVES, memory, num_lives)
-    assert len(lives) == num_lives
-    rollout, *_ = lived(kit, memory, num_lives, kind=kind)
-    assert rollout.valid.tolist() == rows  # As long as the last life, and no longer.
+@pytest.mark.parametrize(
+    ("num_trajectories", "name", "kind"), covering([1, 3, 5, 6, 7, 12, 23], BATCH_MEMORIES, ["native", "sync"])
+)
+def test_a_batch_is_so_many_complete_trajectories_as_their_scripts_say(kit, name, num_trajectories, kind):
+    memory = BATCH_MEMORIES[name]
+    rows, trajectories = schedule(kit, TRAJECTORIES, memory, num_trajectories)
+    assert len(trajectories) == num_trajectories
+    rollout, *_ = batch_of(kit, memory, num_trajectories, kind=kind)
+    assert rollout.valid.tolist() == rows  # As long as the last trajectory, and no longer.
     times = range(len(rows))
-    for lane, script in enumerate(LIVES):
+    for lane, script in enumerate(TRAJECTORIES):
         story = Story(kit, script, memory, len(rows))
         plays = [row[lane] for row in rows]
         assert rollout.is_first[:, lane].tolist() == story.is_first  # Also where a tail begins.
@@ -577,45 +578,44 @@ def test_a_batch_is_exactly_so_many_complete_lives_each_row_as_its_script_says(k
             if plays[t]:
                 assert rollout.values[t, lane] == story.values[t]
                 assert rollout.next_values[t, lane] == story.next_values[t]
-    for lane, first, last in lives:
+    for lane, first, last in trajectories:
         assert rollout.is_first[first, lane]
         assert not rollout.is_first[first + 1 : last + 1, lane].any()
         assert rollout.terminated[last, lane] | rollout.truncated[last, lane]
         assert rollout.credit_cuts[last, lane]
-    assert int(rollout.valid.sum()) == sum(last - first + 1 for _, first, last in lives)
+    assert int(rollout.valid.sum()) == sum(last - first + 1 for _, first, last in trajectories)
 
 
-def test_a_life_is_in_the_batch_because_it_began_in_time_however_long_it_is(kit):
-    """Four lives: the long one was the second to begin, so it counts, and no fifth short one takes its place."""
-    rollout, *_ = lived(kit, MemoryConfig(), 4, scripts=("E", ".........E"))
+def test_a_trajectory_is_in_the_batch_because_it_began_in_time_however_long_it_is(kit):
+    """Four trajectories: the long one was the second to begin, so it counts, and no fifth short one takes its place."""
+    rollout, *_ = batch_of(kit, MemoryConfig(), 4, scripts=("E", ".........E"))
     assert rollout.valid[:, 0].tolist() == [True] * 3 + [False] * 7
     assert rollout.valid[:, 1].tolist() == [True] * 10
 
 
-def test_lives_that_end_in_the_same_step_begin_the_last_ones_in_the_order_of_lanes(kit):
-    rollout, *_ = lived(kit, MemoryConfig(), 5, scripts=(".E", ".E", ".E"))
+def test_of_trajectories_that_end_at_once_the_next_begin_in_the_order_of_envs(kit):
+    rollout, *_ = batch_of(kit, MemoryConfig(), 5, scripts=(".E", ".E", ".E"))
     assert rollout.valid.tolist() == [[True] * 3] * 2 + [[True, True, False]] * 2
 
 
-def test_lanes_that_are_not_needed_idle_from_the_first_step(kit):
+def test_envs_that_are_not_needed_idle_from_the_first_step(kit):
     """One that would never end and one that would break the sums are left alone."""
-    rollout, carry, _ = lived(kit, MemoryConfig(), 1, scripts=("..E", "........", "E"))
+    rollout, carry, _ = batch_of(kit, MemoryConfig(), 1, scripts=("..E", "........", "E"))
     assert rollout.valid.tolist() == [[True, False, False]] * 3
     assert rollout.num_envs == 3
     assert list(carry.statistics.finished["lengths"]) == [3]
 
 
-@pytest.mark.parametrize("kind", ["native", "sync"])
-@pytest.mark.parametrize("num_lives", [2, 5, 9])
-@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
-def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, memory, num_lives, kind):
-    _, lives = schedule(kit, LIVES, memory, num_lives)
-    _, carry, _ = lived(kit, memory, num_lives, kind=kind)
+@pytest.mark.parametrize(("name", "num_trajectories", "kind"), covering(BATCH_MEMORIES, [2, 5, 9], ["native", "sync"]))
+def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, name, num_trajectories, kind):
+    memory = BATCH_MEMORIES[name]
+    _, trajectories = schedule(kit, TRAJECTORIES, memory, num_trajectories)
+    _, carry, _ = batch_of(kit, memory, num_trajectories, kind=kind)
     episodes = []
-    for lane, first, last in lives:
+    for lane, first, last in trajectories:
         begun = first
         for t in range(first, last + 1):
-            terminated, truncated = kit.outcome(LIVES[lane], t)
+            terminated, truncated = kit.outcome(TRAJECTORIES[lane], t)
             if terminated or truncated:
                 rewards = sum(kit.reward(lane, k) for k in range(begun, t + 1))
                 episodes.append((t, lane, rewards, t + 1 - begun, float(terminated)))
@@ -626,7 +626,7 @@ def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, memory, nu
     assert finished["lengths"] == [row[3] for row in episodes]
     assert finished["successes"] == [row[4] for row in episodes]
     if memory.lifetime == "trial":
-        in_order = sorted(lives, key=lambda life: (life[2], life[0]))
+        in_order = sorted(trajectories, key=lambda trajectory: (trajectory[2], trajectory[0]))
         assert finished["trial_returns"] == [
             sum(kit.reward(lane, t) for t in range(first, last + 1)) for lane, first, last in in_order
         ]
@@ -634,41 +634,45 @@ def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, memory, nu
 
 
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
+@pytest.mark.parametrize("memory", BATCH_MEMORIES.values(), ids=BATCH_MEMORIES)
 def test_what_is_played_is_what_a_rollout_of_that_length_plays(kit, memory, critic_memory):
     """Lives of up to 200 steps: buffers grow twice, and every row is kept bit for bit, in ordinary tensors."""
     scripts = ("." * 149 + "E", "." * 9 + "C", "." * 70 + "E" + "." * 28 + "C")
     results = []
-    for lives in (True, False):
+    for trajectories in (True, False):
         policy = kit.make_policy(memory=memory, inputs=InputsConfig(True, True, True), critic_memory=critic_memory)
-        if lives:
-            rollout, carry, _ = lived(kit, memory, 4, scripts=scripts, policy=policy)
+        if trajectories:
+            rollout, carry, _ = batch_of(kit, memory, 4, scripts=scripts, policy=policy)
         else:
             envs = kit.scripted(*scripts, memory=memory)
             carry = start(policy, envs, [0] * 3)
             rollout = collect(policy, envs, carry, results[0][0].num_steps)
         results.append((rollout, carry))
-    (lives, carry), (plain, plain_carry) = results
-    assert lives.num_steps >= 150
-    assert not lives.all_valid
+    (trajectories, carry), (plain, plain_carry) = results
+    assert trajectories.num_steps >= 150
+    assert not trajectories.all_valid
     kit.assert_trees_equal(carry.state, plain_carry.state)
-    expected, valid = kit.rollout_leaves(plain), lives.valid
-    for name, leaf in kit.rollout_leaves(lives).items():
+    expected, valid = kit.rollout_leaves(plain), trajectories.valid
+    for name, leaf in kit.rollout_leaves(trajectories).items():
         if name == "next_values":  # Truncated rows go through a product of another size.
             torch.testing.assert_close(leaf[valid], expected[name][valid], rtol=0, atol=1e-12)
         elif name != "valid":
             assert torch.equal(leaf[valid], expected[name][valid]), name
-    tensors = [*kit.rollout_leaves(lives).values(), *tree_leaves(lives.initial_state), *tree_leaves(carry.state)]
+    tensors = [
+        *kit.rollout_leaves(trajectories).values(),
+        *tree_leaves(trajectories.initial_state),
+        *tree_leaves(carry.state),
+    ]
     assert not any(tensor.is_inference() for tensor in tensors)
-    evaluation = lives.replay(policy)
-    torch.testing.assert_close(evaluation.log_probs, lives.log_probs, rtol=0, atol=1e-12)
+    evaluation = trajectories.replay(policy)
+    torch.testing.assert_close(evaluation.log_probs, trajectories.log_probs, rtol=0, atol=1e-12)
     (evaluation.log_probs.sum() + evaluation.values.sum()).backward()
 
 
 def test_buffers_that_have_grown_and_are_just_full_hold_ordinary_tensors(kit):
     """128 steps: room is made once, within inference mode, and nothing is cut off afterwards."""
     policy = kit.make_policy(inputs=InputsConfig(True, True, True))
-    rollout, *_ = lived(kit, policy.memory, 1, scripts=("." * 127 + "E",), policy=policy)
+    rollout, *_ = batch_of(kit, policy.memory, 1, scripts=("." * 127 + "E",), policy=policy)
     assert rollout.num_steps == 128
     assert not any(leaf.is_inference() for leaf in kit.rollout_leaves(rollout).values())
     rollout.replay(policy).log_probs.sum().backward()
@@ -706,7 +710,7 @@ def test_every_batch_begins_anew(kit):
     assert carry.statistics.num_episodes == 4
 
 
-def test_every_batch_resets_each_lane_with_its_seed(kit, monkeypatch):
+def test_every_batch_resets_each_env_with_its_seed(kit, monkeypatch):
     envs = kit.scripted("..E", ".E")
     policy = kit.KnownPolicy(MemoryConfig())
     carry = start(policy, envs, [0, 0])
@@ -732,15 +736,15 @@ def test_every_batch_begins_new_trials_in_single_envs_too(kit):
     assert rollout.is_first[0].all()
 
 
-@pytest.mark.parametrize("memory", LIFE_MEMORIES.values(), ids=LIFE_MEMORIES)
-def test_a_life_without_an_end_is_refused_once_it_is_too_long(kit, memory, monkeypatch):
+@pytest.mark.parametrize("memory", BATCH_MEMORIES.values(), ids=BATCH_MEMORIES)
+def test_a_trajectory_without_an_end_is_refused_once_it_is_too_long(kit, memory, monkeypatch):
     monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_TRAJECTORY", 20)
     with pytest.raises(EnvironmentFailure, match=r"not ended after 20 steps.*max_episode_steps.*use ppo"):
-        lived(kit, memory, 3, scripts=("..E", "." * 100))
+        batch_of(kit, memory, 3, scripts=("..E", "." * 100))
     longest = "." * (9 if memory.lifetime == "trial" else 19) + "E"
-    rollout, *_ = lived(kit, memory, 5, scripts=("." * 9 + "E", longest))
-    assert rollout.num_steps >= 20  # A life of exactly that length is none too long, and neither are several in a row.
-    rollout, *_ = lived(kit, memory, 1, scripts=(longest, "." * 100))
+    rollout, *_ = batch_of(kit, memory, 5, scripts=("." * 9 + "E", longest))
+    assert rollout.num_steps >= 20  # Exactly that length is not too long, and neither are several in a row.
+    rollout, *_ = batch_of(kit, memory, 1, scripts=(longest, "." * 100))
     assert rollout.num_steps == 20  # An idle lane may go on for ever.
 
 
@@ -793,7 +797,7 @@ def test_inputs_actions_and_states_of_other_lengths_are_refused(rollout):
         dataclasses.replace(rollout, initial_state=tree_map(lambda leaf: leaf[:-1], rollout.initial_state))
 
 
-def test_selected_lanes_are_whole_sequences_with_their_states_in_the_order_asked_for(kit, rollout):
+def test_selected_envs_are_whole_sequences_with_their_states_in_the_order_asked_for(kit, rollout):
     lanes = torch.tensor([4, 0, 3])
     part = rollout.select(lanes)
     assert part.inputs.observations[:, :, 0].tolist() == [[4, 0, 3]] * 4
@@ -822,7 +826,7 @@ def test_a_collected_rollout_can_carry_gradients(kit):
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_a_reward_that_is_not_a_number_stops_with_lane_and_step(kit, kind):
+def test_a_reward_that_is_not_a_number_stops_with_env_and_step(kit, kind):
     scripts = ("....", "....", "....")
     envs = kit.scripted(*scripts, kind=kind)
     policy = kit.make_policy()
@@ -837,7 +841,7 @@ def test_a_reward_that_is_not_a_number_stops_with_lane_and_step(kit, kind):
 
 @pytest.mark.parametrize("script", ["......", "..C..."], ids=["inner", "final"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_an_observation_that_is_not_a_number_stops_with_lane_and_step(kit, bad, script):
+def test_an_observation_that_is_not_a_number_stops_with_env_and_step(kit, bad, script):
     envs = kit.scripted(script, script, kind="sync")
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])
@@ -869,7 +873,7 @@ def _broken_step(envs, rewards_at):
         (None, r"has shape \(\)"),
     ],
 )
-def test_an_observation_outside_its_space_stops_with_lane_and_step(kit, observation, complaint):
+def test_an_observation_outside_its_space_stops_with_env_and_step(kit, observation, complaint):
     envs = kit.scripted("....", "....", kind="sync")
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])
@@ -878,7 +882,7 @@ def test_an_observation_outside_its_space_stops_with_lane_and_step(kit, observat
         collect(policy, envs, carry, 8)
 
 
-def test_an_env_that_raises_stops_with_lane_and_step_and_its_own_words(kit):
+def test_an_env_that_raises_stops_with_env_and_step_and_its_own_words(kit):
     envs = kit.scripted("....", "....", kind="sync")
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])

@@ -93,7 +93,7 @@ def test_a_trial_counts_its_own_episodes_only():
     assert list(statistics.finished["trial_returns"]) == [3, 12]
 
 
-def test_the_mean_of_all_episodes_forgets_none_and_survives_a_reset_of_the_lanes():
+def test_the_mean_of_all_episodes_forgets_none_and_survives_a_reset_of_the_envs():
     statistics = EpisodeStatistics(2, window=1)
     story(statistics)
     add(statistics, [1000, 0])

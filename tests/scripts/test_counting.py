@@ -75,7 +75,7 @@ def test_the_largest_n_is_that_below_the_first_string_with_a_wrong_set(script, p
     assert script.largest_n(lambda some: script.accepted(chosen, some), 100) == largest
 
 
-def test_every_lane_reads_the_string_of_its_own_n(script, policy) -> None:
+def test_every_env_reads_the_string_of_its_own_n(script, policy) -> None:
     found = script.accepted(policy(Counter(wrong_n=7)), [9, 7, 1, 30])
     np.testing.assert_array_equal(found, [True, False, True, True])
 

@@ -24,6 +24,6 @@ def test_every_script_can_be_imported() -> None:
 
 
 def test_the_demo_trains_both_agents_and_takes_a_memory_away(tmp_path: Path) -> None:
-    done = run(ROOT / "scripts" / "demo.py", "--total-steps", "8192", "--num-threads", "1", "--root", tmp_path)
+    done = run(ROOT / "scripts" / "demo.py", "--total-steps", "1024", "--num-threads", "1", "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("%") >= 3, done.stdout

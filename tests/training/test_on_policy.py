@@ -34,6 +34,22 @@ def train(path, **settings):
     return api.train("ppo", ui="none", run_dir=str(path), **{**TINY, **settings})
 
 
+@pytest.fixture(scope="module")
+def often(tmp_path_factory):
+    """A run with evaluations after every second update and checkpoints after every third."""
+    path = tmp_path_factory.mktemp("runs") / "often"
+    train(path, eval_every=2 * UPDATE, checkpoint_every=3 * UPDATE, keep_checkpoints=99)
+    return path
+
+
+@pytest.fixture(scope="module")
+def never(tmp_path_factory):
+    """A run without evaluations and checkpoints before its end."""
+    path = tmp_path_factory.mktemp("runs") / "never"
+    train(path, eval_every=0, checkpoint_every=0)
+    return path
+
+
 def rows(path):
     with (path / "progress.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -59,22 +75,20 @@ def test_an_event_is_due_where_a_multiple_was_reached(every, before, now, due):
     assert _due(every, before, now) is due
 
 
-def test_evaluations_and_checkpoints_come_when_due_and_at_the_end(tmp_path):
-    train(tmp_path / "run", eval_every=2 * UPDATE, checkpoint_every=3 * UPDATE, keep_checkpoints=99)
-    evaluations = np.load(tmp_path / "run" / "evaluations.npz")
+def test_evaluations_and_checkpoints_come_when_due_and_at_the_end(often):
+    evaluations = np.load(often / "evaluations.npz")
     assert evaluations["timesteps"].tolist() == [2 * UPDATE, 4 * UPDATE, 5 * UPDATE]
     assert evaluations["results"].shape == (3, 3)
-    saved = set(list_checkpoints(tmp_path / "run"))
+    saved = set(list_checkpoints(often))
     assert {0, 3 * UPDATE, 5 * UPDATE} <= saved <= {0, 2 * UPDATE, 3 * UPDATE, 4 * UPDATE, 5 * UPDATE}
-    table = rows(tmp_path / "run")
+    table = rows(often)
     assert [int(row["step"]) for row in table] == [UPDATE * k for k in range(1, 6)]
     assert [row["eval/mean_reward"] != "" for row in table] == [False, True, False, True, True]
 
 
-def test_with_zero_there_is_one_evaluation_and_one_checkpoint_at_the_end(tmp_path):
-    train(tmp_path / "run", eval_every=0, checkpoint_every=0)
-    assert np.load(tmp_path / "run" / "evaluations.npz")["timesteps"].tolist() == [5 * UPDATE]
-    assert list_checkpoints(tmp_path / "run") == [0, 5 * UPDATE]
+def test_with_zero_there_is_one_evaluation_and_one_checkpoint_at_the_end(never):
+    assert np.load(never / "evaluations.npz")["timesteps"].tolist() == [5 * UPDATE]
+    assert list_checkpoints(never) == [0, 5 * UPDATE]
 
 
 def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatch):
@@ -99,16 +113,18 @@ def test_a_run_ends_with_the_update_that_reaches_the_total(tmp_path):
     assert result.steps == 3 * UPDATE
     assert result.interrupted is False
     assert result.run_dir == str(tmp_path / "run")
-
-
-def test_what_is_logged_is_what_the_episodes_brought(tmp_path):
-    result = train(tmp_path / "run", eval_every=0)
-    statistics = load_checkpoint(tmp_path / "run", "latest").trainer["carry"]["statistics"]
     last = rows(tmp_path / "run")[-1]
-    assert float(last["rollout/ep_rew_mean"]) == np.mean(statistics["finished"]["returns"]) == result.mean_return
-    assert float(last["rollout/success_rate"]) == np.mean(statistics["finished"]["successes"]) == result.success_rate
+    assert float(last["rollout/ep_rew_mean"]) == result.mean_return
+    assert float(last["rollout/success_rate"]) == result.success_rate
+
+
+def test_what_is_logged_is_what_the_episodes_brought(never):
+    statistics = load_checkpoint(never, "latest").trainer["carry"]["statistics"]
+    last = rows(never)[-1]
+    assert float(last["rollout/ep_rew_mean"]) == np.mean(statistics["finished"]["returns"])
+    assert float(last["rollout/success_rate"]) == np.mean(statistics["finished"]["successes"])
     assert int(float(last["time/total_timesteps"])) == 5 * UPDATE
-    assert float(rows(tmp_path / "run")[0]["recurrent/resets_per_step"]) >= 1 / 8  # Step 0 at least.
+    assert float(rows(never)[0]["recurrent/resets_per_step"]) >= 1 / 8  # Step 0 at least.
     assert "rollout/trial_rew_mean" not in last
 
 
@@ -119,22 +135,18 @@ def test_trials_are_logged_where_there_are_any(tmp_path):
     assert last["eval/mean_trial_reward"] != ""
 
 
-def test_an_evaluation_in_the_middle_changes_nothing_of_what_follows(tmp_path):
-    for name, every in (("often", UPDATE), ("never", 0)):
-        train(tmp_path / name, eval_every=every, checkpoint_every=0)
-    often, never = (load_checkpoint(tmp_path / name, "latest") for name in ("often", "never"))
-    assert all(torch.equal(tensor, never.model[name]) for name, tensor in often.model.items())
-    assert torch.equal(often.trainer["agent"]["action_generator"], never.trainer["agent"]["action_generator"])
+def test_an_evaluation_in_the_middle_changes_nothing_of_what_follows(often, never):
+    one, other = (load_checkpoint(path, "latest") for path in (often, never))
+    assert all(torch.equal(tensor, other.model[name]) for name, tensor in one.model.items())
+    assert torch.equal(one.trainer["agent"]["action_generator"], other.trainer["agent"]["action_generator"])
 
 
-def test_the_same_seed_gives_the_same_run_whatever_was_random_before(tmp_path):
-    models = []
-    for name, seed in (("one", 1), ("two", 2)):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        train(tmp_path / name, eval_every=0)
-        models.append(load_checkpoint(tmp_path / name, "latest").model)
-    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
+def test_the_same_seed_gives_the_same_run_whatever_was_random_before(never, tmp_path):
+    torch.manual_seed(2)
+    random.seed(2)
+    train(tmp_path / "again", eval_every=0)
+    one, other = (load_checkpoint(path, "latest").model for path in (never, tmp_path / "again"))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 # Batches of complete episodes.
@@ -223,7 +235,7 @@ def test_a_checkpoint_holds_a_training_as_it_stands(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(training.policy.parameters(), other.policy.parameters(), strict=True))
 
 
-def test_the_lanes_are_closed_when_the_network_can_not_be_built(monkeypatch):
+def test_the_envs_are_closed_when_the_network_can_not_be_built(monkeypatch):
     closed = []
     monkeypatch.setattr(VectorEnvs, "close", lambda self: closed.append(self))
     with pytest.raises(ValueError, match="num_minibatches is 3"):

@@ -45,38 +45,38 @@ def played(kit, envs, memory=None, num_steps=60):
     return kit.rollout_leaves(rollout), repr(carry.statistics.state_dict())
 
 
-def assert_same_lives(kit, left, right):
+def assert_same_play(kit, left, right):
     for (name, one), other in zip(left[0].items(), right[0].values(), strict=True):
         assert one.equal(other), name
     assert left[1] == right[1]
 
 
 @pytest.mark.parametrize("env_id", SHORT)
-def test_native_sync_and_async_lanes_live_through_the_same(kit, env_id):
+def test_native_sync_and_async_envs_are_the_same(kit, env_id):
     native = played(kit, lanes(env_id, "native", **SHORT[env_id]))
     assert (native[0]["terminated"] | native[0]["truncated"]).any()
     for kind in ("sync", "async"):
-        assert_same_lives(kit, native, played(kit, lanes(env_id, kind, **SHORT[env_id])))
+        assert_same_play(kit, native, played(kit, lanes(env_id, kind, **SHORT[env_id])))
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_native_sync_and_async_lanes_go_through_the_same_trials(kit, kind):
+def test_native_sync_and_async_envs_have_the_same_trials(kit, kind):
     native = played(kit, lanes("rlstm/TMaze-v0", "native", TRIALS, corridor_length=2), TRIALS)
     other = played(kit, lanes("rlstm/TMaze-v0", kind, TRIALS, corridor_length=2), TRIALS)
-    assert_same_lives(kit, native, other)
+    assert_same_play(kit, native, other)
     ends = native[0]["terminated"] | native[0]["truncated"]
     assert native[0]["credit_cuts"].any()
     assert (ends & ~native[0]["credit_cuts"]).any()
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_workers_of_every_start_method_live_through_the_same(kit, context):
+def test_workers_of_every_start_method_are_the_same(kit, context):
     native = played(kit, lanes("rlstm/TMaze-v0", "native", num_envs=2, corridor_length=2))
     workers = lanes("rlstm/TMaze-v0", "async", num_envs=2, context=context, corridor_length=2)
-    assert_same_lives(kit, native, played(kit, workers))
+    assert_same_play(kit, native, played(kit, workers))
 
 
-def test_other_seeds_live_through_something_else(kit):
+def test_other_seeds_are_other_episodes(kit):
     """The control: equality of the kinds is no accident of an env without randomness."""
     envs = lanes("rlstm/TMaze-v0", noise=True)
     first = envs.reset(integer_seeds(0, "envs", 3)).observations
@@ -96,7 +96,7 @@ def test_streams_of_seeds_share_no_env():
     assert integer_seeds(3, "envs", 5) == integer_seeds(3, "envs", 64)[:5]
 
 
-def test_each_lane_is_reset_with_its_own_seed(kit):
+def test_each_env_is_reset_with_its_own_seed(kit):
     seeds = []
     envs = kit.scripted("...", "...", "...", kind="sync")
     for env in envs.envs.envs:
@@ -117,7 +117,7 @@ def test_our_envs_run_natively_unless_told_otherwise(env_id):
         assert envs.kind == taken
 
 
-def test_a_native_env_that_resets_in_the_next_step_is_left_for_single_ones_and_the_user_is_told():
+def test_a_native_env_that_resets_in_the_next_step_is_left_for_single_ones():
     envs = lanes("CartPole-v1")
     envs.close()
     assert envs.kind == "sync"
@@ -157,7 +157,7 @@ def test_trials_are_refused_where_the_env_does_not_keep_its_task(kind):
 
 @pytest.mark.parametrize("env_id", ["rlstm/RepeatPrevious-v0", "CartPole-v1"])
 @pytest.mark.parametrize("kind", ["auto", "sync"])
-def test_who_insists_gets_trials_over_any_env(kit, kind, env_id):
+def test_trials_over_any_env_can_be_insisted_on(kit, kind, env_id):
     memory = MemoryConfig("trial", episodes_per_trial=2, insist_on_trials=True)
     leaves, _ = played(kit, lanes(env_id, kind, memory), memory, num_steps=210)
     ends = (leaves["terminated"] | leaves["truncated"])[:, 0]
@@ -185,7 +185,7 @@ def env_without_trials(kit):
     gym.registry.pop("rlstm-test/WithoutTrials-v0")
 
 
-def test_a_native_env_that_swallows_the_number_of_episodes_is_not_trusted_with_trials(env_without_trials):
+def test_a_native_env_that_ignores_the_number_of_episodes_gets_no_trials(env_without_trials):
     """Without the declaration every episode would silently count as a trial."""
     assert lanes(env_without_trials).kind == "native"
     envs = lanes(env_without_trials, memory=TRIALS)
@@ -217,7 +217,7 @@ def test_a_module_that_fails_to_import_is_named_with_its_own_words(tmp_path, mon
         resolve_spec(EnvConfig(env="CartPole-v1", env_import=("broken_envs_module",)))
 
 
-def test_lanes_are_at_least_one():
+def test_envs_are_at_least_one():
     with pytest.raises(ValueError, match="num_envs is 0"):
         EnvConfig(env="CartPole-v1", num_envs=0)
 
@@ -351,7 +351,7 @@ def test_a_native_env_that_forgets_the_final_observations_is_told_so():
         VectorEnvs(AnyForm({}), "native", "").step(np.zeros(3, dtype=np.int64))
 
 
-def test_where_only_some_lanes_end_a_trial_only_those_begin_one():
+def test_where_only_some_envs_end_a_trial_only_those_begin_one():
     infos = {"final_obs": FINAL, "trial_start": np.array([False, True, True])}
     step = VectorEnvs(AnyForm(infos), "native", "").step(np.zeros(3, dtype=np.int64))
     assert step.trial_ends.tolist() == [False, False, True]  # Lane 1 goes on.
@@ -396,7 +396,7 @@ def test_nested_observations_and_their_final_ones_reach_the_rollout(kit):
 
 @pytest.mark.parametrize("memory", [MemoryConfig(), TRIALS], ids=["episodes", "trials"])
 @pytest.mark.parametrize("kind", ["native", "sync", "async"])
-def test_lanes_go_on_from_their_state_bit_for_bit(kind, memory):
+def test_envs_go_on_from_their_state_bit_for_bit(kind, memory):
     generator = np.random.default_rng(0)
     actions = generator.integers(4, size=(60, 2))
     envs = lanes("rlstm/TMaze-v0", kind, memory, num_envs=2, corridor_length=2, noise=True)
@@ -418,7 +418,7 @@ def test_lanes_go_on_from_their_state_bit_for_bit(kind, memory):
     other.close()
 
 
-def test_lanes_whose_envs_have_no_state_say_so():
+def test_envs_whose_envs_have_no_state_say_so():
     for envs in (lanes("CartPole-v1"), VectorEnvs(AnyForm({}), "native", "")):
         envs.reset([0, 1, 2]) if envs.kind == "sync" else None
         assert envs.get_state() is None
@@ -428,7 +428,7 @@ def test_lanes_whose_envs_have_no_state_say_so():
 
 
 @pytest.mark.filterwarnings("ignore:.*(Received the following|Traceback|Raising the last):UserWarning")
-def test_a_worker_that_breaks_names_its_lane_and_the_rest_can_be_closed(kit):
+def test_a_worker_that_breaks_names_its_env_and_the_rest_can_be_closed(kit):
     envs = lanes("rlstm/TMaze-v0", "async", num_envs=2)
     envs.reset([0, 1])
     with pytest.raises(EnvironmentFailure, match="Env 1, its step 1: step raised: ValueError"):

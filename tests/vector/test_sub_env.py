@@ -45,7 +45,7 @@ def test_the_task_is_kept_within_a_trial_and_drawn_anew_with_the_next():
     assert 20 < trials[:, 0].sum() < 80
 
 
-def test_trials_need_an_env_that_says_it_keeps_its_task_or_someone_who_insists():
+def test_trials_need_an_env_that_keeps_its_task_unless_insisted_on():
     assert supports_new_task(gym.make("rlstm/TMaze-v0"))
     env = gym.make("rlstm/RepeatPrevious-v0")
     assert not supports_new_task(env)
@@ -85,7 +85,7 @@ STACKS = {
 
 @pytest.mark.parametrize("name", STACKS)
 @pytest.mark.parametrize("num_steps", [0, 1, 5, 40])
-def test_a_lane_goes_on_from_its_state_bit_for_bit_through_all_wrappers(name, num_steps):
+def test_an_env_goes_on_from_its_state_bit_for_bit_through_all_wrappers(name, num_steps):
     arguments, kwargs = STACKS[name]
     env, other = stack(*arguments, **kwargs), stack(*arguments, lane=1, **kwargs)
     env.reset(seed=5)
