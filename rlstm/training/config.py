@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
@@ -33,6 +33,7 @@ if typing.TYPE_CHECKING:
     from rlstm.vector.make import EnvConfig
 
 __all__ = [
+    "AgentConfig",
     "ConfigError",
     "ExperimentConfig",
     "RunConfig",
@@ -60,6 +61,18 @@ def refusals_name_settings() -> Iterator[None]:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+class AgentConfig:
+    """What the config of every agent declares beside its own settings."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of other settings where this agent has its own."""
+
+    @property
+    def critic_memory(self) -> Literal["shared", "separate"]:
+        """The memory of the critic where ``critic_memory`` is not set."""
+        return "shared"
 
 
 @dataclass(frozen=True)
