@@ -1,4 +1,4 @@
-"""Evolino: evolve what is remembered; solve the readout where there is a teacher, evolve it too where there is none.
+"""Evolino: evolve the memory; solve the readout where there is a teacher, evolve it too where there is none.
 
 Sources: Schmidhuber, Wierstra, Gagliolo, Gomez, *Training recurrent networks by Evolino*, Neural Computation 19(3),
 2007; with support vectors (Evoke) Schmidhuber, Gagliolo, Wierstra, Gomez, IDSIA-19-05, 2005; without a teacher Gomez &
@@ -8,53 +8,81 @@ Implementation details, each with its reason:
 
 1.  A genome is the weights of encoder and memory, and with ``readout`` joint the policy head's too. For ESP a memory
     cell's incoming weights (and outgoing ones, if they evolve) are one chromosome, as in the papers.
-2.  With a teacher (``info["target"]`` at the steps of the env, or demonstrations) every genome lives through the same
-    lessons, previous answers forced to the teacher's, and its readout is solved in closed form in float64. Then it
+2.  With a teacher (``info["target"]`` at the steps of the env, or demonstrations) every genome reads the same teacher
+    sequences, previous answers forced to the teacher's, and its readout is solved in closed form in float64. Then it
     plays episodes on other seeds, alone: its fitness is the mean return, not the error of the fit. With ``fitness``
-    error it is minus the mean squared error of its answers in lessons on other seeds, as in the papers: where answers
-    are sets or classes that goes on telling better from good when all are right.
-3.  With ``readout`` rwr the best episodes that anybody has played are the teacher: a readout is solved from what was
-    done in them, weighted by return (``rlstm.evolution.elite_archive``). First an untrained policy explores; then,
-    after every generation, its best quarter plays again with noise, on fresh seeds. Fitness is without noise.
-4.  All genomes of a generation play under the same seeds, the next generation under others: nobody is lucky.
-5.  The champion stays until somebody is better. Who looks better than the champion's score has to prove it: both, and
-    the strategy's own bet, play the same fresh seeds, and the best becomes, or stays, champion. Its score is the mean
-    of all that it played there, so a lucky generation is no record.
-6.  Observation normalisers, if wanted, are filled by the first lives of an untrained policy and then stay: a champion
-    is worth what it was only while it sees what it saw.
+    error it is minus the mean squared error of its answers in teacher sequences on other seeds, as in the papers: where
+    answers are sets or classes that goes on telling better from good when all are right.
+3.  With ``readout`` rwr the best episodes of all generations are the teacher: a readout is solved from what was done in
+    them, weighted by return (``rlstm.evolution.elite_archive``). First an untrained policy explores; then, after every
+    generation, its best quarter plays again with noise, on fresh seeds. Fitness is without noise.
+4.  All genomes of a generation play under the same seeds, so that none is lucky, the next generation under others.
+5.  The champion stays until a better genome is found. One that looks better than the champion's score has to prove it:
+    both, and the strategy's own centre, play the same fresh seeds, and the best becomes, or stays, champion. Its score
+    is the mean of all that it played there, so a lucky generation is no record.
+6.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay: with
+    other statistics a champion would act differently.
 7.  Genomes begin around 0, not around a network's usual initial weights; ``--init-from`` begins around a trained one.
 8.  Evolution has no critic, no discount and no gradient: these settings mean nothing here.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rlstm.core.ranges import AtLeast, NotNegative, Positive, check_ranges
+from rlstm.core.seeding import Stream, generator, integer_seeds
+from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evolution.elite_archive import EliteArchive
-from rlstm.evolution.fitness import EvolvedParameters, FitnessResult
-from rlstm.evolution.readout_choice import Solver, choose_readout, solver
-from rlstm.evolution.strategies import Strategy
-from rlstm.evolution.strategies.making import make_strategy, unread_settings
+from rlstm.evolution.env_pool import EnvPool
+from rlstm.evolution.fitness import FitnessEvaluator, FitnessResult
+from rlstm.evolution.normalisers import fill_normalisers
+from rlstm.evolution.parameters import EvolvedParameters
+from rlstm.evolution.readouts import Solver, least_squares, ridge, svm
+from rlstm.evolution.strategies import STRATEGIES, Strategy
+from rlstm.evolution.strategies.restarts import Restarts
+from rlstm.evolution.teacher_sequences import (
+    TeacherSequences,
+    forces_answers,
+    play_teacher_sequences,
+    teacher_sequences_from_demonstrations,
+)
 from rlstm.policies.policy import RecurrentPolicy
+from rlstm.training.config import AgentConfig
 from rlstm.training.generations import Evolution
 
 __all__ = ["Evolino", "EvolinoConfig"]
 
-_ALL_ALIKE = 20  # Generations of equal fitness after which something is wrong.
+_READ_BY = {
+    "least_sigma": ("snes", "sep-cma-es", "cma-es"),
+    "mutation_scale": ("esp", "cosyne"),
+    "combinations": ("esp",),
+    "credit": ("esp",),
+    "burst_after": ("esp",),
+    "es_learning_rate": ("open-es",),
+    "ridge_strength": ("ridge", "rwr"),
+    "elite_episodes": ("rwr",),
+    "teacher_sequences": ("lstsq", "ridge", "svm"),
+    "washout": ("lstsq", "ridge", "svm"),
+}
+"""The strategies, or readouts, that alone read a setting."""
+_STATE = ("champion", "champion_return", "champion_success", "champion_episodes", "alike", "varied")
+_EQUAL_GENERATIONS = 20  # Generations of equal fitness after which a warning is due.
 
 
 @dataclass(frozen=True)
-class EvolinoConfig:
-    """Neuroevolution of what is remembered (Evolino)."""
+class EvolinoConfig(AgentConfig):
+    """Neuroevolution of a memory (Evolino)."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "num_envs": 4,
@@ -152,184 +180,338 @@ class EvolinoConfig:
 
 
 class Evolino:
-    """The learner: owns a strategy and the champion.
+    """Owns a strategy and the champion.
 
     Args:
         policy: What evolves; its weights become the champion's.
         config: The algorithm's constants.
-        has_teacher: Whether there are targets.
-        generator: Draws everything random.
+        envs: Gives envs by their number.
+        num_envs: Environments E of each genome.
+        seed: Of everything random.
 
     Raises:
         ValueError: If a readout needs a teacher that isn't there, or more than the memory's output, or the strategy
             refuses its sizes.
     """
 
-    training_type = Evolution
+    run_type = Evolution
 
     def __init__(
-        self,
-        policy: RecurrentPolicy,
-        config: EvolinoConfig,
-        *,
-        has_teacher: bool,
-        teacher_forces: bool,
-        generator: torch.Generator,
+        self, policy: RecurrentPolicy, config: EvolinoConfig, *, envs: EnvPool, num_envs: int, seed: int
     ) -> None:
-        self.policy, self.config, self.generator = policy, config, generator
-        self.readout = choose_readout(config.readout, has_teacher=has_teacher, teacher_forces=teacher_forces)
-        solved = self.readout in ("lstsq", "ridge", "svm", "rwr")
-        if config.fitness == "error" and (teacher_forces or not solved):
-            reason = "the env can force its answers, and then errors tell nothing of a free run"
-            raise ValueError(
-                f"fitness is 'error', but {reason if solved else 'there is no teacher'}: leave fitness out."
-            )
-        if solved and policy.config.head_sizes:
-            raise ValueError(
-                f"head_sizes is {policy.config.head_sizes}, but readout '{self.readout}' solves a linear one: leave "
-                "head_sizes out, or use --readout joint."
-            )
-        self.solve: Solver | None = solver(self.readout, config.ridge_strength) if solved else None
-        self.elites = EliteArchive(config.elite_episodes) if self.readout == "rwr" else None
+        self.policy, self.config, self.envs, self.num_envs, self.seed = policy, config, envs, num_envs, seed
+        self.demonstrations = None if config.demonstrations is None else Demonstrations.load(config.demonstrations)
+        forces = forces_answers(envs(num_envs))
+        self.readout = _choose_readout(config.readout, has_teacher=self._has_teacher(), forces=forces)
+        penalised = partial(ridge, strength=config.ridge_strength)
+        solvers: dict[str, Solver] = {"lstsq": least_squares, "ridge": penalised, "svm": svm, "rwr": penalised}
+        self.solve = solvers.get(self.readout)  # None where the readout evolves.
+        self.archive = EliteArchive(config.elite_episodes) if self.readout == "rwr" else None
         self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
-        for reason in unread_settings(config, self.strategy_name, self.readout):
-            warnings.warn(reason, stacklevel=2)
-        self.genotype = self._genotype()
-        self.strategy: Strategy = self._strategy(torch.zeros(self.genotype.evolved.num_genes, dtype=torch.float64))
-        self.champion: Tensor | None = None  # (N,) all acting weights
-        self.champion_return, self.champion_success, self.champion_episodes = -math.inf, math.nan, 0
-        self.alike, self.varied = 0, False
-
-    def __str__(self) -> str:
-        """Return what evolves and how."""
-        genes, population = self.genotype.evolved.num_genes, self.strategy.population
-        return f"{self.strategy_name}, {population} genomes of {genes} genes, readout {self.readout}"
-
-    def begin(self, *, from_weights: bool) -> None:
-        """Draw the first generation around 0, or around the policy's weights."""
-        self.genotype = self._genotype()
-        mean = self.genotype.evolved.read(self.policy)
-        self.strategy = self._strategy(mean if from_weights else torch.zeros_like(mean))
-
-    def _genotype(self) -> EvolvedParameters:
-        config = self.config
-        return EvolvedParameters(
-            self.policy,
+        self._check_settings(forces)
+        self.parameters = EvolvedParameters(
+            policy,
             readout=self.solve is None,
             memory=self.readout != "cma",
             biases=config.biases,
             input_gain=config.input_gain,
         )
+        self.evaluator = FitnessEvaluator(policy, self.parameters, envs, self.solve, config.workers)
+        self.strategy = self._make_strategy(torch.zeros(self.parameters.evolved.num_genes, dtype=torch.float64))
+        self.champion: Tensor | None = None  # (N,) all acting weights
+        self.champion_return, self.champion_success, self.champion_episodes = -math.inf, math.nan, 0
+        self.alike, self.varied = 0, False
 
-    def _strategy(self, mean: Tensor) -> Strategy:
-        return make_strategy(
-            self.strategy_name,
-            mean,
-            dataclasses.asdict(self.config),
-            groups=lambda: self.genotype.evolved.groups(self.policy),
-            generator=self.generator,
-        )
+    def update(self, generation: int, step: int) -> tuple[dict[str, float], int, dict[str, float]]:
+        """Evolve by one generation.
 
-    def ask(self) -> Tensor:
-        """Return the next generation ``(P, N)``."""
-        return self.strategy.ask()
+        Args:
+            generation: Its number, from 0 on; decides its seeds.
+            step: Environment steps before it.
 
-    def tell(self, verdict: FitnessResult) -> dict[str, float]:
-        """Learn from a generation; returns metrics by their tags."""
-        fitness = verdict.fitness
-        self.strategy.tell(fitness)
-        self._count_alike(fitness[fitness.isfinite()])
-        metrics = verdict.metrics()
-        for name in ("num_bursts", "num_restarts"):
-            if hasattr(self.strategy, name):
-                metrics[f"evolino/{name.removeprefix('num_')}"] = float(getattr(self.strategy, name))
-        sigma = getattr(self.strategy, "sigma", None)
-        if sigma is not None:
-            metrics["evolino/sigma"] = float(torch.as_tensor(sigma).mean())
-        return metrics
-
-    def _count_alike(self, fitness: Tensor) -> None:
-        """Warn where for long nobody was better than anybody else, unless all are as good as the champion."""
-        value = float(fitness[0]) if len(fitness) else -math.inf
-        alike = len(fitness) == 0 or bool((fitness == value).all())
-        self.varied |= not alike
-        taught = self.solve is not None and self.elites is None
-        solved = (self.varied or taught) and value >= self.champion_return
-        self.alike = self.alike + 1 if alike and not solved else 0
-        if self.alike == _ALL_ALIKE:
-            warnings.warn(
-                f"For {_ALL_ALIKE} generations all {self.strategy.population} genomes were worth the same, "
-                f"{value:.4g}: there is nothing to select. Try a larger --sigma or --population, more --num-envs or "
-                "--episodes, or a reward that tells near misses from far ones.",
-                stacklevel=2,
-            )
-
-    def candidates(self, verdict: FitnessResult) -> Tensor | None:
-        """Return who may become champion, ``(C, N)``: the generation's best, the strategy's own bet, the champion.
-
-        None where the best does not look better than the champion's score.
+        Returns:
+            Metrics by their names, environment steps taken, and seconds by phase.
         """
-        fitness = verdict.fitness
-        best = int(fitness.argmax())
-        if not math.isfinite(float(fitness[best])) or float(fitness[best]) <= self.champion_return:
-            return None
-        rows = [verdict.genomes[best]]
+        began, num_steps = time.perf_counter(), 0
+        if generation == 0 and self.policy.lacks_statistics:
+            seeds = integer_seeds(self.seed, "envs", self.num_envs)
+            num_steps += fill_normalisers(self.policy, self.envs(self.num_envs), seeds)
+
+        # Ask for genomes (P, N), and get what their readouts are solved from.
+        genomes = self.strategy.ask()
+        sequences, held_out, steps = self._teacher_sequences(genomes, generation)
+
+        # Evaluate all under the same seeds, each with its own readout.
+        seeds = self._seeds("generations", self.num_envs, generation)
+        result = self.evaluator.evaluate(genomes, sequences, seeds, self._episodes(self.config.episodes), held_out)
+        num_steps += steps + result.num_steps
+        played = time.perf_counter()
+
+        # Tell the strategy.
+        self.strategy.tell(result.fitness)
+        self._warn_of_equal_fitness(result.fitness)
+
+        # Compare those that look better with the champion, on fresh seeds.
+        candidates = self.candidates(result)
+        if candidates is not None:
+            confirmed = self._confirm(candidates, generation)
+            self.choose_champion(confirmed)
+            num_steps += confirmed.num_steps
+
+        # Explore around the best, in search of better trajectories to imitate.
+        if self.archive is not None:
+            num_steps += self._explore(self.archive, self.explorers(result), generation + 1)
+
+        counts = {"evolino/generations": float(generation + 1), "evolino/env_steps": float(step + num_steps)}
+        metrics = self._metrics(result, counts)
+        return metrics, num_steps, {"play": played - began, "learn": time.perf_counter() - played}
+
+    def _teacher_sequences(
+        self, genomes: Tensor, generation: int
+    ) -> tuple[TeacherSequences | None, TeacherSequences | None, int]:
+        """Return what readouts of genomes ``(P, N)`` are solved from, what errors are measured in, and steps taken."""
+        policy, config = self.policy, self.config
         if self.solve is None:
-            rows.append(self.genotype.complete(self.strategy.centre.unsqueeze(0), None)[0])
+            return None, None, 0
+        if self.archive is not None:
+            is_empty = self.archive.trajectories is None
+            steps = self._explore(self.archive, self.parameters.untrained(genomes), 0) if is_empty else 0
+            return self.archive.teacher_sequences(policy, washout=config.washout or 0), None, steps
+        if self.demonstrations is not None:
+            washout = config.washout or 0
+            return teacher_sequences_from_demonstrations(policy, self.demonstrations, washout=washout), None, 0
+        seeds = self._seeds("lessons", config.teacher_sequences, generation)
+        if config.fitness == "error":
+            seeds += self._seeds("generations", self.num_envs, generation)
+        played = play_teacher_sequences(policy, self.envs(len(seeds)), seeds, washout=config.washout)
+        sequences, held_out = played.split(config.teacher_sequences)
+        return sequences, held_out if config.fitness == "error" else None, played.num_steps
+
+    def candidates(self, result: FitnessResult) -> Tensor | None:
+        """Return what may become champion, ``(C, N)``: the generation's best, the strategy's centre, the champion.
+
+        None if the best does not look better than the champion's score.
+        """
+        best = int(result.fitness.argmax())
+        if not math.isfinite(float(result.fitness[best])) or float(result.fitness[best]) <= self.champion_return:
+            return None
+        rows = [result.genomes[best]]
+        if self.solve is None:
+            rows.append(self.parameters.complete(self.strategy.centre.unsqueeze(0), None)[0])
         if self.champion is not None:
             rows.append(self.champion)
         return torch.stack(rows)
 
-    def decide(self, verdict: FitnessResult) -> None:
-        """Make the best of the candidates champion; of equals the one that is it already."""
-        fitness = verdict.fitness
+    def _confirm(self, candidates: Tensor, generation: int) -> FitnessResult:
+        """Evaluate candidates ``(C, N)`` on fresh seeds."""
+        seeds = self._seeds("confirmations", self.config.confirm_episodes, generation)
+        if self.config.fitness == "error":
+            envs = self.envs(len(seeds))
+            held_out = play_teacher_sequences(self.policy, envs, seeds, washout=self.config.washout)
+            return self.evaluator.held_out_errors(candidates, None, held_out)
+        return self.evaluator.play(candidates, None, seeds, self._episodes(1))
+
+    def choose_champion(self, confirmed: FitnessResult) -> None:
+        """Make the best of the candidates champion; of equals the present one."""
+        fitness = confirmed.fitness
         incumbent = len(fitness) - 1 if self.champion is not None else None
         best = int(fitness.argmax())
         if incumbent is not None and float(fitness[best]) <= float(fitness[incumbent]):
             best = incumbent
         if best != incumbent:
-            self.champion = verdict.genomes[best].clone()
+            self.champion = confirmed.genomes[best].clone()
             self.champion_return, self.champion_success, self.champion_episodes = 0.0, 0.0, 0
-            self.genotype.whole.write(self.policy, self.champion)
-        count = verdict.returns.shape[1]
+            self.parameters.whole.write(self.policy, self.champion)
+        count = confirmed.returns.shape[1]
         share = count / (self.champion_episodes + count)
         self.champion_return += share * (float(fitness[best]) - self.champion_return)
-        self.champion_success += share * (float(verdict.successes[best].mean()) - self.champion_success)
+        self.champion_success += share * (float(confirmed.successes[best].mean()) - self.champion_success)
         self.champion_episodes += count
 
-    def explorers(self, verdict: FitnessResult) -> Tensor:
-        """Return who plays again with noise, in search of better elites, ``(C, N)``: the generation's best quarter."""
-        ranks = verdict.fitness.argsort(descending=True, stable=True)[: max(1, len(verdict.genomes) // 4)]
-        return verdict.genomes[ranks[verdict.fitness[ranks].isfinite()]]
+    def explorers(self, result: FitnessResult) -> Tensor:
+        """Return the genomes that play again with noise, ``(C, N)``: the generation's best quarter, if not failed."""
+        ranks = result.fitness.argsort(descending=True, stable=True)[: max(1, len(result.genomes) // 4)]
+        return result.genomes[ranks[result.fitness[ranks].isfinite()]]
 
-    def champion_metrics(self) -> dict[str, float]:
-        """Return by their tags what the champion was worth on fresh seeds."""
+    def _explore(self, archive: EliteArchive, whole: Tensor, index: int) -> int:
+        """Offer the archive what genomes ``(C, N)`` with all their acting weights do with noise; returns the steps."""
+        if not len(whole):
+            return 0
+        seeds = self._seeds("explorations", len(whole) * self.num_envs, index)
+        noise = generator(self.seed, "explorations_actions", self.policy.device, index)
+        trajectories = self.evaluator.record(whole, seeds, self._episodes(1), noise)
+        archive.offer(trajectories)
+        return trajectories.num_steps
+
+    def _seeds(self, stream: Stream, count: int, generation: int) -> list[int]:
+        return integer_seeds(self.seed, stream, count, generation)
+
+    def _episodes(self, episodes: int) -> int:
+        """Return the episodes of an env: as many trials where there are trials."""
+        return episodes * (self.policy.memory.episodes_per_trial or 1)
+
+    def _has_teacher(self) -> bool:
+        """Whether there are demonstrations, or the untrained policy meets a target in its first episodes."""
+        if self.demonstrations is not None or self.config.readout in ("joint", "cma"):
+            return self.demonstrations is not None
+        seeds = integer_seeds(self.seed, "lessons", self.num_envs)
+        return not play_teacher_sequences(self.policy, self.envs(self.num_envs), seeds, washout=0).is_empty
+
+    def _check_settings(self, forces: bool) -> None:
+        """Refuse settings that make no sense for this readout, env or device; warn of those that nothing reads."""
+        config, solved = self.config, self.solve is not None
+        if config.workers > 1 and self.policy.device.type != "cpu":
+            raise ValueError(
+                f"workers is {config.workers}, but the run is on {self.policy.device}, where one process plays "
+                "everything: leave --workers out, or use --device cpu."
+            )
+        if config.fitness == "error" and (forces or not solved):
+            reason = "the env can force its answers, and then errors tell nothing of a free run"
+            raise ValueError(
+                f"fitness is 'error', but {reason if solved else 'there is no teacher'}: leave fitness out."
+            )
+        if solved and self.policy.config.head_sizes:
+            raise ValueError(
+                f"head_sizes is {self.policy.config.head_sizes}, but readout '{self.readout}' solves a linear one: "
+                "leave head_sizes out, or use --readout joint."
+            )
+        if forces and solved and config.washout == 0:
+            warnings.warn(
+                "washout is 0, but answers are fed back: a readout that is fitted to a memory which has just begun "
+                "goes astray when it runs free. Leave --washout out, or give it some dozen steps.",
+                stacklevel=3,
+            )
+        for field in fields(config):
+            value, readers = getattr(config, field.name), _READ_BY.get(field.name)
+            if value != field.default and readers and not {self.strategy_name, self.readout} & set(readers):
+                by_strategy = readers[0] in STRATEGIES
+                chosen = f"strategy is '{self.strategy_name}'" if by_strategy else f"readout is '{self.readout}'"
+                warnings.warn(
+                    f"{field.name} is {value}, which has no effect: {chosen}, and it is read with "
+                    f"{', '.join(readers)} alone.",
+                    stacklevel=3,
+                )
+
+    def _make_strategy(self, mean: Tensor) -> Strategy:
+        """Return the strategy before its first generation, which lies around ``mean`` ``(N,)``."""
+        config = self.config
+        kind: Any = STRATEGIES[self.strategy_name]
+        settings = [name for name, readers in _READ_BY.items() if self.strategy_name in readers]
+        options = {name.removeprefix("es_"): getattr(config, name) for name in settings}
+        if kind.has_groups:
+            options["groups"] = self.parameters.evolved.groups(self.policy)
+        draws = generator(self.seed, "minibatches")
+        begin: Callable[[], Strategy] = partial(
+            kind, mean, population=config.population, sigma=config.sigma, generator=draws, **options
+        )
+        begin()  # A seed stands for the second draw, as in runs of earlier versions.
+        return begin() if config.patience is None else Restarts(begin, generator=draws, patience=config.patience)
+
+    def begin_around_weights(self) -> None:
+        """Draw the first generation around the policy's present weights instead of around 0."""
+        self.strategy = self._make_strategy(self.parameters.evolved.read(self.policy))
+
+    def _warn_of_equal_fitness(self, fitness: Tensor) -> None:
+        """Warn if all genomes have been equally good for long, unless they are as good as the champion."""
+        fitness = fitness[fitness.isfinite()]
+        value = float(fitness[0]) if len(fitness) else -math.inf
+        alike = len(fitness) == 0 or bool((fitness == value).all())
+        self.varied |= not alike
+        taught = self.solve is not None and self.archive is None
+        solved = (self.varied or taught) and value >= self.champion_return
+        self.alike = self.alike + 1 if alike and not solved else 0
+        if self.alike == _EQUAL_GENERATIONS:
+            warnings.warn(
+                f"For {_EQUAL_GENERATIONS} generations all {self.strategy.population} genomes were worth the same, "
+                f"{value:.4g}: there is nothing to select. Try a larger --sigma or --population, more --num-envs or "
+                "--episodes, or a reward that tells near misses from far ones.",
+                stacklevel=3,
+            )
+
+    def _metrics(self, result: FitnessResult, counts: dict[str, float]) -> dict[str, float]:
+        """Return by their names what a generation, the strategy, the champion and the archive are worth."""
+        finite = result.fitness[result.fitness.isfinite()]
+        conditions = result.conditions[~result.conditions.isnan()]
+        own: dict[str, Any] = {
+            "diversity": result.genomes.std(0).mean(),
+            "failed": len(result.genomes) - len(finite),
+            "evaluations": len(result.genomes),
+        }
+        if len(finite):
+            own |= {"best": finite.max(), "mean": finite.mean(), "median": finite.median()}
+        if len(conditions):
+            own["readout_condition"] = conditions.median()
+        own |= self.strategy.statistics() | self._champion_metrics()
+        if self.archive is not None:
+            returns = self.archive.returns
+            own |= {"elites": len(returns), "elites_mean": returns.mean(), "elites_worst": returns[-1]}
+        metrics = {f"evolino/{name}": float(value) for name, value in own.items()}
+        metrics |= {"rollout/ep_len_mean": float(result.lengths.mean()), **counts}
+        if self.policy.distribution.clips:
+            metrics["evolino/clipped"] = float(result.clipped.sum() / result.lengths.sum())
+        if self.config.fitness == "return":  # An error is no return.
+            metrics["rollout/ep_rew_mean"] = float(result.returns.mean())
+        if not np.isnan(result.successes).all():
+            metrics["rollout/success_rate"] = float(np.nanmean(result.successes))
+        return metrics
+
+    def _champion_metrics(self) -> dict[str, float]:
+        """Return what the champion was worth on fresh seeds."""
         if self.champion is None:
             return {}
-        metrics = {"evolino/champion": self.champion_return}
-        if not math.isnan(self.champion_success):
-            metrics["evolino/champion_success_rate"] = self.champion_success
-        return metrics
+        success = {} if math.isnan(self.champion_success) else {"champion_success_rate": self.champion_success}
+        return {"champion": self.champion_return, **success}
+
+    def recent_metrics(self) -> dict[str, float]:
+        """Return the champion's mean return and success rate by their names, where returns are what counts."""
+        names = {"champion": "rollout/ep_rew_mean", "champion_success_rate": "rollout/success_rate"}
+        metrics = self._champion_metrics() if self.config.fitness == "return" else {}
+        return {names[name]: value for name, value in metrics.items()}
+
+    def facts(self) -> dict[str, str]:
+        """Return what a display shows before the run begins."""
+        genes, population = self.parameters.evolved.num_genes, self.strategy.population
+        return {
+            "evolution": f"{self.strategy_name}, {population} genomes of {genes} genes, readout {self.readout}",
+            "memory": f"lifetime {self.policy.memory.lifetime}",
+            "workers": str(self.config.workers),
+        }
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.evaluator.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
         return {
             "strategy": self.strategy.state_dict(),
-            "champion": self.champion,
-            "champion_return": self.champion_return,
-            "champion_success": self.champion_success,
-            "champion_episodes": self.champion_episodes,
-            "alike": self.alike,
-            "varied": self.varied,
+            **{name: getattr(self, name) for name in _STATE},
             "action_generator": self.policy.generator.get_state(),
-            "elites": None if self.elites is None else self.elites.state_dict(),
+            "elites": None if self.archive is None else self.archive.state_dict(),
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Load what ``state_dict`` returned."""
         self.strategy.load_state_dict(values["strategy"])
-        for name in ("champion", "champion_return", "champion_success", "champion_episodes", "alike", "varied"):
+        for name in _STATE:
             setattr(self, name, values[name])
         self.policy.generator.set_state(values["action_generator"])
-        if self.elites is not None:
-            self.elites.load_state_dict(values["elites"])
+        if self.archive is not None:
+            self.archive.load_state_dict(values["elites"])
+
+
+def _choose_readout(name: str, *, has_teacher: bool, forces: bool) -> str:
+    """Return how readouts come about: ``name`` or, for auto, what suits the teacher; refuse what does not."""
+    if name in ("lstsq", "ridge", "svm") and not has_teacher:
+        raise ValueError(
+            f"readout is '{name}', which needs a teacher, but no step of the env asks anything by info['target'] (NaN, "
+            "classes below 0 and what is no number ask nothing), and no demonstrations are given. Use --readout joint, "
+            "or --demonstrations FILE (rlstm record)."
+        )
+    automatic = ("lstsq" if forces else "ridge") if has_teacher else "joint"
+    if name == "rwr" and has_teacher:
+        raise ValueError(
+            "readout is 'rwr', which learns from its own best episodes, but the env has a teacher: info['target']. "
+            f"Leave readout out, and '{automatic}' is used."
+        )
+    return automatic if name == "auto" else name

@@ -38,13 +38,15 @@ from rlstm.losses.returns import discounted_sums, explained_variance, gae
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
 from rlstm.rollouts.rollout import Rollout
+from rlstm.training.config import AgentConfig
+from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
 __all__ = ["PPO", "PPOConfig"]
 
 
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(AgentConfig):
     """Recurrent proximal policy optimisation."""
 
     num_steps: Annotated[int, AtLeast(1)] = 128
@@ -127,6 +129,7 @@ class PPO:
         ValueError: If the minibatches don't divide the environments.
     """
 
+    run_type = Training
     begins_anew = False
 
     def __init__(

@@ -15,13 +15,15 @@ from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect
 from rlstm.rollouts.rollout import Rollout
+from rlstm.training.config import AgentConfig
+from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
 __all__ = ["RandomAgent", "RandomConfig"]
 
 
 @dataclass(frozen=True)
-class RandomConfig:
+class RandomConfig(AgentConfig):
     """Uniformly random actions."""
 
     num_steps: Annotated[int, AtLeast(1)] = 128
@@ -35,6 +37,7 @@ class RandomConfig:
 class RandomAgent:
     """Acts and never learns. Arguments as those of ``rlstm.agents.ppo.PPO``."""
 
+    run_type = Training
     begins_anew = False
 
     def __init__(

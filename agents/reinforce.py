@@ -41,6 +41,8 @@ from rlstm.losses.returns import discounted_sums, explained_variance, rewards_to
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect_trajectories
 from rlstm.rollouts.rollout import Rollout
+from rlstm.training.config import AgentConfig
+from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
 __all__ = ["REINFORCE", "REINFORCEConfig"]
@@ -49,7 +51,7 @@ _DECAY = 0.9  # What a batch weighs in the running mean beside the one after it.
 
 
 @dataclass(frozen=True)
-class REINFORCEConfig:
+class REINFORCEConfig(AgentConfig):
     """Recurrent policy gradients (REINFORCE)."""
 
     num_episodes: Annotated[int, AtLeast(1)] = 32
@@ -106,6 +108,7 @@ class REINFORCE:
         ValueError: If memory never ends, so that no trajectory is complete, or a batch holds no whole number of trials.
     """
 
+    run_type = Training
     begins_anew = True
 
     def __init__(

@@ -25,7 +25,7 @@ from rlstm.core.process import prepare_process
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, build_config, layer, refusals_name_settings
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
-from rlstm.training.on_policy import Training, run, summary
+from rlstm.training.on_policy import run, summary
 from rlstm.training.presets import find_preset
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
@@ -79,7 +79,7 @@ def config_from_layers(
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
     algorithm_type = load_agent(agent)[1]
-    settings: dict[str, Any] = dict(getattr(algorithm_type, "defaults", {}))
+    settings: dict[str, Any] = dict(algorithm_type.defaults)
     if preset is not None:
         found = find_preset(preset)
         if found.agent != agent:
@@ -187,8 +187,8 @@ def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -
     spec = _resolve(config) if spec is None else spec
     with refusals_name_settings():
         agent_type = load_agent(config.agent)[0]
-        run_type: type[Run] = getattr(agent_type, "training_type", Training)
-        return run_type(config, agent_type, spec), spec
+        training: Run = agent_type.run_type(config, agent_type, spec)
+        return training, spec
 
 
 def _written_spec(spec: EnvSpec) -> str:

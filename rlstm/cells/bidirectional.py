@@ -13,8 +13,8 @@ __all__ = ["Bidirectional"]
 class Bidirectional(nn.Module):
     """A memory of the past beside one of the future, up to the next reset and no further than the sequence.
 
-    ``is_first`` parts the sequence into trajectories. The second cell reads each of them from its end: going back, it is
-    reset at the last step of every trajectory. Nothing of it is carried to another sequence.
+    ``is_first`` parts the sequence into trajectories. The second cell reads each of them from its end: going back, it
+    is reset at the last step of every trajectory. Nothing of it is carried to another sequence.
 
     Args:
         past: Reads from the first step on; its state is carried.
@@ -61,6 +61,6 @@ class Bidirectional(nn.Module):
             TypeError: Always.
         """
         raise TypeError(
-            "A bidirectional memory reads what comes later, so it can't act step by step. Use it for whole sequences, and "
-            "for acting one of the cells that 'rlstm cells' lists."
+            "A bidirectional memory reads what comes later, so it can't act step by step. Use it for whole sequences, "
+            "and for acting one of the cells that 'rlstm cells' lists."
         )

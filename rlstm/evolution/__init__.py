@@ -1,1 +1,1 @@
-"""Parts of evolutionary agents: strategies, parameter vectors, populations that act together, readouts, fitness."""
+"""Parts of evolutionary agents: strategies, parameter vectors, populations, readouts, teacher sequences, fitness."""

@@ -1,4 +1,4 @@
-"""Genomes: a policy's acting weights in one vector.
+"""Genomes: a policy's acting weights in one vector, and which of them evolve.
 
 Encoder, memory and policy head are in it. Not in it are the critic and its head, the deviations of continuous actions,
 which all policies share, and what a cell declares redundant.
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from rlstm.cells import RecurrentCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.core.errors import UnsupportedSpaceError
+from rlstm.evolution.readouts import Readout
 from rlstm.policies.policy import RecurrentPolicy
 
-__all__ = ["ParameterLayout", "redundant_parameters"]
+__all__ = ["EvolvedParameters", "ParameterLayout", "redundant_parameters"]
 
 
 class _Gene(NamedTuple):
@@ -134,6 +135,56 @@ class ParameterLayout:
             keys = _units(gene, policy)
             labels.append(torch.tensor([groups.setdefault(key, len(groups)) for key in keys]))
         return torch.cat(labels)
+
+
+class EvolvedParameters:
+    """What of a policy evolves, and how that becomes all its acting weights.
+
+    Args:
+        policy: Its present weights are those that don't evolve.
+        readout: Whether the readout evolves.
+        memory: Whether encoder and cell evolve.
+        biases: Whether biases do; if not they are 0.
+        input_gain: What the genes of weights that read the inputs are multiplied by.
+    """
+
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        *,
+        readout: bool,
+        memory: bool = True,
+        biases: bool = True,
+        input_gain: float = 1.0,
+    ) -> None:
+        self.evolved = ParameterLayout(policy, readout=readout, memory=memory, biases=biases, input_gain=input_gain)
+        self.whole = ParameterLayout(policy)
+        self._head = f"policy_head.{len(policy.policy_head) - 1}"
+        self._fixed = {} if memory else dict(policy.named_parameters())
+
+    def complete(self, genomes: Tensor, readouts: Readout | None) -> Tensor:
+        """Return all acting weights ``(P, N)``; what is not finite in a readout is 0.
+
+        Args:
+            genomes: Of what evolves.
+            readouts: Where the readout doesn't evolve.
+        """
+        count = len(genomes)
+        parts = self.evolved.split(genomes)
+        if readouts is not None:
+            parts[f"{self._head}.weight"] = readouts.weight.transpose(1, 2).nan_to_num(0.0).cpu()
+            parts[f"{self._head}.bias"] = readouts.bias.squeeze(1).nan_to_num(0.0).cpu()
+        for gene in self.whole.genes:
+            if gene.name not in parts:
+                fixed = self._fixed[gene.name].detach().double().cpu()
+                parts[gene.name] = fixed.expand(count, *fixed.shape)
+        return torch.cat([parts[gene.name].reshape(count, -1) for gene in self.whole.genes], 1)
+
+    def untrained(self, genomes: Tensor) -> Tensor:
+        """Return all acting weights ``(P, N)`` with readouts of 0: actions sampled from them explore."""
+        (outputs, features) = next(gene.shape for gene in self.whole.genes if gene.name == f"{self._head}.weight")
+        zeros = torch.zeros(len(genomes), features + 1, outputs, dtype=torch.float64)
+        return self.complete(genomes, Readout(zeros[:, 1:], zeros[:, :1], torch.full((len(genomes),), torch.nan)))
 
 
 def redundant_parameters(cell: RecurrentCell) -> Mapping[str, str]:

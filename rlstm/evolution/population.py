@@ -1,6 +1,6 @@
-"""Many policies as one: P policies that act together in P times E lanes.
+"""Many policies as one: P policies that act together in P times E envs.
 
-Letters in shapes: P = policies, N = genes, E = lanes of each policy; lane p·E + e is the e-th of policy p.
+Letters in shapes: P = policies, N = genes, E = envs of each policy; env p·E + e is the e-th of policy p.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["PopulationSnapshot", "play_population"]
 
 
 class PopulationSnapshot:
-    """P policies laid out for acting together; the twin of ``ActingSnapshot``.
+    """P policies laid out for acting together, as ``ActingSnapshot`` lays out one.
 
     Its methods are for use inside ``torch.inference_mode``.
 
     Args:
-        policy: Whose spaces, inputs, normalisers and sizes all of them have.
-        layout: Of the genomes; whoever acts needs one with the readout.
+        policy: Its spaces, inputs, normalisers and sizes are those of all.
+        layout: Of the genomes; to act, they need the readout.
         genomes: ``(P, N)``.
 
     Raises:
@@ -69,7 +69,7 @@ class PopulationSnapshot:
     def answer(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Return what the policy heads put out, ``(P·E, Y)``, and the next state; otherwise as ``act``."""
         if self._head is None:
-            raise ValueError("These genomes have no readout, and without one nobody acts: take a layout with it.")
+            raise ValueError("These genomes have no readout, and without one they can't act: take a layout with it.")
         features, state = self.remember(inputs, state, is_first)
         return self._head(features), state
 
@@ -85,9 +85,9 @@ class PopulationSnapshot:
         )
         return features, (memory,)
 
-    def init_state(self, num_lanes: int) -> State:
-        """Return the state of ``num_lanes`` memories, P·E, that have seen nothing."""
-        return (self._policy.actor.cell.init_state(num_lanes),)
+    def init_state(self, num_envs: int) -> State:
+        """Return the state of P·E memories that have seen nothing."""
+        return (self._policy.actor.cell.init_state(num_envs),)
 
 
 def play_population(
@@ -102,73 +102,73 @@ def play_population(
 ) -> EvaluationResult:
     """Let P policies play complete episodes, each its likeliest actions or sampled ones.
 
-    Every lane plays the same number of episodes. Policies that are through are left out of the computation once half of
-    those in it are; their lanes idle on.
+    Every env plays the same number of episodes. Policies that are through are left out of the computation once half of
+    those in it are; their envs idle on.
 
     Args:
         policy: As for ``PopulationSnapshot``.
         layout: Of the genomes.
         genomes: ``(P, N)``.
-        envs: P·E lanes, reset here.
-        seeds: E, the same for every policy, so that none is lucky: common random numbers; or P·E, one a lane.
-        episodes: Of a lane; with trials a multiple of ``episodes_per_trial``.
+        envs: P·E of them, reset here.
+        seeds: E, the same for every policy, so that none is lucky: common random numbers; or P·E, one for each env.
+        episodes: Of an env; with trials a multiple of ``episodes_per_trial``.
         generator: Draws the actions; None takes the likeliest ones.
 
     Returns:
         The episodes, P·E·``episodes``, policy after policy.
 
     Raises:
-        ValueError: If the lanes are not P·E, or the episodes no whole number of trials.
+        ValueError: If the envs are not P·E, or the episodes no whole number of trials.
     """
-    population, lanes = len(genomes), envs.num_envs // len(genomes)
-    if envs.num_envs != population * lanes or len(seeds) not in (lanes, envs.num_envs):
+    population, num_envs = len(genomes), envs.num_envs // len(genomes)
+    if envs.num_envs != population * num_envs or len(seeds) not in (num_envs, envs.num_envs):
         raise ValueError(
-            f"{population} policies under {len(seeds)} seeds need {population * len(seeds)} lanes, not {envs.num_envs}."
+            f"{population} policies under {len(seeds)} seeds need {population * len(seeds)} envs, not {envs.num_envs}."
         )
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}; it must be at least 1.")
     if episodes % (policy.memory.episodes_per_trial or 1):
         raise ValueError(f"episodes is {episodes}; it must be a multiple of {policy.memory.episodes_per_trial}.")
     player = Player(policy, envs, list(seeds) * (envs.num_envs // len(seeds)))
-    crew = _Crew(policy, layout, genomes, lanes)
-    act = partial(crew.act, generator=generator)
+    active = _ActiveMembers(policy, layout, genomes, num_envs)
+    act = partial(active.act, generator=generator)
     with torch.inference_mode():
         while (unfinished := player.played < episodes).any():
-            crew.keep(np.asarray(unfinished.reshape(population, lanes).any(1)))
+            active.keep(np.asarray(unfinished.reshape(population, num_envs).any(1)))
             player.step(act)
     return player.result(np.full(envs.num_envs, episodes))
 
 
-class _Crew:
+class _ActiveMembers:
     """The policies that still play, and their memories."""
 
-    def __init__(self, policy: RecurrentPolicy, layout: ParameterLayout, genomes: Tensor, lanes: int) -> None:
-        self._policy, self._layout, self._genomes, self._lanes = policy, layout, genomes, lanes
+    def __init__(self, policy: RecurrentPolicy, layout: ParameterLayout, genomes: Tensor, num_envs: int) -> None:
+        self._policy, self._layout, self._genomes, self._num_envs = policy, layout, genomes, num_envs
         self._members = torch.arange(len(genomes))
-        self._rows = torch.arange(len(genomes) * lanes)
-        self._stepper = PopulationSnapshot(policy, layout, genomes)
-        self._state = self._stepper.init_state(len(self._rows))
+        self._rows = torch.arange(len(genomes) * num_envs)
+        self._snapshot = PopulationSnapshot(policy, layout, genomes)
+        self._state = self._snapshot.init_state(len(self._rows))
 
     def keep(self, playing: BoolArray) -> None:
-        """Leave out who plays no more, ``playing`` ``(P,)``, once that halves the work; nobody begins again."""
+        """Leave out the members that are through, ``playing`` ``(P,)``, once that halves the work."""
         if 2 * np.count_nonzero(playing) > len(self._members):
             return
         still = torch.from_numpy(playing)[self._members]
-        rows = still.repeat_interleave(self._lanes)
+        rows = still.repeat_interleave(self._num_envs)
         self._members, self._rows = self._members[still], self._rows[rows]
-        self._stepper = PopulationSnapshot(self._policy, self._layout, self._genomes[self._members])
+        self._snapshot = PopulationSnapshot(self._policy, self._layout, self._genomes[self._members])
         self._state = tree_map(lambda leaf: leaf[rows.to(leaf.device)], self._state)
 
     def act(self, inputs: PolicyInputs, is_first: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Choose the actions of all lanes; where nobody plays any more, some that are allowed."""
+        """Choose the actions of all envs; in those of members that are through, some that are allowed."""
         if len(self._rows) == len(is_first):
-            actions, self._state = self._stepper.act(inputs, self._state, is_first, generator=generator)
+            actions, self._state = self._snapshot.act(inputs, self._state, is_first, generator=generator)
             return actions
         rows, distribution = self._rows.to(is_first.device), self._policy.distribution
         nothing = torch.zeros(len(is_first), distribution.num_parameters, device=self._policy.device)
         actions = distribution.mode(nothing.to(self._policy.dtype), inputs.action_masks)
         seen, first = tree_map(lambda leaf: leaf[rows], inputs), is_first[rows]
-        actions[rows], self._state = self._stepper.act(seen, self._state, first, generator=generator)
+        actions[rows], self._state = self._snapshot.act(seen, self._state, first, generator=generator)
         return actions
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Readout", "least_squares", "ridge", "svm"]
+__all__ = ["Readout", "Solver", "least_squares", "ridge", "svm"]
 
 RCOND = 1e-15
 """Singular values up to so many times the largest count as 0; with many rows up to ε √R, the rounding of a sum."""
@@ -37,7 +37,7 @@ class Readout(NamedTuple):
     """Outputs = features weight + bias, one map for each network.
 
     The condition is the largest over the smallest singular value of what was solved, infinite where a direction is
-    lost. A network whose features are not finite has NaN for a readout: it says nothing, and the others are right.
+    lost. A network whose features are not finite has NaN for a readout; those of the others are right.
     """
 
     weight: Tensor  # (P, D, Y)
@@ -47,6 +47,10 @@ class Readout(NamedTuple):
     def __call__(self, features: Tensor) -> Tensor:
         """Return the outputs ``(P, R, Y)`` for features ``(P, R, D)``."""
         return torch.baddbmm(self.bias, features.double(), self.weight)
+
+
+Solver = Callable[[Tensor, Tensor, Tensor], Readout]
+"""From features (P, R, H), targets (R, Y) and weights (R,) to readouts."""
 
 
 def least_squares(
@@ -223,7 +227,7 @@ def _check(features: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[T
 
 
 def _one_chunk(solve: _Solve, features: Tensor, targets: Tensor, roots: Tensor) -> Readout:
-    """Solve some networks; rows of weight 0 may hold anything, and who has features that are not finite has zeros."""
+    """Solve some networks; rows of weight 0 may hold anything; features that are not finite become zeros."""
     features, targets = features.double(), targets.double()
     if not bool(roots.all()):
         features, targets = (torch.where(roots > 0, values, 0.0) for values in (features, targets))

@@ -26,7 +26,7 @@ from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.rollouts.play import play_step
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 
-__all__ = ["TeacherSequences", "play_teacher_sequences", "teacher_sequences_from_demonstrations"]
+__all__ = ["TeacherSequences", "forces_answers", "play_teacher_sequences", "teacher_sequences_from_demonstrations"]
 
 
 class TeacherSequences(NamedTuple):
@@ -39,8 +39,13 @@ class TeacherSequences(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was asked at any step."""
+        """Whether no step has a target."""
         return not bool((self.weights > 0).any())
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all sequences, idle ones included."""
+        return self.is_first.numel()
 
     def split(self, count: int) -> tuple[TeacherSequences, TeacherSequences]:
         """Return the first ``count`` sequences, and the others."""
@@ -48,26 +53,31 @@ class TeacherSequences(NamedTuple):
         return first, others
 
 
+def forces_answers(envs: VectorEnvs) -> bool:
+    """Whether the env can force the teacher's answers on what is seen."""
+    return bool(envs.envs.metadata.get("supports_teacher_forcing", False))
+
+
 @torch.inference_mode()
 def play_teacher_sequences(
     policy: RecurrentPolicy, envs: VectorEnvs, seeds: Sequence[int], *, washout: int | None
 ) -> TeacherSequences:
-    """Play one life a lane, an episode or a trial, and keep what was seen and what should have been answered.
+    """Play one episode, or trial, in every env and keep what was seen and what should have been answered.
 
     The policy answers as it is now, which matters only where observations depend on actions. Previous actions are the
     teacher's where there is one: teacher forcing.
 
     Args:
         policy: Decides what is seen.
-        envs: S lanes, reset here.
+        envs: S of them, reset here.
         seeds: S.
-        washout: Steps at the beginning of every life that ask nothing. None for none, or, where the env forces the
-            teacher's answers, for a quarter of the longest life.
+        washout: Steps at the beginning of every sequence that ask nothing. None for none, or, where the env forces the
+            teacher's answers, for a quarter of the longest sequence.
 
     Raises:
-        EnvironmentFailure: If a life doesn't end.
+        EnvironmentFailure: If a sequence doesn't end.
     """
-    forces = bool(envs.envs.metadata.get("supports_teacher_forcing", False))
+    forces = forces_answers(envs)
     options = {"teacher_forcing": True} if forces else None
     tracker = PolicyInputsTracker(policy, envs.reset(seeds, options))
     state = policy.init_state(envs.num_envs)
@@ -127,7 +137,7 @@ def _targets(policy: RecurrentPolicy, outcome: EnvStep) -> tuple[BoolArray, Tens
 def teacher_sequences_from_demonstrations(
     policy: RecurrentPolicy, demonstrations: Demonstrations, *, washout: int
 ) -> TeacherSequences:
-    """Return demonstrations as lessons: at every observation the demonstrated action is what should have been answered.
+    """Return demonstrations as teacher sequences: at every observation the demonstrated action should be answered.
 
     The first ``washout`` steps ask nothing.
 
@@ -135,15 +145,15 @@ def teacher_sequences_from_demonstrations(
         DemonstrationsError: If they are of other spaces than the policy's.
     """
     demonstrations.check_spaces(policy.observation_space, policy.action_space)
-    steps, lives = demonstrations.valid.shape
-    flat = demonstrations.actions.reshape(steps * lives, *demonstrations.actions.shape[2:])
+    steps, count = demonstrations.valid.shape
+    flat = demonstrations.actions.reshape(steps * count, *demonstrations.actions.shape[2:])
     targets = policy.distribution.targets(flat)
     stored = policy.distribution.mode(targets.to(policy.device, policy.dtype), None)
-    stored = stored.view(steps, lives, *policy.distribution.action_shape)
+    stored = stored.view(steps, count, *policy.distribution.action_shape)
     rewards = torch.as_tensor(demonstrations.rewards).to(policy.device, policy.dtype)
     starts = torch.as_tensor(demonstrations.episode_starts, device=policy.device)
     seen = policy.inputs
-    is_first = torch.zeros(steps, lives, dtype=torch.bool, device=policy.device)
+    is_first = torch.zeros(steps, count, dtype=torch.bool, device=policy.device)
     is_first[0] = True
     inputs = PolicyInputs(
         _observations(policy, demonstrations),
@@ -153,7 +163,7 @@ def teacher_sequences_from_demonstrations(
     )
     weights = torch.as_tensor(demonstrations.valid).double()
     weights[:washout] = 0.0
-    return TeacherSequences(inputs, is_first, targets.view(steps, lives, -1), weights)
+    return TeacherSequences(inputs, is_first, targets.view(steps, count, -1), weights)
 
 
 def _observations(policy: RecurrentPolicy, demonstrations: Demonstrations) -> Tree:

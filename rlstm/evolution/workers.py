@@ -1,7 +1,9 @@
-"""Shards of a generation in several processes, with the result of one process to the last bit.
+"""Parts of a computation in several processes, with the result of one process to the last bit.
 
-What the shards are is the caller's choice, never a matter of how many workers there are; every worker computes with one
-thread. A worker that dies is named and replaced, and its shard is judged again.
+What the parts are is the caller's choice, never a matter of how many workers there are; every worker computes with one
+thread. A worker that dies is named with its exit code and replaced, and its part alone is computed again. No pool of
+the standard library offers that: one dead worker breaks all futures of a ``ProcessPoolExecutor``, which tells no exit
+code, and a ``multiprocessing.Pool`` waits for ever for what its dead worker was to return.
 """
 
 from __future__ import annotations
@@ -12,152 +14,132 @@ import signal
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
-
-from gymnasium.envs.registration import EnvSpec
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.process import prepare_process
-from rlstm.evolution.fitness import FitnessEvaluator, FitnessResult
-from rlstm.evolution.teacher_sequences import TeacherSequences
-from rlstm.training.config import ExperimentConfig
-from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import make
 
 __all__ = ["Workers"]
 
-_MOST_DEATHS = 3  # Of workers over one shard.
+_MOST_DEATHS = 3  # Of workers over one part.
+
+
+class _Worker(NamedTuple):
+    """A process and the pipe to it."""
+
+    process: Any
+    pipe: Connection
 
 
 class Workers:
-    """N processes that judge shards.
+    """N processes that compute parts.
 
     Args:
         count: N.
-        judge: As in this process; each worker has its own copy.
-        spec: The env.
-        config: The experiment.
+        compute: Computes a part from its arguments; picklable. Each worker has its own copy.
     """
 
-    def __init__(self, count: int, judge: FitnessEvaluator, spec: EnvSpec, config: ExperimentConfig[Any]) -> None:
+    def __init__(self, count: int, compute: Callable[..., Any]) -> None:
         self._context = multiprocessing.get_context("spawn")
         # Plain pickles: torch's own way between processes shares memory, of which there may be little.
-        self._task = pickle.dumps((judge.policy, judge.genotype, judge.solve, spec, config))
-        self._workers = [self._begin(number) for number in range(count)]
+        self._compute = pickle.dumps(compute)
+        self._workers = [self._start(number) for number in range(count)]
 
-    def _begin(self, number: int) -> _Worker:
+    def _start(self, number: int) -> _Worker:
         here, there = self._context.Pipe()
         process = self._context.Process(
-            target=_work, args=(there, self._task), name=f"rlstm worker {number}", daemon=True
+            target=_work, args=(there, self._compute), name=f"rlstm worker {number}", daemon=True
         )
         process.start()
         there.close()
-        return _Worker(number, process, here)
+        return _Worker(process, here)
 
-    def judge(
-        self,
-        shards: Sequence[Tensor],
-        lessons: TeacherSequences | None,
-        seeds: Sequence[int],
-        episodes: int,
-        exam: TeacherSequences | None = None,
-    ) -> list[FitnessResult]:
-        """Return the verdicts of shards in their order; see ``FitnessEvaluator.judge``.
+    def map(self, parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return what comes of the parts, in their order.
+
+        Args:
+            parts: The arguments of each.
 
         Raises:
-            EnvironmentFailure: If an env breaks, or workers die over a shard again and again.
+            EnvironmentFailure: If an env breaks, or workers die over a part again and again.
         """
-        waiting = deque(enumerate(shards))
-        deaths = [0] * len(shards)
-        verdicts: dict[int, FitnessResult] = {}
-        busy: dict[int, tuple[int, Tensor]] = {}
-        while len(verdicts) < len(shards):
-            for worker in self._workers:
-                if waiting and worker.number not in busy:
-                    index, shard = waiting.popleft()
-                    busy[worker.number] = (index, shard)
-                    worker.send((shard, lessons, list(seeds), episodes, exam))
+        waiting = deque(range(len(parts)))
+        deaths, results = [0] * len(parts), dict[int, Any]()
+        busy: dict[int, int] = {}  # The part that each worker computes.
+        while len(results) < len(parts):
+            for number in range(len(self._workers)):
+                if waiting and number not in busy:
+                    busy[number] = waiting.popleft()
+                    self._send(number, parts[busy[number]])
             ready = wait([item for worker in self._workers for item in (worker.pipe, worker.process.sentinel)])
-            for worker in list(self._workers):
-                if worker.number not in busy or not (worker.pipe in ready or worker.process.sentinel in ready):
+            for number in list(busy):
+                worker = self._workers[number]
+                if worker.pipe not in ready and worker.process.sentinel not in ready:
                     continue
-                index, shard = busy.pop(worker.number)
-                answer = worker.receive()
+                part = busy.pop(number)
+                answer = self._receive(number)
                 if answer is None:
-                    deaths[index] += 1
-                    self._replace(worker, index, deaths[index])
-                    waiting.appendleft((index, shard))
+                    deaths[part] += 1
+                    self._replace(number, part, deaths[part])
+                    waiting.appendleft(part)
                 elif isinstance(answer, Exception):
                     raise answer
                 else:
-                    verdicts[index] = answer
-        return [verdicts[index] for index in range(len(shards))]
+                    results[part] = answer
+        return [results[index] for index in range(len(parts))]
 
-    def _replace(self, worker: _Worker, shard: int, deaths: int) -> None:
-        worker.process.join()
-        message = (
-            f"{worker.process.name} died with exit code {worker.process.exitcode} over shard {shard} of its generation"
-        )
-        if deaths >= _MOST_DEATHS:
-            raise EnvironmentFailure(f"{message}, as {deaths - 1} did before it. Try --workers 1 to see why.")
-        warnings.warn(f"{message}; another one judges it again.", stacklevel=4)
-        worker.pipe.close()
-        self._workers[worker.number] = self._begin(worker.number)
-
-    def close(self) -> None:
-        """Stop the workers."""
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
-        self._workers = []
-
-
-class _Worker:
-    """A process and the pipe to it."""
-
-    def __init__(self, number: int, process: Any, pipe: Connection) -> None:
-        self.number, self.process, self.pipe = number, process, pipe
-
-    def send(self, job: Any) -> None:
-        """Send a job; that the worker may be dead shows when its answer is read."""
+    def _send(self, number: int, part: tuple[Any, ...]) -> None:
+        """Send a part; that the worker may be dead shows when its answer is read."""
+        process, pipe = self._workers[number]
         try:
-            self.pipe.send_bytes(pickle.dumps(job))
+            pipe.send_bytes(pickle.dumps(part))
         except OSError:
-            self.process.join()
+            process.join()
 
-    def receive(self) -> Any:
+    def _receive(self, number: int) -> Any:
         """Return the answer, or None if the worker died before it could give one."""
+        pipe = self._workers[number].pipe
         try:
-            return pickle.loads(self.pipe.recv_bytes()) if self.pipe.poll() else None
+            return pickle.loads(pipe.recv_bytes()) if pipe.poll() else None
         except (EOFError, OSError):
             return None
 
+    def _replace(self, number: int, part: int, deaths: int) -> None:
+        process, pipe = self._workers[number]
+        process.join()
+        message = f"{process.name} died with exit code {process.exitcode} over part {part}"
+        if deaths >= _MOST_DEATHS:
+            raise EnvironmentFailure(f"{message}, as {deaths - 1} did before it. Try --workers 1 to see why.")
+        warnings.warn(f"{message}; another worker computes it again.", stacklevel=4)
+        pipe.close()
+        self._workers[number] = self._start(number)
 
-def _work(pipe: Connection, task: bytes) -> None:
-    """Evaluate shards until the pipe is closed."""
+    def close(self) -> None:
+        """Stop the workers."""
+        for process, _ in self._workers:
+            process.terminate()
+        for process, pipe in self._workers:
+            process.join()
+            pipe.close()
+        self._workers = []
+
+
+def _work(pipe: Connection, pickled: bytes) -> None:
+    """Compute parts until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer.
     prepare_process(1)
-    policy, genotype, solve, spec, config = pickle.loads(task)
-    judge = FitnessEvaluator(policy, genotype, partial(_make_envs, spec, config), solve)
+    compute = pickle.loads(pickled)
     while True:
         try:
-            shard, *job = pickle.loads(pipe.recv_bytes())
+            part = pickle.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
         try:
-            answer: FitnessResult | Exception = judge.judge(shard, *job)
+            answer = compute(*part)
         except EnvironmentFailure as error:
             answer = error
         except Exception:
             answer = EnvironmentFailure(f"A worker failed:\n{traceback.format_exc()}")
         pipe.send_bytes(pickle.dumps(answer))
-
-
-def _make_envs(spec: EnvSpec, config: ExperimentConfig[Any], num_lanes: int) -> VectorEnvs:
-    return make(spec, config.env, config.memory, num_envs=num_lanes)

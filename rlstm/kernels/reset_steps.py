@@ -2,8 +2,9 @@
 
 Before each reset one synthetic time step is inserted for that row. Its input is zero but for a flag with the fixed
 weight -1e4 into the gates that admit and keep: they saturate to exactly 0, so the step clears the state, and no
-gradient passes through it. On real steps the flag is 0 and adds nothing. After its last real step a row of the batch is padded
-with HOLD steps, whose flag keeps the state exactly, so the final state of the kernel is the state after step T - 1.
+gradient passes through it. On real steps the flag is 0 and adds nothing. After its last real step a row of the batch is
+padded with HOLD steps, whose flag keeps the state exactly, so the final state of the kernel is the state after step T -
+1.
 
 A reset at t = 0 needs no step: it resets the state that is passed in.
 

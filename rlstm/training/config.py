@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
@@ -40,6 +40,7 @@ __all__ = [
     "PARTS",
     "PREFIXED",
     "RENAMED",
+    "AgentConfig",
     "ConfigError",
     "ExperimentConfig",
     "RunConfig",
@@ -73,6 +74,18 @@ def refusals_name_settings() -> Iterator[None]:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+class AgentConfig:
+    """What the config of every agent declares beside its own settings."""
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of other settings where this agent has its own."""
+
+    @property
+    def critic_memory(self) -> Literal["shared", "separate"]:
+        """The memory of the critic where ``critic_memory`` is not set."""
+        return "shared"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def make_policy(
     actions = generator(config.run.seed, "actions", device)
     network = config.policy
     if network.critic_memory is None:
-        network = dataclasses.replace(network, critic_memory=getattr(config.algorithm, "critic_memory", "shared"))
+        network = dataclasses.replace(network, critic_memory=config.algorithm.critic_memory)
     policy = RecurrentPolicy(observation_space, action_space, network, config.memory, config.inputs, generator=actions)
     return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
 

@@ -312,7 +312,7 @@ def test_what_can_not_be_played_is_refused() -> None:
     envs = lanes_of("rlstm/BernoulliBandit-v0", 4, memory)
     policy = make_policy(envs.observation_space, envs.action_space, memory)
     layout = ParameterLayout(policy)
-    with pytest.raises(ValueError, match="3 policies under 2 seeds need 6 lanes, not 4"):
+    with pytest.raises(ValueError, match="3 policies under 2 seeds need 6 envs, not 4"):
         play_population(policy, layout, some_genomes(layout, 3), envs, seeds=[0, 1], episodes=4)
     with pytest.raises(ValueError, match="episodes is 6; it must be a multiple of 4"):
         play_population(policy, layout, some_genomes(layout, 2), envs, seeds=[0, 1], episodes=6)
@@ -324,7 +324,7 @@ def test_what_can_not_be_played_is_refused() -> None:
     with pytest.raises(ValueError, match="here one has"):
         layout.write(policy, long[0])
     silent = ParameterLayout(policy, readout=False)
-    with pytest.raises(ValueError, match="without one nobody acts"):
+    with pytest.raises(ValueError, match="without one they can't act"):
         play_population(policy, silent, some_genomes(silent, 2), envs, seeds=[0, 1], episodes=4)
     envs.close()
     picture = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "direction": spaces.Discrete(4)})

@@ -245,7 +245,7 @@ def machines(**options):
     return lambda *arguments: svm(*arguments, **options)
 
 
-def test_support_vectors_find_the_map_that_made_the_targets_and_outliers_do_not_move_it() -> None:
+def test_support_vectors_find_the_map_despite_outliers() -> None:
     features, targets, weight = some(noise=0.0)
     targets[:, ::8] += 30.0
     readout = machines(cost=1e3, epsilon=0.0)(features, targets)

@@ -1,6 +1,5 @@
 """Strategies of evolution: what each one computes, what they all promise, and that a run can stop anywhere."""
 
-import dataclasses
 import itertools
 import math
 import warnings
@@ -14,7 +13,6 @@ from rlstm.evolution.strategies.cma_es import CMAES
 from rlstm.evolution.strategies.cma_paths import next_paths
 from rlstm.evolution.strategies.cosyne import CoSyNE
 from rlstm.evolution.strategies.esp import ESP
-from rlstm.evolution.strategies.making import make_strategy
 from rlstm.evolution.strategies.open_es import OpenES
 from rlstm.evolution.strategies.restarts import Restarts
 from rlstm.evolution.strategies.sep_cma_es import SepCMAES
@@ -56,17 +54,24 @@ def evolve(strategy, function, evaluations: int) -> float:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_climbs(name) -> None:
+    """The start is worth -2."""
+    assert evolve(make(name, sigma=0.2), sphere, 6_000) > -0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRATEGIES)
 @pytest.mark.parametrize(
     ("function", "genes", "start", "bar"),
     [(sphere, GENES, 0.5, -0.05), (ellipsoid, GENES, 0.5, -3.0), (rosenbrock, 3, -0.5, -2.5)],
 )
-def test_every_strategy_climbs(name, function, genes, start, bar) -> None:
+def test_every_strategy_climbs_every_function(name, function, genes, start, bar) -> None:
     """The start is worth -2, -389 and -49.5."""
     assert evolve(make(name, genes=genes, start=start, sigma=0.2), function, 12_000) > bar
 
 
-def test_the_whole_covariance_follows_a_bent_valley_that_deviations_alone_do_not() -> None:
-    whole, diagonal = (evolve(make(name), rosenbrock, 8_000) for name in ("cma-es", "sep-cma-es"))
+def test_only_a_whole_covariance_follows_a_bent_valley() -> None:
+    whole, diagonal = (evolve(make(name), rosenbrock, 6_000) for name in ("cma-es", "sep-cma-es"))
     assert whole > -1e-12
     assert diagonal < -1e-6
 
@@ -179,7 +184,7 @@ def test_only_the_order_of_fitness_matters(name) -> None:
 
 
 @pytest.mark.parametrize("name", BY_DISTRIBUTION)
-def test_who_of_the_equal_comes_first_does_not_matter(name) -> None:
+def test_the_order_of_equals_does_not_matter(name) -> None:
     """Reversed, a generation of the same genomes and fitness, most of it tied, must teach the same."""
     one, other = make(name), make(name)
     genomes = one.ask()
@@ -199,10 +204,10 @@ def test_who_of_the_equal_comes_first_does_not_matter(name) -> None:
 
 @pytest.mark.parametrize("name", BY_DISTRIBUTION)
 @pytest.mark.parametrize("genes", [GENES, 60])
-def test_where_all_are_alike_a_distribution_neither_collapses_nor_explodes(name, genes) -> None:
+def test_ties_neither_collapse_nor_explode_a_distribution(name, genes) -> None:
     """No sign of progress is no sign that steps are too long."""
     strategy = make(name, genes=genes)
-    for _ in range(300):
+    for _ in range(150):
         strategy.tell(torch.zeros(len(strategy.ask())))
     assert 0.05 < float((strategy.ask() - strategy.centre).std()) < 5.0
 
@@ -210,17 +215,31 @@ def test_where_all_are_alike_a_distribution_neither_collapses_nor_explodes(name,
 @pytest.mark.parametrize("name", ["sep-cma-es", "cma-es"])
 def test_a_solved_task_does_not_end_in_numbers_that_are_none(name) -> None:
     strategy = make(name, genes=2, population=20)
-    for _ in range(3000):
+    if name == "cma-es":  # As they are after 3,000 generations of ties.
+        strategy.covariance = 1e-320 * torch.eye(2, dtype=torch.float64)
+        strategy._decompose()
+    else:
+        strategy.variances = torch.full((2,), 1e-320, dtype=torch.float64)
+    for _ in range(100):
         strategy.ask()
         strategy.tell(torch.ones(20))
     assert strategy.ask().isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "solved"), [("snes", 9), ("cma-es", 7), ("sep-cma-es", 7)])
-def test_rare_successes_are_found_and_kept(name, solved) -> None:
+@pytest.mark.parametrize(
+    ("name", "seeds", "solved"),
+    [
+        *((name, 3, 2) for name in ("snes", "cma-es", "sep-cma-es")),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("snes", 10, 9), ("cma-es", 10, 7), ("sep-cma-es", 10, 7))
+        ),
+    ],
+)
+def test_rare_successes_are_found_and_kept(name, seeds, solved) -> None:
     """Nothing but 1 within a small box, else 0: most of the first generations tie."""
     count = 0
-    for seed in range(10):
+    for seed in range(seeds):
         strategy = make(name, seed=seed, start=0.0, sigma=1.0, genes=6, population=30)
         for _ in range(150):
             strategy.tell(((strategy.ask() - 0.8).abs() < 1.2).all(1).double())
@@ -276,6 +295,7 @@ def test_open_es_mirrors_its_samples_and_climbs_the_estimated_gradient() -> None
         strategy.tell(torch.tensor([1.0, 4.0, 2.0, 3.0]))
 
 
+@pytest.mark.slow
 def test_cma_es_goes_where_the_reference_implementation_goes() -> None:
     """The package has learning rates a little different from the tutorial's; with its rates all else must agree.
 
@@ -299,9 +319,8 @@ def test_cma_es_goes_where_the_reference_implementation_goes() -> None:
             assert constants.mu_eff == pytest.approx(theirs.sp.weights.mueff, rel=1e-12)
             assert constants.path_rate == pytest.approx(theirs.sp.cc, rel=1e-12)
             assert constants.rank_one_rate == pytest.approx(theirs.sp.c1, rel=1e-12)
-            object.__setattr__(constants, "rank_mu_rate", theirs.sp.cmu)
-            object.__setattr__(constants, "path_rate_sigma", theirs.adapt_sigma.cs)
-            object.__setattr__(constants, "damping", theirs.adapt_sigma.damps)
+            constants.rank_mu_rate, constants.path_rate_sigma = theirs.sp.cmu, theirs.adapt_sigma.cs
+            constants.damping = theirs.adapt_sigma.damps
         ours.tell(torch.from_numpy(-costs))
         assert ours.centre.numpy() == pytest.approx(theirs.mean, rel=1e-9, abs=1e-12)
         assert ours.sigma == pytest.approx(theirs.sigma, rel=1e-4)
@@ -311,7 +330,7 @@ def test_cma_es_goes_where_the_reference_implementation_goes() -> None:
 
 def test_sep_cma_es_is_cma_es_whose_covariance_is_kept_diagonal() -> None:
     diagonal, whole = make("sep-cma-es", population=8), make("cma-es", population=8)
-    object.__setattr__(whole, "constants", diagonal.constants)
+    whole.constants = diagonal.constants
     for _ in range(25):
         genomes = diagonal.ask()
         whole.ask()
@@ -330,7 +349,6 @@ def test_the_covariance_learns_faster_where_only_its_diagonal_is_learnt() -> Non
     few, many = make("cma-es", population=8).constants, make("sep-cma-es", population=8).constants
     assert many.rank_one_rate == pytest.approx(few.rank_one_rate * (GENES + 2) / 3)
     assert many.rank_mu_rate == pytest.approx(min(1 - many.rank_one_rate, few.rank_mu_rate * (GENES + 2) / 3))
-    assert dataclasses.is_dataclass(few)
 
 
 @pytest.mark.parametrize(("num_updates", "length", "advances"), [(0, 0.5, True), (0, 4.0, False), (50, 4.0, False)])
@@ -353,7 +371,7 @@ def test_paths_are_the_tutorials(num_updates, length, advances) -> None:
     assert sigma == pytest.approx(0.7 * math.exp(min(1, rate / constants.damping * (norm / constants.chi - 1))))
 
 
-def test_the_length_that_stalls_a_path_hangs_on_how_long_it_has_had_to_grow() -> None:
+def test_the_length_that_stalls_a_path_depends_on_its_age() -> None:
     """Young paths are short; without the correction a first step could not be found too long."""
     constants = make("cma-es", population=8).constants
     whitened = torch.zeros(GENES, dtype=torch.float64)
@@ -413,7 +431,7 @@ UNEVEN = torch.tensor([0, 1, 1, 0, 2, 1, 1, 2])
 
 
 @pytest.mark.parametrize("combinations", [1, 3])
-def test_every_chromosome_plays_equally_often_with_partners_drawn_anew(combinations) -> None:
+def test_every_chromosome_plays_equally_often_with_new_partners(combinations) -> None:
     strategy = make("esp", groups=UNEVEN, population=8 * combinations, combinations=combinations)
     genomes = strategy.ask()
     assert genomes.shape == (8 * combinations, GENES)
@@ -438,7 +456,7 @@ def test_credit_is_the_mean_or_the_best_of_a_chromosomes_genomes() -> None:
                 assert float(credits[row, group]) == pytest.approx(float(own.mean() if credit == "mean" else own.max()))
 
 
-def test_the_better_half_stays_and_the_worse_half_are_children_of_the_best_quarter() -> None:
+def test_the_worse_half_become_children_of_the_best_quarter() -> None:
     strategy = make("esp", groups=UNEVEN, population=8, mutation_scale=1e-9)
     genomes = strategy.ask()
     fitness = sphere(genomes)
@@ -466,6 +484,9 @@ def test_crossover_takes_genes_of_both_parents() -> None:
     first, last = ((children[:, None, gene] - parents[None, :, gene]).abs().argmin(1) for gene in (0, GENES - 1))
     assert 0.9 < float((first != last).double().mean()) <= 1.0
     assert len(set(first.tolist())) == 100  # Every parent has children.
+    # The second child of a pair has what the first one has not: together they hold all genes of both parents.
+    mates = children[:100] + children[100:] - parents
+    assert float((mates[:, None] - parents).abs().amax(-1).amin(1).max()) < 1e-5
 
 
 def test_children_are_mutated_by_cauchy_noise() -> None:
@@ -504,7 +525,7 @@ def test_a_failure_says_nothing_of_a_chromosome_that_did_well_elsewhere() -> Non
             assert float(credits[row, group]) == pytest.approx(float(expected))
 
 
-def test_without_progress_every_subpopulation_starts_again_around_the_best_genome() -> None:
+def test_without_progress_all_start_again_around_the_best_genome() -> None:
     strategy = make("esp", population=40, burst_after=3, mutation_scale=0.01)
     genomes = strategy.ask()
     strategy.tell(sphere(genomes))
@@ -572,8 +593,8 @@ def test_a_genome_that_alone_did_not_fail_stays_whole(survivors) -> None:
         assert not (strategy.pool == genome).all(1).any()
 
 
-def test_childrens_genes_change_places_whatever_the_fitness_of_those_they_replace() -> None:
-    """All but one are nearly as fit as the best, so nobody else's genes are marked."""
+def test_childrens_genes_change_places_whatever_fitness_they_replace() -> None:
+    """All but one are nearly as fit as the best, so no other genes are marked."""
     strategy = make("cosyne", population=400, genes=4, mutation_rate=0.0)
     genomes = strategy.ask()
     fitness = torch.linspace(1.0, 0.999, 400, dtype=torch.float64)
@@ -773,26 +794,3 @@ def test_a_mean_that_is_no_genome_is_refused() -> None:
 def test_the_table_names_every_strategy_with_its_source() -> None:
     assert set(STRATEGIES.values()) == {SNES, ESP, CoSyNE, OpenES, SepCMAES, CMAES}
     assert all(strategy.source for strategy in STRATEGIES.values())
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("patience", [None, 3])
-def test_a_strategy_is_made_from_the_settings_that_it_takes(name: str, patience: int | None) -> None:
-    settings = {
-        "population": 16, "sigma": 0.25, "least_sigma": 0.125, "patience": patience, "mutation_scale": 0.5,
-        "combinations": 2, "burst_after": 7, "credit": "max", "es_learning_rate": 0.75, "of_somebody_else": 1,
-    }  # fmt: skip
-    has_groups = STRATEGIES[name] is ESP
-
-    def groups() -> torch.Tensor:
-        assert has_groups, "Only subpopulations need them, and not every cell has them."
-        return torch.arange(GENES) // 2
-
-    generator = torch.Generator().manual_seed(0)
-    made = make_strategy(name, torch.zeros(GENES, dtype=torch.float64), settings, groups=groups, generator=generator)
-    assert isinstance(made, Restarts) == (patience is not None)
-    strategy = made.present_try if isinstance(made, Restarts) else made
-    own = {setting: getattr(strategy, argument) for argument, setting in STRATEGIES[name].settings.items()}
-    assert own == {setting: settings[setting] for setting in own}
-    assert strategy.population == 16
-    assert strategy.generator is generator

@@ -8,13 +8,12 @@ stops after a ``tell`` goes on to the last bit as if it had not.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Strategy", "check_least_sigma", "default_population", "normal", "share_ties"]
+__all__ = ["Strategy", "check_least_sigma", "default_population", "host_double", "normal", "share_ties"]
 
 
 class Strategy(ABC):
@@ -35,9 +34,6 @@ class Strategy(ABC):
 
     state_names: ClassVar[tuple[str, ...]]
     """The attributes, tensors and numbers, that with the generator are the whole state."""
-
-    settings: ClassVar[Mapping[str, str]] = {}
-    """What an agent's settings are called that become arguments beside population and sigma, by the argument."""
 
     has_groups: ClassVar[bool] = False
     """Whether it takes ``groups``, the subpopulation of every gene."""
@@ -73,7 +69,7 @@ class Strategy(ABC):
             ValueError: If there is not one number for each genome.
         """
         if self._asked is None:
-            raise RuntimeError("There is no generation to judge: call ask before tell.")
+            raise RuntimeError("There is no generation to evaluate: call ask before tell.")
         if fitness.shape != (self.population,):
             raise ValueError(
                 f"The fitness has the shape {tuple(fitness.shape)}; there must be one for each of the "
@@ -82,6 +78,15 @@ class Strategy(ABC):
         genomes, self._asked = self._asked, None
         fitness = fitness.detach().cpu().double()
         self.update(genomes, fitness.masked_fill(~fitness.isfinite(), -torch.inf))
+
+    def statistics(self) -> dict[str, float]:
+        """Return by name what tells how the search goes: the mean deviation, bursts and restarts, if it has such."""
+        found: dict[str, float] = {}
+        for name, attribute in (("bursts", "num_bursts"), ("restarts", "num_restarts"), ("sigma", "sigma")):
+            if hasattr(self, attribute):
+                value = torch.as_tensor(getattr(self, attribute))
+                found[name] = float(value.mean() if value.is_floating_point() else value)
+        return found
 
     @property
     @abstractmethod
@@ -148,6 +153,11 @@ def check_least_sigma(least_sigma: float, sigma: float) -> None:
     """
     if not 0 <= least_sigma <= sigma:
         raise ValueError(f"least_sigma is {least_sigma}; it must be from 0 to sigma, {sigma}.")
+
+
+def host_double(values: Tensor) -> Tensor:
+    """Return a copy in float64 on the host."""
+    return values.detach().cpu().double().clone()
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

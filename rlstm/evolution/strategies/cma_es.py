@@ -5,8 +5,7 @@ Source: N. Hansen, "The CMA evolution strategy: a tutorial", arXiv 1604.00772, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,11 +34,8 @@ class CMAES(CovarianceAdaptation):
 
     Args:
         mean: m of the first generation, ``(N,)``.
-        population: P; 4 + ⌊3 ln N⌋ if ``None``.
-        sigma: σ of the first generation.
-        generator: Draws the samples.
-        least_sigma: Below which σ never falls.
         allow_large: Permit more than ``MOST_GENES`` genes.
+        **settings: The other arguments of ``CovarianceAdaptation``.
 
     Raises:
         ValueError: If there are too many genes, with the memory that their covariance would take, or the least σ is out
@@ -47,30 +43,12 @@ class CMAES(CovarianceAdaptation):
     """
 
     source = "Hansen & Ostermeier 2001; Hansen 2016"
-    settings: ClassVar[Mapping[str, str]] = {"least_sigma": "least_sigma"}
-    state_names: ClassVar[tuple[str, ...]] = (
-        "mean",
-        "covariance",
-        "basis",
-        "deviations",
-        "sigma_path",
-        "path",
-        "sigma",
-        "num_updates",
-        "decomposed_at",
-    )
+    state_names = (
+        "mean", "covariance", "basis", "deviations", "sigma_path", "path", "sigma", "num_updates", "decomposed_at",
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        mean: Tensor,
-        *,
-        population: int | None = None,
-        sigma: float = 0.1,
-        generator: torch.Generator,
-        least_sigma: float = 0.0,
-        allow_large: bool = False,
-    ) -> None:
-        super().__init__(mean, population=population, sigma=sigma, generator=generator, least_sigma=least_sigma)
+    def __init__(self, mean: Tensor, *, allow_large: bool = False, **settings: Any) -> None:
+        super().__init__(mean, **settings)
         genes = self.num_genes
         if genes > MOST_GENES and not allow_large:
             raise ValueError(

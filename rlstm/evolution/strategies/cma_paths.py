@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, check_least_sigma, default_population, share_ties
+from rlstm.evolution.strategies.base import Strategy, check_least_sigma, default_population, host_double, share_ties
 
 __all__ = ["CMAConstants", "CovarianceAdaptation", "next_paths"]
 
 
-@dataclass(frozen=True)
 class CMAConstants:
     """The default constants for a number of genes and a population.
 
@@ -29,43 +27,21 @@ class CMAConstants:
             (N + 2) / 3 (Ros & Hansen 2008).
     """
 
-    num_genes: int
-    population: int
-    rate_factor: float = 1.0
-    weights: Tensor = field(init=False)  # (P,) by rank, best first; they sum to 1, the worse half has 0.
-    mu_eff: float = field(init=False)  # Variance effective number of parents.
-    path_rate_sigma: float = field(init=False)  # c_σ
-    path_rate: float = field(init=False)  # c_c
-    rank_one_rate: float = field(init=False)  # c_1
-    rank_mu_rate: float = field(init=False)  # c_μ
-    damping: float = field(init=False)  # d_σ
-    chi: float = field(init=False)  # E|N(0, I)|
-
-    def __post_init__(self) -> None:
-        """Work them out."""
-        n, parents = self.num_genes, self.population // 2
-        ranks = torch.arange(1, self.population + 1, dtype=torch.float64)
-        raw = math.log((self.population + 1) / 2) - ranks.log()
-        raw[parents:] = 0.0
-        weights = raw / raw.sum()
-        mu_eff = 1.0 / float(weights.square().sum())
+    def __init__(self, num_genes: int, population: int, rate_factor: float = 1.0) -> None:
+        n = self.num_genes = num_genes
+        ranks = torch.arange(1, population + 1, dtype=torch.float64)
+        raw = math.log((population + 1) / 2) - ranks.log()
+        raw[population // 2 :] = 0.0
+        self.weights = raw / raw.sum()  # (P,) by rank, best first; they sum to 1, the worse half has 0.
+        mu_eff = self.mu_eff = 1.0 / float(self.weights.square().sum())  # Variance effective number of parents.
         rank_one = 2 / ((n + 1.3) ** 2 + mu_eff)
         rank_mu = min(1 - rank_one, 2 * (mu_eff - 2 + 1 / mu_eff) / ((n + 2) ** 2 + mu_eff))
-        rank_one = min(1.0, self.rate_factor * rank_one)
-        rank_mu = min(1 - rank_one, self.rate_factor * rank_mu)
-        path_rate_sigma = (mu_eff + 2) / (n + mu_eff + 5)
-        values = {
-            "weights": weights,
-            "mu_eff": mu_eff,
-            "path_rate_sigma": path_rate_sigma,
-            "path_rate": (4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n),
-            "rank_one_rate": rank_one,
-            "rank_mu_rate": rank_mu,
-            "damping": 1 + 2 * max(0.0, math.sqrt((mu_eff - 1) / (n + 1)) - 1) + path_rate_sigma,
-            "chi": math.sqrt(2) * math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2)),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        self.rank_one_rate = min(1.0, rate_factor * rank_one)  # c_1
+        self.rank_mu_rate = min(1 - self.rank_one_rate, rate_factor * rank_mu)  # c_μ
+        self.path_rate_sigma = (mu_eff + 2) / (n + mu_eff + 5)  # c_σ
+        self.path_rate = (4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n)  # c_c
+        self.damping = 1 + 2 * max(0.0, math.sqrt((mu_eff - 1) / (n + 1)) - 1) + self.path_rate_sigma  # d_σ
+        self.chi = math.sqrt(2) * math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2))  # E|N(0, I)|
 
 
 def next_paths(
@@ -130,8 +106,8 @@ class CovarianceAdaptation(Strategy):
         self,
         mean: Tensor,
         *,
-        population: int | None,
-        sigma: float,
+        population: int | None = None,
+        sigma: float = 0.1,
         generator: torch.Generator,
         least_sigma: float = 0.0,
         rate_factor: float = 1.0,
@@ -139,7 +115,7 @@ class CovarianceAdaptation(Strategy):
         population = default_population(len(mean)) if population is None else population
         super().__init__(mean, population=population, sigma=sigma, generator=generator)
         self.constants = CMAConstants(self.num_genes, population, rate_factor)
-        self.mean = mean.detach().cpu().double().clone()
+        self.mean = host_double(mean)
         self.sigma_path, self.path = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.sigma = float(sigma)
         check_least_sigma(least_sigma, sigma)
@@ -158,15 +134,9 @@ class CovarianceAdaptation(Strategy):
         steps = (genomes - self.mean) / self.sigma
         step = weights @ steps
         self.mean = self.mean + self.sigma * step
+        paths = self.sigma_path, self.path, self.sigma, self.num_updates
         self.sigma_path, self.path, self.sigma, advances = next_paths(
-            constants,
-            self.sigma_path,
-            self.path,
-            self.sigma,
-            self.num_updates,
-            weights=weights,
-            whitened_step=self.whiten(step),
-            step=step,
+            constants, *paths, weights=weights, whitened_step=self.whiten(step), step=step
         )
         self.sigma = max(self.sigma, self.least_sigma)
         rank_one, rank_mu, rate = constants.rank_one_rate, constants.rank_mu_rate, constants.path_rate

@@ -7,13 +7,11 @@ synapses", JMLR 9, 2008.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy
+from rlstm.evolution.strategies.base import Strategy, host_double
 from rlstm.evolution.strategies.esp import FEWEST, cauchy
 
 __all__ = ["CoSyNE"]
@@ -44,8 +42,7 @@ class CoSyNE(Strategy):
     """
 
     source = "Gomez, Schmidhuber & Miikkulainen 2008"
-    state_names: ClassVar[tuple[str, ...]] = ("pool", "best", "best_fitness")
-    settings: ClassVar[Mapping[str, str]] = {"mutation_scale": "mutation_scale"}
+    state_names = ("pool", "best", "best_fitness")
 
     def __init__(
         self,
@@ -66,14 +63,14 @@ class CoSyNE(Strategy):
             )
         self.mutation_scale = 0.3 * sigma if mutation_scale is None else mutation_scale
         self.mutation_rate, self.mark_all = mutation_rate, mark_all
-        centre = mean.detach().cpu().double()
+        centre = host_double(mean)
         uniform = torch.rand((population, self.num_genes), generator=generator, dtype=torch.float64)
         self.pool = centre + sigma * math.sqrt(3.0) * (2 * uniform - 1)
         self.best, self.best_fitness = centre.clone(), -math.inf
 
     @property
     def centre(self) -> Tensor:
-        """The best genome ever, by the fitness as told; where that is noisy the caller has to judge it anew."""
+        """The best genome ever, by the fitness as told; noisy where that is."""
         return self.best.clone()
 
     def sample(self) -> Tensor:
@@ -103,7 +100,7 @@ class CoSyNE(Strategy):
         failed = fitness == -math.inf
         finite = fitness.masked_fill(failed, float(fitness[~failed].min()) if not failed.all() else 0.0)
         span = finite.max() - finite.min()
-        # Where all that did not fail are alike they are worth all, unless nobody failed: then nothing is known of any.
+        # If all that did not fail are alike they are worth all; if none failed, nothing is known of any.
         worth = (finite - finite.min()) / span if span > 0 else torch.full_like(finite, float(failed.any()))
         worth = worth.masked_fill(failed, 0.0)
         probability = 1 - worth ** (1 / self.num_genes)

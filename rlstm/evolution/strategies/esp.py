@@ -8,13 +8,12 @@ D. Wierstra, M. Gagliolo, F. Gomez, "Training recurrent networks by Evolino", Ne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy
+from rlstm.evolution.strategies.base import Strategy, host_double
 
 __all__ = ["ESP", "cauchy"]
 
@@ -35,7 +34,7 @@ class ESP(Strategy):
     from the same quarter (one-point crossover, and Cauchy noise on every gene), and these replace the worse half. After
     ``burst_after`` generations without a better genome than the best one ever, every subpopulation starts again around
     that one's chromosome (burst mutation). Which one is best goes by the fitness as told: where that is noisy ``best``
-    is a lucky one, and the caller has to judge it anew.
+    may be a lucky one, and the caller has to evaluate it again.
 
     Args:
         mean: The middle of the first generation, ``(N,)``.
@@ -53,16 +52,7 @@ class ESP(Strategy):
     """
 
     source = "Gomez & Miikkulainen 1997; Schmidhuber et al. 2007"
-    state_names: ClassVar[tuple[str, ...]] = (
-        "pool",
-        "best",
-        "best_fitness",
-        "generations_without_progress",
-        "num_bursts",
-    )
-    settings: ClassVar[Mapping[str, str]] = {
-        name: name for name in ("combinations", "mutation_scale", "burst_after", "credit")
-    }
+    state_names = ("pool", "best", "best_fitness", "generations_without_progress", "num_bursts")
     has_groups = True
 
     def __init__(
@@ -105,7 +95,7 @@ class ESP(Strategy):
         self.num_groups = int(groups.max()) + 1
         self._places = _places(self.groups, self.num_groups)
         self._group_sizes = torch.bincount(self.groups, minlength=self.num_groups)
-        centre = mean.detach().cpu().double()
+        centre = host_double(mean)
         uniform = torch.rand((self.size, self.num_genes), generator=generator, dtype=torch.float64)
         self.pool = centre + sigma * math.sqrt(3.0) * (2 * uniform - 1)  # (size, N): a row holds one of every group.
         self.best, self.best_fitness = centre.clone(), -math.inf

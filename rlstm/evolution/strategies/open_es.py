@@ -6,13 +6,10 @@ reinforcement learning", 2017; Adam: D. Kingma, J. Ba, 2015.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, normal, share_ties
+from rlstm.evolution.strategies.base import Strategy, host_double, normal, share_ties
 
 __all__ = ["OpenES"]
 
@@ -39,8 +36,7 @@ class OpenES(Strategy):
     """
 
     source = "Salimans et al. 2017"
-    settings: ClassVar[Mapping[str, str]] = {"learning_rate": "es_learning_rate"}
-    state_names: ClassVar[tuple[str, ...]] = ("mean", "first_moment", "second_moment", "num_updates")
+    state_names = ("mean", "first_moment", "second_moment", "num_updates")
 
     def __init__(
         self,
@@ -56,7 +52,7 @@ class OpenES(Strategy):
         if population % 2:
             raise ValueError(f"population is {population}; mirrored pairs need an even one, {population + 1} say.")
         super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        self.mean = mean.detach().cpu().double().clone()
+        self.mean = host_double(mean)
         self.first_moment, self.second_moment = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.num_updates = 0
         self.sigma, self.learning_rate, self.weight_decay = sigma, learning_rate, weight_decay

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,14 +41,7 @@ class Restarts(Strategy):
     """
 
     source = "Auger & Hansen 2005"
-    state_names: ClassVar[tuple[str, ...]] = (
-        "best",
-        "best_fitness",
-        "best_of_try",
-        "age",
-        "generations_without_progress",
-        "num_restarts",
-    )
+    state_names = ("best", "best_fitness", "best_of_try", "age", "generations_without_progress", "num_restarts")
 
     def __init__(
         self,

@@ -5,8 +5,7 @@ Source: R. Ros, N. Hansen, "A simple modification in CMA-ES achieving linear tim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,40 +27,14 @@ class SepCMAES(CovarianceAdaptation):
         m ← m + σ √C z_w
         C ← (1 - c_1 - c_μ) C + c_1 (p_c² + (1 - h_σ) c_c (2 - c_c) C) + c_μ Σ_k w_k y_k²
 
-    and paths and step size as in ``cma_paths``.
-
-    Args:
-        mean: m of the first generation, ``(N,)``.
-        population: P; 4 + ⌊3 ln N⌋ if ``None``.
-        sigma: σ of the first generation.
-        generator: Draws the samples.
-        least_sigma: Below which σ never falls.
-
-    Raises:
-        ValueError: If the least σ is out of range.
+    and paths and step size as in ``cma_paths``. Arguments as those of ``CovarianceAdaptation``.
     """
 
     source = "Ros & Hansen 2008"
-    settings: ClassVar[Mapping[str, str]] = {"least_sigma": "least_sigma"}
-    state_names: ClassVar[tuple[str, ...]] = ("mean", "variances", "sigma_path", "path", "sigma", "num_updates")
+    state_names = ("mean", "variances", "sigma_path", "path", "sigma", "num_updates")
 
-    def __init__(
-        self,
-        mean: Tensor,
-        *,
-        population: int | None = None,
-        sigma: float = 0.1,
-        generator: torch.Generator,
-        least_sigma: float = 0.0,
-    ) -> None:
-        super().__init__(
-            mean,
-            population=population,
-            sigma=sigma,
-            generator=generator,
-            least_sigma=least_sigma,
-            rate_factor=(len(mean) + 2) / 3,
-        )
+    def __init__(self, mean: Tensor, **settings: Any) -> None:
+        super().__init__(mean, rate_factor=(len(mean) + 2) / 3, **settings)
         self.variances = torch.ones_like(self.mean)
 
     def sample(self) -> Tensor:

@@ -7,13 +7,18 @@ GECCO 2011; D. Wierstra et al., "Natural evolution strategies", JMLR 15, 2014 (u
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, check_least_sigma, default_population, normal, share_ties
+from rlstm.evolution.strategies.base import (
+    Strategy,
+    check_least_sigma,
+    default_population,
+    host_double,
+    normal,
+    share_ties,
+)
 
 __all__ = ["SNES"]
 
@@ -31,7 +36,7 @@ class SNES(Strategy):
         mean: μ of the first generation, ``(N,)``.
         population: P; 4 + ⌊3 ln N⌋ if ``None``.
         sigma: σ of the first generation.
-        generator: Draws the samples.
+        generator: As for ``Strategy``.
         mean_rate: η_μ.
         sigma_rate: η_σ; (3 + ln N) / (5 √N) if ``None``.
         least_sigma: Below which no σ ever falls.
@@ -41,8 +46,7 @@ class SNES(Strategy):
     """
 
     source = "Schaul, Glasmachers & Schmidhuber 2011; Wierstra et al. 2014"
-    state_names: ClassVar[tuple[str, ...]] = ("mean", "sigma")
-    settings: ClassVar[Mapping[str, str]] = {"least_sigma": "least_sigma"}
+    state_names = ("mean", "sigma")
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class SNES(Strategy):
     ) -> None:
         population = default_population(len(mean)) if population is None else population
         super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        self.mean = mean.detach().cpu().double().clone()
+        self.mean = host_double(mean)
         self.sigma = torch.full_like(self.mean, sigma)
         check_least_sigma(least_sigma, sigma)
         self.mean_rate, self.least_sigma = mean_rate, least_sigma

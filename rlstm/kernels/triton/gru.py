@@ -1,15 +1,16 @@
 """The GRU as one Triton kernel forwards and one backwards.
 
 A program holds some rows of the batch and goes through all steps; R is loaded before the first. Above 128 units another
-pair of kernels goes through them in parts: see ``rlstm.kernels.triton.wide``. The equations are those of ``rlstm.cells.gru``. With
-h̄ = h_{t-1}, reset where ``is_first``, q = R_n h̄ + b'_n, and dh the gradient of h_t from output and t + 1::
+pair of kernels goes through them in parts: see ``rlstm.kernels.triton.wide``. The equations are those of
+``rlstm.cells.gru``. With h̄ = h_{t-1}, reset where ``is_first``, q = R_n h̄ + b'_n, and dh the gradient of h_t from
+output and t + 1::
 
     δn = dh (1 - z)(1 - n²)     δz = dh (h̄ - n) z (1 - z)     δr = δn q r (1 - r)
     dh̄ = dh z + [δn r, δr, δz] R,    on the input's side [δr, δz, δn]
 
 R comes with the gates in the order n, r, z, so that δ of both sides, [δn r, δr, δz, δn], are one buffer: the state's
-side is its first three blocks, the input's side the last three. q is the memory kept. See ``rlstm.kernels.triton.recurrence`` for the
-buffers.
+side is its first three blocks, the input's side the last three. q is the memory kept. See
+``rlstm.kernels.triton.recurrence`` for the buffers.
 
 Source: the equations of the cell, differentiated.
 """

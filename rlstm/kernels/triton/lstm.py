@@ -1,9 +1,9 @@
 """The LSTM, with or without peepholes, as one Triton kernel forwards and one backwards.
 
 A program holds some rows of the batch, h and c in registers, and goes through all steps; R is loaded before the first.
-Above 128 units another pair of kernels goes through them in parts: see ``rlstm.kernels.triton.wide``. The equations are those of
-``rlstm.cells.lstm`` and, with peepholes p, of ``rlstm.cells.peephole_lstm``. With dh, dc the gradient at step t from
-output and t + 1::
+Above 128 units another pair of kernels goes through them in parts: see ``rlstm.kernels.triton.wide``. The equations are
+those of ``rlstm.cells.lstm`` and, with peepholes p, of ``rlstm.cells.peephole_lstm``. With dh, dc the gradient at step
+t from output and t + 1::
 
     δo = dh tanh(c) o (1 - o)        dc += dh o (1 - tanh²(c)) + p_o δo
     δi = dc g i (1 - i)              δf = dc c̄ f (1 - f)             δg = dc i (1 - g²)

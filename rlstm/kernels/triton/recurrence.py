@@ -5,9 +5,9 @@ A sequence runs in three parts each way, and only the middle one is sequential::
     forwards     gates = W x + b for all steps, one product      one launch of the forward kernel
     backwards    one launch of the backward kernel: all δ        one product each for dW, dx and dR
 
-A cell's module here has the kernels and describes them by a ``Recurrence``. A program of the grid holds ``BLOCK_ROWS`` rows
-of the batch and one group of units that don't mix with others, and runs through all T steps alone, so programs never
-wait for each other. A group of more than 128 units is gone through in parts, by kernels of their own: see
+A cell's module here has the kernels and describes them by a ``Recurrence``. A program of the grid holds ``BLOCK_ROWS``
+rows of the batch and one group of units that don't mix with others, and runs through all T steps alone, so programs
+never wait for each other. A group of more than 128 units is gone through in parts, by kernels of their own: see
 ``rlstm.kernels.triton.wide``. Offsets are int64. What ``is_first`` resets is replaced, never multiplied by 0.
 
 Buffers, time-major and contiguous; N steps are t = 0 .. T, slot t holding what was there before step t::

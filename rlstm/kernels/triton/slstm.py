@@ -2,9 +2,9 @@
 
 A program holds some rows of the batch and one head, whose units see no others, and goes through all steps; R of the
 head is loaded before the first. A head of more than 128 units is gone through in parts by another pair of kernels: see
-``rlstm.kernels.triton.wide``. The equations are those of ``rlstm.cells.slstm``. m only keeps the exponentials in range and is a
-constant for the gradient. With i', f' the stabilised gates, φ = 1 - σ(f̃) (1 for the exponential forget gate), and dh,
-dc, dn the gradient at step t from output and t + 1::
+``rlstm.kernels.triton.wide``. The equations are those of ``rlstm.cells.slstm``. m only keeps the exponentials in range
+and is a constant for the gradient. With i', f' the stabilised gates, φ = 1 - σ(f̃) (1 for the exponential forget gate),
+and dh, dc, dn the gradient at step t from output and t + 1::
 
     dc += o dh / n              dn -= h dh / n              δo = dh h (1 - o)
     δi = i' (z dc + dn)         δf = f' φ (c̄ dc + n̄ dn)     δz = i' dc (1 - z²)
