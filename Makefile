@@ -24,10 +24,11 @@ demo: $(VENV)/.installed  ## watch an agent learn to remember
 test: $(VENV)/.installed  ## run the fast tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
 
-check: $(VENV)/.installed  ## check format, lint and types
+check: $(VENV)/.installed  ## check format, lint, types and the layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy -p rlstm
+	@$(BIN)/lint-imports --no-logo
 
 test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full products
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow
