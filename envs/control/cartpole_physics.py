@@ -3,11 +3,10 @@
 Source: A. Barto, R. Sutton, C. Anderson, "Neuronlike adaptive elements that can solve difficult learning control
 problems", IEEE Trans. SMC 13, 1983, with the constants and the integration of Gymnasium's CartPole-v1; a test steps
 both side by side.
-
-Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 import gymnasium as gym
@@ -17,7 +16,6 @@ import numpy.typing as npt
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask
 from rlstm.envs.base.checks import check_integer
-from rlstm.envs.control.cart_picture import draw_cart
 
 GRAVITY = 9.8  # metres / second^2
 CART_MASS, POLE_MASS = 1.0, 0.1  # kilograms
@@ -30,7 +28,11 @@ LARGEST_POSITION = 2.4  # metres
 LARGEST_ANGLE = math.radians(12.0)
 START_RANGE = 0.05  # metres, metres / second, radians, radians / second
 PUSH_RIGHT = 1
-COLOUR_POLE = (200, 120, 50)
+
+IMAGE_HEIGHT, IMAGE_WIDTH = 120, 240  # pixels
+PIXELS_PER_METRE = 40
+CART_ROW, CART_HALF_WIDTH, CART_HALF_HEIGHT = 90, 12, 5  # pixels
+COLOUR_SKY, COLOUR_CART, COLOUR_POLE = (245, 245, 245), (50, 60, 80), (200, 120, 50)
 
 
 def step_cartpole(
@@ -64,6 +66,29 @@ def step_cartpole(
         angles + TIME_STEP * angular_velocities,
         angular_velocities + TIME_STEP * angular_accelerations,
     )
+
+
+def draw_cart(position: float, poles: Iterable[tuple[float, float, tuple[int, int, int]]]) -> npt.NDArray[np.uint8]:
+    """Draw a cart, and its poles dot by dot.
+
+    Args:
+        position: Of the cart, metres.
+        poles: Angle from upright in radians, half length in metres and colour of each.
+
+    Returns:
+        An image (120, 240, 3).
+    """
+    image = np.full((IMAGE_HEIGHT, IMAGE_WIDTH, 3), COLOUR_SKY, dtype=np.uint8)
+    middle = IMAGE_WIDTH / 2 + PIXELS_PER_METRE * position
+    left, right = (int(np.clip(middle + side, 0, IMAGE_WIDTH)) for side in (-CART_HALF_WIDTH, CART_HALF_WIDTH))
+    image[CART_ROW - CART_HALF_HEIGHT : CART_ROW + CART_HALF_HEIGHT, left:right] = COLOUR_CART
+    for angle, half_length, colour in poles:
+        along = np.linspace(0.0, 2.0 * half_length * PIXELS_PER_METRE, 100)
+        rows = (CART_ROW - CART_HALF_HEIGHT - along * math.cos(angle)).astype(int)
+        for thickness in (-1, 0, 1):
+            columns = (middle + along * math.sin(angle)).astype(int) + thickness
+            image[rows, np.clip(columns, 0, IMAGE_WIDTH - 1)] = colour
+    return image
 
 
 class CartPole(BatchedTask):

@@ -3,8 +3,6 @@
 A stiff rod of 1 metre and 1 kilogram hangs on a motor. Its angle is 0 upright, grows counterclockwise, and is never
 wrapped around. Constants, integration and costs are those of Gymnasium's Pendulum-v1, with the operations in the same
 order, so that rounding is the same; a test steps both side by side.
-
-Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
 import math

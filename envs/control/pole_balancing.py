@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
-from rlstm.envs.control.cart_picture import draw_cart
+from rlstm.envs.control.cartpole_physics import draw_cart
 from rlstm.envs.control.pole_dynamics import CartWithPoles
 
 HALF_LENGTHS, POLE_MASSES = (0.5, 0.05), (0.1, 0.01)  # metres, kilograms; the long pole first

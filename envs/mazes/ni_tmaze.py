@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import BatchedTask, Transition, exact
 from rlstm.envs.base.checks import check_boolean, check_integer
 from rlstm.envs.base.pictures import enlarge
 
@@ -74,6 +74,14 @@ class NiTMaze(BatchedTask):
     supports_new_task = True
     state_arrays = ("cells", "goal_sides", "oracle_speaks", "oracle_visited")
     optimal_return = exact(REWARD_GOAL, "no detour and the right turn; no other reward is positive")
+    # Half the turns are right. An agent that saw the oracle and still comes to an arm went to it at once and straight
+    # back, as there is no spare step; then only the last action matters, it is taken at the junction, which looks the
+    # same for both goals, and with N and S its probabilities of north and south at most N / 2 + S / 2 <= 1/2 is earned.
+    # What was done at the oracle can't help: any other action there costs the step that is needed for the turn. Without
+    # a look at it nothing is known. No other reward is positive, and always going east, then north, attains 1/2.
+    memoryless_return = exact(
+        0.5 * REWARD_GOAL, "the junction looks the same for both goals, so half the turns are wrong"
+    )
 
     def __init__(self, num_envs: int, corridor_length: int = 50, active: bool = False) -> None:
         check_integer("corridor_length", corridor_length, 1)
@@ -105,22 +113,10 @@ class NiTMaze(BatchedTask):
         self.next_cells: IntArray = next_cells.ravel()
         self.memory_length = self.junction  # From the look at the oracle to the turn.
 
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Half the turns are right.
-
-        Whoever saw the oracle and still comes to an arm went to it at once and straight back, as there is no spare
-        step; then only the last action matters, it is taken at the junction, which looks the same for both goals, and
-        with N and S its probabilities of north and south at most N / 2 + S / 2 <= 1/2 is earned. What was done at the
-        oracle can't be of help: any other action there costs the step that is needed for the turn. Whoever didn't see
-        the oracle knows nothing. No other reward is positive, and always going east, then north, attains 1/2.
-        """
-        return exact(0.5 * REWARD_GOAL, "the junction looks the same for both goals, so half the turns are wrong")
-
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Go back to the start; a new task is a new side."""
         self.cells[rows] = self.start
-        # Who starts at the oracle sees it at once.
+        # An agent that starts at the oracle sees it at once.
         self.oracle_speaks[rows] = not self.active
         self.oracle_visited[rows] = not self.active
         drawn = rows[new_task]
@@ -140,7 +136,7 @@ class NiTMaze(BatchedTask):
         return Transition(rewards, over, {"is_success": at_goal})
 
     def observe(self) -> Array:
-        """Whether this is the junction or an arm, and the side: of the goal at the oracle, of the agent in an arm."""
+        """Return whether this is the junction or an arm, and the side, of the goal at the oracle, else of the agent."""
         observations = self.views.take(self.cells, axis=0)
         observations[:, 1] += self.oracle_speaks * self.goal_sides
         return observations

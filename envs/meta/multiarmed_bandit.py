@@ -99,7 +99,7 @@ class MultiarmedBandit(BatchedTask):
         return Transition(rewards, np.zeros(self.num_envs, dtype=np.bool_), {"is_success": is_best})
 
     def observe(self) -> Array:
-        """Whether the last pulls have paid, (B,)."""
+        """Return whether the last pulls have paid, (B,)."""
         return self.paid.copy()
 
     def render_text(self, lane: int) -> str:

@@ -57,6 +57,9 @@ class TabularMDP(BatchedTask):
     supports_new_task = True
     state_arrays = ("states", "returns", "mean_rewards", "cumulative_transitions")
     memory_length = None  # From the first step on, for as long as the world is kept.
+    # The return of a policy that knows the world, averaged over worlds, has no closed form. With the default arguments
+    # it is 21.82 ± 0.02, by dynamic programming in 20,000 worlds.
+    optimal_return = unknown("the return with the world known has to be found by dynamic programming in each world")
 
     def __init__(self, num_envs: int, num_states: int = 10, num_actions: int = 5, horizon: int = 10) -> None:
         check_integer("num_states", num_states, 1)
@@ -73,14 +76,6 @@ class TabularMDP(BatchedTask):
         self.cumulative_transitions: SingleArray = np.zeros(
             (num_envs, num_states, num_states, num_actions), dtype=np.float32
         )
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The return of a policy that knows the world, averaged over worlds, has no closed form.
-
-        With the default arguments it is 21.82 ± 0.02, by dynamic programming in 20,000 worlds.
-        """
-        return unknown("the return with the world known has to be found by dynamic programming in each world")
 
     @property
     def memoryless_return(self) -> ReturnReference:

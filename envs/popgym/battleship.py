@@ -110,7 +110,7 @@ class Battleship(BatchedTask):
         return Transition(np.where(hits, self.reward_hit, self.reward_miss), sunk, {"is_success": sunk.copy()})
 
     def observe(self) -> Array:
-        """Whether the last shots were new hits, (B,)."""
+        """Return whether the last shots were new hits, (B,)."""
         return self.last_hit.copy()
 
     def _look_of_cells(self, lane: int) -> IntArray:
@@ -158,7 +158,7 @@ def _cells_of_placements(board_size: int, ship_size: int) -> IntArray:
 
 
 def _free_placements(boards: BoolArray, ship_size: int) -> BoolArray:
-    """Whether a ship fits: first all places in rows, then all in columns, (R, P), of `boards` (R, size, size)."""
+    """Return whether a ship fits: first places in rows, then those in columns, (R, P), of `boards` (R, size, size)."""
     places = boards.shape[1] - ship_size + 1
     in_rows, in_columns = boards[:, :, :places].copy(), boards[:, :places].copy()
     for offset in range(1, ship_size):

@@ -61,6 +61,9 @@ class Concentration(BatchedTask):
     source = POPGYM
     state_arrays = ("types", "found", "pairs_found", "view", "chosen", "awaits_second")
     memory_length = None  # It depends on the play when a card is needed again.
+    # Not worked out. A player without memory chooses which card to turn up next, and the card then in view
+    # tells it what it chose: the places of cards are a memory that the best such player would use.
+    memoryless_return = unknown("the choice of places can carry memory; the best use of it isn't known")
 
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "ranks") -> None:
         check_integer("num_decks", num_decks, 1)
@@ -102,15 +105,6 @@ class Concentration(BatchedTask):
             return bound(1.0, "every pair earns 2 / N, and only luck could avoid all failed ones")
         value = 1.0 + 2.0 * failed_pairs * self.failure
         return exact(value, "the fewest failed pairs in the mean, by dynamic programming")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Nobody has worked it out.
-
-        A player without memory chooses which card to turn up next, and the card then in view tells it what it chose:
-        the places of cards are a memory that the best such player would use.
-        """
-        return unknown("the choice of places can carry memory; the best use of it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffle the cards and lay them face down; `new_task` means nothing here."""

@@ -47,6 +47,11 @@ class HigherLower(BatchedTask):
     memory = "how many cards of each rank were dealt"
     source = POPGYM
     state_arrays = ("ranks", "right_minus_wrong")
+    # Higher below the middle rank, lower above it. The present and the next card are any two cards of the deck. Of the
+    # N - 1 others, N (12 - r) / 13 are higher than rank r and N r / 13 lower, so the best guess earns N |12 - 2 r| / 13
+    # / (N - 1) / N in the mean. Over the N - 1 guesses, and over the ranks, where |12 - 2 r| has the mean 84/13, that
+    # is 84/169 for any number of decks.
+    memoryless_return = exact(84 / 169, "low cards are followed by higher ones, high cards by lower ones")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
@@ -64,16 +69,6 @@ class HigherLower(BatchedTask):
     def optimal_return(self) -> ReturnReference:
         """Guessing what most of the remaining cards are."""
         return exact(_counting_return(self.num_decks), "the mean over all decks of guessing with all cards counted")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Higher below the middle rank, lower above it.
-
-        The present and the next card are any two cards of the deck. Of the N - 1 others, N (12 - r) / 13 are higher
-        than rank r and N r / 13 lower, so the best guess earns N |12 - 2 r| / 13 / (N - 1) / N in the mean. Over the
-        N - 1 guesses, and over the ranks, where |12 - 2 r| has the mean 84/13, that is 84/169 for any number of decks.
-        """
-        return exact(84 / 169, "low cards are followed by higher ones, high cards by lower ones")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffle the decks; `new_task` means nothing here."""

@@ -133,7 +133,7 @@ class Minesweeper(BatchedTask):
 
 
 def _neighbourhoods(board_size: int) -> BoolArray:
-    """Whether a cell is another one or touches it, also by a corner, (N, N)."""
+    """Return whether a cell is another one or touches it, also by a corner, (N, N)."""
     rows, columns = np.divmod(np.arange(board_size**2), board_size)
     touching: BoolArray = (np.abs(rows[:, None] - rows) <= 1) & (np.abs(columns[:, None] - columns) <= 1)
     return touching

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -66,6 +66,9 @@ class LongLag(TeacherTask):
     source = "Hochreiter and Schmidhuber, Neural Computation 9(8), 1997, experiment 2"
     state_arrays = ("first_symbols", "symbols", "lengths")
     optimal_return = exact(1.0, "the last symbol is the first one again")
+    # A toss of a coin. The symbol before the last is a distractor or the trigger, as p >= 2, and says nothing of the
+    # first. So the last one is x or y with probability 1/2 each, and always answering x is right half of the time.
+    memoryless_return = exact(0.5, "nothing in view tells whether x or y is due")
 
     def __init__(
         self,
@@ -98,15 +101,6 @@ class LongLag(TeacherTask):
         self.lengths: IntArray = np.full(num_envs, p)
         # From reading the first symbol to the question for the last one.
         self.memory_length = None if self.form == "variable" else self.p - 1
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """A toss of a coin.
-
-        The symbol before the last is a distractor or the trigger, as p >= 2, and says nothing of the first. So the last
-        one is x or y with probability 1/2 each, and always answering x is right half of the time.
-        """
-        return exact(0.5, "nothing in view tells whether x or y is due")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw x or y, and in the variable form the length; `new_task` means nothing here."""

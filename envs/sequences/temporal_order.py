@@ -1,8 +1,6 @@
 """Temporal order: two or three symbols of a long sequence count, and at the end their order is asked.
 
 Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997, experiments 6a and 6b.
-
-Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
 import gymnasium as gym

@@ -6,8 +6,6 @@ of Machine Learning Research 3, 2002: measuring spike delays (MSD) and generatin
 A train has N = `num_intervals` spikes. The n-th comes F + D(n) steps after the one before, the first F + D(1) steps
 from the start, with F = `interval` and D(n) drawn from 0, ..., M = `max_delay`: in steps counted from 0, the n-th is
 step n F + D(1) + ... + D(n) - 1.
-
-Letters in shapes: B = num_envs lanes, R = the lanes that a call is about.
 """
 
 from typing import Any
@@ -65,7 +63,7 @@ class SpikeTrain(TeacherTask):
         self.all_right[rows] = True
 
     def has_spike(self, steps: IntArray) -> BoolArray:
-        """Whether the next spike is at the steps (B,) of the lanes."""
+        """Return whether the next spike is at the steps (B,) of the lanes."""
         return np.asarray(self.spike_steps.take(self.train_starts + self.next_spikes) == steps)
 
     def given_delays(self) -> FloatArray:
@@ -150,7 +148,7 @@ class MeasureSpikes(SpikeTrain):
         return self.finish_step(has_spike, is_right, rewards, np.where(has_spike, delays, np.nan))
 
     def observe(self) -> Array:
-        """Whether there is a spike, (B,)."""
+        """Return whether there is a spike, (B,)."""
         return self.has_spike(self.elapsed_steps).astype(np.int64)
 
 

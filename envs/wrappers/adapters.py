@@ -170,7 +170,7 @@ def _same_within(env: Any, kind: type[Transform]) -> int:
 
 
 def _has_text(space: gym.Space[Any]) -> bool:
-    """Whether some part of a space is text."""
+    """Return whether some part of a space is text."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return any(map(_has_text, space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces))
     return is_text(space)

@@ -35,7 +35,7 @@ NUMBERS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary
 
 
 def is_text(space: gym.Space[Any]) -> bool:
-    """Whether a space is one of text: `Text`, or a package's own such as MiniGrid's missions."""
+    """Return whether a space is one of text: `Text`, or a package's own such as MiniGrid's missions."""
     return space.dtype is not None and space.dtype.kind == "U"
 
 
