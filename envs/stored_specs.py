@@ -23,8 +23,7 @@ def present_spec(stored: EnvSpec) -> EnvSpec:
     registered = gym.registry.get(stored.id)
     if registered is not None and _is_ours(registered.entry_point) and _is_ours(stored.entry_point):
         spec.entry_point, spec.vector_entry_point = registered.entry_point, registered.vector_entry_point
-        places = {name: registered.kwargs[name] for name in ("task",) if name in registered.kwargs}
-        spec.kwargs = {**stored.kwargs, **places}
+        spec.kwargs = {**stored.kwargs, **{key: value for key, value in registered.kwargs.items() if key == "task"}}
     spec.additional_wrappers = tuple(_present_wrapper(wrapper) for wrapper in stored.additional_wrappers)
     return spec
 

@@ -1,11 +1,18 @@
-"""What the card tasks share: the kinds of cards and shuffled decks.
+"""What the card tasks share: the kinds of cards, shuffled decks, and `SuitTask`.
 
 A deck has 52 cards. Tasks look at one side of a card only, its type: one of 2 colours, 4 suits or 13 ranks.
 
 Letters in shapes: R = lanes that are shuffled, N = cards, K = types.
 """
 
-from rlstm.core.arrays import IntArray
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from rlstm.core.arrays import BoolArray, IntArray
+from rlstm.envs.base.batched_task import BatchedTask
+from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.lane_random import LaneRandom
 
 CARDS_PER_DECK = 52
@@ -21,3 +28,31 @@ POPGYM = "Morad et al., POPGym, ICLR 2023"
 def shuffled_decks(random: LaneRandom, rows: IntArray, num_decks: int, num_types: int) -> IntArray:
     """Return the types of `num_decks` decks, shuffled into one, for each lane of `rows`, (R, N), as many of each."""
     return random.permutation(rows, CARDS_PER_DECK * num_decks) % num_types
+
+
+class SuitTask(BatchedTask):
+    """Shuffled decks, of whose suits some are asked.
+
+    Args:
+        num_envs: B.
+        num_decks: 1 or more.
+        observation_space: Of one lane.
+    """
+
+    source = POPGYM
+    state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
+
+    def __init__(self, num_envs: int, num_decks: int, observation_space: gym.Space[Any]) -> None:
+        check_integer("num_decks", num_decks, 1)
+        super().__init__(num_envs, observation_space, gym.spaces.Discrete(NUM_SUITS))
+        self.num_decks = num_decks
+        self.num_cards = CARDS_PER_DECK * num_decks
+        # In the order of dealing; the card of step t has index t.
+        self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of suits.
+        self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
+
+    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
+        """Shuffle the decks; `new_task` means nothing here."""
+        self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
+        self.all_right[rows] = True

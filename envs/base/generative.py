@@ -27,13 +27,23 @@ PLOT_HEIGHT, PLOT_STEPS, PIXELS_PER_POINT = 48, 100, 4
 class GenerativeTask(TeacherTask):
     """Predict a signal d in [-1, 1] one step ahead; it is seen in the washout, but not in the free run that follows.
 
-    Step t = 0, ..., T - 1, with T = washout + free_run, asks for d(t). The observation before is (d(t - 1), 1) if t <
-    washout and (0, 0) from then on, so the last value seen is d(washout - 2). The target is d(t) at every step, also in
-    the washout, where a trainer may want to feed it back; the reward counts in the free run only.
+    Step t = 0, ..., T - 1, with T = washout + free_run, asks for d(t). In the first `washout` steps the value before,
+    d(t - 1), is seen; in the `free_run` steps after them nothing is, unless there is `feedback`, so the last value seen
+    is d(washout - 2). A policy that wants its own last value may take its previous action.
 
-    With `feedback` the observation is one number, the last value put out: d(t - 1) in the washout, the policy's own
-    answer to the step before from then on. In teacher-forced episodes, which it alone supports, it is d(t - 1)
-    throughout.
+    ## Action Space
+    Box(-1, 1, (1,), float32): the predicted d(t).
+
+    ## Observation Space
+    Box([-1, 0], 1, (2,), float32): d(t - 1), 1 in the washout and 0, 0 in the free run.
+
+    With `feedback` all is float64 and the observation Box(-1, 1, (1,)): d(t - 1) in the washout and the policy's own
+    last action in the free run, as in the papers. `reset(options={"teacher_forcing": True})` then shows d(t - 1) in
+    both, to fit a predictor.
+
+    ## Rewards
+    Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps,
+    also in the washout, where a trainer may want to feed it back.
 
     Args:
         num_envs: B.

@@ -4,7 +4,7 @@ A new environment is one file with a task, and one row here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gymnasium as gym
@@ -62,15 +62,8 @@ class EnvRow:
     def describe(self, **task_arguments: Any) -> EnvDescription:
         """Describe the environment as it is with these arguments."""
         task = self.load_task()(1, **{**self.arguments, **task_arguments})
-        return EnvDescription(
-            id=self.id,
-            memory=task.memory,
-            memory_length=task.memory_length,
-            optimal_return=task.optimal_return,
-            memoryless_return=task.memoryless_return,
-            supports_new_task=task.supports_new_task,
-            source=task.source,
-        )
+        names = [field.name for field in fields(EnvDescription) if field.name != "id"]
+        return EnvDescription(self.id, **{name: getattr(task, name) for name in names})
 
 
 def _env(name: str, task: str, reward_threshold: float | None = None, **arguments: Any) -> EnvRow:

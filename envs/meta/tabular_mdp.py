@@ -73,9 +73,8 @@ class TabularMDP(BatchedTask):
         self.mean_rewards: FloatArray = np.zeros((num_envs, num_states, num_actions))
         # The probability that the next state is at most s' after action a in state s, (B, s', s, a): with the next
         # state in front it is quickly cumulated.
-        self.cumulative_transitions: SingleArray = np.zeros(
-            (num_envs, num_states, num_states, num_actions), dtype=np.float32
-        )
+        shape = (num_envs, num_states, num_states, num_actions)
+        self.cumulative_transitions: SingleArray = np.zeros(shape, dtype=np.float32)
 
     @property
     def memoryless_return(self) -> ReturnReference:

@@ -86,8 +86,7 @@ class TwoStep(BatchedTask):
         check_number("swap_probability", swap_probability, 0.0, 1.0)
         super().__init__(num_envs, gym.spaces.Discrete(3), gym.spaces.Discrete(2))
         self.num_trials = num_trials
-        self.common_probability = common_probability
-        self.reward_probability = reward_probability
+        self.common_probability, self.reward_probability = common_probability, reward_probability
         self.swap_probability = swap_probability
         self.places: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.rich_places: IntArray = np.full(num_envs, LEFT)
@@ -162,9 +161,8 @@ class TwoStep(BatchedTask):
         signs[int(self.places[lane])] = "@"
         trial = min(int(self.elapsed_steps[lane]) // STEPS_PER_TRIAL + 1, self.num_trials)
         outcome = "paid" if self.has_paid[lane] else "nothing"
-        return (
-            f"trial {trial} of {self.num_trials}, last: {outcome}\n{signs[LEFT]} {signs[RIGHT]}\n {signs[FIRST_STAGE]} "
-        )
+        head = f"trial {trial} of {self.num_trials}, last: {outcome}"
+        return f"{head}\n{signs[LEFT]} {signs[RIGHT]}\n {signs[FIRST_STAGE]} "
 
 
 def _either(probability: float, other: float) -> float:

@@ -6,16 +6,15 @@ Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and thi
 import gymnasium as gym
 import numpy as np
 
-from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
-from rlstm.envs.base.checks import check_integer
+from rlstm.core.arrays import Array
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.cards import NUM_SUITS, SYMBOLS, SuitTask
 
 PLAY, WATCH = range(2)
 SUIT_WHILE_PLAYING = 0
 
 
-class Autoencode(BatchedTask):
+class Autoencode(SuitTask):
     """Watch all cards of a shuffled deck, then answer with their suits, the last card first.
 
     ## Description
@@ -50,19 +49,11 @@ class Autoencode(BatchedTask):
     """
 
     memory = "the suits of all cards, in order"
-    source = POPGYM
-    state_arrays = ("suits", "all_right")
     optimal_return = exact(1.0, "every one of the N answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
-        check_integer("num_decks", num_decks, 1)
-        super().__init__(num_envs, gym.spaces.MultiDiscrete([2, NUM_SUITS]), gym.spaces.Discrete(NUM_SUITS))
-        self.num_decks = num_decks
-        self.num_cards = CARDS_PER_DECK * num_decks
+        super().__init__(num_envs, num_decks, gym.spaces.MultiDiscrete([2, NUM_SUITS]))
         self.num_steps = 2 * self.num_cards - 1
-        self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)  # In the order of dealing.
-        self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of suits.
-        self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
         # By elapsed steps: up to N - 1 of them a card was dealt; from N on they count an answer.
         steps = np.arange(self.num_steps + 1)
         self.rewards_if_right = np.where(steps < self.num_cards, 0.0, 1.0 / self.num_cards)
@@ -83,11 +74,6 @@ class Autoencode(BatchedTask):
         """
         value = 2.0 * (1.0 + (self.num_cards - 1) / 4) / self.num_cards - 1.0
         return exact(value, "the first card asked for is in view, of the others a quarter is right")
-
-    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffle the decks; `new_task` means nothing here."""
-        self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
-        self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
         """Deal the next card, or check the answers."""

@@ -6,13 +6,12 @@ Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and thi
 import gymnasium as gym
 import numpy as np
 
-from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
-from rlstm.envs.base.checks import check_integer
+from rlstm.core.arrays import Array
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.cards import NUM_SUITS, SYMBOLS, SuitTask
 
 
-class RepeatFirst(BatchedTask):
+class RepeatFirst(SuitTask):
     """Answer with the suit of the first card, over and over, while others pass by.
 
     ## Description
@@ -41,20 +40,11 @@ class RepeatFirst(BatchedTask):
     """
 
     memory = "the suit of the first card"
-    source = POPGYM
-    state_arrays = ("suits", "all_right")
     optimal_return = exact(1.0, "every one of the N - 1 answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
-        check_integer("num_decks", num_decks, 1)
-        super().__init__(num_envs, gym.spaces.Discrete(NUM_SUITS), gym.spaces.Discrete(NUM_SUITS))
-        self.num_decks = num_decks
-        self.num_cards = CARDS_PER_DECK * num_decks
+        super().__init__(num_envs, num_decks, gym.spaces.Discrete(NUM_SUITS))
         self.reward_scale = 1.0 / (self.num_cards - 1)
-        # Suits in the order of dealing, so elapsed_steps point at the card just dealt.
-        self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
-        self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of suits.
-        self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
         self.memory_length = self.num_cards - 2  # From the first card to the last answer.
 
     @property
@@ -70,11 +60,6 @@ class RepeatFirst(BatchedTask):
         right = 1.0 + (num_cards - 2) * (num_cards / 4 - 1) / (num_cards - 1)
         value = 2.0 * right / (num_cards - 1) - 1.0
         return exact(value, "the present suit, surely right while the first card is in view")
-
-    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffle the decks; `new_task` means nothing here."""
-        self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
-        self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
         """Check the answers and deal the next card."""

@@ -6,13 +6,13 @@ Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and thi
 import gymnasium as gym
 import numpy as np
 
-from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
-from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
+from rlstm.core.arrays import Array
+from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.cards import NUM_SUITS, SYMBOLS, SuitTask
 from rlstm.envs.base.checks import check_integer
 
 
-class RepeatPrevious(BatchedTask):
+class RepeatPrevious(SuitTask):
     """Answer with the suit of the k-th last card; the card just seen is the last.
 
     ## Description
@@ -42,23 +42,15 @@ class RepeatPrevious(BatchedTask):
     """
 
     memory = "the suits of the last cards, in order"
-    source = POPGYM
-    state_arrays = ("suits", "all_right")
     optimal_return = exact(1.0, "every one of the N - k answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, k: int = 4) -> None:
-        check_integer("num_decks", num_decks, 1)
+        super().__init__(num_envs, num_decks, gym.spaces.Discrete(NUM_SUITS))
         check_integer("k", k, 1)
-        self.num_decks = num_decks
-        self.num_cards = CARDS_PER_DECK * num_decks
         if k >= self.num_cards:
             raise ValueError(f"k must be less than the {self.num_cards} cards of num_decks={num_decks}, but got {k!r}.")
-        super().__init__(num_envs, gym.spaces.Discrete(NUM_SUITS), gym.spaces.Discrete(NUM_SUITS))
         self.k = k
         self.reward_scale = 1.0 / (self.num_cards - k)
-        # Suits in the order of dealing; the card of step t has index t, so elapsed_steps point at the card just dealt.
-        self.suits: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
-        self.all_right: BoolArray = np.ones(num_envs, dtype=np.bool_)
         self.memory_length = self.k - 1  # From seeing a card to the question for it.
 
     @property
@@ -74,11 +66,6 @@ class RepeatPrevious(BatchedTask):
             return exact(1.0, "with k = 1 the card asked for is in view")
         value = self.num_cards / (2.0 * (self.num_cards - 1)) - 1.0
         return exact(value, "any suit but the present one, right (N/4) / (N - 1) of the time")
-
-    def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
-        """Shuffle the decks; `new_task` means nothing here."""
-        self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
-        self.all_right[rows] = True
 
     def advance(self, actions: Array) -> Transition:
         """Check the answers and deal the next card."""

@@ -74,9 +74,7 @@ class CountingLanguage(TeacherTask):
         super().__init__(
             num_envs, gym.spaces.Discrete(num_letters + 2), gym.spaces.MultiDiscrete([2] * (num_letters + 1))
         )
-        self.num_letters = num_letters
-        self.min_n = min_n
-        self.max_n = max_n
+        self.num_letters, self.min_n, self.max_n = num_letters, min_n, max_n
         # Of one string of each n there is: how many sets are asked for, in all of them together.
         self.num_strings = max_n - min_n + 1
         self.sum_of_n = self.num_strings * (min_n + max_n) // 2

@@ -90,9 +90,7 @@ class LongLag(TeacherTask):
         self.num_symbols = NUM_CLASSES + num_distractors + (form == "variable")
         symbols = gym.spaces.Discrete(self.num_symbols)
         super().__init__(num_envs, observation_space=symbols, action_space=gym.spaces.Discrete(self.num_symbols))
-        self.p = p
-        self.form = form
-        self.num_distractors = num_distractors
+        self.p, self.form, self.num_distractors = p, form, num_distractors
         # A geometric number is the logarithm of a uniform one times this, rounded down.
         self.tail_scale = 0.0 if stop_probability == 1.0 else float(1.0 / np.log1p(-stop_probability))
         self.first_symbols: IntArray = np.zeros(num_envs, dtype=np.int64)

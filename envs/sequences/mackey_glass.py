@@ -44,30 +44,12 @@ class MackeyGlass(GenerativeTask):
 
         dx/dt = .2 x(t - 17) / (1 + x(t - 17)^10) - .1 x(t).
 
-    Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, unless there is `feedback`, and only the last 17 units in mind let a policy go on. One that
-    wants its own last value may take its previous action.
+    Only with the last 17 units in mind can a policy go on when the signal is out of view.
 
     The equation is integrated by the method of Runge and Kutta of order 4 with steps of 0.1; x(t - 17) in the middle of
     a step is taken from the cubic with the values and slopes at its ends. Within 100 units, errors stay below 1e-5.
 
-    ## Action Space
-    Box(-1, 1, (1,), float32): the predicted d(t).
-
-    ## Observation Space
-    Box([-1, 0], 1, (2,), float32).
-
-    | steps | observation |
-    |---|---|
-    | washout | d(t - 1), 1 |
-    | free run | 0, 0 |
-
-    With `feedback` all is float64 and the observation Box(-1, 1, (1,)): d(t - 1) in the washout and the policy's own
-    last action in the free run, as in the papers. `reset(options={"teacher_forcing": True})` then shows d(t - 1) in
-    both, to fit a predictor.
-
-    ## Rewards
-    Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps.
+    Actions, observations and rewards are those of `GenerativeTask` (`envs/base/generative.py`).
 
     ## Starting State
     x at the times -17, ..., 0 is uniform on [.5, 1.3] and linear between. The first 200 units are discarded, and after

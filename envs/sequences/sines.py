@@ -27,27 +27,9 @@ class SuperimposedSines(GenerativeTask):
     ## Description
     The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines` and the frequencies .2,
     .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from episode to episode.
-    Step t asks for d(t). In the first `washout` steps the value before, d(t - 1), is seen; in the `free_run` steps
-    after them nothing is, unless there is `feedback`, and only with k phases in mind can a policy go on. A policy that
-    wants its own last value may take its previous action.
+    Only with k phases in mind can a policy go on when the signal is out of view.
 
-    ## Action Space
-    Box(-1, 1, (1,), float32): the predicted d(t).
-
-    ## Observation Space
-    Box([-1, 0], 1, (2,), float32).
-
-    | steps | observation |
-    |---|---|
-    | washout | d(t - 1), 1 |
-    | free run | 0, 0 |
-
-    With `feedback` all is float64 and the observation Box(-1, 1, (1,)): d(t - 1) in the washout and the policy's own
-    last action in the free run, as in the papers. `reset(options={"teacher_forcing": True})` then shows d(t - 1) in
-    both, to fit a predictor.
-
-    ## Rewards
-    Minus the squared error of the prediction in the free run, 0 in the washout. `info["target"]` is d(t) at all steps.
+    Actions, observations and rewards are those of `GenerativeTask` (`envs/base/generative.py`).
 
     ## Starting State
     s is uniform on [0, 2000 pi), a whole period of the sum, so that every moment of it is equally likely.

@@ -4,8 +4,8 @@ Source: F. A. Gers, N. N. Schraudolph, J. Schmidhuber, "Learning Precise Timing 
 of Machine Learning Research 3, 2002: measuring spike delays (MSD) and generating timed spikes (GTS).
 
 A train has N = `num_intervals` spikes. The n-th comes F + D(n) steps after the one before, the first F + D(1) steps
-from the start, with F = `interval` and D(n) drawn from 0, ..., M = `max_delay`: in steps counted from 0, the n-th is
-step n F + D(1) + ... + D(n) - 1.
+from the start, with F = `interval` and D(n) uniform on 0, ..., M = `max_delay`: in steps counted from 0, the n-th is
+step n F + D(1) + ... + D(n) - 1. F, M and N are 1 or more. An episode begins at step 0 of a new train.
 """
 
 from typing import Any
@@ -20,7 +20,6 @@ from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
 NEVER = -1
-
 STEPS_IN_VIEW = 64
 
 
@@ -98,7 +97,7 @@ class MeasureSpikes(SpikeTrain):
 
     ## Description
     The train is seen step by step, and at the n-th spike D(n) / M is asked: only counting the steps since the spike
-    before can tell. The letters are those at the top of the module.
+    before can tell. Letters, arguments and the start are those at the top of the module.
 
     ## Action Space
     Box(0, 1, (1,), float32): the delay over M; it counts at spikes only.
@@ -109,17 +108,9 @@ class MeasureSpikes(SpikeTrain):
     ## Rewards
     Minus the squared error at a spike, otherwise 0. `info["target"]` is D(n) / M at the n-th spike, otherwise NaN.
 
-    ## Starting State
-    Step 0 of a new train; each delay is uniform on 0, ..., M.
-
     ## Episode End
     Terminated by the answer to the last spike. `is_success` tells whether all answers round to the right delay: errors
     are less than half of 1 / M.
-
-    ## Arguments
-    - `interval`: F, 1 or more.
-    - `max_delay`: M, 1 or more.
-    - `num_intervals`: N, 1 or more.
 
     ## Version History
     v0: first version. The number of spikes and the measure of success are ours.
@@ -158,7 +149,7 @@ class GenerateSpikes(SpikeTrain):
     ## Description
     What is seen and what is asked change places: D(n) / M is seen in all steps of the n-th interval, F + D(n) steps,
     and the last of them is to be a spike. Only counting the steps since the spike before tells when. What is answered
-    doesn't change the train. The letters are those at the top of the module.
+    doesn't change the train. Letters, arguments and the start are those at the top of the module.
 
     ## Action Space
     Box(0, 1, (1,), float32): 1 to make a spike, 0 to make none.
@@ -169,17 +160,9 @@ class GenerateSpikes(SpikeTrain):
     ## Rewards
     Minus the squared error. `info["target"]` is 1 where a spike is due, otherwise 0.
 
-    ## Starting State
-    Step 0 of a new train; each delay is uniform on 0, ..., M.
-
     ## Episode End
     Terminated by the answer to the last spike. `is_success` tells whether all answers round to the right one: errors
     are less than one half.
-
-    ## Arguments
-    - `interval`: F, 1 or more.
-    - `max_delay`: M, 1 or more.
-    - `num_intervals`: N, 1 or more.
 
     ## Version History
     v0: first version. The number of spikes, that a delay is seen during its whole interval, and the measure of success

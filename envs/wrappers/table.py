@@ -54,16 +54,13 @@ def _indices(text: str | None) -> dict[str, Any]:
     return {"keep": [int(word) for word in words]}
 
 
-def _count(text: str | None) -> dict[str, Any]:
-    if text is None or not text.strip().isdecimal() or int(text) < 2:
-        raise ValueError("one_hot needs the count of different numbers, 2 or more, such as one_hot=11")
-    return {"count": int(text)}
+def _whole(argument: str, low: int, what_is_needed: str) -> Callable[[str | None], dict[str, Any]]:
+    def read(text: str | None) -> dict[str, Any]:
+        if text is None or not text.strip().isdecimal() or int(text) < low:
+            raise ValueError(what_is_needed)
+        return {argument: int(text)}
 
-
-def _steps(text: str | None) -> dict[str, Any]:
-    if text is None or not text.strip().isdecimal() or int(text) < 1:
-        raise ValueError("delay needs a whole number of steps >= 1, such as delay=2")
-    return {"steps": int(text)}
+    return read
 
 
 def _nothing(name: str) -> Callable[[str | None], dict[str, Any]]:
@@ -91,6 +88,8 @@ def _number(name: str, argument: str, high: float, example: str, *, optional: bo
     return read
 
 
+_COUNT = _whole("count", 2, "one_hot needs the count of different numbers, 2 or more, such as one_hot=11")
+_STEPS = _whole("steps", 1, "delay needs a whole number of steps >= 1, such as delay=2")
 _FLICKER = _number("flicker", "probability", 1.0, "flicker=0.3", optional=True)
 _NOISE = _number("noise", "std", math.inf, "noise=0.1", optional=False)
 _STICKY = _number("sticky", "probability", 1.0, "sticky=0.25", optional=True)
@@ -98,7 +97,7 @@ _STICKY = _number("sticky", "probability", 1.0, "sticky=0.25", optional=True)
 WRAPPERS: dict[str, WrapperRow] = {
     "mask": WrapperRow(transforms.MaskBox, _indices, "mask=0,2", "only these entries of a vector are seen"),
     "one_hot": WrapperRow(
-        transforms.OneHot, _count, "one_hot=11", "whole numbers of a Box are seen as one-hot vectors, so many each"
+        transforms.OneHot, _COUNT, "one_hot=11", "whole numbers of a Box are seen as one-hot vectors, so many each"
     ),
     "flicker": WrapperRow(
         transforms.Flicker, _FLICKER, "flicker=0.5", "the whole observation is zero with this probability"
@@ -106,7 +105,7 @@ WRAPPERS: dict[str, WrapperRow] = {
     "noise": WrapperRow(
         transforms.Noise, _NOISE, "noise=0.1", "Gaussian noise of this standard deviation on Box observations"
     ),
-    "delay": WrapperRow(transforms.Delay, _steps, "delay=2", "the observation of so many steps ago is seen"),
+    "delay": WrapperRow(transforms.Delay, _STEPS, "delay=2", "the observation of so many steps ago is seen"),
     "sticky": WrapperRow(
         transforms.StickyAction, _STICKY, "sticky=0.25", "the last action is repeated with this probability"
     ),
