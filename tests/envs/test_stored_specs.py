@@ -91,4 +91,4 @@ def test_a_run_that_stored_former_entry_points_is_evaluated_and_resumed(tmp_path
     wrapper = {"name": "flicker", "entry_point": "rlstm.envs.wrappers:Flicker", "kwargs": {"probability": 0.3}}
     path.write_text(json.dumps({**spec, **former, "kwargs": {}, "additional_wrappers": [wrapper]}))
     assert str(evaluate_run(result.run_dir, episodes=4)) == str(before)
-    assert resume(result.run_dir, total_steps=128, ui="none").steps == 128
+    assert resume(result.run_dir, total_steps=512, ui="none").steps == 512
