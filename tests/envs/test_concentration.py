@@ -145,7 +145,7 @@ def test_cards_are_whole_decks_and_every_episode_is_another() -> None:
     assert (env.get_state()["types"] != types).any(axis=1).all()
 
 
-@pytest.mark.parametrize("num_decks", [1, 2])
+@pytest.mark.parametrize("num_decks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_best_play_of_two_types_follows_from_dynamic_programming(num_decks: int, plays: ModuleType) -> None:
     per_type = 26 * num_decks
     all_choices, _ = plays.solve_two_types(per_type, True)

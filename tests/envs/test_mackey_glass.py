@@ -94,7 +94,7 @@ def test_an_episode_is_a_piece_of_the_solution_after_the_transient_less_one() ->
 
 
 def test_lanes_are_spread_over_the_attractor_from_the_first_step_on() -> None:
-    env = BatchedVectorEnv(MackeyGlass, 4_000, washout=10, free_run=200)
+    env = BatchedVectorEnv(MackeyGlass, 4_000, washout=10, free_run=90)
     env.reset(seed=0)
     series = env.get_state()["series"]
     assert series.var() == pytest.approx(0.0511, rel=0.01)

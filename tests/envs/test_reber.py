@@ -95,7 +95,7 @@ def test_strings_are_in_the_grammar_and_targets_are_what_it_goes_on_with() -> No
         for end in range(1, min(len(read), LONGEST - LONGEST_COMPLETION)):
             assert targets[end - 1] == following[read[:end]], read[:end]
             checked += 1
-    assert checked > 4_000
+    assert checked > 1_000
 
 
 def test_frequencies_and_lengths_of_strings_are_those_of_the_grammar() -> None:

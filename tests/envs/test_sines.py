@@ -46,11 +46,11 @@ def test_an_episode_is_the_sum_term_by_term_shown_in_the_washout(num_sines: int)
 
 def test_starts_are_spread_so_that_every_step_has_the_same_moments() -> None:
     for num_sines in (2, 5):
-        env = BatchedVectorEnv(SuperimposedSines, 40_000, num_sines=num_sines, washout=2, free_run=8)
+        env = BatchedVectorEnv(SuperimposedSines, 10_000, num_sines=num_sines, washout=2, free_run=8)
         env.reset(seed=0)
         series = env.get_state()["series"]
-        assert np.abs(series.mean(axis=0)).max() < 5 * math.sqrt(0.5 / num_sines / 40_000)
-        np.testing.assert_allclose(series.var(axis=0), 0.5 / num_sines, rtol=0.03)
+        assert np.abs(series.mean(axis=0)).max() < 5 * math.sqrt(0.5 / num_sines / 10_000)
+        np.testing.assert_allclose(series.var(axis=0), 0.5 / num_sines, rtol=0.06)
         assert env.memoryless_return.value == pytest.approx(-8 / (2 * num_sines))
 
 

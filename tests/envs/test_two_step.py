@@ -60,7 +60,7 @@ def test_a_plain_reference_plays_the_same() -> None:
 
 @pytest.mark.parametrize("action", [0, 1])
 def test_transitions_rewards_and_swaps_are_as_frequent_as_in_the_source(action: int) -> None:
-    num_envs = 100_000
+    num_envs = 40_000
     env = BatchedVectorEnv(TwoStep, num_envs)
     env.reset(seed=action)
     before = env.get_state()["rich_places"]
