@@ -208,7 +208,7 @@ def test_what_is_not_finite_fails_and_is_counted(start: Any) -> None:
     outcome = agent.evaluator.evaluate(genomes, None, [1, 2], 1)
     assert outcome.failed.tolist() == [False] * 3 + [True] + [False] * 4
     assert float(outcome.fitness[3]) == -torch.inf
-    metrics = agent._metrics(outcome, {})
+    metrics = agent._metrics(outcome, 1, 1)
     assert metrics["evolino/failed"] == 1.0
     assert np.isfinite(metrics["evolino/mean"])
 
