@@ -316,6 +316,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_ppo_goes_on_from_a_champion_and_evolution_from_ppo(champion: Path, tmp_path: Path, start: Any) -> None:
     network = {"hidden_size": 3, "encoder_sizes": (), "normalize_observations": False, "scale_rewards": False}
     shared = {"env": MAZE["env"], "env_kwargs": MAZE["env_kwargs"], "inputs": {"previous_action": True}}

@@ -23,6 +23,7 @@ CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Tho
 
 VECTOR = spaces.Box(-1, 1, (3,), np.float32)
 CHOICE = spaces.Discrete(4)
+NUMBERS = spaces.Box(-1, 1, (2,), np.float32)
 NETWORKS = {
     **{cell: {"cell": cell, "encoder_sizes": ()} for cell in CELLS},
     "stack": {"num_layers": 2, "encoder_sizes": (4,)},
@@ -130,8 +131,17 @@ def test_what_a_residual_layer_wraps_belongs_to_its_units() -> None:
     assert groups.unique().tolist() == list(range(3 + 3 + 1))
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-@pytest.mark.parametrize("actions", [CHOICE, spaces.Box(-1, 1, (2,), np.float32)], ids=["choice", "numbers"])
+@pytest.mark.parametrize(
+    ("network", "actions"),
+    [
+        *(pytest.param(network, CHOICE, id=f"{name}, choice") for name, network in NETWORKS.items()),
+        pytest.param(next(iter(NETWORKS.values())), NUMBERS, id="numbers"),
+        *(
+            pytest.param(network, NUMBERS, id=f"{name}, numbers", marks=pytest.mark.slow)
+            for name, network in list(NETWORKS.items())[1:]
+        ),
+    ],
+)
 def test_each_member_acts_as_it_would_alone(network, actions) -> None:
     """Members differ, envs of a member differ, memory is reset in some envs: seven steps, actions and states."""
     policy = make_policy(actions=actions, inputs=InputsConfig(previous_action=True, previous_reward=True), **network)

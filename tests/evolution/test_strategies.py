@@ -56,7 +56,7 @@ def evolve(strategy, function, evaluations: int) -> float:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_climbs(name) -> None:
     """The start is worth -2."""
-    assert evolve(make(name, sigma=0.2), sphere, 6_000) > -0.06
+    assert evolve(make(name, sigma=0.2), sphere, 3_000) > -0.3
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_the_order_of_equals_does_not_matter(name) -> None:
 
 
 @pytest.mark.parametrize("name", BY_DISTRIBUTION)
-@pytest.mark.parametrize("genes", [GENES, 60])
+@pytest.mark.parametrize("genes", [GENES, pytest.param(60, marks=pytest.mark.slow)])
 def test_ties_neither_collapse_nor_explode_a_distribution(name, genes) -> None:
     """No sign of progress is no sign that steps are too long."""
     strategy = make(name, genes=genes)
@@ -241,7 +241,7 @@ def test_a_solved_task_does_not_end_in_numbers_that_are_none(name) -> None:
 @pytest.mark.parametrize(
     ("name", "seeds", "solved"),
     [
-        *((name, 3, 2) for name in ("snes", "cma-es", "sep-cma-es")),
+        *((name, 2, 1) for name in ("snes", "cma-es", "sep-cma-es")),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (("snes", 10, 9), ("cma-es", 10, 7), ("sep-cma-es", 10, 7))
