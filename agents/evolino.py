@@ -47,7 +47,7 @@ from rlstm.evolution.elite_archive import EliteArchive
 from rlstm.evolution.env_pool import EnvPool
 from rlstm.evolution.fitness import FitnessEvaluator, FitnessResult
 from rlstm.evolution.normalisers import fill_normalisers
-from rlstm.evolution.parameters import EvolvedParameters
+from rlstm.evolution.parameters import EvolvedParameters, ParameterLayout
 from rlstm.evolution.readouts import Solver, least_squares, ridge, svm
 from rlstm.evolution.strategies import STRATEGIES, Strategy
 from rlstm.evolution.strategies.restarts import Restarts
@@ -209,15 +209,11 @@ class Evolino:
         self.archive = EliteArchive(config.elite_episodes) if self.readout == "rwr" else None
         self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
         self._check_settings(forces)
-        self.parameters = EvolvedParameters(
-            policy,
-            readout=self.solve is None,
-            memory=self.readout != "cma",
-            biases=config.biases,
-            input_gain=config.input_gain,
-        )
+        genes = {"readout": self.solve is None, "memory": self.readout != "cma", "biases": config.biases}
+        evolved = ParameterLayout(policy, **genes, input_gain=config.input_gain)
+        self.parameters = EvolvedParameters(policy, evolved)
         self.evaluator = FitnessEvaluator(policy, self.parameters, envs, self.solve, config.workers)
-        self.strategy = self._make_strategy(torch.zeros(self.parameters.evolved.num_genes, dtype=torch.float64))
+        self.strategy = self._make_strategy(torch.zeros(evolved.num_genes, dtype=torch.float64))
         self.champion: Tensor | None = None  # (N,) all acting weights
         self.champion_return, self.champion_success, self.champion_episodes = -math.inf, math.nan, 0
         self.alike, self.varied = 0, False
@@ -234,7 +230,7 @@ class Evolino:
         """
         began, num_steps = time.perf_counter(), 0
         if generation == 0 and self.policy.lacks_statistics:
-            seeds = integer_seeds(self.seed, "envs", self.num_envs)
+            seeds = self._seeds("envs", self.num_envs)
             num_steps += fill_normalisers(self.policy, self.envs(self.num_envs), seeds)
 
         # Ask for genomes (P, N), and get what their readouts are solved from.
@@ -262,8 +258,7 @@ class Evolino:
         if self.archive is not None:
             num_steps += self._explore(self.archive, self.explorers(result), generation + 1)
 
-        counts = {"evolino/generations": float(generation + 1), "evolino/env_steps": float(step + num_steps)}
-        metrics = self._metrics(result, counts)
+        metrics = self._metrics(result, generation + 1, step + num_steps)
         return metrics, num_steps, {"play": played - began, "learn": time.perf_counter() - played}
 
     def _teacher_sequences(
@@ -343,7 +338,7 @@ class Evolino:
         archive.offer(trajectories)
         return trajectories.num_steps
 
-    def _seeds(self, stream: Stream, count: int, generation: int) -> list[int]:
+    def _seeds(self, stream: Stream, count: int, generation: int | None = None) -> list[int]:
         return integer_seeds(self.seed, stream, count, generation)
 
     def _episodes(self, episodes: int) -> int:
@@ -354,7 +349,7 @@ class Evolino:
         """Whether there are demonstrations, or the untrained policy meets a target in its first episodes."""
         if self.demonstrations is not None or self.config.readout in ("joint", "cma"):
             return self.demonstrations is not None
-        seeds = integer_seeds(self.seed, "lessons", self.num_envs)
+        seeds = self._seeds("lessons", self.num_envs)
         return not play_teacher_sequences(self.policy, self.envs(self.num_envs), seeds, washout=0).is_empty
 
     def _check_settings(self, forces: bool) -> None:
@@ -428,25 +423,15 @@ class Evolino:
                 stacklevel=3,
             )
 
-    def _metrics(self, result: FitnessResult, counts: dict[str, float]) -> dict[str, float]:
+    def _metrics(self, result: FitnessResult, generations: int, env_steps: int) -> dict[str, float]:
         """Return by their names what a generation, the strategy, the champion and the archive are worth."""
-        finite = result.fitness[result.fitness.isfinite()]
-        conditions = result.conditions[~result.conditions.isnan()]
-        own: dict[str, Any] = {
-            "diversity": result.genomes.std(0).mean(),
-            "failed": len(result.genomes) - len(finite),
-            "evaluations": len(result.genomes),
-        }
-        if len(finite):
-            own |= {"best": finite.max(), "mean": finite.mean(), "median": finite.median()}
-        if len(conditions):
-            own["readout_condition"] = conditions.median()
-        own |= self.strategy.statistics() | self._champion_metrics()
+        own = result.statistics() | self.strategy.statistics() | self._champion_metrics()
         if self.archive is not None:
             returns = self.archive.returns
             own |= {"elites": len(returns), "elites_mean": returns.mean(), "elites_worst": returns[-1]}
         metrics = {f"evolino/{name}": float(value) for name, value in own.items()}
-        metrics |= {"rollout/ep_len_mean": float(result.lengths.mean()), **counts}
+        metrics["rollout/ep_len_mean"] = float(result.lengths.mean())
+        metrics |= {"evolino/generations": float(generations), "evolino/env_steps": float(env_steps)}
         if self.policy.distribution.clips:
             metrics["evolino/clipped"] = float(result.clipped.sum() / result.lengths.sum())
         if self.config.fitness == "return":  # An error is no return.

@@ -11,7 +11,7 @@ Letters in shapes: P = genomes, N = genes, K = episodes of each genome, or held-
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rlstm.cells import State
 from rlstm.core.arrays import BoolArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import tree_map
@@ -32,6 +33,7 @@ from rlstm.evolution.population import PopulationSnapshot, play_population
 from rlstm.evolution.readouts import Readout, Solver
 from rlstm.evolution.teacher_sequences import TeacherSequences
 from rlstm.evolution.workers import Workers
+from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import SteppedEnvs
 
@@ -63,6 +65,18 @@ class FitnessResult(NamedTuple):
     def num_steps(self) -> int:
         """Environment steps of all episodes."""
         return int(self.lengths.sum())
+
+    def statistics(self) -> dict[str, float]:
+        """Return numbers about the generation by name; genomes that failed count as failed alone."""
+        finite = self.fitness[self.fitness.isfinite()]
+        conditions = self.conditions[~self.conditions.isnan()]
+        diversity, population = float(self.genomes.std(0).mean()), len(self.genomes)
+        found = {"diversity": diversity, "failed": float(population - len(finite)), "evaluations": float(population)}
+        if len(finite):
+            found |= {"best": float(finite.max()), "mean": float(finite.mean()), "median": float(finite.median())}
+        if len(conditions):
+            found["readout_condition"] = float(conditions.median())
+        return found
 
     @staticmethod
     def join(parts: Sequence[FitnessResult]) -> FitnessResult:
@@ -199,8 +213,7 @@ class FitnessEvaluator:
         """
         whole, failed, conditions = _without_failed(whole, readouts)
         snapshot = PopulationSnapshot(self.policy, self.parameters.whole, whole)
-        population, (steps, count) = len(whole), held_out.is_first.shape
-        state = snapshot.init_state(population * count)
+        population, count = len(whole), held_out.is_first.shape[1]
         errors = torch.zeros(population, count, dtype=torch.float64, device=self.policy.device)
         targets, weights = held_out.targets.to(errors.device), held_out.weights.to(errors.device)
         total = float(weights.sum()) * targets.shape[-1]
@@ -208,10 +221,8 @@ class FitnessEvaluator:
             raise EnvironmentFailure(
                 "The held-out sequences ask nothing: no step has a target, or the washout covers them all."
             )
-        for step in range(steps):
-            inputs = tree_map(lambda leaf, step=step: _tiled(leaf[step], population), held_out.inputs)
-            answers, state = snapshot.answer(inputs, state, _tiled(held_out.is_first[step], population))
-            squares = (answers.view(population, count, -1).double() - targets[step]).square().sum(-1)
+        for step, answers in enumerate(_walk(snapshot.answer, snapshot, held_out, population)):
+            squares = (answers.double() - targets[step]).square().sum(-1)
             errors += torch.where(weights[step] > 0, squares * weights[step], 0.0)
         shape = (population, count)
         returns = -errors.cpu().numpy() * (count / total)
@@ -229,19 +240,13 @@ class FitnessEvaluator:
             EnvironmentFailure: If nothing is asked.
         """
         snapshot = PopulationSnapshot(self.policy, self.parameters.evolved, genomes)
-        population, (steps, count) = len(genomes), sequences.is_first.shape
-        state = snapshot.init_state(population * count)
         asked = sequences.weights > 0
         if not bool(asked.any()):
             raise EnvironmentFailure(
                 "The teacher sequences ask nothing: no step has a target, or the washout covers them all."
             )
-        kept: list[Tensor] = []
-        for step in range(steps):
-            inputs = tree_map(lambda leaf, step=step: _tiled(leaf[step], population), sequences.inputs)
-            features, state = snapshot.remember(inputs, state, _tiled(sequences.is_first[step], population))
-            if bool(asked[step].any()):
-                kept.append(features.view(population, count, -1)[:, asked[step]])
+        walk = enumerate(_walk(snapshot.remember, snapshot, sequences, len(genomes)))
+        kept = [features[:, asked[step]] for step, features in walk if bool(asked[step].any())]
         device = self.policy.device
         return torch.cat(kept, 1).double(), sequences.targets[asked].to(device), sequences.weights[asked].to(device)
 
@@ -256,6 +261,20 @@ def _without_failed(whole: Tensor, readouts: Readout | None) -> tuple[Tensor, Te
     return whole.masked_fill(failed.unsqueeze(1), 0.0), failed, conditions
 
 
-def _tiled(leaf: Tensor, population: int) -> Tensor:
-    """Return the sequences ``(S, ...)`` once for every policy, ``(P·S, ...)``."""
-    return leaf.repeat(population, *(1,) * (leaf.dim() - 1))
+def _walk(
+    read: Callable[[PolicyInputs, State, Tensor], tuple[Tensor, State]],
+    snapshot: PopulationSnapshot,
+    sequences: TeacherSequences,
+    population: int,
+) -> Iterator[Tensor]:
+    """Yield what a method of the snapshot returns at every step of the sequences, ``(P, S, Y)``."""
+    steps, count = sequences.is_first.shape
+    state = snapshot.init_state(population * count)
+    for step in range(steps):
+        # Every policy reads all sequences: (S, ...) becomes (P·S, ...).
+        inputs, is_first = tree_map(
+            lambda leaf, step=step: leaf[step].repeat(population, *(1,) * (leaf.dim() - 2)),
+            (sequences.inputs, sequences.is_first),
+        )
+        outputs, state = read(inputs, state, is_first)
+        yield outputs.view(population, count, -1)

@@ -142,25 +142,13 @@ class EvolvedParameters:
 
     Args:
         policy: Its present weights are those that don't evolve.
-        readout: Whether the readout evolves.
-        memory: Whether encoder and cell evolve.
-        biases: Whether biases do; if not they are 0.
-        input_gain: What the genes of weights that read the inputs are multiplied by.
+        evolved: The layout of what evolves.
     """
 
-    def __init__(
-        self,
-        policy: RecurrentPolicy,
-        *,
-        readout: bool,
-        memory: bool = True,
-        biases: bool = True,
-        input_gain: float = 1.0,
-    ) -> None:
-        self.evolved = ParameterLayout(policy, readout=readout, memory=memory, biases=biases, input_gain=input_gain)
-        self.whole = ParameterLayout(policy)
+    def __init__(self, policy: RecurrentPolicy, evolved: ParameterLayout) -> None:
+        self.evolved, self.whole = evolved, ParameterLayout(policy)
         self._head = f"policy_head.{len(policy.policy_head) - 1}"
-        self._fixed = {} if memory else dict(policy.named_parameters())
+        self._weights = dict(policy.named_parameters())
 
     def complete(self, genomes: Tensor, readouts: Readout | None) -> Tensor:
         """Return all acting weights ``(P, N)``; what is not finite in a readout is 0.
@@ -176,7 +164,7 @@ class EvolvedParameters:
             parts[f"{self._head}.bias"] = readouts.bias.squeeze(1).nan_to_num(0.0).cpu()
         for gene in self.whole.genes:
             if gene.name not in parts:
-                fixed = self._fixed[gene.name].detach().double().cpu()
+                fixed = self._weights[gene.name].detach().double().cpu()
                 parts[gene.name] = fixed.expand(count, *fixed.shape)
         return torch.cat([parts[gene.name].reshape(count, -1) for gene in self.whole.genes], 1)
 

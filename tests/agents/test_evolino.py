@@ -208,7 +208,7 @@ def test_what_is_not_finite_fails_and_is_counted(start: Any) -> None:
     outcome = agent.evaluator.evaluate(genomes, None, [1, 2], 1)
     assert outcome.failed.tolist() == [False] * 3 + [True] + [False] * 4
     assert float(outcome.fitness[3]) == -torch.inf
-    metrics = agent._metrics(outcome, {})
+    metrics = agent._metrics(outcome, 1, 1)
     assert metrics["evolino/failed"] == 1.0
     assert np.isfinite(metrics["evolino/mean"])
 
@@ -316,6 +316,7 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_ppo_goes_on_from_a_champion_and_evolution_from_ppo(champion: Path, tmp_path: Path, start: Any) -> None:
     network = {"hidden_size": 3, "encoder_sizes": (), "normalize_observations": False, "scale_rewards": False}
     shared = {"env": MAZE["env"], "env_kwargs": MAZE["env_kwargs"], "inputs": {"previous_action": True}}

@@ -56,7 +56,7 @@ def evolve(strategy, function, evaluations: int) -> float:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_climbs(name) -> None:
     """The start is worth -2."""
-    assert evolve(make(name, sigma=0.2), sphere, 6_000) > -0.06
+    assert evolve(make(name, sigma=0.2), sphere, 3_000) > -0.3
 
 
 @pytest.mark.slow
@@ -113,6 +113,18 @@ def test_a_covariance_that_is_not_decomposed_every_generation_resumes_exactly() 
         assert torch.equal(genomes, resumed.ask())
         straight.tell(sphere(genomes))
         resumed.tell(sphere(genomes))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_state_saved_while_a_generation_waits_asks_for_it_again(name) -> None:
+    for straight, resumed in ((make(name), make(name, seed=9)), (restarting(name), restarting(name, seed=9))):
+        straight.tell(sphere(straight.ask()))
+        genomes = straight.ask()
+        resumed.load_state_dict(straight.state_dict())
+        assert torch.equal(resumed.ask(), genomes)
+        straight.tell(sphere(genomes))
+        resumed.tell(sphere(genomes))
+        assert torch.equal(straight.ask(), resumed.ask())
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -203,7 +215,7 @@ def test_the_order_of_equals_does_not_matter(name) -> None:
 
 
 @pytest.mark.parametrize("name", BY_DISTRIBUTION)
-@pytest.mark.parametrize("genes", [GENES, 60])
+@pytest.mark.parametrize("genes", [GENES, pytest.param(60, marks=pytest.mark.slow)])
 def test_ties_neither_collapse_nor_explode_a_distribution(name, genes) -> None:
     """No sign of progress is no sign that steps are too long."""
     strategy = make(name, genes=genes)
@@ -229,7 +241,7 @@ def test_a_solved_task_does_not_end_in_numbers_that_are_none(name) -> None:
 @pytest.mark.parametrize(
     ("name", "seeds", "solved"),
     [
-        *((name, 3, 2) for name in ("snes", "cma-es", "sep-cma-es")),
+        *((name, 2, 1) for name in ("snes", "cma-es", "sep-cma-es")),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (("snes", 10, 9), ("cma-es", 10, 7), ("sep-cma-es", 10, 7))
@@ -761,8 +773,6 @@ def test_asking_and_telling_take_turns() -> None:
     strategy.ask()
     with pytest.raises(RuntimeError, match="call tell before asking again"):
         strategy.ask()
-    with pytest.raises(RuntimeError, match="save a strategy after tell"):
-        strategy.state_dict()
     with pytest.raises(ValueError, match=r"shape \(3,\); there must be one for each of the 10"):
         strategy.tell(torch.zeros(3))
 

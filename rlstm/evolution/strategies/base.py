@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["Strategy", "check_least_sigma", "default_population", "host_double", "normal", "share_ties"]
+__all__ = ["MeanStrategy", "Strategy", "check_least_sigma", "normal", "share_ties"]
 
 
 class Strategy(ABC):
@@ -21,7 +21,7 @@ class Strategy(ABC):
 
     Args:
         mean: The genome ``(N,)`` around which the first generation lies.
-        population: Genomes P of a generation.
+        population: Genomes P of a generation; ``default_population`` if ``None``.
         sigma: Standard deviation of the first generation in every gene.
         generator: Draws everything random; on the host.
 
@@ -38,17 +38,24 @@ class Strategy(ABC):
     has_groups: ClassVar[bool] = False
     """Whether it takes ``groups``, the subpopulation of every gene."""
 
-    def __init__(self, mean: Tensor, *, population: int, sigma: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, mean: Tensor, *, population: int | None = None, sigma: float = 0.1, generator: torch.Generator
+    ) -> None:
         if mean.dim() != 1 or len(mean) == 0:
             raise ValueError(f"The first mean has the shape {tuple(mean.shape)}; it must be one genome, (N,).")
+        population = self.default_population(len(mean)) if population is None else population
         if population < 2:
             raise ValueError(f"population is {population}; evolution needs at least 2 genomes to choose from.")
         if not sigma > 0:
             raise ValueError(f"sigma is {sigma}; it must be positive.")
-        self.population = population
-        self.num_genes = len(mean)
-        self.generator = generator
+        self.population, self.num_genes, self.generator = population, len(mean), generator
         self._asked: Tensor | None = None
+        self._before_asking = generator.get_state()
+
+    @staticmethod
+    def default_population(num_genes: int) -> int:
+        """Return 4 + ⌊3 ln N⌋, the usual population of evolution strategies (Hansen's CMA tutorial, table 1)."""
+        return 4 + int(3 * torch.tensor(float(num_genes), dtype=torch.float64).log())
 
     def ask(self) -> Tensor:
         """Return the genomes of the next generation, ``(P, N)``.
@@ -58,6 +65,7 @@ class Strategy(ABC):
         """
         if self._asked is not None:
             raise RuntimeError("The last generation waits for its fitness: call tell before asking again.")
+        self._before_asking = self.generator.get_state()
         self._asked = self.sample()
         return self._asked.clone()
 
@@ -104,21 +112,19 @@ class Strategy(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the whole state, tensors and numbers by name.
 
-        Raises:
-            RuntimeError: If a generation still waits for its fitness.
+        If a generation waits for its fitness the state is that before it was asked for.
         """
-        if self._asked is not None:
-            raise RuntimeError("A generation waits for its fitness: save a strategy after tell.")
+        draws = self.generator.get_state() if self._asked is None else self._before_asking
         state = {name: getattr(self, name) for name in self.state_names}
         copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
-        return {**copies, **self.identity(), "generator": self.generator.get_state()}
+        return {**copies, **self.identity(), "generator": draws}
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that a state must share to be this strategy's, tensors and plain values by name."""
         return {"strategy": type(self).__name__, "population": self.population, "num_genes": self.num_genes}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take over a state.
+        """Load a state that ``state_dict`` returned.
 
         Raises:
             ValueError: If it is not that of a strategy of this kind and size, naming what differs.
@@ -140,9 +146,17 @@ class Strategy(ABC):
         self._asked = None
 
 
-def default_population(num_genes: int) -> int:
-    """Return 4 + ⌊3 ln N⌋, the usual population of evolution strategies (Hansen's CMA tutorial, table 1)."""
-    return 4 + int(3 * torch.tensor(float(num_genes), dtype=torch.float64).log())
+class MeanStrategy(Strategy):
+    """A distribution around a mean ``(N,)``; arguments as those of ``Strategy``."""
+
+    def __init__(self, mean: Tensor, **shared: Any) -> None:
+        super().__init__(mean, **shared)
+        self.mean = mean.detach().cpu().double().clone()
+
+    @property
+    def centre(self) -> Tensor:
+        """The mean."""
+        return self.mean.clone()
 
 
 def check_least_sigma(least_sigma: float, sigma: float) -> None:
@@ -153,11 +167,6 @@ def check_least_sigma(least_sigma: float, sigma: float) -> None:
     """
     if not 0 <= least_sigma <= sigma:
         raise ValueError(f"least_sigma is {least_sigma}; it must be from 0 to sigma, {sigma}.")
-
-
-def host_double(values: Tensor) -> Tensor:
-    """Return a copy in float64 on the host."""
-    return values.detach().cpu().double().clone()
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, check_least_sigma, default_population, host_double, share_ties
+from rlstm.evolution.strategies.base import MeanStrategy, check_least_sigma, share_ties
 
 __all__ = ["CMAConstants", "CovarianceAdaptation", "next_paths"]
 
@@ -87,45 +88,30 @@ def next_paths(
     return sigma_path, path, sigma * math.exp(min(1.0, exponent)), advances
 
 
-class CovarianceAdaptation(Strategy):
+class CovarianceAdaptation(MeanStrategy):
     """What mean, paths and step size do, whatever the form of the covariance.
 
     Args:
         mean: m of the first generation, ``(N,)``.
-        population: P; 4 + ⌊3 ln N⌋ if ``None``.
         sigma: σ of the first generation.
-        generator: Draws the samples.
         least_sigma: σ never falls below it, so that the search goes on exploring (Igel 2003).
         rate_factor: See ``CMAConstants``.
+        **shared: The other arguments of ``Strategy``.
 
     Raises:
         ValueError: If the least σ is out of range.
     """
 
     def __init__(
-        self,
-        mean: Tensor,
-        *,
-        population: int | None = None,
-        sigma: float = 0.1,
-        generator: torch.Generator,
-        least_sigma: float = 0.0,
-        rate_factor: float = 1.0,
+        self, mean: Tensor, *, sigma: float = 0.1, least_sigma: float = 0.0, rate_factor: float = 1.0, **shared: Any
     ) -> None:
-        population = default_population(len(mean)) if population is None else population
-        super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        self.constants = CMAConstants(self.num_genes, population, rate_factor)
-        self.mean = host_double(mean)
+        super().__init__(mean, sigma=sigma, **shared)
+        self.constants = CMAConstants(self.num_genes, self.population, rate_factor)
         self.sigma_path, self.path = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.sigma = float(sigma)
         check_least_sigma(least_sigma, sigma)
         self.least_sigma = least_sigma
         self.num_updates = 0
-
-    @property
-    def centre(self) -> Tensor:
-        """The mean."""
-        return self.mean.clone()
 
     def update(self, genomes: Tensor, fitness: Tensor) -> None:
         """Move mean, paths, step size and covariance."""

@@ -7,17 +7,17 @@ synapses", JMLR 9, 2008.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, host_double
-from rlstm.evolution.strategies.esp import FEWEST, cauchy
+from rlstm.evolution.strategies.pools import FEWEST, PoolStrategy, cauchy
 
 __all__ = ["CoSyNE"]
 
 
-class CoSyNE(Strategy):
+class CoSyNE(PoolStrategy):
     """A matrix of genomes; after each generation genes change places among the genomes, each within its own column.
 
     The best quarter of the genomes have children with partners from the same quarter (one-point crossover, and Cauchy
@@ -30,12 +30,11 @@ class CoSyNE(Strategy):
 
     Args:
         mean: The middle of the first generation, ``(N,)``.
-        population: P.
         sigma: Standard deviation of the first generation, which is uniform.
-        generator: Draws everything.
         mutation_scale: Scale α of the Cauchy noise; 0.3 σ if ``None``.
         mutation_rate: The share of a child's genes that get noise.
         mark_all: Shuffle all genes but those of the best genome, whatever its fitness: the simple variant.
+        **shared: The other arguments of ``Strategy``.
 
     Raises:
         ValueError: If the population is too small to choose parents from.
@@ -48,30 +47,25 @@ class CoSyNE(Strategy):
         self,
         mean: Tensor,
         *,
-        population: int | None = None,
         sigma: float = 0.1,
-        generator: torch.Generator,
         mutation_scale: float | None = None,
         mutation_rate: float = 0.8,
         mark_all: bool = False,
+        **shared: Any,
     ) -> None:
-        population = 40 if population is None else population
-        super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        if population < FEWEST:
+        super().__init__(mean, sigma=sigma, **shared)
+        if self.population < FEWEST:
             raise ValueError(
-                f"population is {population}; the best quarter must hold two parents, so use at least {FEWEST}."
+                f"population is {self.population}; the best quarter must hold two parents, so use at least {FEWEST}."
             )
         self.mutation_scale = 0.3 * sigma if mutation_scale is None else mutation_scale
         self.mutation_rate, self.mark_all = mutation_rate, mark_all
-        centre = host_double(mean)
-        uniform = torch.rand((population, self.num_genes), generator=generator, dtype=torch.float64)
-        self.pool = centre + sigma * math.sqrt(3.0) * (2 * uniform - 1)
-        self.best, self.best_fitness = centre.clone(), -math.inf
+        self.draw_pool(self.population)
 
-    @property
-    def centre(self) -> Tensor:
-        """The best genome ever, by the fitness as told; noisy where that is."""
-        return self.best.clone()
+    @staticmethod
+    def default_population(num_genes: int) -> int:
+        """Return 40."""
+        return 40
 
     def sample(self) -> Tensor:
         """Return the pool as it is, ``(P, N)``."""
@@ -79,9 +73,7 @@ class CoSyNE(Strategy):
 
     def update(self, genomes: Tensor, fitness: Tensor) -> None:
         """Breed, then shuffle."""
-        winner = int(fitness.argmax())
-        if float(fitness[winner]) > self.best_fitness:
-            self.best, self.best_fitness = genomes[winner].clone(), float(fitness[winner])
+        self.keep_best(genomes, fitness)
         shuffled = torch.randperm(self.population, generator=self.generator)  # Equal ones in random order.
         fitness, order = fitness[shuffled].sort(descending=True, stable=True)
         ranked = genomes[shuffled][order]

@@ -13,20 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, host_double
+from rlstm.evolution.strategies.pools import FEWEST, PoolStrategy, cauchy
 
-__all__ = ["ESP", "cauchy"]
-
-FEWEST = 8
-"""Chromosomes a subpopulation needs: the best quarter must hold a pair of parents."""
-
-LARGEST_CAUCHY = 1e3
-"""Cauchy numbers are clipped to so many times their scale; their tails have no end."""
+__all__ = ["ESP"]
 
 Credit = Literal["mean", "max"]
 
 
-class ESP(Strategy):
+class ESP(PoolStrategy):
     """A pool of chromosomes for every group of genes; a genome takes one from each.
 
     In a generation every chromosome plays in ``combinations`` genomes, partners drawn at random, and is credited with
@@ -95,17 +89,9 @@ class ESP(Strategy):
         self.num_groups = int(groups.max()) + 1
         self._places = _places(self.groups, self.num_groups)
         self._group_sizes = torch.bincount(self.groups, minlength=self.num_groups)
-        centre = host_double(mean)
-        uniform = torch.rand((self.size, self.num_genes), generator=generator, dtype=torch.float64)
-        self.pool = centre + sigma * math.sqrt(3.0) * (2 * uniform - 1)  # (size, N): a row holds one of every group.
-        self.best, self.best_fitness = centre.clone(), -math.inf
+        self.draw_pool(self.size)  # (size, N): a row holds one chromosome of every group.
         self.generations_without_progress = self.num_bursts = 0
         self.partners = torch.zeros((population, self.num_groups), dtype=torch.int64)
-
-    @property
-    def centre(self) -> Tensor:
-        """The best genome ever, by the fitness as told."""
-        return self.best.clone()
 
     def identity(self) -> dict[str, Any]:
         """Return the sizes and the groups."""
@@ -119,11 +105,8 @@ class ESP(Strategy):
 
     def update(self, genomes: Tensor, fitness: Tensor) -> None:
         """Credit the chromosomes, then breed them, or start again around the best genome."""
-        winner = int(fitness.argmax())
-        self.generations_without_progress += 1
-        if float(fitness[winner]) > self.best_fitness:
-            self.best, self.best_fitness = genomes[winner].clone(), float(fitness[winner])
-            self.generations_without_progress = 0
+        is_better = self.keep_best(genomes, fitness)
+        self.generations_without_progress = 0 if is_better else self.generations_without_progress + 1
         if self.generations_without_progress >= self.burst_after:
             self._burst()
         else:
@@ -173,12 +156,6 @@ class ESP(Strategy):
         self.pool[0] = self.best
         self.generations_without_progress = 0
         self.num_bursts += 1
-
-
-def cauchy(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
-    """Draw Cauchy numbers around 0, α tan(π (u - 1/2)), clipped to ±1000 α."""
-    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
-    return scale * torch.tan(math.pi * (uniform - 0.5)).clamp(-LARGEST_CAUCHY, LARGEST_CAUCHY)
 
 
 def _places(groups: Tensor, num_groups: int) -> Tensor:

@@ -6,17 +6,19 @@ reinforcement learning", 2017; Adam: D. Kingma, J. Ba, 2015.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import Strategy, host_double, normal, share_ties
+from rlstm.evolution.strategies.base import MeanStrategy, normal, share_ties
 
 __all__ = ["OpenES"]
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Of Adam.
 
 
-class OpenES(Strategy):
+class OpenES(MeanStrategy):
     """Estimate the gradient from mirrored pairs μ ± σ ε_i and climb it with Adam.
 
     With m = P/2 pairs, ε_i ~ N(0, I), and the centred ranks r ∈ [-1/2, 1/2] of all P::
@@ -25,11 +27,10 @@ class OpenES(Strategy):
 
     Args:
         mean: μ of the first generation, ``(N,)``.
-        population: P, even.
         sigma: σ, which stays.
-        generator: Draws the samples.
         learning_rate: Adam's.
         weight_decay: Pulls the mean towards 0.
+        **shared: The other arguments of ``Strategy``; the population is even.
 
     Raises:
         ValueError: If the population is odd.
@@ -39,29 +40,21 @@ class OpenES(Strategy):
     state_names = ("mean", "first_moment", "second_moment", "num_updates")
 
     def __init__(
-        self,
-        mean: Tensor,
-        *,
-        population: int | None = None,
-        sigma: float = 0.1,
-        generator: torch.Generator,
-        learning_rate: float = 0.05,
-        weight_decay: float = 0.0,
+        self, mean: Tensor, *, sigma: float = 0.1, learning_rate: float = 0.05, weight_decay: float = 0.0, **shared: Any
     ) -> None:
-        population = 64 if population is None else population
+        super().__init__(mean, sigma=sigma, **shared)
+        population = self.population
         if population % 2:
             raise ValueError(f"population is {population}; mirrored pairs need an even one, {population + 1} say.")
-        super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        self.mean = host_double(mean)
         self.first_moment, self.second_moment = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
         self.num_updates = 0
         self.sigma, self.learning_rate, self.weight_decay = sigma, learning_rate, weight_decay
         self._utilities = torch.linspace(0.5, -0.5, population, dtype=torch.float64)  # Centred ranks, best first.
 
-    @property
-    def centre(self) -> Tensor:
-        """The mean."""
-        return self.mean.clone()
+    @staticmethod
+    def default_population(num_genes: int) -> int:
+        """Return 64."""
+        return 64
 
     def sample(self) -> Tensor:
         """Draw ``(P, N)``: the first half, then its mirror images."""

@@ -101,7 +101,7 @@ class Restarts(Strategy):
         return {**own, **{f"{PREFIX}{name}": value for name, value in self.present_try.state_dict().items()}}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take over a state."""
+        """Load a state that ``state_dict`` returned."""
         inner = {name.removeprefix(PREFIX): value for name, value in values.items() if name.startswith(PREFIX)}
         identity = self.present_try.identity()
         if inner.get("strategy") != identity["strategy"]:

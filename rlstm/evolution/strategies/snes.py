@@ -7,23 +7,17 @@ GECCO 2011; D. Wierstra et al., "Natural evolution strategies", JMLR 15, 2014 (u
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlstm.evolution.strategies.base import (
-    Strategy,
-    check_least_sigma,
-    default_population,
-    host_double,
-    normal,
-    share_ties,
-)
+from rlstm.evolution.strategies.base import MeanStrategy, check_least_sigma, normal, share_ties
 
 __all__ = ["SNES"]
 
 
-class SNES(Strategy):
+class SNES(MeanStrategy):
     """Follow the natural gradient of the expected utility in mean μ and deviations σ.
 
     With z_k = μ + σ s_k, s_k ~ N(0, I), and u_k the utility of the rank of k, k = 1 .. P::
@@ -34,12 +28,11 @@ class SNES(Strategy):
 
     Args:
         mean: μ of the first generation, ``(N,)``.
-        population: P; 4 + ⌊3 ln N⌋ if ``None``.
         sigma: σ of the first generation.
-        generator: As for ``Strategy``.
         mean_rate: η_μ.
         sigma_rate: η_σ; (3 + ln N) / (5 √N) if ``None``.
         least_sigma: Below which no σ ever falls.
+        **shared: The other arguments of ``Strategy``.
 
     Raises:
         ValueError: If the least σ is out of range.
@@ -52,29 +45,21 @@ class SNES(Strategy):
         self,
         mean: Tensor,
         *,
-        population: int | None = None,
         sigma: float = 0.1,
-        generator: torch.Generator,
         mean_rate: float = 1.0,
         sigma_rate: float | None = None,
         least_sigma: float = 0.0,
+        **shared: Any,
     ) -> None:
-        population = default_population(len(mean)) if population is None else population
-        super().__init__(mean, population=population, sigma=sigma, generator=generator)
-        self.mean = host_double(mean)
+        super().__init__(mean, sigma=sigma, **shared)
         self.sigma = torch.full_like(self.mean, sigma)
         check_least_sigma(least_sigma, sigma)
         self.mean_rate, self.least_sigma = mean_rate, least_sigma
         genes = self.num_genes
         self.sigma_rate = (3 + math.log(genes)) / (5 * math.sqrt(genes)) if sigma_rate is None else sigma_rate
-        ranks = torch.arange(1, population + 1, dtype=torch.float64)
-        raw = (math.log(population / 2 + 1) - ranks.log()).clamp(min=0.0)
-        self._utilities = raw / raw.sum() - 1 / population  # (P,), best first.
-
-    @property
-    def centre(self) -> Tensor:
-        """The mean."""
-        return self.mean.clone()
+        ranks = torch.arange(1, self.population + 1, dtype=torch.float64)
+        raw = (math.log(self.population / 2 + 1) - ranks.log()).clamp(min=0.0)
+        self._utilities = raw / raw.sum() - 1 / self.population  # (P,), best first.
 
     def sample(self) -> Tensor:
         """Draw ``(P, N)`` from the normal distribution."""
