@@ -60,7 +60,7 @@ class LSTMCell(ProductCell):
         lstm_biases(self.bias_ih, memory_length, memory_init)  # The two biases are summed: one of them is enough.
 
     def step(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Advance one step, ``(B, I)`` to ``(B, H)``, in the plain form with which the faster ``equations`` are compared."""
+        """Advance one step, ``(B, I)`` to ``(B, H)``, in the plain form with which ``equations`` are compared."""
         gates = linear(inputs, self.weight_ih, self.bias_ih) + linear(state.h, self.weight_hh, self.bias_hh)
         input_gate, forget_gate, cell_input, output_gate = gates.chunk(4, dim=1)
         c = torch.sigmoid(forget_gate) * state.c + torch.sigmoid(input_gate) * torch.tanh(cell_input)
