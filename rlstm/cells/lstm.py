@@ -60,7 +60,7 @@ class LSTMCell(ProductCell):
         lstm_biases(self.bias_ih, memory_length, memory_init)  # The two biases are summed: one of them is enough.
 
     def step(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
-        """Advance one step, ``(B, I)`` to ``(B, H)``, in the plain form that the faster ``equations`` are held to."""
+        """Advance one step, ``(B, I)`` to ``(B, H)``, in the plain form with which ``equations`` are compared."""
         gates = linear(inputs, self.weight_ih, self.bias_ih) + linear(state.h, self.weight_hh, self.bias_hh)
         input_gate, forget_gate, cell_input, output_gate = gates.chunk(4, dim=1)
         c = torch.sigmoid(forget_gate) * state.c + torch.sigmoid(input_gate) * torch.tanh(cell_input)
@@ -78,11 +78,12 @@ class LSTMCell(ProductCell):
         """Advance one step with one logistic call over everything, for the snapshots.
 
         tanh(x) = 2 σ(2x) - 1, and 2x comes from weights that are twice as large, which is exact. So all four parts pass
-        one contiguous logistic instead of a tanh on a strided quarter of them: @@@ of the time of the plain form.
+        one contiguous logistic instead of a tanh on a strided quarter of them. For a population in float32 on the CPU,
+        tanh(c) too comes from the logistic, as 1 - 2 σ(-2c), right to 1e-7 as the cell's input is already. In float64,
+        where readouts are fitted to outputs however small, tanh keeps every digit.
 
-        For a population in float32 on the CPU, tanh(c) too comes from the logistic, as 1 - 2 σ(-2c): a third of the
-        time, and right to 1e-7 as the cell's input is already. In float64, where readouts are fitted to outputs however
-        small, tanh keeps every digit.
+        On one core an acting step takes .94 to .97 of the time of the plain form (8 to 64 rows, H = 64 and 128), and
+        that of 256 networks with 4 rows and H = 16 takes .64.
         """
         input_gate, forget_gate, half_cell_input, output_gate = by.gates(inputs, state.h).sigmoid_().chunk(4, dim=1)
         c = (forget_gate * state.c).addcmul_(input_gate, half_cell_input.sub_(0.5), value=2.0)

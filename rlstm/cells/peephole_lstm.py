@@ -157,7 +157,7 @@ class PeepholeLSTMCell(ProductCell):
     def equations(self, by: Any, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
         c = state.c
-        see_input, see_forget, see_output = by.peepholes.chunk(3)
+        see_input, see_forget, see_output = by.peepholes.chunk(3, dim=-1)
         input_gate, forget_gate, cell_input, output_gate = by.gates(inputs, state.h).chunk(4, dim=1)
         input_gate = torch.sigmoid(torch.addcmul(input_gate, see_input, c))
         forget_gate = torch.sigmoid(torch.addcmul(forget_gate, see_forget, c))

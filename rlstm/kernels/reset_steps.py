@@ -13,6 +13,7 @@ Shapes: inputs ``(T, B, I)``, states ``(B, H)``, ``is_first`` ``(T, B)``; L is t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -115,16 +116,9 @@ def _reset_first(state: Tensor, is_first: Tensor) -> Tensor:
 
 
 def lstm_sequence(
-    inputs: Tensor,
-    h: Tensor,
-    c: Tensor,
-    is_first: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
+    inputs: Tensor, h: Tensor, c: Tensor, is_first: Tensor, *weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run an LSTM over ``(T, B, I)`` with resets, weights in PyTorch's layout.
+    """Run an LSTM over ``(T, B, I)`` with resets; weights W, R, b, b' in PyTorch's layout.
 
     Returns:
         Outputs ``(T, B, H)``, and h and c after step T - 1, ``(B, H)`` each.
@@ -132,31 +126,23 @@ def lstm_sequence(
     check_rows(inputs, h, is_first)
     start = (_reset_first(h, is_first).unsqueeze(0), _reset_first(c, is_first).unsqueeze(0))
     plan = plan_reset_steps(is_first)
-    weights = [weight_ih, weight_hh, bias_ih, bias_hh]
     if plan is None:
         outputs, h_end, c_end = _dense(torch.lstm, inputs, start, weights)
         return outputs, h_end[0], c_end[0]
     flags = torch.stack([plan.resets, plan.holds], dim=-1).to(inputs.dtype)
-    flag_weights = weight_ih.new_full((4, weight_hh.shape[1], 2), -_SATURATE)  # gates i, f, g, o; reset, hold
+    weight_ih, *others = weights
+    flag_weights = weight_ih.new_full((4, h.shape[1], 2), -_SATURATE)  # gates i, f, g, o; reset, hold
     flag_weights[1, :, 1] = _SATURATE
     flag_weights[2] = 0.0
-    weights[0] = torch.cat([weight_ih, flag_weights.flatten(0, 1)], dim=1)
-    padded, _, c_end = _dense(torch.lstm, _insert(inputs, flags, plan), start, weights)
+    weight_ih = torch.cat([weight_ih, flag_weights.flatten(0, 1)], dim=1)
+    padded, _, c_end = _dense(torch.lstm, _insert(inputs, flags, plan), start, [weight_ih, *others])
     outputs = _extract(padded, plan, len(inputs))
     # A hold step closes the output gate, so h is taken from the last real step; c is kept to the end.
     return outputs, outputs[-1], c_end[0]
 
 
-def gru_sequence(
-    inputs: Tensor,
-    h: Tensor,
-    is_first: Tensor,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Run a GRU over ``(T, B, I)`` with resets, weights in PyTorch's layout.
+def gru_sequence(inputs: Tensor, h: Tensor, is_first: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a GRU over ``(T, B, I)`` with resets; weights W, R, b, b' in PyTorch's layout.
 
     The input bias of the candidate enters as the weight of a column that is 1 on real steps and 0 on inserted ones, so
     a reset step yields tanh(0) = 0 exactly.
@@ -168,8 +154,9 @@ def gru_sequence(
     start = _reset_first(h, is_first).unsqueeze(0)
     plan = plan_reset_steps(is_first)
     if plan is None:
-        outputs, h_end = _dense(torch.gru, inputs, start, [weight_ih, weight_hh, bias_ih, bias_hh])
+        outputs, h_end = _dense(torch.gru, inputs, start, weights)
         return outputs, h_end[0]
+    weight_ih, weight_hh, bias_ih, bias_hh = weights
     hidden = weight_hh.shape[1]
     inserted = plan.resets | plan.holds  # The output is the whole state, so what follows the last step is free.
     flags = torch.stack([inserted, ~inserted], dim=-1).to(inputs.dtype)
@@ -177,17 +164,17 @@ def gru_sequence(
     reset_column[2 * hidden :] = 0.0
     gate_bias, new_bias = bias_ih[: 2 * hidden], bias_ih[2 * hidden :]
     bias_column = torch.cat([torch.zeros_like(gate_bias), new_bias]).unsqueeze(1)
-    weights = [
+    wider = [
         torch.cat([weight_ih, reset_column, bias_column], dim=1),
         weight_hh,
         torch.cat([gate_bias, torch.zeros_like(new_bias)]),
         bias_hh,
     ]
-    padded, _ = _dense(torch.gru, _insert(inputs, flags, plan), start, weights)
+    padded, _ = _dense(torch.gru, _insert(inputs, flags, plan), start, wider)
     outputs = _extract(padded, plan, len(inputs))
     return outputs, outputs[-1]
 
 
-def _dense(kernel: Any, inputs: Tensor, start: Any, weights: list[Tensor]) -> Any:
+def _dense(kernel: Any, inputs: Tensor, start: Any, weights: Sequence[Tensor]) -> Any:
     """Call PyTorch's one-layer kernel; cuDNN keeps what its backward pass needs only when told that it trains."""
     return kernel(inputs, start, weights, True, 1, 0.0, torch.is_grad_enabled(), False, False)

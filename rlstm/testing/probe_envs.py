@@ -19,6 +19,7 @@ env                  needs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -53,6 +54,15 @@ class ProbeEnv(gym.Env[Observation, np.int64]):
         self.observation_space = spaces.Box(-1.0, 1.0, (self.num_observations,), np.float32)
         self.action_space = spaces.Discrete(2)
 
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
+        """Begin an episode as the class says."""
+        super().reset(seed=seed)
+        return _observe(*self._begin(seed is not None, options or {})), {}
+
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
+        """Return the first observation; 0 unless a subclass shows something else."""
+        return (0.0,) * self.num_observations
+
     def _sign(self) -> float:
         return float(self.np_random.integers(2) * 2 - 1)
 
@@ -64,11 +74,6 @@ def _observe(*values: float) -> Observation:
 class ConstantValueEnv(ProbeEnv):
     """One step, one observation, reward 1. V = 1. Tests that the critic learns at all."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show 0."""
-        super().reset(seed=seed)
-        return _observe(0.0), {}
-
     def step(self, action: np.int64) -> Step:
         """End with reward 1."""
         return _observe(0.0), 1.0, True, False, {}
@@ -77,11 +82,9 @@ class ConstantValueEnv(ProbeEnv):
 class ObservationValueEnv(ProbeEnv):
     """One step, a random sign is seen and paid. V(s) = s. Tests the way from the observation to the value."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show the sign."""
-        super().reset(seed=seed)
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
         self._cue = self._sign()
-        return _observe(self._cue), {}
+        return (self._cue,)
 
     def step(self, action: np.int64) -> Step:
         """Pay the sign."""
@@ -91,11 +94,9 @@ class ObservationValueEnv(ProbeEnv):
 class DiscountEnv(ProbeEnv):
     """Two steps, the second pays 1. V(0) = γ, V(1) = 1, where 0 and 1 are the observations. Tests bootstrapping."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show 0."""
-        super().reset(seed=seed)
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
         self._time = 0
-        return _observe(0.0), {}
+        return (0.0,)
 
     def step(self, action: np.int64) -> Step:
         """Show 1 and pay nothing; then pay 1 and end."""
@@ -106,11 +107,6 @@ class DiscountEnv(ProbeEnv):
 
 class ActionEnv(ProbeEnv):
     """One step, action 1 pays 1 and action 0 pays -1. V = 1 once action 1 is always taken. Tests the policy's sign."""
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show 0."""
-        super().reset(seed=seed)
-        return _observe(0.0), {}
 
     def step(self, action: np.int64) -> Step:
         """Pay the action."""
@@ -139,11 +135,9 @@ class RecallEnv(ProbeEnv):
         super().__init__()
         self.num_steps = num_steps
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show the sign."""
-        super().reset(seed=seed)
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
         self._time, self._cue = 0, self._sign()
-        return _observe(self._cue, 0.0), {}
+        return self._cue, 0.0
 
     def step(self, action: np.int64) -> Step:
         """Show nothing, then the question; pay the answer to it."""
@@ -165,12 +159,11 @@ class ForgetEnv(ProbeEnv):
         super().__init__()
         self._cue: float | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
         """Show a fresh sign and remember the one before, which a seed draws anew."""
-        super().reset(seed=seed)
-        self._previous = self._sign() if self._cue is None or seed is not None else self._cue
+        self._previous = self._sign() if self._cue is None or seeded else self._cue
         self._cue = self._sign()
-        return _observe(self._cue), {}
+        return (self._cue,)
 
     def step(self, action: np.int64) -> Step:
         """Pay the sign of the episode before."""
@@ -183,11 +176,10 @@ class _TrialProbeEnv(ProbeEnv):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "supports_new_task": True}  # type: ignore[misc]
     _is_first_episode, _time = False, -1  # The time is -1 before there is any task.
 
-    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> bool:
-        """Seed, begin an episode, and return whether it begins a trial."""
-        super().reset(seed=seed)
-        otherwise = seed is not None or not self._is_first_episode
-        self._is_first_episode = self._time < 0 or bool((options or {}).get("new_task", otherwise))
+    def _begins_trial(self, seeded: bool, options: dict[str, Any]) -> bool:
+        """Begin an episode, and return whether it begins a trial."""
+        otherwise = seeded or not self._is_first_episode
+        self._is_first_episode = self._time < 0 or bool(options.get("new_task", otherwise))
         self._time = 0
         return self._is_first_episode
 
@@ -218,12 +210,11 @@ class CarriedSignEnv(_TrialProbeEnv):
         super().__init__()
         self.num_steps, self.num_questions = num_steps, num_questions
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show a new sign, or ask for the one shown."""
-        if not self._begin(seed, options):
-            return _observe(0.0, 0.0, 1.0), {}
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
+        if not self._begins_trial(seeded, options):
+            return 0.0, 0.0, 1.0
         self._cue = self._sign()
-        return _observe(self._cue, 1.0, 0.0), {}
+        return self._cue, 1.0, 0.0
 
     def step(self, action: np.int64) -> Step:
         """Show a distractor and pay nothing; or pay the answer and ask again."""
@@ -242,12 +233,11 @@ class KeyEnv(_TrialProbeEnv):
     returns 0. Memory is needed for neither.
     """
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
-        """Show whether there is a key to buy or a door to open."""
-        if not self._begin(seed, options):
-            return _observe(1.0), {}
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
+        if not self._begins_trial(seeded, options):
+            return (1.0,)
         self._has_key = False
-        return _observe(0.0), {}
+        return (0.0,)
 
     def step(self, action: np.int64) -> Step:
         """Sell the key, or pay for it."""
@@ -283,14 +273,13 @@ class SecretEnv(ProbeEnv):
         self.num_episodes = num_episodes
         self._episode = -1
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Any]:
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
         """Show a new sign, or ask for the one shown; a seed begins with a new one."""
-        super().reset(seed=seed)
-        self._episode = 0 if seed is not None else (self._episode + 1) % self.num_episodes
+        self._episode = 0 if seeded else (self._episode + 1) % self.num_episodes
         if self._episode > 0:
-            return _observe(0.0, 1.0), {}
+            return 0.0, 1.0
         self._cue = self._sign()
-        return _observe(self._cue, 0.0), {}
+        return self._cue, 0.0
 
     def step(self, action: np.int64) -> Step:
         """Pay the answer where there was a question."""

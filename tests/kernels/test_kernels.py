@@ -513,6 +513,15 @@ def test_segments_have_the_root_of_the_steps_and_every_one_runs_twice(
     assert ran[len(lengths) :] == [(length, True) for length in reversed(lengths)]
 
 
+def test_a_horizon_cuts_the_gradient_and_no_value() -> None:
+    cell, is_first = make_cell("gru", 4, 5), torch.zeros(7, 2, dtype=torch.bool)
+    inputs = torch.randn(7, 2, 4, requires_grad=True)
+    outputs, _ = unroll(cell.sequence, inputs, cell.init_state(2), is_first, horizon=3)
+    torch.testing.assert_close(outputs, cell.sequence(inputs, cell.init_state(2), is_first)[0])
+    (grad,) = torch.autograd.grad(outputs[5].sum(), inputs)
+    assert grad.any(2).any(1).tolist() == [False, False, False, True, True, True, False]
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_a_gradient_nothing_is_cut_into_segments(mode: Callable[[], Any]) -> None:
     cell, ran = make_cell("gru", 4, 5), []
