@@ -11,10 +11,10 @@ import functools
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import Flat, Json, given_value, parse
+from rlstm.cli.parsing import DisplayFlags, Flat, given_value, parse
 from rlstm.cli.tables import facts, number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["run", "training_answer"]
 
 
-@dataclass(frozen=True)
-class CommandFlags:
+@dataclass(frozen=True, kw_only=True)
+class CommandFlags(DisplayFlags):
     """The command."""
 
     preset: str | None = None
@@ -33,12 +33,6 @@ class CommandFlags:
 
     config: str | None = None
     """Start from a TOML file of settings, by the names of the flags; it wins over the preset, flags over it."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout: run_dir, steps, mean_return, ..."""
-
-    ui: Literal["auto", "rich", "plain", "none"] = "auto"
-    """The display: live on a terminal, lines elsewhere, or none. It goes to stderr."""
 
 
 def run(words: list[str]) -> Answer:

@@ -56,7 +56,7 @@ def test_a_module_that_is_not_there_is_told(train) -> None:
     ("fault", "told"),
     [("raise", "OSError: the simulator has gone"), ("nan", "not finite"), ("inf", "reward that is not finite")],
 )
-def test_an_env_that_breaks_leaves_a_checkpoint_and_a_plain_word(rlstm, train, my_env, fault: str, told: str) -> None:
+def test_an_env_that_breaks_leaves_a_checkpoint_and_a_message(rlstm, train, my_env, fault: str, told: str) -> None:
     result = train(f"--env my_env:My-v0 --env-kwargs fault={fault} --run-dir run")
     assert result.code == 1
     assert told in result.json["error"]
@@ -129,7 +129,7 @@ def test_an_env_whose_episodes_never_end_is_told_to_reinforce(rlstm, my_env, mon
     monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_TRAJECTORY", 200)
     result = rlstm(f"train reinforce --env my_env:My-v0 --env-kwargs fault=endless {EPISODES}")
     assert result.code == 1
-    assert "A life has not ended after 200 steps" in result.json["error"]
+    assert "A trajectory has not ended after 200 steps" in result.json["error"]
 
 
 @pytest.mark.filterwarnings("ignore")  # Of the package.
