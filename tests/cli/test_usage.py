@@ -70,7 +70,9 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("train ppo --learnin-rate 3", "Unknown flag '--learnin-rate'. Did you mean '--learning-rate'?"),
         ("train ppo --lifetime trial", "Unknown flag '--lifetime'. Did you mean '--memory.lifetime'?"),
         ("train ppo --memory.gamma 1", "Unknown flag '--memory.gamma'. Did you mean '--gamma'?"),
-        ("train ppo --inputs.memory.lifetime trial", "Did you mean '--memory.lifetime'?"),
+        pytest.param(
+            "train ppo --inputs.memory.lifetime trial", "Did you mean '--memory.lifetime'?", marks=pytest.mark.slow
+        ),
         ("train ppo --num_env=3 --foo", "Unknown flag '--num-env'. Did you mean '--num-envs'?"),
         ("train evolino --lessons 3", "Unknown flag '--lessons'. Did you mean '--teacher-sequences'?"),
         ("train random --gamma 1", "Unknown flag '--gamma'."),
@@ -86,7 +88,11 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("train ppo --env-kwargs corridor_length", "'corridor_length' is not of the form KEY=VALUE"),
         ("train ppo --num-steps", "Missing value for argument '--num-steps'"),
         ("train ppo --num-envs 0", "num_envs is 0; it must be at least 1."),
-        ("train ppo --env rlstm/TMaze-v0 --num-minibatches 3", "Use one of 1, 2, 4, 8, 16, or another num_envs."),
+        pytest.param(
+            "train ppo --env rlstm/TMaze-v0 --num-minibatches 3",
+            "Use one of 1, 2, 4, 8, 16, or another num_envs.",
+            marks=pytest.mark.slow,
+        ),
         ("train ppo --env rlstm/TMaze-v0 --device tpu", "device is 'tpu'; it must be auto, cpu, cuda or cuda:N."),
         ("train ppo --config nowhere.toml", "Can't read the config file nowhere.toml"),
         ("evaluate", "RUN_DIR is missing."),
