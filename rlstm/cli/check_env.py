@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.parsing import JsonFlags, Positional, named, parse
 from rlstm.cli.tables import table
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class CheckEnvFlags:
+@dataclass(frozen=True, kw_only=True)
+class CheckEnvFlags(JsonFlags):
     """Check whether an env is fit for training."""
 
     env: Annotated[Positional[str], named("ID")]
@@ -33,9 +33,6 @@ class CheckEnvFlags:
 
     train_steps: int = 20_000
     """Steps of a short training without memory, 10 seconds at most; 0 leaves it out."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout."""
 
 
 def run(words: list[str]) -> Answer:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.flag_types import read_checkpoint
-from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.parsing import Json, PlayFlags, parse
 from rlstm.cli.tables import facts, number, percent
 
 if TYPE_CHECKING:
@@ -17,33 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class EvaluateFlags:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags(PlayFlags):
     """Play episodes with a trained agent."""
-
-    run_dir: Annotated[Positional[str], named("RUN_DIR")]
-    """Folder of the run."""
 
     episodes: int = 100
     """Complete episodes to play; rounded up to whole trials."""
-
-    seed: int = 0
-    """Decides the episodes. Training never uses the same ones."""
-
-    stochastic: Json = False
-    """Sample actions instead of taking the likeliest."""
-
-    checkpoint: Annotated[str, named("latest|best|STEP")] = "latest"
-    """Which checkpoint: latest, best, or the step of one."""
 
     ablate_memory: Json = False
     """Reset the state before every step: what the agent reaches without its memory."""
 
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the env to change; values are read as JSON."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout."""
 
 
 def run(words: list[str]) -> Answer:
@@ -95,15 +80,10 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
 
 
 def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags) -> str:
-    how = [
-        f"checkpoint {flags.checkpoint}",
-        "sampled actions" if flags.stochastic else "likeliest actions",
-        f"seed {flags.seed}",
-        *(["memory reset at every step"] if flags.ablate_memory else []),
-    ]
+    how = f"{flags.how()}{', memory reset at every step' if flags.ablate_memory else ''}"
     lines = {
         "run": flags.run_dir,
-        "played": f"{number(values['episodes'])} episodes; {', '.join(how)}",
+        "played": f"{number(values['episodes'])} episodes; {how}",
         "return": f"{number(values['mean_return'])} ± {number(values['std_return'])}",
         "length": f"{number(values['mean_length'])} ± {number(float(result.lengths.std()))} steps",
         "success": percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']"),

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -15,7 +15,7 @@ from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY
 from rlstm.training.config import RENAMED
 
-__all__ = ["Flat", "Json", "JsonFlags", "Positional", "given_value", "named", "parse"]
+__all__ = ["DisplayFlags", "Flat", "Json", "JsonFlags", "PlayFlags", "Positional", "given_value", "named", "parse"]
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -29,12 +29,42 @@ Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """A switch without its negative."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JsonFlags:
-    """The flags of a verb that lists something."""
+    """The flags of every verb."""
 
     json: Json = False
-    """Print one JSON object on the last line of stdout, with all that is known."""
+    """Print one JSON object on the last line of stdout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisplayFlags(JsonFlags):
+    """The flags of a verb that trains."""
+
+    ui: Literal["auto", "rich", "plain", "none"] = "auto"
+    """The display: live on a terminal, lines elsewhere, or none. It goes to stderr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayFlags(JsonFlags):
+    """The flags of a verb that plays with a trained agent."""
+
+    run_dir: Annotated[Positional[str], tyro.conf.arg(metavar="RUN_DIR")]
+    """Folder of the run."""
+
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="latest|best|STEP")] = "latest"
+    """Which checkpoint: latest, best, or the step of one."""
+
+    stochastic: Json = False
+    """Sample actions instead of taking the likeliest."""
+
+    seed: int = 0
+    """Decides the episodes; those of training, evaluations and recordings are never the same."""
+
+    def how(self) -> str:
+        """Say how it plays."""
+        actions = "sampled actions" if self.stochastic else "likeliest actions"
+        return f"checkpoint {self.checkpoint}, {actions}, seed {self.seed}"
 
 
 def named(metavar: str) -> Any:

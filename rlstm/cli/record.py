@@ -7,18 +7,15 @@ from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.flag_types import read_checkpoint
-from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.parsing import Json, PlayFlags, named, parse
 from rlstm.cli.tables import facts, number, percent
 
 __all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class RecordFlags:
+@dataclass(frozen=True, kw_only=True)
+class RecordFlags(PlayFlags):
     """Write demonstrations."""
-
-    run_dir: Annotated[Positional[str], named("RUN_DIR")]
-    """Folder of the run."""
 
     episodes: int
     """Complete episodes to play; rounded up to whole trials."""
@@ -26,20 +23,8 @@ class RecordFlags:
     output: Annotated[str | None, named("FILE")] = None
     """The file to write; it must not exist. Default: demonstrations.safetensors in the run's folder."""
 
-    checkpoint: Annotated[str, named("latest|best|STEP")] = "latest"
-    """Which checkpoint: latest, best, or the step of one."""
-
-    stochastic: Json = False
-    """Sample actions instead of taking the likeliest."""
-
-    seed: int = 0
-    """Decides the episodes. Neither training nor evaluation uses the same ones."""
-
     only_successes: Json = False
     """Keep of what is played the episodes that succeed, and the trials that end in success."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout."""
 
 
 def run(words: list[str]) -> Answer:
@@ -75,15 +60,10 @@ def run(words: list[str]) -> Answer:
 
 
 def _text(values: dict[str, Any], flags: RecordFlags) -> str:
-    how = [
-        f"checkpoint {flags.checkpoint}",
-        "sampled actions" if flags.stochastic else "likeliest actions",
-        f"seed {flags.seed}",
-    ]
     success = percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']")
     lines = {
         "run": flags.run_dir,
-        "played": f"{number(values['episodes_played'])} episodes; {', '.join(how)}; success {success}",
+        "played": f"{number(values['episodes_played'])} episodes; {flags.how()}; success {success}",
         "written": f"{number(values['episodes'])} episodes, {number(values['steps'])} steps",
         "return": number(values["mean_return"]),
         "file": values["path"],

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Json, Positional, named, parse
+from rlstm.cli.parsing import DisplayFlags, Positional, named, parse
 
 __all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class ResumeFlags:
+@dataclass(frozen=True, kw_only=True)
+class ResumeFlags(DisplayFlags):
     """Go on with a run."""
 
     run_dir: Annotated[Positional[str], named("RUN_DIR")]
@@ -20,12 +20,6 @@ class ResumeFlags:
 
     total_steps: int | None = None
     """The new total of environment steps, not extra. Default: the run's own."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout, as 'train' does."""
-
-    ui: Literal["auto", "rich", "plain", "none"] = "auto"
-    """The display: live on a terminal, lines elsewhere, or none. It goes to stderr."""
 
 
 def run(words: list[str]) -> Answer:

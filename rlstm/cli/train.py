@@ -7,13 +7,14 @@ preset and the config file leave, so flags win over the file, the file over the 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import Flat, Json, given_value, parse
+from rlstm.cli.parsing import DisplayFlags, Flat, given_value, parse
 from rlstm.cli.tables import facts, number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["run", "training_answer"]
 
 
-@dataclass(frozen=True)
-class CommandFlags:
+@dataclass(frozen=True, kw_only=True)
+class CommandFlags(DisplayFlags):
     """The command."""
 
     preset: str | None = None
@@ -32,12 +33,6 @@ class CommandFlags:
 
     config: str | None = None
     """Start from a TOML file of settings, by the names of the flags; it wins over the preset, flags over it."""
-
-    json: Json = False
-    """Print one JSON object on the last line of stdout: run_dir, steps, mean_return, ..."""
-
-    ui: Literal["auto", "rich", "plain", "none"] = "auto"
-    """The display: live on a terminal, lines elsewhere, or none. It goes to stderr."""
 
 
 def run(words: list[str]) -> Answer:
@@ -96,13 +91,14 @@ def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any],
     preset = given_value(words, "--preset")
     file_settings = _file_settings(agent, given_value(words, "--config"))
     draft = config_from_layers(agent, preset, file_settings, complete=False)
-    flags_type, default = _flags_of(draft)
+    parts = [getattr(draft, part) for part in PARTS]
+    flags_type = _flags_type(*map(type, parts))
     flags = parse(
         flags_type,
         words,
         prog=f"rlstm train {agent}",
         description=f"Train: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
-        default=default,
+        default=flags_type(CommandFlags(), *parts),
     )
     shown = draft.settings()
     read = dataclasses.replace(draft, **{part: getattr(flags, part) for part in PARTS}).settings()
@@ -122,14 +118,13 @@ def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
     return settings
 
 
-def _flags_of(draft: ExperimentConfig[Any]) -> tuple[type[Any], Any]:
-    """Return the dataclass of all flags and the instance that holds the draft's values."""
+@functools.cache
+def _flags_type(*part_types: Any) -> Any:
+    """Return the dataclass of all flags: those of the command, then those of the parts."""
     fields: list[tuple[str, Any]] = [("command", Annotated[CommandFlags, Flat])]
-    for part in PARTS:
-        part_type: Any = type(getattr(draft, part))
+    for part, part_type in zip(PARTS, part_types, strict=True):
         fields.append((part, part_type if part in PREFIXED else Annotated[part_type, Flat]))
-    flags_type = dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
-    return flags_type, flags_type(CommandFlags(), *(getattr(draft, part) for part in PARTS))
+    return dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
 
 
 def training_answer(result: TrainResult) -> Answer:

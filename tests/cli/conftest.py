@@ -1,5 +1,7 @@
 """A user's workplace: an empty folder, the command, and a small trained run."""
 
+import functools
+import inspect
 import json
 import os
 import sys
@@ -72,10 +74,11 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_power_cut() -> Iterator[None]:
-    """Leave out the wait for the disk."""
+def _quick() -> Iterator[None]:
+    """Leave out the wait for the disk, and find the docstrings of flags once for all command lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(inspect, "getsource", functools.cache(inspect.getsource))
         yield
 
 

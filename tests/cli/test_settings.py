@@ -21,7 +21,7 @@ def write(text: str) -> None:
     Path("run.toml").write_text(text, encoding="utf-8")
 
 
-def test_flags_win_over_the_file_the_file_over_the_preset_the_preset_over_the_defaults() -> None:
+def test_flags_win_over_the_file_and_the_file_over_the_preset() -> None:
     write("hidden_size = 33\nnum-envs = 12\nlearning_rate = 1\n")
     found = settings("--preset tmaze --config run.toml --num-envs 24")
     assert (found["num_envs"], found["hidden_size"], found["num_steps"], found["gamma"]) == (24, 33, 64, 0.99)
@@ -86,33 +86,36 @@ def test_modules_to_import_may_be_several_or_repeated(words: str) -> None:
     assert settings(words)["env_import"] == ("a", "b")
 
 
+VALUES = {
+    "--encoder-sizes 64 32": ("encoder_sizes", (64, 32)),
+    "--head-sizes": ("head_sizes", ()),
+    "--total-steps 1e6": ("total_steps", 1_000_000),
+    "--num-steps 1_000": ("num_steps", 1000),
+    "--memory.bptt_horizon=16": ("memory.bptt_horizon", 16),
+    "--target-kl 1e-2": ("target_kl", 0.01),
+    "--initial-log-std -0.5": ("initial_log_std", -0.5),
+    "--anneal-lr": ("anneal_lr", True),
+    "--no-norm-adv": ("norm_adv", False),
+    "--inputs.previous-action": ("inputs.previous_action", True),
+    "--inputs.previous-reward false": ("inputs.previous_reward", False),
+    "--inputs.episode-start none": ("inputs.episode_start", None),
+    "--memory.credit none": ("memory.credit", None),
+    "--cell none": ("cell", "none"),
+    "--run-dir here": ("run_dir", "here"),
+}
+
+
+def test_every_kind_of_value_is_read() -> None:
+    found = settings(" ".join(VALUES))
+    for words, (name, value) in VALUES.items():
+        assert found[name] == value, words
+    words = "--memory.bptt-horizon 16 --memory.bptt-horizon none --encoder-sizes"
+    assert (settings(words)["memory.bptt_horizon"], settings(words)["encoder_sizes"]) == (None, ())
+
+
 @pytest.mark.parametrize(
-    ("words", "name", "value"),
-    [
-        ("--encoder-sizes 64 32", "encoder_sizes", (64, 32)),
-        ("--encoder-sizes", "encoder_sizes", ()),
-        ("--total-steps 1e6", "total_steps", 1_000_000),
-        ("--total-steps 1_000", "total_steps", 1000),
-        ("--memory.bptt-horizon 16", "memory.bptt_horizon", 16),
-        ("--memory.bptt-horizon 16 --memory.bptt-horizon none", "memory.bptt_horizon", None),
-        ("--memory.bptt_horizon=16", "memory.bptt_horizon", 16),
-        ("--target-kl 1e-2", "target_kl", 0.01),
-        ("--initial-log-std -0.5", "initial_log_std", -0.5),
-        ("--anneal-lr", "anneal_lr", True),
-        ("--no-norm-adv", "norm_adv", False),
-        ("--inputs.previous-action", "inputs.previous_action", True),
-        ("--inputs.previous-action false", "inputs.previous_action", False),
-        ("--inputs.previous-action none", "inputs.previous_action", None),
-        ("--memory.credit none", "memory.credit", None),
-        ("--cell none", "cell", "none"),
-        ("--run-dir here", "run_dir", "here"),
-    ],
+    "agent", [pytest.param(agent, marks=[] if agent in ("ppo", "evolino") else pytest.mark.slow) for agent in AGENTS]
 )
-def test_every_kind_of_value_is_read(words: str, name: str, value: object) -> None:
-    assert settings(words)[name] == value
-
-
-@pytest.mark.parametrize("agent", AGENTS)
 def test_every_setting_of_every_agent_is_a_flag_with_help(rlstm, agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = rlstm(f"train {agent} --help").out

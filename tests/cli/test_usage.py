@@ -70,7 +70,9 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("train ppo --learnin-rate 3", "Unknown flag '--learnin-rate'. Did you mean '--learning-rate'?"),
         ("train ppo --lifetime trial", "Unknown flag '--lifetime'. Did you mean '--memory.lifetime'?"),
         ("train ppo --memory.gamma 1", "Unknown flag '--memory.gamma'. Did you mean '--gamma'?"),
-        ("train ppo --inputs.memory.lifetime trial", "Did you mean '--memory.lifetime'?"),
+        pytest.param(
+            "train ppo --inputs.memory.lifetime trial", "Did you mean '--memory.lifetime'?", marks=pytest.mark.slow
+        ),
         ("train ppo --num_env=3 --foo", "Unknown flag '--num-env'. Did you mean '--num-envs'?"),
         ("train evolino --lessons 3", "Unknown flag '--lessons'. Did you mean '--teacher-sequences'?"),
         ("train random --gamma 1", "Unknown flag '--gamma'."),
@@ -78,7 +80,6 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("train ppo --env rlstm/TMaze-v0 --cell lstn", "Unknown cell 'lstn'. Did you mean 'lstm'?"),
         ("train ppo --preset tmase", "Unknown preset 'tmase'. Did you mean 'tmaze'?"),
         ("train random --preset tmaze", "Preset 'tmaze' is for agent 'ppo', not 'random'."),
-        ("train ppo --num-envs x", "--num-envs: 'x' is not a whole number."),
         ("train ppo --num-envs 1.5", "--num-envs: '1.5' is not a whole number."),
         ("train ppo --gamma x", "--gamma: 'x' is not a number."),
         ("train ppo --dtype float16", "'float32', 'float64'"),
@@ -87,12 +88,12 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("train ppo --env-kwargs corridor_length", "'corridor_length' is not of the form KEY=VALUE"),
         ("train ppo --num-steps", "Missing value for argument '--num-steps'"),
         ("train ppo --num-envs 0", "num_envs is 0; it must be at least 1."),
-        ("train ppo --gamma 2", "gamma is 2.0; it must lie in [0, 1]."),
-        ("train ppo --memory.credit lifelong", "credit may not outlive memory"),
-        ("train ppo --memory.lifetime trial", "memory.episodes_per_trial is not set"),
-        ("train ppo --env rlstm/TMaze-v0 --num-minibatches 3", "Use one of 1, 2, 4, 8, 16, or another num_envs."),
+        pytest.param(
+            "train ppo --env rlstm/TMaze-v0 --num-minibatches 3",
+            "Use one of 1, 2, 4, 8, 16, or another num_envs.",
+            marks=pytest.mark.slow,
+        ),
         ("train ppo --env rlstm/TMaze-v0 --device tpu", "device is 'tpu'; it must be auto, cpu, cuda or cuda:N."),
-        ("train ppo --env rlstm/TMaze-v0 --memory-length 2", "memory_length is 2"),
         ("train ppo --config nowhere.toml", "Can't read the config file nowhere.toml"),
         ("evaluate", "RUN_DIR is missing."),
         ("evaluate run --episode 3", "Did you mean '--episodes'?"),
@@ -141,7 +142,7 @@ def test_ctrl_c_before_there_is_a_run_is_told(rlstm, monkeypatch: pytest.MonkeyP
     assert (result.code, result.json) == (130, {"error": "Interrupted."})
 
 
-@pytest.mark.parametrize("words", ["presets", "cells --help", "--help"])
+@pytest.mark.parametrize("words", ["presets", "cells --help"])
 def test_a_closed_pipe_is_no_error(words: str) -> None:
     command = f"{sys.executable} -m rlstm {words} | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,6 +1,7 @@
 """Wrappers from the command line: by id or flag, in config files and presets, evaluated, resumed and loaded."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file
 import rlstm as package
 from rlstm.api.experiments import make_config, resolve_env
 from rlstm.cli.train import experiment
+from rlstm.core.errors import UnknownNameError
 from rlstm.envs.wrappers import WRAPPERS
 from rlstm.training.config import ConfigError, layer
 from rlstm.vector.make import EnvConfig
@@ -46,14 +48,13 @@ def test_wrappers_keep_the_arguments_of_the_presets_env() -> None:
     assert (env, wrappers, kwargs["corridor_length"]) == ("rlstm/TMaze-v0", ("delay=1",), 20)
 
 
-@pytest.mark.parametrize("text", ['env = "CartPole-v1+mask=0"', 'env = "CartPole-v1"\nenv_wrappers = ["mask=0"]'])
-def test_a_config_file_may_name_them_too_and_flags_win(text: str) -> None:
-    Path("run.toml").write_text(text, encoding="utf-8")
-    assert env_of("--config run.toml")[1] == ("mask=0",)
-    assert env_of("--config run.toml --seed 3")[1] == ("mask=0",)
+def test_a_config_file_may_name_them_too_and_flags_win() -> None:
+    Path("run.toml").write_text('env = "CartPole-v1+mask=0"', encoding="utf-8")
     assert env_of("--config run.toml --env-wrappers delay=1")[1] == ("delay=1",)
-    assert env_of("--config run.toml --env CartPole-v1")[1] == ("mask=0",)
     assert env_of("--config run.toml --env CartPole-v1+delay=1")[1] == ("delay=1",)
+    Path("run.toml").write_text('env = "CartPole-v1"\nenv_wrappers = ["mask=0"]', encoding="utf-8")
+    assert env_of("--config run.toml --seed 3")[1] == ("mask=0",)
+    assert env_of("--config run.toml --env CartPole-v1")[1] == ("mask=0",)
     assert env_of("--config run.toml --env Acrobot-v1")[1] == ()
     assert env_of("--config run.toml --env Acrobot-v1+delay=3")[1] == ("delay=3",)
 
@@ -98,11 +99,16 @@ def test_layers_and_configs_in_python_read_the_same_form() -> None:
         ("markovian=", "markovian takes no value"),
     ],
 )
-def test_wrong_wrappers_are_wrong_usage(rlstm, words: str, told: str) -> None:
-    # By the id or by the flag: the two are the same before anything looks at them.
-    result = rlstm(f"train ppo --env rlstm/TMaze-v0{' --env-wrappers ' if len(words) % 2 else '+'}{words}")
+def test_wrong_wrappers_are_refused(words: str, told: str) -> None:
+    with pytest.raises((ConfigError, UnknownNameError), match=re.escape(told)):
+        resolve_env(EnvConfig(env="rlstm/TMaze-v0", env_wrappers=(words,)))
+
+
+@pytest.mark.parametrize("words", ["+flicker=1.5", " --env-wrappers flicker=1.5"])
+def test_wrong_wrappers_are_wrong_usage(rlstm, words: str) -> None:
+    result = rlstm(f"train ppo --env rlstm/TMaze-v0{words}")
     assert (result.code, result.out) == (2, "")
-    assert told in result.err
+    assert "Wrapper 'flicker=1.5': flicker needs a number in [0, 1]" in result.err
     assert not Path("runs").exists()
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from rlstm.agents.evolino import EvolinoConfig
+from rlstm.agents.ppo import PPOConfig
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.policies.config import PolicyConfig
 from rlstm.training.config import ConfigError, ExperimentConfig, RunConfig, build_config, layer, read_config_file
@@ -194,8 +196,12 @@ def wrong_values(hint: Any) -> list[Any]:
     return [value for kind, value in candidates if kind not in accepted]
 
 
-@pytest.mark.parametrize(("name", "hint"), FIELDS)
-def test_a_value_of_a_wrong_type_is_refused_by_name_and_value(name: str, hint: Any) -> None:
+def test_a_value_of_a_wrong_type_is_refused_by_name_and_value() -> None:
+    for name, hint in FIELDS:
+        check_wrong_values(name, hint)
+
+
+def check_wrong_values(name: str, hint: Any) -> None:
     wrong = wrong_values(hint)
     assert len(wrong) >= 4
     for value in wrong:
@@ -256,6 +262,29 @@ def test_a_layer_to_be_completed_is_checked_for_names_and_types() -> None:
         build({"num_env": 3}, complete=False)
     with pytest.raises(ConfigError, match="num_envs is 'a'"):
         build({"num_envs": "a"}, complete=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PPOConfig(gamma=2.0), r"gamma is 2.0; it must lie in \[0, 1\]\."),
+        (lambda: PPOConfig(gae_lambda=-0.1), r"gae_lambda is -0.1; it must lie in \[0, 1\]\."),
+        (lambda: PPOConfig(clip_coef=0.0), r"clip_coef is 0.0; it must be positive\."),
+        (lambda: PPOConfig(learning_rate=float("nan")), r"learning_rate is nan; it must be positive\."),
+        (lambda: EvolinoConfig(washout=-1), r"washout is -1; it must not be negative\."),
+        (lambda: EvolinoConfig(patience=0), r"patience is 0; it must be at least 1\."),
+        (lambda: EvolinoConfig(credit="min"), r"credit is 'min'; it must be one of mean, max\."),  # type: ignore[arg-type]
+        (lambda: MemoryConfig(credit="life"), r"memory.credit is 'life'; it must be one of episode, trial, lifelong\."),  # type: ignore[arg-type]
+    ],
+)
+def test_ranges_hold_for_configs_made_directly(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        make()
+
+
+def test_the_ends_of_a_range_belong_to_it() -> None:
+    assert (PPOConfig(gamma=0.0, gae_lambda=1.0).gamma, RunConfig(seed=0, eval_every=0).eval_every) == (0.0, 0)
+    assert EvolinoConfig(washout=0, patience=1).patience == 1
 
 
 # Layers

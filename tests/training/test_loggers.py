@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
+import rlstm
+from rlstm.agents import AGENTS
 from rlstm.training.loggers import (
     HPARAM_METRICS,
     LAYOUT,
@@ -32,11 +36,11 @@ def events(directory: Path) -> EventAccumulator:
     return EventAccumulator(str(directory), size_guidance={"scalars": 0, "tensors": 0}).Reload()
 
 
-def points(directory: Path, tag: str) -> list[tuple[int, float]]:
-    return [(event.step, event.value) for event in events(directory).Scalars(tag)]
+def points(directory: Path, name: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in events(directory).Scalars(name)]
 
 
-def test_csv_columns_are_step_and_the_tags_and_values_are_exact(tmp_path: Path) -> None:
+def test_csv_columns_are_step_and_the_metrics_and_values_are_exact(tmp_path: Path) -> None:
     path = tmp_path / "progress.csv"
     logger = CSVLogger(path)
     logger.log({"rollout/ep_rew_mean": 0.1 + 0.2, "time/fps": 1200, "train/loss": float(np.float32(0.1)), "n": 7}, 64)
@@ -55,7 +59,7 @@ def test_unknown_values_are_empty_cells(tmp_path: Path) -> None:
     assert path.read_text().splitlines()[1] == "1,,,,,0.0"
 
 
-def test_a_tag_that_appears_later_widens_the_file(tmp_path: Path) -> None:
+def test_a_metric_that_appears_later_widens_the_file(tmp_path: Path) -> None:
     path = tmp_path / "progress.csv"
     logger = CSVLogger(path)
     logger.log({"a": 1.0}, 1)
@@ -148,17 +152,42 @@ def test_one_event_file_a_process_with_layout_and_hyperparameters_written_once(t
     assert metadata.SESSION_END_INFO_TAG in contents
 
 
-def test_the_default_layout_covers_return_success_losses_update_and_memory(tmp_path: Path) -> None:
+@pytest.fixture(scope="session")
+def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The names of the metrics that a tiny run of each agent logs."""
+    tiny = {"env": "rlstm/TMaze-v0", "env_kwargs": {"corridor_length": 1}, "num_envs": 4, "hidden_size": 4}
+    own: dict[str, dict[str, Any]] = {
+        "ppo": {"num_steps": 8},
+        "random": {"num_steps": 8},
+        "reinforce": {"num_episodes": 4},
+        "evolino": {"population": 4},
+    }
+    names = {}
+    for agent in AGENTS:
+        path = tmp_path_factory.mktemp("runs") / agent
+        run = {"run_dir": str(path), "total_steps": 64, "eval_episodes": 1, "num_threads": 1}
+        rlstm.train(agent, ui="none", **tiny, **own[agent], **run)
+        names[agent] = list(rows(path / "progress.csv")[0])
+    return names
+
+
+def test_every_pattern_of_the_layout_matches_a_metric_of_some_agent(emitted: dict[str, list[str]]) -> None:
+    names = [name for agent in emitted.values() for name in agent]
+    patterns = [pattern for charts in LAYOUT.values() for _, found in charts.values() for pattern in found]
+    assert [pattern for pattern in patterns if not any(re.match(pattern, name) for name in names)] == []
+    (fitness,) = LAYOUT["Evolino"]["fitness"][1]
+    shown = {name for name in emitted["evolino"] if re.match(fitness, name)}
+    assert shown == {"evolino/best", "evolino/mean", "evolino/median", "evolino/champion"}
+
+
+def test_the_layout_is_written_as_it_stands(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path)
     logger.close()
     content = events(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     layout = layout_pb2.Layout.FromString(content)
     assert [category.title for category in layout.category] == list(LAYOUT)
-    tags = {tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag}
-    assert {
-        "rollout/ep_rew_mean", "rollout/success_rate", "train/policy_gradient_loss", "train/value_loss",
-        "train/approx_kl", "train/first_ratio_error", "recurrent/.*",
-    } <= tags  # fmt: skip
+    shown = {name for category in layout.category for chart in category.chart for name in chart.multiline.tag}
+    assert shown == {name for charts in LAYOUT.values() for _, found in charts.values() for name in found}
 
 
 def test_a_curve_is_drawn_over_its_places_from_1_in_a_folder_of_its_own(tmp_path: Path) -> None:
