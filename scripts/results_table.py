@@ -32,7 +32,7 @@ LEAST_SEEDS = 3
 
 
 def commit() -> str:
-    """Return the checkout's commit, marked where code that results depend on was changed since or is not in it.
+    """Return the checkout's commit, marked if code that results depend on was changed since or is not in it.
 
     It is empty outside a checkout, as in an unpacked archive.
     """

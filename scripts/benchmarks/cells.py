@@ -5,7 +5,7 @@
     python -m scripts.benchmarks.cells --device cuda
 
 Beside each cell's fast path and its loop of steps stand ``torch.nn.LSTM`` and ``GRU``, which know of no resets, a loop
-over ``torch.nn.LSTMCell`` with masks, and, where they are installed, the back ends of TorchRL's ``LSTMModule``. All
+over ``torch.nn.LSTMCell`` with masks, and, if they are installed, the back ends of TorchRL's ``LSTMModule``. All
 take turns of two calls; the second counts, so that what the one before left in caches and memory does not count, and
 the median of the turns. What takes longer than five seconds has one turn, and TorchRL's back ends of this kind have one
 rate of resets. ``ratio`` is to ``torch.nn.LSTM`` of the same size. The floor is the time that the products with the

@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
     module: str
     options: dict[str, Any]
-    blocks: int  # Of R; 0 where there is none.
+    blocks: int  # Of R; 0 if there is none.
     hidden: int
     width: int
     storage: str = "fp32"

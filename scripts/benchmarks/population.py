@@ -15,7 +15,7 @@ alone.
 ``play``: ``play_population`` on the T-maze, P 1000, one env each, and the shares of net, env and bookkeeping.
 
 The fastest call of each counts, as others may use the machine. Readouts and play, whose calls are longer than a turn of
-the scheduler, are measured in processor time where there is one thread.
+the scheduler, are measured in processor time if there is one thread.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Row = tuple[str, str, float, str]  # case, quantity, value, unit
 
 
 def clock() -> float:
-    """Return the seconds of processor time, or of the wall where several threads would add up."""
+    """Return the seconds of processor time, or of the wall if several threads would add up."""
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 

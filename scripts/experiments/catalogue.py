@@ -1,6 +1,6 @@
 """List what ``scripts.experiments.reproduce`` can repeat: a preset with some flags, its goal, what others reached.
 
-Adding one is an entry in ``EXPERIMENTS``. Published figures name their source; where a source states another budget or
+Adding one is an entry in ``EXPERIMENTS``. Published figures name their source; if a source states another budget or
 another measure than ours, the group's heading says so.
 """
 

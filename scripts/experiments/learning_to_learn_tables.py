@@ -21,7 +21,7 @@ def write_tables(rows: Rows) -> None:
 
 
 def tables(rows: Rows) -> str:
-    """Return a table for bandits and one for MDPs, where there are rows for them."""
+    """Return a table for bandits and one for MDPs, if there are rows for them."""
     by_task: dict[Task, Rows] = defaultdict(list)
     for row in rows:
         task = Task("mdp", int(row["n"])) if row["task"] == "mdp" else Task("bandit", int(row["n"]), int(row["k"]))

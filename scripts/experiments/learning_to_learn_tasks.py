@@ -135,7 +135,7 @@ class Task:
 
     @property
     def published(self) -> dict[str, float]:
-        """Published means by strategy; empty where there are none."""
+        """Return published means by strategy; empty if there are none."""
         if self.arms is None:
             names, numbers = (*_MDP_COLUMNS, *LEARNERS), _PUBLISHED_MDPS.get(self.episodes, ())
         else:
@@ -154,7 +154,7 @@ class Task:
         return {name: self.oracle(name, tuned.get(name, 0.0)) for name in names}
 
     def oracle(self, name: str, constant: float) -> MakeOracle:
-        """Return what makes one oracle with a constant, where it has one."""
+        """Return what makes one oracle with a constant, if it has one."""
         if self.arms is None:
             models: dict[str, mdps.Model | None] = {
                 "random": None,
