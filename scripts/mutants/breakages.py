@@ -3,6 +3,7 @@
 A breakage replaces a snippet that stands exactly once in its file. Each area is a TOML file in this folder::
 
     tests = ["tests/losses/test_returns.py"]    # what runs for every breakage of the area
+    select = "not slowly"                       # optional: pytest's -k for them
 
     [[breakage]]
     name = "gae_forgets_lambda"
@@ -53,11 +54,11 @@ class Breakage:
 def load_area(path: Path) -> list[Breakage]:
     """Return the breakages of one file."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    tests = content.get("tests", [])
+    tests, select = tuple(content.get("tests", ())), content.get("select", "")
     breakages = []
     for row in content["breakage"]:
-        row["tests"] = tuple(row.get("tests", tests))
-        breakages.append(Breakage(area=path.stem, **row))
+        own = {"tests": tuple(row["tests"])} if "tests" in row else {"tests": tests, "select": select}
+        breakages.append(Breakage(**{"area": path.stem, **own, **{k: v for k, v in row.items() if k != "tests"}}))
     return breakages
 
 

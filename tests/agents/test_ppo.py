@@ -185,7 +185,7 @@ def test_minibatches_that_do_not_divide_the_envs_are_refused_with_those_that_do(
 
 @pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
 def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatch, memory):
-    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8)
+    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8, clip_coef=0.3)
     met = []
 
     def keep(name):
@@ -208,7 +208,8 @@ def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatc
     )
     for index, (batch, _) in enumerate(seen):
         lanes = batch.inputs.observations[0, :, 0].long()
-        (_, (_, old_log_probs, met_advantages, *_)), (_, (_, old_values, returns, *_)) = met[2 * index : 2 * index + 2]
+        (_, (_, old_log_probs, met_advantages, _, clip)), (_, (_, old_values, returns, *_)) = met[2 * index :][:2]
+        assert clip == 0.3
         assert torch.equal(old_log_probs, rollout.log_probs[:, lanes])
         assert torch.equal(met_advantages, advantages[:, lanes])
         assert torch.equal(old_values, rollout.values[:, lanes])
@@ -402,7 +403,14 @@ def test_the_entropy_bonus_raises_the_entropy(trained):
     agent, rollout, *_ = trained(policy={"noise": 1.0}, ent_coef=1.0, vf_coef=0.0, norm_adv=False, learning_rate=0.01)
     nothing = {name: torch.zeros_like(rollout.values) for name in ("rewards", "values", "next_values")}
     losses = [agent.update(dataclasses.replace(rollout, **nothing))["train/entropy_loss"] for _ in range(10)]
-    assert losses[-1] < losses[0] - 0.1  # The loss is the negative entropy.
+    assert losses[-1] < losses[0] - 0.1 < 0  # The loss is the negative entropy.
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(trained):
+    agent, rollout, *_ = trained(num_minibatches=1, update_epochs=1, vf_coef=0.25, ent_coef=0.5)
+    metrics = agent.update(rollout)
+    policy, value, entropy = (metrics[f"train/{name}_loss"] for name in ("policy_gradient", "value", "entropy"))
+    assert metrics["train/loss"] == pytest.approx(policy + 0.25 * value + 0.5 * entropy)
 
 
 # What is not finite.

@@ -150,6 +150,14 @@ def saved(tmp_path):
     return path
 
 
+def test_bytes_that_are_read_as_another_type_are_found(saved):
+    content = saved.read_bytes()
+    assert content.count(b'"F64"') > 0
+    saved.write_bytes(content.replace(b'"F64"', b'"I64"'))
+    with pytest.raises(DemonstrationsError, match="its checksum differs"):
+        Demonstrations.load(saved)
+
+
 @pytest.mark.parametrize("place", [0, 7, 8, 20, 300, -200, -1])
 def test_a_changed_byte_is_found(saved, place):
     content = bytearray(saved.read_bytes())

@@ -315,6 +315,27 @@ def test_regrets_of_the_step_are_found_in_every_form(infos, regrets):
     assert found == regrets
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        pytest.param(np.array([-1, 2, 0]), [None, 2, 0], id="a class below 0"),
+        pytest.param(np.array([np.nan, 2.5, 0.0]), [None, 2.5, 0.0], id="no number"),
+        pytest.param(np.array([-1.5, 2.5, 0.0]), [-1.5, 2.5, 0.0], id="numbers below 0"),
+        pytest.param(np.array([[1, -1], [2, 0], [0, 0]]), [None, [2, 0], [0, 0]], id="one of two classes below 0"),
+        pytest.param(np.array([-1, -1, -1]), None, id="nothing"),
+    ],
+)
+def test_a_target_that_means_nothing_asks_nothing(target, found):
+    infos = {"final_obs": FINAL, "target": target, "final_info": {"target": target}}
+    step = VectorEnvs(AnyForm(infos), "native", "").step(np.zeros(3, dtype=np.int64))
+    if found is None:
+        assert step.targets is None
+        assert step.has_target is None
+    else:
+        rows = zip(step.targets.tolist(), step.has_target, strict=True)
+        assert [value if given else None for value, given in rows] == found
+
+
 def test_what_an_env_says_of_regret_at_a_reset_is_of_no_step():
     class TellsAtReset(AnyForm):
         def reset(self, *, seed=None, options=None):
