@@ -227,10 +227,10 @@ def tree(kit):
     return make_all
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize(("memory", "inner_end"), TREES.values(), ids=TREES)
-def test_the_expected_gradient_is_that_of_the_expected_return(tree, memory, inner_end, critic_memory):
+@pytest.mark.parametrize(("name", "critic_memory"), covering(TREES, ["shared", "separate"]))
+def test_the_expected_gradient_is_that_of_the_expected_return(tree, name, critic_memory):
     """Over all histories, each a batch of its own: no baseline biases it, and the memory's weights get theirs too."""
+    memory, inner_end = TREES[name]
     expected = exact_gradient(tree(memory, inner_end, critic_memory).policy, inner_end)
     through_time = [gradient for name, gradient in expected.items() if name.startswith("actor.cell.")]
     assert all(gradient.abs().max() > 1e-3 for gradient in through_time)
@@ -640,7 +640,9 @@ def score(kit, make_env, num_updates, baseline, cell="lstm", **config):
     return evaluate(policy, lanes(), 100, seed=1).mean_return
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize(
+    "baseline", [pytest.param(b, marks=() if b == "mean" else pytest.mark.slow) for b in BASELINES]
+)
 def test_the_action_that_pays_is_learnt(kit, baseline):
     assert score(kit, ActionEnv, 30, baseline) == 1
 

@@ -21,7 +21,7 @@ def write(text: str) -> None:
     Path("run.toml").write_text(text, encoding="utf-8")
 
 
-def test_flags_win_over_the_file_the_file_over_the_preset_the_preset_over_the_defaults() -> None:
+def test_flags_win_over_the_file_over_the_preset_over_the_defaults() -> None:
     write("hidden_size = 33\nnum-envs = 12\nlearning_rate = 1\n")
     found = settings("--preset tmaze --config run.toml --num-envs 24")
     assert (found["num_envs"], found["hidden_size"], found["num_steps"], found["gamma"]) == (24, 33, 64, 0.99)
