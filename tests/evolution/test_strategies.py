@@ -125,11 +125,12 @@ def test_a_state_is_a_copy(name) -> None:
         strategy.tell(sphere(strategy.ask()))
     for key, value in kept.items():
         assert torch.equal(value, state[key]) if isinstance(value, torch.Tensor) else value == state[key]
-    taken, again = strategy.state_dict(), strategy.state_dict()
-    for own in strategy.state_names:
-        if isinstance(taken[own], torch.Tensor):
-            taken[own].fill_(9.0)
-            assert torch.equal(strategy.state_dict()[own], again[own])
+    for name in strategy.state_names:
+        value = strategy.state_dict()[name]
+        if isinstance(value, torch.Tensor):
+            before = value.clone()
+            value.fill_(9.0)
+            assert torch.equal(strategy.state_dict()[name], before)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
