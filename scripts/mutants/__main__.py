@@ -237,14 +237,17 @@ def table(outcomes: list[Outcome]) -> str:
 def main(words: list[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m scripts.mutants", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("-k", default="", metavar="WORD", help="only breakages whose area, name or file contains it")
+    parser.add_argument(
+        "-k", action="append", metavar="WORD", help="only breakages whose area, name or file contains it; repeatable"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="copies that are tried side by side")
     parser.add_argument("--seconds", type=float, default=120.0, help="limit for the tests of one breakage")
     parser.add_argument("--list", action="store_true", help="list the breakages")
     parser.add_argument("--check", action="store_true", help="check that every breakage still applies")
     parser.add_argument("--no-control", action="store_true", help="don't run the tests without a breakage first")
     options = parser.parse_args(words)
-    chosen = [one for one in load_breakages() if options.k in f"{one.area}: {one.name} {one.file}"]
+    words = options.k or [""]
+    chosen = [one for one in load_breakages() if any(word in f"{one.area}: {one.name} {one.file}" for word in words)]
     if options.list:
         print("\n".join(f"{one.area:<20}{one.name:<60}{one.file}" for one in chosen))
         return 0
@@ -253,7 +256,7 @@ def main(words: list[str] | None = None) -> int:
         print("\n".join([*faults, f"{len(chosen) - len(faults)} of {len(chosen)} apply"]))
         return 1 if faults else 0
     if not chosen:
-        print(f"No breakage has '{options.k}' in its area, name or file.")
+        print(f"No breakage has {' or '.join(words)} in its area, name or file.")
         return 1
     began, outcomes = time.monotonic(), []
     for outcome in run(ROOT, chosen, jobs=options.jobs, limit=options.seconds, control=not options.no_control):

@@ -3,6 +3,7 @@
 A breakage replaces a snippet that stands exactly once in its file. Each area is a TOML file in this folder::
 
     tests = ["tests/losses/test_returns.py"]    # what runs for every breakage of the area
+    select = "not slowly"                       # optional: pytest's -k for them
 
     [[breakage]]
     name = "gae_forgets_lambda"
@@ -16,9 +17,9 @@ A breakage replaces a snippet that stands exactly once in its file. Each area is
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 __all__ = ["AREAS", "Breakage", "fault", "load_area", "load_breakages"]
@@ -53,11 +54,11 @@ class Breakage:
 def load_area(path: Path) -> list[Breakage]:
     """Return the breakages of one file."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    tests = content.get("tests", [])
+    tests, select = tuple(content.get("tests", ())), content.get("select", "")
     breakages = []
     for row in content["breakage"]:
-        row["tests"] = tuple(row.get("tests", tests))
-        breakages.append(Breakage(area=path.stem, **row))
+        own = {"tests": tuple(row["tests"])} if "tests" in row else {"tests": tests, "select": select}
+        breakages.append(Breakage(**{"area": path.stem, **own, **{k: v for k, v in row.items() if k != "tests"}}))
     return breakages
 
 
@@ -85,15 +86,14 @@ def fault(breakage: Breakage, root: Path) -> str | None:
         return "it names no tests"
     source = path.read_text(encoding="utf-8")
     try:
-        broken = _code(breakage.apply(source))
+        ast.parse(breakage.apply(source))
     except ValueError as error:
         return str(error)
     except SyntaxError as error:
         return f"its 'after' does not compile: {error}"
-    return None if broken != _code(source) else "it changes no code"
+    return None if _code(breakage.before) != _code(breakage.after) else "it changes no code"
 
 
-@cache
-def _code(source: str) -> str:
-    """Return the code without comments and layout."""
-    return ast.dump(ast.parse(source))
+def _code(snippet: str) -> str:
+    """Return a snippet without comments and spaces."""
+    return re.sub(r"#[^\n]*|\s", "", snippet)

@@ -18,6 +18,7 @@ from rlstm.testing.probe_envs import ActionEnv, ConstantValueEnv, DiscountEnv, F
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
+from tests import kit
 
 GAMMA = 0.5
 BLIND = InputsConfig(previous_action=False, previous_reward=False, episode_start=False)
@@ -29,7 +30,7 @@ def lanes_of(make_env, num_envs=8):
     return VectorEnvs(vector, "sync", "")
 
 
-def learn(kit, envs, num_updates, *, num_steps=16, memory=None, cell="lstm", hidden_size=16, seed=0, **config):
+def learn(envs, num_updates, *, num_steps=16, memory=None, cell="lstm", hidden_size=16, seed=0, **config):
     """Train and return the policy with one more rollout, made by what was learnt."""
     policy = kit.make_policy(
         envs.observation_space,
@@ -61,78 +62,77 @@ def learn(kit, envs, num_updates, *, num_steps=16, memory=None, cell="lstm", hid
 
 
 @pytest.mark.parametrize("cell", ["none", pytest.param("lstm", marks=pytest.mark.slow)])
-def test_a_constant_value_is_learnt(kit, cell):
-    _, rollout, _ = learn(kit, lanes_of(ConstantValueEnv), 30, cell=cell)
+def test_a_constant_value_is_learnt(cell):
+    _, rollout, _ = learn(lanes_of(ConstantValueEnv), 30, cell=cell)
     torch.testing.assert_close(rollout.values, torch.ones_like(rollout.values), rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("cell", ["none", pytest.param("lstm", marks=pytest.mark.slow)])
-def test_a_value_is_read_from_the_observation(kit, cell):
-    _, rollout, _ = learn(kit, lanes_of(ObservationValueEnv), 30, cell=cell)
+def test_a_value_is_read_from_the_observation(cell):
+    _, rollout, _ = learn(lanes_of(ObservationValueEnv), 30, cell=cell)
     torch.testing.assert_close(rollout.values, rollout.inputs.observations[..., 0], rtol=0, atol=0.15)
 
 
 @pytest.mark.parametrize("gae_lambda", [0.0, pytest.param(0.95, marks=pytest.mark.slow)])
-def test_the_value_one_step_before_a_reward_is_discounted_once(kit, gae_lambda):
+def test_the_value_one_step_before_a_reward_is_discounted_once(gae_lambda):
     """With λ = 0 it can only come from bootstrapping."""
-    _, rollout, _ = learn(kit, lanes_of(DiscountEnv), 40, gae_lambda=gae_lambda)
+    _, rollout, _ = learn(lanes_of(DiscountEnv), 40, gae_lambda=gae_lambda)
     expected = torch.where(rollout.inputs.observations[..., 0] == 1, 1.0, GAMMA)
     torch.testing.assert_close(rollout.values, expected, rtol=0, atol=0.1)
 
 
 @pytest.mark.parametrize("cell", ["lstm", pytest.param("none", marks=pytest.mark.slow)])
-def test_the_action_that_pays_is_taken(kit, cell):
-    _, rollout, carry = learn(kit, lanes_of(ActionEnv), 30, cell=cell)
+def test_the_action_that_pays_is_taken(cell):
+    _, rollout, carry = learn(lanes_of(ActionEnv), 30, cell=cell)
     assert rollout.actions.float().mean() > 0.95
     assert np.mean(carry.statistics.finished["returns"]) > 0.9
 
 
-def recall_score(kit, cell, num_steps, num_updates, seed=0):
+def recall_score(cell, num_steps, num_updates, seed=0):
     envs = lanes_of(lambda: RecallEnv(num_steps), 16)
     rates = {"learning_rate": 3e-3, "gamma": 0.95, "ent_coef": 0.01}
-    policy, _, _ = learn(kit, envs, num_updates, num_steps=32, cell=cell, hidden_size=24, seed=seed, **rates)
+    policy, _, _ = learn(envs, num_updates, num_steps=32, cell=cell, hidden_size=24, seed=seed, **rates)
     return evaluate(policy, lanes_of(lambda: RecallEnv(num_steps), 16), 200, seed=1).mean_return
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_steps", "num_updates"), [(1, 60), (8, 200)])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_sign_is_recalled(kit, cell, num_steps, num_updates):
-    assert recall_score(kit, cell, num_steps, num_updates) > 0.95
+def test_a_sign_is_recalled(cell, num_steps, num_updates):
+    assert recall_score(cell, num_steps, num_updates) > 0.95
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_steps", "num_updates"), [(1, 60), (8, 200)])
-def test_without_memory_a_sign_is_not_recalled(kit, num_steps, num_updates):
-    assert abs(recall_score(kit, "none", num_steps, num_updates)) < 0.3
+def test_without_memory_a_sign_is_not_recalled(num_steps, num_updates):
+    assert abs(recall_score("none", num_steps, num_updates)) < 0.3
 
 
-def values_and_signs_before(kit, lifetime):
+def values_and_signs_before(lifetime):
     """What the critic thinks of each episode of one step, and the sign of the episode before, which is what it pays."""
     memory = MemoryConfig(lifetime)
-    _, rollout, _ = learn(kit, lanes_of(ForgetEnv, 16), 120, num_steps=32, memory=memory, gamma=0.0, gae_lambda=0.0)
+    _, rollout, _ = learn(lanes_of(ForgetEnv, 16), 120, num_steps=32, memory=memory, gamma=0.0, gae_lambda=0.0)
     return rollout.values[1:].flatten(), rollout.inputs.observations[:-1, :, 0].flatten()
 
 
 @pytest.mark.slow
-def test_what_was_seen_before_a_reset_is_forgotten(kit):
-    values, before = values_and_signs_before(kit, "episode")
+def test_what_was_seen_before_a_reset_is_forgotten():
+    values, before = values_and_signs_before("episode")
     assert abs(np.corrcoef(values, before)[0, 1]) < 0.2
     assert values.abs().mean() < 0.25
 
 
 @pytest.mark.slow
-def test_where_memory_outlives_the_episode_it_is_remembered(kit):
+def test_where_memory_outlives_the_episode_it_is_remembered():
     """The control: the same env and learner find the sign before, if nothing resets it."""
-    values, before = values_and_signs_before(kit, "lifelong")
+    values, before = values_and_signs_before("lifelong")
     torch.testing.assert_close(values, before, rtol=0, atol=0.3)
 
 
-def t_maze(kit, cell, seed=0):
+def t_maze(cell, seed=0):
     config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 10}, num_envs=32)
     envs = make(resolve_spec(config), config, MemoryConfig())
     policy, _, _ = learn(
-        kit,
         envs,
         120,
         num_steps=64,
@@ -150,14 +150,14 @@ def t_maze(kit, cell, seed=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_t_maze_is_learnt_with_memory(kit, cell):
-    result = t_maze(kit, cell)
+def test_the_t_maze_is_learnt_with_memory(cell):
+    result = t_maze(cell)
     assert result.success_rate > 0.95
     assert result.mean_return > 3.5
 
 
 @pytest.mark.slow
-def test_the_t_maze_is_not_learnt_without(kit):
-    result = t_maze(kit, "none")
+def test_the_t_maze_is_not_learnt_without():
+    result = t_maze("none")
     assert result.success_rate < 0.7
     assert result.mean_return < 2.6

@@ -17,6 +17,7 @@ from rlstm.losses.returns import discounted_sums, gae
 from rlstm.rollouts.collect import collect, start
 from rlstm.rollouts.rollout import Rollout
 from rlstm.vector.make import EnvConfig, make, resolve_spec
+from tests import kit
 from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
@@ -42,7 +43,7 @@ def make_agent(policy, num_envs, total_steps=10_000, **config):
     )
 
 
-def first_ratio_errors(kit, env_id, memory, num_updates, dtype=torch.float64, learning_rate=1e-3, **policy):
+def first_ratio_errors(env_id, memory, num_updates, dtype=torch.float64, learning_rate=1e-3, **policy):
     """The error of the first ratio of every update that trains."""
     config = EnvConfig(env=env_id, env_kwargs=SHORT.get(env_id, {}), num_envs=4)
     spec = resolve_spec(config)
@@ -64,26 +65,26 @@ def first_ratio_errors(kit, env_id, memory, num_updates, dtype=torch.float64, le
 
 
 @pytest.mark.parametrize(("env_id", "lifetime"), covering(FIRST_OF_EACH_TASK, MEMORIES))
-def test_the_first_ratio_is_one_in_every_env(kit, env_id, lifetime):
+def test_the_first_ratio_is_one_in_every_env(env_id, lifetime):
     errors = first_ratio_errors(
-        kit, env_id, MEMORIES[lifetime], 3, normalize_observations=True, scale_rewards=True, critic_memory="separate"
+        env_id, MEMORIES[lifetime], 3, normalize_observations=True, scale_rewards=True, critic_memory="separate"
     )
     assert len(errors) == 2
     assert max(errors) <= 1e-9
 
 
 @pytest.mark.parametrize(("cell", "critic_memory"), covering(CELLS, ["shared", "separate"]))
-def test_the_first_ratio_is_one_with_every_cell(kit, cell, critic_memory):
+def test_the_first_ratio_is_one_with_every_cell(cell, critic_memory):
     errors = first_ratio_errors(
-        kit, "rlstm/TMaze-v0", MEMORIES["episode"], 2, cell=cell, critic_memory=critic_memory, num_layers=2
+        "rlstm/TMaze-v0", MEMORIES["episode"], 2, cell=cell, critic_memory=critic_memory, num_layers=2
     )
     assert len(errors) == 2
     assert max(errors) <= 1e-9
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mlstm", "lstm_1997"])
-def test_in_float32_the_first_ratio_is_one_up_to_rounding(kit, cell):
-    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["trial"], 6, torch.float32, 1e-2, cell=cell)
+def test_in_float32_the_first_ratio_is_one_up_to_rounding(cell):
+    errors = first_ratio_errors("rlstm/TMaze-v0", MEMORIES["trial"], 6, torch.float32, 1e-2, cell=cell)
     assert errors[0] <= 1e-5
     assert max(errors) <= 1e-4
 
@@ -94,11 +95,11 @@ def test_in_float32_the_first_ratio_is_one_up_to_rounding(kit, cell):
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("env_id", ["rlstm/TMaze-v0", "rlstm/RepeatPrevious-v0", "rlstm/CartPoleNoVel-v0"])
-def test_the_first_ratio_is_one_in_the_full_product(kit, env_id, cell, critic_memory, normalise, lifetime):
+def test_the_first_ratio_is_one_in_the_full_product(env_id, cell, critic_memory, normalise, lifetime):
     options = {"normalize_observations": normalise, "scale_rewards": normalise, "critic_memory": critic_memory}
-    double = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 6, cell=cell, **options)
+    double = first_ratio_errors(env_id, MEMORIES[lifetime], 6, cell=cell, **options)
     assert max(double) <= 1e-9
-    single = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 30, torch.float32, cell=cell, **options)
+    single = first_ratio_errors(env_id, MEMORIES[lifetime], 30, torch.float32, cell=cell, **options)
     assert single[0] <= 1e-5
     assert max(single) <= 1e-4
 
@@ -106,15 +107,15 @@ def test_the_first_ratio_is_one_in_the_full_product(kit, env_id, cell, critic_me
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("env_id", ENVS)
-def test_the_first_ratio_is_one_in_every_env_with_every_cell(kit, env_id, cell):
-    assert max(first_ratio_errors(kit, env_id, MEMORIES["episode"], 5, cell=cell)) <= 1e-9
-    single = first_ratio_errors(kit, env_id, MEMORIES["episode"], 20, torch.float32, cell=cell)
+def test_the_first_ratio_is_one_in_every_env_with_every_cell(env_id, cell):
+    assert max(first_ratio_errors(env_id, MEMORIES["episode"], 5, cell=cell)) <= 1e-9
+    single = first_ratio_errors(env_id, MEMORIES["episode"], 20, torch.float32, cell=cell)
     assert single[0] <= 1e-5
     assert max(single) <= 1e-4
 
 
 @pytest.fixture
-def trained(kit):
+def trained():
     """A function that makes a policy, an agent, lanes and a rollout of the scripted env."""
 
     def make_all(memory=None, policy=None, num_steps=8, **config):
@@ -178,14 +179,14 @@ def test_minibatches_are_whole_envs_each_once_an_epoch(trained, monkeypatch, num
 
 
 @pytest.mark.parametrize("num_minibatches", [4, 5, 7])
-def test_minibatches_that_do_not_divide_the_envs_are_refused_with_those_that_do(kit, num_minibatches):
+def test_minibatches_that_do_not_divide_the_envs_are_refused_with_those_that_do(num_minibatches):
     with pytest.raises(ValueError, match=rf"num_minibatches is {num_minibatches}.*num_envs 6.*one of 1, 2, 3, 6"):
         make_agent(kit.make_policy(), 6, num_minibatches=num_minibatches)
 
 
 @pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
 def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatch, memory):
-    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8)
+    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8, clip_coef=0.3)
     met = []
 
     def keep(name):
@@ -208,7 +209,8 @@ def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatc
     )
     for index, (batch, _) in enumerate(seen):
         lanes = batch.inputs.observations[0, :, 0].long()
-        (_, (_, old_log_probs, met_advantages, *_)), (_, (_, old_values, returns, *_)) = met[2 * index : 2 * index + 2]
+        (_, (_, old_log_probs, met_advantages, _, clip)), (_, (_, old_values, returns, *_)) = met[2 * index :][:2]
+        assert clip == 0.3
         assert torch.equal(old_log_probs, rollout.log_probs[:, lanes])
         assert torch.equal(met_advantages, advantages[:, lanes])
         assert torch.equal(old_values, rollout.values[:, lanes])
@@ -402,7 +404,14 @@ def test_the_entropy_bonus_raises_the_entropy(trained):
     agent, rollout, *_ = trained(policy={"noise": 1.0}, ent_coef=1.0, vf_coef=0.0, norm_adv=False, learning_rate=0.01)
     nothing = {name: torch.zeros_like(rollout.values) for name in ("rewards", "values", "next_values")}
     losses = [agent.update(dataclasses.replace(rollout, **nothing))["train/entropy_loss"] for _ in range(10)]
-    assert losses[-1] < losses[0] - 0.1  # The loss is the negative entropy.
+    assert losses[-1] < losses[0] - 0.1 < 0  # The loss is the negative entropy.
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(trained):
+    agent, rollout, *_ = trained(num_minibatches=1, update_epochs=1, vf_coef=0.25, ent_coef=0.5)
+    metrics = agent.update(rollout)
+    policy, value, entropy = (metrics[f"train/{name}_loss"] for name in ("policy_gradient", "value", "entropy"))
+    assert metrics["train/loss"] == pytest.approx(policy + 0.25 * value + 0.5 * entropy)
 
 
 # What is not finite.

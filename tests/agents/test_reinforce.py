@@ -27,6 +27,7 @@ from rlstm.testing.probe_envs import ActionEnv, RecallEnv
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
+from tests import kit
 from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
@@ -55,7 +56,7 @@ def make_agent(policy, num_envs, total_steps=10_000, **config):
 # The replay.
 
 
-def first_ratio_errors(kit, env_id, memory, num_updates, dtype=torch.float64, learning_rate=1e-3, **policy):
+def first_ratio_errors(env_id, memory, num_updates, dtype=torch.float64, learning_rate=1e-3, **policy):
     """The error of the ratio of every update that trains, over batches with idle tails."""
     config = EnvConfig(env=env_id, env_kwargs=SHORT.get(env_id, {}), num_envs=4)
     spec = resolve_spec(config)
@@ -76,24 +77,24 @@ def first_ratio_errors(kit, env_id, memory, num_updates, dtype=torch.float64, le
 
 
 @pytest.mark.parametrize(("env_id", "lifetime"), covering(FIRST_OF_EACH_TASK, MEMORIES))
-def test_the_ratio_is_one_in_every_env(kit, env_id, lifetime):
+def test_the_ratio_is_one_in_every_env(env_id, lifetime):
     options = {"normalize_observations": True, "scale_rewards": True, "critic_memory": "separate"}
-    errors = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 3, **options)
+    errors = first_ratio_errors(env_id, MEMORIES[lifetime], 3, **options)
     assert len(errors) == 2
     assert max(errors) <= 1e-9
 
 
 @pytest.mark.parametrize(("cell", "critic_memory"), covering(CELLS, ["shared", "separate"]))
-def test_the_ratio_is_one_with_every_cell(kit, cell, critic_memory):
+def test_the_ratio_is_one_with_every_cell(cell, critic_memory):
     options = {"cell": cell, "critic_memory": critic_memory, "num_layers": 2}
-    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["episode"], 2, **options)
+    errors = first_ratio_errors("rlstm/TMaze-v0", MEMORIES["episode"], 2, **options)
     assert len(errors) == 2
     assert max(errors) <= 1e-9
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "mlstm", "lstm_1997"])
-def test_in_float32_the_ratio_is_one_up_to_rounding(kit, cell):
-    errors = first_ratio_errors(kit, "rlstm/TMaze-v0", MEMORIES["trial"], 6, torch.float32, 1e-2, cell=cell)
+def test_in_float32_the_ratio_is_one_up_to_rounding(cell):
+    errors = first_ratio_errors("rlstm/TMaze-v0", MEMORIES["trial"], 6, torch.float32, 1e-2, cell=cell)
     assert errors[0] <= 1e-5
     assert max(errors) <= 1e-4
 
@@ -104,11 +105,11 @@ def test_in_float32_the_ratio_is_one_up_to_rounding(kit, cell):
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("env_id", ["rlstm/TMaze-v0", "rlstm/RepeatPrevious-v0", "rlstm/CartPoleNoVel-v0"])
-def test_the_ratio_is_one_in_the_full_product(kit, env_id, cell, critic_memory, normalise, lifetime):
+def test_the_ratio_is_one_in_the_full_product(env_id, cell, critic_memory, normalise, lifetime):
     options = {"normalize_observations": normalise, "scale_rewards": normalise, "critic_memory": critic_memory}
-    double = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 6, cell=cell, **options)
+    double = first_ratio_errors(env_id, MEMORIES[lifetime], 6, cell=cell, **options)
     assert max(double) <= 1e-9
-    single = first_ratio_errors(kit, env_id, MEMORIES[lifetime], 20, torch.float32, cell=cell, **options)
+    single = first_ratio_errors(env_id, MEMORIES[lifetime], 20, torch.float32, cell=cell, **options)
     assert single[0] <= 1e-5
     assert max(single) <= 1e-4
 
@@ -212,7 +213,7 @@ def estimates(agent, batches, probabilities):
 
 
 @pytest.fixture
-def tree(kit):
+def tree():
     """A function that makes an agent whose gradient is neither clipped nor mixed with other losses."""
 
     def make_all(memory, inner_end=False, critic_memory="shared", **config):
@@ -227,10 +228,10 @@ def tree(kit):
     return make_all
 
 
-@pytest.mark.parametrize("critic_memory", ["shared", "separate"])
-@pytest.mark.parametrize(("memory", "inner_end"), TREES.values(), ids=TREES)
-def test_the_expected_gradient_is_that_of_the_expected_return(tree, memory, inner_end, critic_memory):
+@pytest.mark.parametrize(("name", "critic_memory"), covering(TREES, ["shared", "separate"]))
+def test_the_expected_gradient_is_that_of_the_expected_return(tree, name, critic_memory):
     """Over all histories, each a batch of its own: no baseline biases it, and the memory's weights get theirs too."""
+    memory, inner_end = TREES[name]
     expected = exact_gradient(tree(memory, inner_end, critic_memory).policy, inner_end)
     through_time = [gradient for name, gradient in expected.items() if name.startswith("actor.cell.")]
     assert all(gradient.abs().max() > 1e-3 for gradient in through_time)
@@ -279,7 +280,7 @@ def test_scaled_rewards_scale_the_gradient_and_leave_its_direction(tree, monkeyp
 
 
 @pytest.fixture
-def trained(kit):
+def trained():
     """A function that makes an agent, a batch of the scripted env with idle tails, its carry and lanes."""
 
     def make_all(memory=None, policy=None, **config):
@@ -564,7 +565,7 @@ def test_the_entropy_bonus_raises_the_entropy(trained):
     agent, rollout, *_ = trained(policy={"noise": 1.0}, ent_coef=1.0, baseline="none", learning_rate=0.01)
     rollout = dataclasses.replace(rollout, rewards=torch.zeros_like(rollout.rewards))
     losses = [agent.update(rollout)["train/entropy_loss"] for _ in range(10)]
-    assert losses[-1] < losses[0] - 0.1  # The loss is the negative entropy.
+    assert losses[-1] < losses[0] - 0.1 < 0  # The loss is the negative entropy.
 
 
 def test_gradients_are_clipped_by_their_global_norm(trained):
@@ -621,7 +622,7 @@ def test_metrics_come_by_their_tags(trained, baseline):
 # Learning.
 
 
-def score(kit, make_env, num_updates, baseline, cell="lstm", **config):
+def score(make_env, num_updates, baseline, cell="lstm", **config):
     """The mean return after some updates, played without chance."""
 
     def lanes():
@@ -640,21 +641,23 @@ def score(kit, make_env, num_updates, baseline, cell="lstm", **config):
     return evaluate(policy, lanes(), 100, seed=1).mean_return
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
-def test_the_action_that_pays_is_learnt(kit, baseline):
-    assert score(kit, ActionEnv, 30, baseline) == 1
+@pytest.mark.parametrize(
+    "baseline", [pytest.param(b, marks=() if b == "mean" else pytest.mark.slow) for b in BASELINES]
+)
+def test_the_action_that_pays_is_learnt(baseline):
+    assert score(ActionEnv, 30, baseline) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("baseline", BASELINES)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_sign_is_recalled(kit, cell, baseline):
-    assert score(kit, lambda: RecallEnv(4), 250, baseline, cell, ent_coef=0.01) > 0.95
+def test_a_sign_is_recalled(cell, baseline):
+    assert score(lambda: RecallEnv(4), 250, baseline, cell, ent_coef=0.01) > 0.95
 
 
 @pytest.mark.slow
-def test_without_memory_a_sign_is_not_recalled(kit):
-    assert abs(score(kit, lambda: RecallEnv(4), 250, "history", "none", ent_coef=0.01)) < 0.3
+def test_without_memory_a_sign_is_not_recalled():
+    assert abs(score(lambda: RecallEnv(4), 250, "history", "none", ent_coef=0.01)) < 0.3
 
 
 # What is not finite, and what is refused.
@@ -668,21 +671,21 @@ def test_a_loss_that_is_not_finite_stops_by_name_with_the_weights_before_it(trai
     assert same(before, weights(agent.policy))
 
 
-def test_a_memory_that_never_ends_is_refused(kit):
+def test_a_memory_that_never_ends_is_refused():
     policy = kit.make_policy(memory=MemoryConfig("lifelong", "episode"))
     with pytest.raises(ValueError, match=r"lifetime is 'lifelong'.*Use episode or trial, or train with ppo"):
         make_agent(policy, 4)
 
 
 @pytest.mark.parametrize(("num_episodes", "instead"), [(7, 6), (8, 9), (1, 3), (2, 3)])
-def test_a_batch_of_broken_trials_is_refused_with_one_of_whole_ones(kit, num_episodes, instead):
+def test_a_batch_of_broken_trials_is_refused_with_one_of_whole_ones(num_episodes, instead):
     policy = kit.make_policy(memory=MemoryConfig("trial", episodes_per_trial=3))
     with pytest.raises(ValueError, match=rf"num_episodes is {num_episodes}.*trials of 3 episodes; use {instead}\."):
         make_agent(policy, 4, num_episodes=num_episodes)
     assert make_agent(policy, 4, num_episodes=instead)._num_trajectories == instead // 3
 
 
-def test_an_episode_s_memory_asks_for_episodes_even_where_there_are_trials(kit):
+def test_an_episode_s_memory_asks_for_episodes_even_where_there_are_trials():
     policy = kit.make_policy(memory=MemoryConfig("episode", episodes_per_trial=3))
     assert make_agent(policy, 4, num_episodes=7)._num_trajectories == 7
 

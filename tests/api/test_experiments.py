@@ -15,6 +15,7 @@ from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.config import ConfigError
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 from rlstm.vector.sub_env import TrialEnv
+from tests import kit
 
 UPDATE = 4 * 8
 TINY = {
@@ -238,7 +239,7 @@ def test_the_module_may_stand_before_the_id(tmp_path, user_module):
     assert evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
 
 
-def test_an_env_registered_by_a_class_can_not_be_written_down_and_the_user_is_told(tmp_path, kit):
+def test_an_env_registered_by_a_class_can_not_be_written_down_and_the_user_is_told(tmp_path):
     gym.register("rlstm-test/Callable-v0", kit.ScriptedEnv, kwargs={"script": "..E"})
     try:
         with pytest.raises((ConfigError, EnvironmentFailure), match=r"entry_point.*'module:Class'"):

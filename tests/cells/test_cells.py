@@ -347,7 +347,7 @@ def test_other_biases_start_at_0(name: str) -> None:
     assert not cell.bias_hh.any()
 
 
-def test_chrono_initialisation_of_the_lstm_spreads_the_forget_bias_and_mirrors_the_input_bias() -> None:
+def test_chrono_spreads_the_forget_bias_of_the_lstm_and_mirrors_the_input_bias() -> None:
     cell = LSTMCell(3, 500, memory_length=101)
     i, f, g, o = cell.bias_ih.detach().chunk(4)
     torch.testing.assert_close(i, -f, rtol=0, atol=0)

@@ -153,6 +153,19 @@ def test_blocks_stand_where_they_are_asked_for() -> None:
     assert cell.output_size == 8
 
 
+def test_input_and_forget_gate_read_what_is_convolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell input and output gate read what is seen, so a convolution of zeros leaves these two alone."""
+    block, seen = SLSTMBlock(8), []
+    remember = block._remember
+    monkeypatch.setattr(block, "_remember", lambda gates, *rest: seen.append(gates) or remember(gates, *rest))
+    with torch.no_grad():
+        block.conv_weight.zero_()
+        block.conv_bias.zero_()
+        block.step(torch.randn(3, 8), block.init_state(3))
+    parts = (seen[0] - block.bias_ih).detach().chunk(4, dim=-1)
+    assert [bool(part.any()) for part in parts] == [False, False, True, True]
+
+
 def test_initial_values_are_those_of_the_authors_package() -> None:
     torch.manual_seed(0)
     slstm, mlstm = SLSTMBlock(64, (2, 3)), MLSTMBlock(64, (0, 3))

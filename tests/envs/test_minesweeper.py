@@ -152,7 +152,7 @@ def test_the_bound_is_that_of_a_blind_first_cell() -> None:
     assert bound.value == pytest.approx(0.875 - 0.125 * (0.5 + 1 / 14), abs=1e-12)
 
 
-def test_opening_with_knowledge_of_all_mines_but_for_the_first_cell_attains_the_bound() -> None:
+def test_opening_with_knowledge_of_all_mines_attains_the_bound() -> None:
     num_envs = 4_000
     env = BatchedVectorEnv(Minesweeper, num_envs)
     env.reset(seed=0)

@@ -80,7 +80,7 @@ def test_starts_are_at_rest_and_uniform_near_the_bottom() -> None:
     assert not env.task.velocities.any()
 
 
-def test_the_speed_can_be_told_from_two_positions_and_swinging_by_it_reaches_the_goal() -> None:
+def test_swinging_by_the_speed_told_from_two_positions_reaches_the_goal() -> None:
     env = BatchedVectorEnv(MountainCarContinuousNoVel, 200)
     before, _ = env.reset(seed=0)
     now, rewards, returns = before, np.zeros(200), np.zeros(200)

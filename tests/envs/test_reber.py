@@ -117,7 +117,7 @@ def test_frequencies_and_lengths_of_strings_are_those_of_the_grammar() -> None:
     assert np.mean(lengths) == pytest.approx(12, abs=5 * np.std(lengths) / np.sqrt(num))
 
 
-def test_the_symbol_after_the_inner_string_is_always_the_second_and_no_other_is_legal() -> None:
+def test_the_symbol_after_the_inner_string_is_always_the_second_one() -> None:
     env = SingleEnv(EmbeddedReber)
     seconds = set()
     for seed in range(50):

@@ -102,7 +102,7 @@ def test_a_free_run_cut_short_from_outside_is_no_success() -> None:
     assert not infos["final_info"]["is_success"].any()
 
 
-def test_the_optimal_return_is_only_a_bound_where_the_washout_may_not_tell_the_phases() -> None:
+def test_the_optimal_return_is_a_bound_where_the_washout_may_not_tell_the_phases() -> None:
     kinds = [SingleEnv(SuperimposedSines, washout=washout).optimal_return.kind for washout in (1, 39, 40, 100)]
     assert kinds == ["bound", "bound", "exact", "exact"]
 

@@ -15,6 +15,7 @@ from rlstm.core.text_leaves import drop_text, text_places, without_text
 from rlstm.rollouts.collect import collect, start
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
+from tests import kit
 
 POPGYM_KINDS = {
     "popgym-AutoencodeEasy-v0": "a Tuple of Discrete",
@@ -54,7 +55,7 @@ def lanes(env_id, kind="auto", imports=()):
     return make(resolve_spec(config), config, MemoryConfig())
 
 
-def assert_replayed(kit, env_id, imports=(), num_steps=70):
+def assert_replayed(env_id, imports=(), num_steps=70):
     """Evaluating a rollout with unchanged weights gives what was stored while it was collected."""
     envs = lanes(env_id, imports=imports)
     policy = kit.make_policy(envs.observation_space, envs.action_space, normalize_observations=True)
@@ -91,8 +92,8 @@ def train(tmp_path, env_id, imports=(), **env_kwargs):
 
 @quiet
 @pytest.mark.parametrize("env_id", [*CLASSIC_CONTROL, *TOY_TEXT])
-def test_what_is_collected_in_envs_of_gymnasium_is_replayed(kit, env_id):
-    assert_replayed(kit, newest(env_id))
+def test_what_is_collected_in_envs_of_gymnasium_is_replayed(env_id):
+    assert_replayed(newest(env_id))
 
 
 @quiet
@@ -116,9 +117,9 @@ def test_ppo_trains_on_atari(tmp_path):
 
 @quiet
 @pytest.mark.parametrize("env_id", POPGYM_KINDS)
-def test_what_is_collected_in_envs_of_popgym_is_replayed(kit, env_id):
+def test_what_is_collected_in_envs_of_popgym_is_replayed(env_id):
     need("popgym")
-    assert_replayed(kit, env_id, ("popgym",))
+    assert_replayed(env_id, ("popgym",))
 
 
 @quiet
@@ -141,9 +142,9 @@ def test_ppo_trains_on_popgym(tmp_path, env_id):
 
 
 @quiet
-def test_what_is_collected_in_minigrid_is_replayed_and_its_mission_left_out(kit):
+def test_what_is_collected_in_minigrid_is_replayed_and_its_mission_left_out():
     need("minigrid")
-    rollout = assert_replayed(kit, "MiniGrid-MemoryS7-v0", ("minigrid",))
+    rollout = assert_replayed("MiniGrid-MemoryS7-v0", ("minigrid",))
     assert rollout.inputs.observations.keys() == {"image", "direction"}
     assert rollout.inputs.observations["image"].shape == (70, 3, 7, 7, 3)
 

@@ -703,7 +703,7 @@ def test_a_space_that_can_not_be_changed_is_named():
         wrap(Sequences(), w.Delay, steps=1)
 
 
-def test_every_wrapper_of_the_table_reads_its_usage_and_serves_single_and_vector_envs():
+def test_every_wrapper_reads_its_usage_and_serves_single_and_vector_envs():
     for name, row in w.WRAPPERS.items():
         single = gym.envs.registration.load_env_creator(row.entry_point)
         assert (single, gym.envs.registration.load_env_creator(single.vector_entry_point)) == (

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from rlstm.core.errors import DemonstrationsError
 from rlstm.core.trees import tree_map
 from rlstm.evaluation.demonstrations import Demonstrations, describe_space
+from tests import kit
 
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
 OBSERVATIONS = {
@@ -62,7 +63,7 @@ def made(observation_space=VECTOR, action_space=ACTIONS["discrete"], successes=(
     )
 
 
-def assert_same(kit, left, right):
+def assert_same(left, right):
     for name in ("observations", "actions", "rewards", "valid", "episode_starts", "successes"):
         one, other = getattr(left, name), getattr(right, name)
         kit.assert_trees_equal(one, other)
@@ -76,20 +77,20 @@ def assert_same(kit, left, right):
 
 @pytest.mark.parametrize("observations", OBSERVATIONS)
 @pytest.mark.parametrize("actions", ACTIONS)
-def test_what_is_saved_comes_back_to_the_last_bit(kit, tmp_path, observations, actions):
+def test_what_is_saved_comes_back_to_the_last_bit(tmp_path, observations, actions):
     demonstrations = made(OBSERVATIONS[observations], ACTIONS[actions])
     demonstrations.save(tmp_path / "file")
     loaded = Demonstrations.load(tmp_path / "file")
-    assert_same(kit, demonstrations, loaded)
+    assert_same(demonstrations, loaded)
     loaded.check_spaces(OBSERVATIONS[observations], ACTIONS[actions])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_arrays_that_are_views_of_others_are_saved_as_they_are(kit, tmp_path):
+def test_arrays_that_are_views_of_others_are_saved_as_they_are(tmp_path):
     demonstrations = made()
     turned = Demonstrations(**{**vars(demonstrations), "rewards": np.asfortranarray(demonstrations.rewards)})
     turned.save(tmp_path / "file")
-    assert_same(kit, demonstrations, Demonstrations.load(tmp_path / "file"))
+    assert_same(demonstrations, Demonstrations.load(tmp_path / "file"))
 
 
 def test_the_header_can_be_read_by_other_programs(tmp_path):
@@ -109,7 +110,7 @@ def test_steps_episodes_and_returns_are_counted_over_the_trajectories():
     assert demonstrations.mean_return == demonstrations.rewards[demonstrations.valid].sum() / 4
 
 
-def test_only_successes_keeps_the_trajectories_that_end_in_one_and_their_length(kit):
+def test_only_successes_keeps_the_trajectories_that_end_in_one_and_their_length():
     demonstrations = made(OBSERVATIONS["dict"], successes=(1.0, 1.0, 0.0))
     kept = demonstrations.only_successes()
     assert kept.valid.shape == (3, 2)  # The longest trajectory has gone.
@@ -148,6 +149,14 @@ def saved(tmp_path):
     path = tmp_path / "file"
     made().save(path)
     return path
+
+
+def test_bytes_that_are_read_as_another_type_are_found(saved):
+    content = saved.read_bytes()
+    assert content.count(b'"F64"') > 0
+    saved.write_bytes(content.replace(b'"F64"', b'"I64"'))
+    with pytest.raises(DemonstrationsError, match="its checksum differs"):
+        Demonstrations.load(saved)
 
 
 @pytest.mark.parametrize("place", [0, 7, 8, 20, 300, -200, -1])

@@ -18,6 +18,7 @@ from rlstm.evaluation.evaluate import EvaluationResult, _quotas, evaluate, evalu
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, start
 from rlstm.vector.make import EnvConfig, make, resolve_spec
+from tests import kit
 from tests.kit import covering
 
 TRIALS = MemoryConfig("trial", episodes_per_trial=2)
@@ -28,7 +29,7 @@ def lanes(kind="native", memory=None, num_envs=3, env="rlstm/TMaze-v0", **env_kw
     return make(resolve_spec(config), config, memory or MemoryConfig())
 
 
-def carrier(kit, envs, memory=None):
+def carrier(envs, memory=None):
     """A policy made by hand that plays the T-maze: east in the corridor, and at the junction where the sign told.
 
     Unit 0 of an Elman memory holds the sign, unit 1 tells the junction from everything else.
@@ -59,24 +60,24 @@ def carrier(kit, envs, memory=None):
 
 
 @pytest.mark.parametrize(("kind", "num_envs"), covering(["native", "sync", "async"], [1, 3]))
-def test_a_memory_made_by_hand_scores_the_optimum_in_every_kind_of_envs(kit, kind, num_envs):
+def test_a_memory_made_by_hand_scores_the_optimum_in_every_kind_of_envs(kind, num_envs):
     envs = lanes(kind, num_envs=num_envs, corridor_length=6)
-    result = evaluate(carrier(kit, envs), envs, 20, seed=0)
+    result = evaluate(carrier(envs), envs, 20, seed=0)
     envs.close()
     assert result.returns.tolist() == [4.0] * 20
     assert result.lengths.tolist() == [7] * 20
     assert result.success_rate == 1.0
 
 
-def test_without_its_memory_it_scores_as_a_guess(kit):
+def test_without_its_memory_it_scores_as_a_guess():
     envs = lanes(corridor_length=6)
-    result = evaluate(carrier(kit, envs), envs, 60, seed=0, ablate_memory=True)
+    result = evaluate(carrier(envs), envs, 60, seed=0, ablate_memory=True)
     assert result.mean_return < 3
 
 
-def test_trials_are_played_to_their_end_and_summed(kit):
+def test_trials_are_played_to_their_end_and_summed():
     envs = lanes(memory=TRIALS, corridor_length=2)
-    result = evaluate(carrier(kit, envs, TRIALS), envs, 7, seed=0)
+    result = evaluate(carrier(envs, TRIALS), envs, 7, seed=0)
     assert len(result.returns) == 8
     assert result.trial_returns.tolist() == result.returns.reshape(4, 2).sum(1).tolist()
     assert result.summary()["mean_trial_return"] == result.trial_returns.mean()
@@ -90,7 +91,7 @@ def test_quotas_are_even_and_add_up(episodes, num_envs, quotas):
 
 
 @pytest.mark.parametrize("episodes", [1, 4, 5, 11])
-def test_each_env_plays_its_quota_and_its_later_episodes_count_for_nothing(kit, episodes):
+def test_each_env_plays_its_quota_and_its_later_episodes_count_for_nothing(episodes):
     """Lane 0 has episodes of one step, lane 1 of two, lane 2 of four: counting whoever is done first would favour 0."""
     scripts = ("E", ".C", "...B")
     envs = kit.scripted(*scripts)
@@ -106,12 +107,12 @@ def test_each_env_plays_its_quota_and_its_later_episodes_count_for_nothing(kit, 
     assert len(result.returns) == episodes
 
 
-def test_successes_are_those_of_the_last_step(kit):
+def test_successes_are_those_of_the_last_step():
     result = evaluate(kit.make_policy(), kit.scripted("E", "C", "..B"), 3, seed=0)
     assert result.successes.tolist() == [1, 0, 1]
 
 
-def test_an_env_that_says_nothing_of_success_has_no_rate(kit):
+def test_an_env_that_says_nothing_of_success_has_no_rate():
     envs = lanes("sync", env="CartPole-v1", num_envs=2)
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     result = evaluate(policy, envs, 2, seed=0)
@@ -119,7 +120,7 @@ def test_an_env_that_says_nothing_of_success_has_no_rate(kit):
     assert result.metrics()["eval/success_rate"] is None
 
 
-def test_the_same_seed_plays_the_same_episodes_and_another_seed_others(kit):
+def test_the_same_seed_plays_the_same_episodes_and_another_seed_others():
     def play(seed, deterministic):
         envs = lanes(corridor_length=3)
         policy = kit.make_policy(envs.observation_space, envs.action_space)
@@ -131,7 +132,7 @@ def test_the_same_seed_plays_the_same_episodes_and_another_seed_others(kit):
     assert play(0, True) != play(0, False)
 
 
-def test_an_evaluation_leaves_policy_and_random_numbers_of_training_as_they_were(kit):
+def test_an_evaluation_leaves_policy_and_random_numbers_of_training_as_they_were():
     envs, training = lanes(), lanes()
     policy = kit.make_policy(envs.observation_space, envs.action_space, normalize_observations=True)
     carry = start(policy, training, [0, 1, 2])
@@ -156,7 +157,7 @@ def test_an_evaluation_leaves_policy_and_random_numbers_of_training_as_they_were
     assert everything() == before
 
 
-def test_the_generator_of_training_comes_back_after_an_env_has_broken(kit):
+def test_the_generator_of_training_comes_back_after_an_env_has_broken():
     envs = kit.scripted("....", kind="sync", broken={1: RuntimeError("gone")})
     policy = kit.make_policy()
     generator = policy.generator
@@ -165,7 +166,7 @@ def test_the_generator_of_training_comes_back_after_an_env_has_broken(kit):
     assert policy.generator is generator
 
 
-def test_the_episodes_are_not_those_of_training(kit):
+def test_the_episodes_are_not_those_of_training():
     """The first observations of noisy corridors tell one episode from another."""
     envs = lanes(num_envs=8, noise=True)
 
@@ -176,7 +177,7 @@ def test_the_episodes_are_not_those_of_training(kit):
     assert not set(second_observations("envs")) & set(second_observations("evaluation"))
 
 
-def test_the_envs_are_reset_with_the_seeds_of_the_evaluation(kit):
+def test_the_envs_are_reset_with_the_seeds_of_the_evaluation():
     envs, seeds = kit.scripted("E", "E"), []
     reset = envs.reset
     envs.reset = lambda given: seeds.append(given) or reset(given)
@@ -191,7 +192,7 @@ def test_there_are_no_envs_without_anything_to_play(episodes, memory, num_lanes)
     assert envs.num_envs == num_lanes
 
 
-def test_a_lifelong_memory_is_not_reset_between_the_episodes_of_an_evaluation(kit):
+def test_a_lifelong_memory_is_not_reset_between_the_episodes_of_an_evaluation():
     """The actions are those of a policy that is stepped by hand and erased once, or before every episode."""
 
     def make_policy(lifetime):
@@ -214,7 +215,7 @@ def test_a_lifelong_memory_is_not_reset_between_the_episodes_of_an_evaluation(ki
     assert played["episode"] != played["lifelong"]
 
 
-def test_a_policy_on_masked_actions_evaluates_within_the_mask(kit):
+def test_a_policy_on_masked_actions_evaluates_within_the_mask():
     class OnlyTwo(gym.Env):
         observation_space, action_space = gym.spaces.Discrete(2), gym.spaces.Discrete(3)
 
@@ -234,7 +235,7 @@ def test_a_policy_on_masked_actions_evaluates_within_the_mask(kit):
         gym.registry.pop("rlstm-test/OnlyTwo-v0")
 
 
-def test_an_episode_that_never_ends_counts_as_it_stands(kit, monkeypatch):
+def test_an_episode_that_never_ends_counts_as_it_stands(monkeypatch):
     monkeypatch.setattr(evaluation, "MAX_LENGTH", 7)
     envs = kit.scripted(".........." * 3, "..E......." * 3)
     policy = kit.make_policy(envs.observation_space, envs.action_space)
@@ -245,7 +246,7 @@ def test_an_episode_that_never_ends_counts_as_it_stands(kit, monkeypatch):
 # Trial curves.
 
 
-def first_arm(kit, envs, memory):
+def first_arm(envs, memory):
     """A policy that always pulls the first arm."""
     policy = kit.make_policy(envs.observation_space, envs.action_space, memory)
     head = policy.policy_head[-1]
@@ -262,7 +263,7 @@ def outcome_of_trials(returns, regrets, num_trials):
     return EvaluationResult(returns, lengths, np.zeros(len(returns)), trial_returns, regrets, clipped)
 
 
-def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial(kit):
+def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial():
     """Lane 0 earns 1, 2, 3, 4 and lane 1 earns 101, 102, 103, 104: two trials of two episodes each."""
     envs = kit.scripted("E", "E", memory=TRIALS)
     result = evaluate(kit.make_policy(memory=TRIALS), envs, 8, seed=0)
@@ -272,11 +273,11 @@ def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial(kit):
 
 
 @pytest.mark.parametrize("kind", ["native", "sync", pytest.param("async", marks=pytest.mark.slow)])
-def test_the_regret_of_an_episode_is_that_of_all_its_steps_in_every_kind_of_envs(kit, kind):
+def test_the_regret_of_an_episode_is_that_of_all_its_steps_in_every_kind_of_envs(kind):
     """The first arm of an easy bandit pays .9 or .1: pulled twice it loses 0 or twice .8."""
     memory = MemoryConfig("trial", episodes_per_trial=3)
     envs = lanes(kind, memory, 8, "rlstm/BernoulliBandit-v0", probabilities="easy", pulls=2)
-    result = evaluate(first_arm(kit, envs, memory), envs, 24, seed=0)
+    result = evaluate(first_arm(envs, memory), envs, 24, seed=0)
     envs.close()
     native = lanes("native", memory, 8, "rlstm/BernoulliBandit-v0", probabilities="easy", pulls=2)
     native.reset(integer_seeds(0, "evaluation", 8))

@@ -22,6 +22,7 @@ from rlstm.evaluation.record import record
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv, TrialEnv
+from tests import kit
 from tests.kit import covering
 
 SCRIPTS = ("E", ".C", "...B")
@@ -81,7 +82,7 @@ def chance(observation_space, action_space, memory, num_envs=3):
     return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "sync", "chance")
 
 
-def policy_for(kit, envs, memory=None, **config):
+def policy_for(envs, memory=None, **config):
     return kit.make_policy(envs.observation_space, envs.action_space, memory, **config)
 
 
@@ -111,13 +112,13 @@ def trajectories_of_lanes(demonstrations, memory, episodes, num_envs):
 
 
 @pytest.mark.parametrize(("name", "episodes", "kind"), covering(MEMORIES, [3, 5, 11], ["native", "sync"]))
-def test_rows_hold_an_observation_its_answer_and_what_that_brought(kit, kind, name, episodes):
+def test_rows_hold_an_observation_its_answer_and_what_that_brought(kind, name, episodes):
     """Observations of scripted lanes tell lane and time, so do rewards; final observations answer nothing."""
     memory = MEMORIES[name]
     envs = kit.scripted(*SCRIPTS, kind=kind, memory=memory)
     given, step = [], envs.step
     envs.step = lambda actions: given.append(np.array(actions)) or step(actions)
-    demonstrations = record(policy_for(kit, envs, memory), envs, episodes, seed=0, deterministic=False)
+    demonstrations = record(policy_for(envs, memory), envs, episodes, seed=0, deterministic=False)
     for index, trajectories in trajectories_of_lanes(demonstrations, memory, episodes, 3):
         times = iter(range(1000))
         for trajectory in trajectories:
@@ -139,18 +140,18 @@ def test_rows_hold_an_observation_its_answer_and_what_that_brought(kit, kind, na
         ("lifelong", [2, 4, 4], [[0, 1], [0, 2], [0]]),
     ],
 )
-def test_a_column_is_the_trajectory_of_one_memory(kit, name, lengths, starts):
+def test_a_column_is_the_trajectory_of_one_memory(name, lengths, starts):
     memory = MEMORIES[name]
     envs = kit.scripted(*SCRIPTS, memory=memory)
-    demonstrations = record(policy_for(kit, envs, memory), envs, 5, seed=0)
+    demonstrations = record(policy_for(envs, memory), envs, 5, seed=0)
     assert demonstrations.lengths.tolist() == lengths
     assert [np.flatnonzero(column).tolist() for column in demonstrations.episode_starts.T] == starts
     assert demonstrations.valid.tolist() == [[t < length for length in lengths] for t in range(max(lengths))]
 
 
-def test_past_the_end_of_a_trajectory_everything_is_zero(kit):
+def test_past_the_end_of_a_trajectory_everything_is_zero():
     envs = chance(OBSERVATIONS["dict"], ACTIONS["box"], MemoryConfig())
-    demonstrations = record(policy_for(kit, envs), envs, 9, seed=0)
+    demonstrations = record(policy_for(envs), envs, 9, seed=0)
     assert len(set(demonstrations.lengths.tolist())) > 1
     past = ~demonstrations.valid
     for array in (demonstrations.actions, demonstrations.rewards, *tree_leaves(demonstrations.observations)):
@@ -158,16 +159,16 @@ def test_past_the_end_of_a_trajectory_everything_is_zero(kit):
         assert array[~past].any()
 
 
-def test_successes_are_those_of_the_last_episode_of_a_trajectory(kit):
+def test_successes_are_those_of_the_last_episode_of_a_trajectory():
     for name, expected in (("episode", [1, 1, 0, 0, 1, 1]), ("trial", [1, 0, 1]), ("lifelong", [1, 0, 1])):
         memory = MEMORIES[name]
         envs = kit.scripted("E", ".C", "...B", memory=memory)
-        assert record(policy_for(kit, envs, memory), envs, 6, seed=0).successes.tolist() == expected
+        assert record(policy_for(envs, memory), envs, 6, seed=0).successes.tolist() == expected
     envs = kit.scripted("EC", memory=MEMORIES["trial"])
-    assert record(policy_for(kit, envs, MEMORIES["trial"]), envs, 2, seed=0).successes.tolist() == [0]
+    assert record(policy_for(envs, MEMORIES["trial"]), envs, 2, seed=0).successes.tolist() == [0]
 
 
-def test_an_env_that_writes_into_the_array_it_has_returned_is_recorded_all_the_same(kit):
+def test_an_env_that_writes_into_the_array_it_has_returned_is_recorded_all_the_same():
     class InPlace(kit.ScriptedVectorEnv):
         def _observe(self, t, episodes, last):
             observation = super()._observe(t, episodes, last)
@@ -179,7 +180,7 @@ def test_an_env_that_writes_into_the_array_it_has_returned_is_recorded_all_the_s
             return self.array
 
     envs = VectorEnvs(InPlace(["...E"]), "native", "in place")
-    demonstrations = record(policy_for(kit, envs), envs, 1, seed=0)
+    demonstrations = record(policy_for(envs), envs, 1, seed=0)
     assert demonstrations.observations[:, 0, 1].tolist() == [0, 1, 2, 3]
 
 
@@ -187,11 +188,11 @@ def test_an_env_that_writes_into_the_array_it_has_returned_is_recorded_all_the_s
 
 
 @pytest.mark.parametrize(("observations", "actions"), covering(OBSERVATIONS, ACTIONS))
-def test_played_again_under_the_same_seeds_every_kind_of_action_brings_the_same(kit, observations, actions):
+def test_played_again_under_the_same_seeds_every_kind_of_action_brings_the_same(observations, actions):
     spaces_of_env = OBSERVATIONS[observations], ACTIONS[actions]
     memory = MemoryConfig()
     envs = chance(*spaces_of_env, memory)
-    demonstrations = record(policy_for(kit, envs), envs, 7, seed=3, deterministic=False)
+    demonstrations = record(policy_for(envs), envs, 7, seed=3, deterministic=False)
     demonstrations.check_spaces(*spaces_of_env)
     assert demonstrations.actions.dtype == ACTIONS[actions].dtype
     assert demonstrations.actions.shape[2:] == ACTIONS[actions].shape
@@ -209,11 +210,11 @@ def test_played_again_under_the_same_seeds_every_kind_of_action_brings_the_same(
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kit, kind):
+def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kind):
     memory = MEMORIES["trial"]
     config = EnvConfig(env="rlstm/BernoulliBandit-v0", num_envs=3, vectorization=kind)
     envs = make(resolve_spec(config), config, memory)
-    demonstrations = record(policy_for(kit, envs, memory), envs, 12, seed=3, deterministic=False)
+    demonstrations = record(policy_for(envs, memory), envs, 12, seed=3, deterministic=False)
     assert demonstrations.num_trajectories == 6
     for index, trajectories in trajectories_of_lanes(demonstrations, memory, 12, 3):
         env, seed = TrialEnv(gym.make(config.env), 2), integer_seeds(3, "demonstrations", 3)[index]
@@ -228,11 +229,11 @@ def test_a_trial_played_again_keeps_its_task_and_brings_the_same(kit, kind):
 
 
 @pytest.mark.parametrize(("actions", "name"), covering(ACTIONS, MEMORIES))
-def test_the_agent_shown_what_it_saw_answers_as_it_did(kit, actions, name):
+def test_the_agent_shown_what_it_saw_answers_as_it_did(actions, name):
     """Memory, last action, last reward and starts included: what learns from a column sees what its teacher saw."""
     memory = MEMORIES[name]
     envs = chance(OBSERVATIONS["dict"], ACTIONS[actions], memory)
-    policy = policy_for(kit, envs, memory)
+    policy = policy_for(envs, memory)
     demonstrations = record(policy, envs, 8, seed=1)
     agent = LoadedAgent(policy)
     answers = set()
@@ -251,14 +252,14 @@ def test_the_agent_shown_what_it_saw_answers_as_it_did(kit, actions, name):
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_it_is_played_as_an_evaluation_plays_but_on_seeds_of_its_own(kit, deterministic):
+def test_it_is_played_as_an_evaluation_plays_but_on_seeds_of_its_own(deterministic):
     def played(stream, seed):
         envs = chance(VECTOR, ACTIONS["box"], MemoryConfig())
         options = {"seed": seed, "deterministic": deterministic}
-        return evaluate(policy_for(kit, envs), envs, 7, stream=stream, **options).returns.tolist()
+        return evaluate(policy_for(envs), envs, 7, stream=stream, **options).returns.tolist()
 
     envs = chance(VECTOR, ACTIONS["box"], MemoryConfig())
-    policy = policy_for(kit, envs)
+    policy = policy_for(envs)
     before = policy.generator.get_state()
     demonstrations = record(policy, envs, 7, seed=2, deterministic=deterministic)
     assert (policy.generator.get_state() == before).all()
@@ -271,27 +272,27 @@ def test_it_is_played_as_an_evaluation_plays_but_on_seeds_of_its_own(kit, determ
     assert demonstrations.metadata["success_rate"] == demonstrations.successes.mean()
 
 
-def test_sampled_actions_are_not_those_of_an_evaluation_with_the_same_seed(kit):
+def test_sampled_actions_are_not_those_of_an_evaluation_with_the_same_seed():
     """Nothing but the actions is random in scripted lanes, and they are the same whatever is done."""
     envs = kit.scripted("." * 29 + "E")
-    evaluate(policy_for(kit, envs), envs, 1, seed=0, deterministic=False)
-    demonstrations = record(policy_for(kit, envs), envs, 1, seed=0, deterministic=False)
+    evaluate(policy_for(envs), envs, 1, seed=0, deterministic=False)
+    demonstrations = record(policy_for(envs), envs, 1, seed=0, deterministic=False)
     evaluated, recorded = (envs.envs.actions[begin : begin + 30] for begin in (0, 30))
     np.testing.assert_array_equal(np.concatenate(recorded), demonstrations.actions[:, 0])
     assert (np.concatenate(evaluated) != demonstrations.actions[:, 0]).any()
 
 
-def test_an_episode_without_an_end_is_no_demonstration(kit, monkeypatch):
+def test_an_episode_without_an_end_is_no_demonstration(monkeypatch):
     for module in (evaluation, recording):
         monkeypatch.setattr(module, "MAX_LENGTH", 50)
     envs = kit.scripted("." * 49 + "E", "." * 48 + "E")
-    assert record(policy_for(kit, envs), envs, 2, seed=0).lengths.tolist() == [50, 49]
+    assert record(policy_for(envs), envs, 2, seed=0).lengths.tolist() == [50, 49]
     with pytest.raises(EnvironmentFailure, match=r"has not ended after 50 steps, .*max_episode_steps"):
-        record(policy_for(kit, envs), kit.scripted(".", "E"), 2, seed=0)
+        record(policy_for(envs), kit.scripted(".", "E"), 2, seed=0)
 
 
-def test_envs_with_nothing_to_play_leave_no_column(kit):
+def test_envs_with_nothing_to_play_leave_no_column():
     for name, memory in MEMORIES.items():
         envs = kit.scripted("E", "E", "E", memory=memory)
-        demonstrations = record(policy_for(kit, envs, memory), envs, 2, seed=0)
+        demonstrations = record(policy_for(envs, memory), envs, 2, seed=0)
         assert demonstrations.num_trajectories == {"trial": 1}.get(name, 2)

@@ -10,7 +10,7 @@ import torch
 
 from rlstm.evolution.strategies import STRATEGIES
 from rlstm.evolution.strategies.cma_es import CMAES
-from rlstm.evolution.strategies.cma_paths import next_paths
+from rlstm.evolution.strategies.cma_paths import CMAConstants, next_paths
 from rlstm.evolution.strategies.cosyne import CoSyNE
 from rlstm.evolution.strategies.esp import ESP
 from rlstm.evolution.strategies.open_es import OpenES
@@ -137,6 +137,12 @@ def test_a_state_is_a_copy(name) -> None:
         strategy.tell(sphere(strategy.ask()))
     for key, value in kept.items():
         assert torch.equal(value, state[key]) if isinstance(value, torch.Tensor) else value == state[key]
+    for name in strategy.state_names:
+        value = strategy.state_dict()[name]
+        if isinstance(value, torch.Tensor):
+            before = value.clone()
+            value.fill_(9.0)
+            assert torch.equal(strategy.state_dict()[name], before)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -381,6 +387,14 @@ def test_paths_are_the_tutorials(num_updates, length, advances) -> None:
     grown = math.sqrt(slow * (2 - slow) * mu_eff) * step
     assert torch.allclose(new_path, (1 - slow) * path + (grown if advances else 0))
     assert sigma == pytest.approx(0.7 * math.exp(min(1, rate / constants.damping * (norm / constants.chi - 1))))
+
+
+def test_a_step_size_grows_by_no_more_than_a_factor_e() -> None:
+    constants, zeros = CMAConstants(3, 8), torch.zeros(3, dtype=torch.float64)
+    *_, sigma, _ = next_paths(
+        constants, zeros, zeros, 2.0, 0, weights=constants.weights, whitened_step=zeros + 1e6, step=zeros + 1.0
+    )
+    assert sigma == pytest.approx(2 * math.e)
 
 
 def test_the_length_that_stalls_a_path_depends_on_its_age() -> None:

@@ -391,7 +391,7 @@ def test_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str, 
 
 
 @pytest.mark.parametrize("name", some_of(CELLS, "lstm", "gru"))
-def test_in_single_precision_the_past_computed_again_gives_the_gradient_of_the_past_kept(name: str) -> None:
+def test_in_single_precision_recomputing_gives_the_gradient_of_keeping(name: str) -> None:
     """The dense kernel of training gives both biases one tensor as their gradient, and inference has its own."""
     cell, is_first = make_cell(name, 4, 5), dict(reset_patterns(30, 3))["random"]
     tolerance = 1e-4 if name in ("mlstm", "xlstm") else 1e-5  # These divide by what may be small.
@@ -464,7 +464,7 @@ def test_inputs_may_be_trees_and_states_may_hold_whole_numbers() -> None:
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
 
-def test_parameters_that_share_one_gradient_tensor_get_a_sum_each_when_the_past_is_recomputed() -> None:
+def test_parameters_that_share_a_gradient_tensor_get_a_sum_each_when_recomputing() -> None:
     """The gradient of a sum is one tensor for all its terms; added up in place it would be counted for each of them."""
     p, q = (torch.randn(2).double().requires_grad_() for _ in range(2))
 

@@ -481,9 +481,7 @@ def test_every_launch_compiles_for_a_large_gpu_and_fits_its_shared_memory(device
 # What needs no Triton
 
 
-def test_a_policy_refuses_at_once_what_it_can_run_nowhere_and_later_what_it_cannot_run_here(
-    kit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_policy_refuses_at_once_what_it_can_run_nowhere(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for config in ({"cell": "elman"}, {"hidden_size": 257}):
         with pytest.raises(ValueError, match=r"sequence is 'triton', but .*With 'auto'"):
             kit.make_policy(sequence="triton", **config)

@@ -681,14 +681,15 @@ def test_statistics_are_those_of_the_valid_steps() -> None:
     valid = torch.rand(12, 4, generator=torch.Generator().manual_seed(0)) < 0.7
     observations = rollout.inputs.observations.masked_fill(~valid.unsqueeze(-1), torch.nan)
     rollout = replace(rollout, valid=valid, inputs=rollout.inputs._replace(observations=observations))
-    policy.update_normalisers(
-        rollout.inputs.observations, rollout.rewards, rollout.valid, rollout.rewards.masked_fill(~valid, torch.nan)
-    )
+    sums = (3 * rollout.rewards).masked_fill(~valid, torch.nan)
+    policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
     samples = observations[valid].numpy()
     for trunk in policy.trunks():
         np.testing.assert_allclose(trunk.encoder.moments.mean.numpy(), samples.mean(0), atol=1e-12)  # type: ignore[union-attr]
         np.testing.assert_allclose(trunk.encoder.moments.variance.numpy(), samples.var(0), atol=1e-12)  # type: ignore[union-attr]
-    assert float(policy.return_scale) == pytest.approx(float(rollout.rewards[valid].std(correction=0)), abs=1e-6)
+    deviation = float(rollout.rewards[valid].std(correction=0))
+    assert float(policy.return_scale) == pytest.approx(3 * deviation, abs=1e-6)
+    assert float(policy.reward_scale) == pytest.approx(deviation, abs=1e-6)
 
 
 def test_values_are_in_raw_units_of_the_reward() -> None:

@@ -17,6 +17,7 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, collect_trajectories, start
 from rlstm.rollouts.rollout import Rollout
+from tests import kit
 from tests.kit import covering
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
@@ -40,7 +41,7 @@ def memory_of(lifetime, credit):
 class Story:
     """What a script means, told in plain words for one lane: the oracle of this file."""
 
-    def __init__(self, kit, script, memory, num_steps):
+    def __init__(self, script, memory, num_steps):
         ends = [kit.outcome(script, t) for t in range(num_steps)]
         self.terminated, self.truncated = [e for e, _ in ends], [c for _, c in ends]
         self.done = [e or c for e, c in ends]
@@ -66,7 +67,7 @@ class Story:
                 self.next_values.append(self.values[t] + t + 2 + 1000)
 
 
-def collected(kit, memory, *, scripts=SCRIPTS, num_steps=8, num_rollouts=1, separate=False, **options):
+def collected(memory, *, scripts=SCRIPTS, num_steps=8, num_rollouts=1, separate=False, **options):
     """Rollouts of the known policy, one after the other, glued together along time."""
     policy = kit.KnownPolicy(memory, separate=separate)
     envs = kit.scripted(*scripts, memory=memory, **options)
@@ -82,11 +83,11 @@ def lane_list(leaves, name, lane):
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
 @pytest.mark.parametrize(("lifetime", "credit"), CHOICES)
-def test_flags_are_those_of_the_script(kit, lifetime, credit, kind):
+def test_flags_are_those_of_the_script(lifetime, credit, kind):
     memory = memory_of(lifetime, credit)
-    leaves, _ = collected(kit, memory, num_steps=5, num_rollouts=3, kind=kind)
+    leaves, _ = collected(memory, num_steps=5, num_rollouts=3, kind=kind)
     for lane, script in enumerate(SCRIPTS):
-        story = Story(kit, script, memory, 15)
+        story = Story(script, memory, 15)
         assert lane_list(leaves, "is_first", lane) == story.is_first
         assert lane_list(leaves, "terminated", lane) == story.terminated
         assert lane_list(leaves, "truncated", lane) == story.truncated
@@ -96,19 +97,19 @@ def test_flags_are_those_of_the_script(kit, lifetime, credit, kind):
     assert leaves["valid"].all()
 
 
-def test_terminated_and_truncated_are_kept_apart(kit):
-    leaves, _ = collected(kit, MemoryConfig(), scripts=("E", "C", "B", "."), num_steps=1)
+def test_terminated_and_truncated_are_kept_apart():
+    leaves, _ = collected(MemoryConfig(), scripts=("E", "C", "B", "."), num_steps=1)
     assert leaves["terminated"].tolist() == [[True, False, True, False]]
     assert leaves["truncated"].tolist() == [[False, True, True, False]]
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_every_row_is_one_env_in_the_order_of_time(kit, kind):
+def test_every_row_is_one_env_in_the_order_of_time(kind):
     """Each row holds the observation before the step, with lane, time and episode; no row is a final observation."""
-    leaves, _ = collected(kit, MemoryConfig(), num_steps=5, num_rollouts=3, kind=kind)
+    leaves, _ = collected(MemoryConfig(), num_steps=5, num_rollouts=3, kind=kind)
     observations = leaves["inputs.0"]
     for lane, script in enumerate(SCRIPTS):
-        story = Story(kit, script, MemoryConfig(), 15)
+        story = Story(script, MemoryConfig(), 15)
         assert observations[:, lane, 0].tolist() == [lane] * 15
         assert observations[:, lane, 1].tolist() == list(range(15))
         assert observations[:, lane, 2].tolist() == story.episode[:15]
@@ -119,20 +120,20 @@ def test_every_row_is_one_env_in_the_order_of_time(kit, kind):
 @pytest.mark.parametrize("final_form", ["full", "object"])
 @pytest.mark.parametrize("separate", [False, True], ids=["shared critic", "separate critic"])
 @pytest.mark.parametrize(("lifetime", "credit"), CHOICES)
-def test_values_and_next_values_are_those_added_up_by_hand(kit, lifetime, credit, separate, final_form):
+def test_values_and_next_values_are_those_added_up_by_hand(lifetime, credit, separate, final_form):
     memory = memory_of(lifetime, credit)
-    leaves, _ = collected(kit, memory, num_steps=8, num_rollouts=2, separate=separate, final_form=final_form)
+    leaves, _ = collected(memory, num_steps=8, num_rollouts=2, separate=separate, final_form=final_form)
     scale = 10.0 if separate else 1.0
     for lane, script in enumerate(SCRIPTS):
-        story = Story(kit, script, memory, 16)
+        story = Story(script, memory, 16)
         assert lane_list(leaves, "values", lane) == [scale * value for value in story.values[:16]]
         assert lane_list(leaves, "next_values", lane) == [scale * value for value in story.next_values]
 
 
 @pytest.mark.parametrize("step", [0, 3, 7], ids=["first", "middle", "last"])
-def test_truncation_bootstraps_the_final_observation_with_the_state_before_the_reset(kit, step):
+def test_truncation_bootstraps_the_final_observation_with_the_state_before_the_reset(step):
     script = "." * step + "C" + "." * (7 - step)
-    leaves, _ = collected(kit, MemoryConfig(), scripts=(script,))
+    leaves, _ = collected(MemoryConfig(), scripts=(script,))
     seen = sum(range(1, step + 2))  # By the state before the erase: observations 0 .. step.
     next_value = leaves["next_values"][step, 0].item()
     assert next_value == seen + (step + 2) + 1000
@@ -146,16 +147,16 @@ def test_truncation_bootstraps_the_final_observation_with_the_state_before_the_r
     assert all(value != next_value for value in wrong.values())
 
 
-def test_a_step_that_terminates_and_truncates_is_worth_nothing_more(kit):
-    leaves, _ = collected(kit, MemoryConfig(), scripts=("..B.",), num_steps=4)
+def test_a_step_that_terminates_and_truncates_is_worth_nothing_more():
+    leaves, _ = collected(MemoryConfig(), scripts=("..B.",), num_steps=4)
     assert leaves["next_values"][2, 0] == 0
 
 
 @pytest.mark.parametrize("letter", "EC")
-def test_with_trial_credit_an_inner_episode_end_cuts_nothing(kit, letter):
+def test_with_trial_credit_an_inner_episode_end_cuts_nothing(letter):
     """Two episodes a trial: the first end is inner, the second ends the trial."""
     memory = memory_of("trial", "trial")
-    leaves, _ = collected(kit, memory, scripts=(f".{letter}.{letter}....",))
+    leaves, _ = collected(memory, scripts=(f".{letter}.{letter}....",))
     assert lane_list(leaves, "credit_cuts", 0) == [False, False, False, True] + [False] * 4
     values = [1, 3, 6, 10, 5, 11, 18, 26]  # Erased before observation 4 only.
     assert lane_list(leaves, "values", 0) == values
@@ -163,37 +164,37 @@ def test_with_trial_credit_an_inner_episode_end_cuts_nothing(kit, letter):
     assert lane_list(leaves, "next_values", 0) == [3, 6, 10, trial_end, 11, 18, 26, 26 + 9]
 
 
-def test_lifelong_credit_is_never_cut(kit):
-    leaves, _ = collected(kit, MemoryConfig("lifelong"), scripts=("ECBE.C.E",))
+def test_lifelong_credit_is_never_cut():
+    leaves, _ = collected(MemoryConfig("lifelong"), scripts=("ECBE.C.E",))
     assert not leaves["credit_cuts"].any()
     sums = np.cumsum(range(1, 10)).tolist()
     assert lane_list(leaves, "next_values", 0) == sums[1:]
 
 
-def test_episode_credit_in_a_longer_memory_bootstraps_with_that_memory(kit):
-    leaves, _ = collected(kit, MemoryConfig("lifelong", "episode"), scripts=(".C..",), num_steps=4)
+def test_episode_credit_in_a_longer_memory_bootstraps_with_that_memory():
+    leaves, _ = collected(MemoryConfig("lifelong", "episode"), scripts=(".C..",), num_steps=4)
     assert lane_list(leaves, "values", 0) == [1, 3, 6, 10]
     assert lane_list(leaves, "next_values", 0) == [3, 3 + 3 + 1000, 10, 15]
 
 
-def test_one_value_call_covers_all_truncated_rows_of_a_rollout(kit):
-    _, policy = collected(kit, MemoryConfig(), scripts=("C", ".C", "E", "..C"), num_steps=6)
+def test_one_value_call_covers_all_truncated_rows_of_a_rollout():
+    _, policy = collected(MemoryConfig(), scripts=("C", ".C", "E", "..C"), num_steps=6)
     assert policy.value_calls == [4, 6 + 3 + 2]
 
 
-def test_without_truncation_there_is_one_value_call(kit):
-    _, policy = collected(kit, MemoryConfig(), scripts=("E", "..", ".B"), num_steps=6)
+def test_without_truncation_there_is_one_value_call():
+    _, policy = collected(MemoryConfig(), scripts=("E", "..", ".B"), num_steps=6)
     assert policy.value_calls == [3]
 
 
 # With real policies.
 
 
-def reference(kit, policy, scripts, rollout, num_steps):
+def reference(policy, scripts, rollout, num_steps):
     """Values and next values lane by lane, from the policy's parts, one observation at a time."""
     memory, values, next_values = policy.memory, [], []
     for lane, script in enumerate(scripts):
-        story = Story(kit, script, memory, num_steps)
+        story = Story(script, memory, num_steps)
         states = [trunk.cell.init_state(1) for trunk in policy.trunks()]
         lane_values, lane_next = [], []
 
@@ -238,18 +239,18 @@ def reference(kit, policy, scripts, rollout, num_steps):
 
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
 @pytest.mark.parametrize(("lifetime", "credit"), CHOICES)
-def test_a_real_policy_values_every_step_as_one_that_is_walked_through_by_hand(kit, lifetime, credit, critic_memory):
+def test_a_real_policy_values_every_step_as_one_that_is_walked_through_by_hand(lifetime, credit, critic_memory):
     policy = kit.make_policy(memory=memory_of(lifetime, credit), critic_memory=critic_memory, num_layers=2)
     envs = kit.scripted(*SCRIPTS, memory=policy.memory)
     rollout = collect(policy, envs, start(policy, envs, [0] * len(SCRIPTS)), 12)
     with torch.no_grad():
-        values, next_values = reference(kit, policy, SCRIPTS, rollout, 12)
+        values, next_values = reference(policy, SCRIPTS, rollout, 12)
     torch.testing.assert_close(rollout.values.float(), values, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(rollout.next_values.float(), next_values, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("cell", "lifetime"), covering(CELLS, ["episode", "trial", "lifelong"]))
-def test_evaluating_a_rollout_gives_back_what_was_stored(kit, cell, lifetime):
+def test_evaluating_a_rollout_gives_back_what_was_stored(cell, lifetime):
     """Replay, over the seam of two rollouts, terminated and truncated both present, two layers, a separate critic."""
     policy = kit.make_policy(memory=memory_of(lifetime, None), cell=cell, num_layers=2, critic_memory="separate")
     envs = kit.scripted(*SCRIPTS, memory=policy.memory)
@@ -263,7 +264,7 @@ def test_evaluating_a_rollout_gives_back_what_was_stored(kit, cell, lifetime):
             torch.testing.assert_close(replayed, carried, rtol=0, atol=1e-12)
 
 
-def test_a_replay_from_another_state_or_with_shifted_resets_differs(kit):
+def test_a_replay_from_another_state_or_with_shifted_resets_differs():
     """The control of the replay test: zeroed initial state, resets one step late, resets forgotten."""
     policy = kit.make_policy()
     envs = kit.scripted(*SCRIPTS)
@@ -279,7 +280,7 @@ def test_a_replay_from_another_state_or_with_shifted_resets_differs(kit):
 
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
 @pytest.mark.parametrize(("lifetime", "credit"), CHOICES)
-def test_two_rollouts_equal_one_of_twice_the_length(kit, lifetime, credit, critic_memory):
+def test_two_rollouts_equal_one_of_twice_the_length(lifetime, credit, critic_memory):
     results = []
     for lengths in ((14,), (7, 7), (1, 5, 8)):
         policy = kit.make_policy(memory=memory_of(lifetime, credit), critic_memory=critic_memory)
@@ -299,7 +300,7 @@ def test_two_rollouts_equal_one_of_twice_the_length(kit, lifetime, credit, criti
         assert repr(results[0][2]) == repr(other[2])
 
 
-def test_the_initial_state_is_the_carried_one_before_any_reset(kit):
+def test_the_initial_state_is_the_carried_one_before_any_reset():
     policy = kit.make_policy()
     envs = kit.scripted("...E", "....")
     carry = start(policy, envs, [0, 0])
@@ -312,7 +313,7 @@ def test_the_initial_state_is_the_carried_one_before_any_reset(kit):
     assert rollout.is_first[0].tolist() == [True, False]
 
 
-def test_a_lifelong_memory_does_not_notice_episode_ends(kit):
+def test_a_lifelong_memory_does_not_notice_episode_ends():
     """Two envs that show and give the same, one in episodes and one without an end."""
     inputs = InputsConfig(previous_action=True, previous_reward=True, episode_start=False)
     results = []
@@ -331,7 +332,7 @@ def test_a_lifelong_memory_does_not_notice_episode_ends(kit):
 
 
 @pytest.mark.parametrize("lifetime", ["episode", "trial", "lifelong"])
-def test_previous_action_and_reward_are_those_of_the_step_before_in_a_trajectory(kit, lifetime):
+def test_previous_action_and_reward_are_those_of_the_step_before_in_a_trajectory(lifetime):
     policy = kit.make_policy(memory=memory_of(lifetime, None), inputs=InputsConfig(True, True, True))
     envs = kit.scripted(*SCRIPTS, memory=policy.memory)
     carry = start(policy, envs, [0] * len(SCRIPTS))
@@ -346,7 +347,7 @@ def test_previous_action_and_reward_are_those_of_the_step_before_in_a_trajectory
     one_hot = torch.nn.functional.one_hot(actions, 3).double()
     inner_starts = 0
     for lane, script in enumerate(SCRIPTS):
-        story = Story(kit, script, policy.memory, 16)
+        story = Story(script, policy.memory, 16)
         for t in range(16):
             action, reward, begins = encoded[t, lane, :3], encoded[t, lane, 3].item(), encoded[t, lane, 4].item()
             assert begins == story.episode_starts[t]
@@ -366,7 +367,7 @@ class _PassThrough:
         return torch.cat([extra.to(dtype) for extra in extras], -1)
 
 
-def test_the_env_gets_the_actions_that_are_stored(kit):
+def test_the_env_gets_the_actions_that_are_stored():
     policy = kit.make_policy()
     envs = kit.scripted(*SCRIPTS)
     rollout = collect(policy, envs, start(policy, envs, [0] * len(SCRIPTS)), 9)
@@ -374,7 +375,7 @@ def test_the_env_gets_the_actions_that_are_stored(kit):
     assert len(set(rollout.actions.flatten().tolist())) == 3
 
 
-def test_a_squashed_action_is_stored_before_the_squash_and_played_after_it(kit):
+def test_a_squashed_action_is_stored_before_the_squash_and_played_after_it():
     space = gym.spaces.Box(np.float32([-1, 10]), np.float32([1, 30]))
     policy = kit.make_policy(action_space=space, squash_actions=True)
     envs = kit.scripted(*SCRIPTS, action_space=space)
@@ -389,7 +390,7 @@ def test_a_squashed_action_is_stored_before_the_squash_and_played_after_it(kit):
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_finished_episodes_are_as_many_as_ends_and_their_returns_the_sums_of_rewards(kit, kind):
+def test_finished_episodes_are_as_many_as_ends_and_their_returns_the_sums_of_rewards(kind):
     memory = memory_of("trial", None)
     policy = kit.KnownPolicy(memory)
     envs = kit.scripted(*SCRIPTS, memory=memory, kind=kind)
@@ -462,7 +463,7 @@ def masked_lanes(place):
 
 
 @pytest.mark.parametrize("place", ["info", "dict"])
-def test_masked_actions_are_never_taken_and_the_mask_is_stored_with_its_observation(kit, place):
+def test_masked_actions_are_never_taken_and_the_mask_is_stored_with_its_observation(place):
     envs = masked_lanes(place)
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     rollout = collect(policy, envs, start(policy, envs, [0, 1, 2]), 12)
@@ -473,7 +474,7 @@ def test_masked_actions_are_never_taken_and_the_mask_is_stored_with_its_observat
     torch.testing.assert_close(rollout.replay(policy).log_probs, rollout.log_probs, rtol=0, atol=1e-12)
 
 
-def test_without_masks_the_same_env_sees_other_actions(kit):
+def test_without_masks_the_same_env_sees_other_actions():
     envs = masked_lanes("none")
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     rollout = collect(policy, envs, start(policy, envs, [0, 1, 2]), 12)
@@ -481,7 +482,7 @@ def test_without_masks_the_same_env_sees_other_actions(kit):
     assert not torch.equal(rollout.actions, (torch.arange(12).unsqueeze(1) + torch.arange(3)) % 3)
 
 
-def test_a_mask_that_comes_after_the_reset_only_is_refused(kit):
+def test_a_mask_that_comes_after_the_reset_only_is_refused():
     """A rollout either has masks or has none: one that was used to act but not stored would break the replay."""
     envs = masked_lanes("late")
     policy = kit.make_policy(envs.observation_space, envs.action_space)
@@ -490,7 +491,7 @@ def test_a_mask_that_comes_after_the_reset_only_is_refused(kit):
         collect(policy, envs, carry, 2)
 
 
-def test_an_env_that_gives_no_mask_at_a_step_may_do_anything(kit):
+def test_an_env_that_gives_no_mask_at_a_step_may_do_anything():
     envs = masked_lanes("sometimes")
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     rollout = collect(policy, envs, start(policy, envs, [0, 1, 2]), 12)
@@ -525,9 +526,9 @@ BATCH_MEMORIES = {
 }
 
 
-def schedule(kit, scripts, memory, num_trajectories):
+def schedule(scripts, memory, num_trajectories):
     """A row a step of which envs play, and every trajectory as (env, first step, last step)."""
-    stories = [Story(kit, script, memory, 300) for script in scripts]
+    stories = [Story(script, memory, 300) for script in scripts]
     playing = [lane < num_trajectories for lane in range(len(scripts))]
     num_begun = sum(playing)
     begun, rows, trajectories = [0] * len(scripts), [], []
@@ -544,7 +545,7 @@ def schedule(kit, scripts, memory, num_trajectories):
     return rows, trajectories
 
 
-def batch_of(kit, memory, num_trajectories, *, scripts=TRAJECTORIES, kind="native", policy=None):
+def batch_of(memory, num_trajectories, *, scripts=TRAJECTORIES, kind="native", policy=None):
     """A batch of complete trajectories, the carry and the lanes after it."""
     policy = policy or kit.KnownPolicy(memory)
     envs = kit.scripted(*scripts, memory=memory, kind=kind)
@@ -555,15 +556,15 @@ def batch_of(kit, memory, num_trajectories, *, scripts=TRAJECTORIES, kind="nativ
 @pytest.mark.parametrize(
     ("num_trajectories", "name", "kind"), covering([1, 3, 5, 6, 7, 12, 23], BATCH_MEMORIES, ["native", "sync"])
 )
-def test_a_batch_is_so_many_complete_trajectories_as_their_scripts_say(kit, name, num_trajectories, kind):
+def test_a_batch_is_so_many_complete_trajectories_as_their_scripts_say(name, num_trajectories, kind):
     memory = BATCH_MEMORIES[name]
-    rows, trajectories = schedule(kit, TRAJECTORIES, memory, num_trajectories)
+    rows, trajectories = schedule(TRAJECTORIES, memory, num_trajectories)
     assert len(trajectories) == num_trajectories
-    rollout, *_ = batch_of(kit, memory, num_trajectories, kind=kind)
+    rollout, *_ = batch_of(memory, num_trajectories, kind=kind)
     assert rollout.valid.tolist() == rows  # As long as the last trajectory, and no longer.
     times = range(len(rows))
     for lane, script in enumerate(TRAJECTORIES):
-        story = Story(kit, script, memory, len(rows))
+        story = Story(script, memory, len(rows))
         plays = [row[lane] for row in rows]
         assert rollout.is_first[:, lane].tolist() == story.is_first  # Also where a tail begins.
         for name, told in (
@@ -586,31 +587,31 @@ def test_a_batch_is_so_many_complete_trajectories_as_their_scripts_say(kit, name
     assert int(rollout.valid.sum()) == sum(last - first + 1 for _, first, last in trajectories)
 
 
-def test_a_trajectory_is_in_the_batch_because_it_began_in_time_however_long_it_is(kit):
+def test_a_trajectory_is_in_the_batch_because_it_began_in_time_however_long_it_is():
     """Four trajectories: the long one was the second to begin, so it counts, and no fifth short one takes its place."""
-    rollout, *_ = batch_of(kit, MemoryConfig(), 4, scripts=("E", ".........E"))
+    rollout, *_ = batch_of(MemoryConfig(), 4, scripts=("E", ".........E"))
     assert rollout.valid[:, 0].tolist() == [True] * 3 + [False] * 7
     assert rollout.valid[:, 1].tolist() == [True] * 10
 
 
-def test_of_trajectories_that_end_at_once_the_next_begin_in_the_order_of_envs(kit):
-    rollout, *_ = batch_of(kit, MemoryConfig(), 5, scripts=(".E", ".E", ".E"))
+def test_of_trajectories_that_end_at_once_the_next_begin_in_the_order_of_envs():
+    rollout, *_ = batch_of(MemoryConfig(), 5, scripts=(".E", ".E", ".E"))
     assert rollout.valid.tolist() == [[True] * 3] * 2 + [[True, True, False]] * 2
 
 
-def test_envs_that_are_not_needed_idle_from_the_first_step(kit):
+def test_envs_that_are_not_needed_idle_from_the_first_step():
     """One that would never end and one that would break the sums are left alone."""
-    rollout, carry, _ = batch_of(kit, MemoryConfig(), 1, scripts=("..E", "........", "E"))
+    rollout, carry, _ = batch_of(MemoryConfig(), 1, scripts=("..E", "........", "E"))
     assert rollout.valid.tolist() == [[True, False, False]] * 3
     assert rollout.num_envs == 3
     assert list(carry.statistics.finished["lengths"]) == [3]
 
 
 @pytest.mark.parametrize(("name", "num_trajectories", "kind"), covering(BATCH_MEMORIES, [2, 5, 9], ["native", "sync"]))
-def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, name, num_trajectories, kind):
+def test_statistics_know_the_episodes_of_the_batch_and_no_others(name, num_trajectories, kind):
     memory = BATCH_MEMORIES[name]
-    _, trajectories = schedule(kit, TRAJECTORIES, memory, num_trajectories)
-    _, carry, _ = batch_of(kit, memory, num_trajectories, kind=kind)
+    _, trajectories = schedule(TRAJECTORIES, memory, num_trajectories)
+    _, carry, _ = batch_of(memory, num_trajectories, kind=kind)
     episodes = []
     for lane, first, last in trajectories:
         begun = first
@@ -635,14 +636,14 @@ def test_statistics_know_the_episodes_of_the_batch_and_no_others(kit, name, num_
 
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
 @pytest.mark.parametrize("memory", BATCH_MEMORIES.values(), ids=BATCH_MEMORIES)
-def test_what_is_played_is_what_a_rollout_of_that_length_plays(kit, memory, critic_memory):
+def test_what_is_played_is_what_a_rollout_of_that_length_plays(memory, critic_memory):
     """Lives of up to 200 steps: buffers grow twice, and every row is kept bit for bit, in ordinary tensors."""
     scripts = ("." * 149 + "E", "." * 9 + "C", "." * 70 + "E" + "." * 28 + "C")
     results = []
     for trajectories in (True, False):
         policy = kit.make_policy(memory=memory, inputs=InputsConfig(True, True, True), critic_memory=critic_memory)
         if trajectories:
-            rollout, carry, _ = batch_of(kit, memory, 4, scripts=scripts, policy=policy)
+            rollout, carry, _ = batch_of(memory, 4, scripts=scripts, policy=policy)
         else:
             envs = kit.scripted(*scripts, memory=memory)
             carry = start(policy, envs, [0] * 3)
@@ -669,17 +670,17 @@ def test_what_is_played_is_what_a_rollout_of_that_length_plays(kit, memory, crit
     (evaluation.log_probs.sum() + evaluation.values.sum()).backward()
 
 
-def test_buffers_that_have_grown_and_are_just_full_hold_ordinary_tensors(kit):
+def test_buffers_that_have_grown_and_are_just_full_hold_ordinary_tensors():
     """128 steps: room is made once, within inference mode, and nothing is cut off afterwards."""
     policy = kit.make_policy(inputs=InputsConfig(True, True, True))
-    rollout, *_ = batch_of(kit, policy.memory, 1, scripts=("." * 127 + "E",), policy=policy)
+    rollout, *_ = batch_of(policy.memory, 1, scripts=("." * 127 + "E",), policy=policy)
     assert rollout.num_steps == 128
     assert not any(leaf.is_inference() for leaf in kit.rollout_leaves(rollout).values())
     rollout.replay(policy).log_probs.sum().backward()
 
 
 @pytest.mark.parametrize("place", ["info", "dict"])
-def test_masks_and_observations_of_many_parts_are_kept_when_buffers_grow(kit, place):
+def test_masks_and_observations_of_many_parts_are_kept_when_buffers_grow(place):
     envs = masked_lanes(place)
     policy = kit.make_policy(envs.observation_space, envs.action_space)
     rollout = collect_trajectories(policy, envs, start(policy, envs, [0, 1, 2]), 125, [0, 1, 2])
@@ -690,7 +691,7 @@ def test_masks_and_observations_of_many_parts_are_kept_when_buffers_grow(kit, pl
     torch.testing.assert_close(rollout.replay(policy).log_probs, rollout.log_probs, rtol=0, atol=1e-12)
 
 
-def test_every_batch_begins_anew(kit):
+def test_every_batch_begins_anew():
     """The second batch has empty memories and no half-finished episode, though lanes idled in the middle of one."""
     policy = kit.make_policy(inputs=InputsConfig(True, True, True))
     envs = kit.scripted("..E", ".......E")
@@ -710,7 +711,7 @@ def test_every_batch_begins_anew(kit):
     assert carry.statistics.num_episodes == 4
 
 
-def test_every_batch_resets_each_env_with_its_seed(kit, monkeypatch):
+def test_every_batch_resets_each_env_with_its_seed(monkeypatch):
     envs = kit.scripted("..E", ".E")
     policy = kit.KnownPolicy(MemoryConfig())
     carry = start(policy, envs, [0, 0])
@@ -721,7 +722,7 @@ def test_every_batch_resets_each_env_with_its_seed(kit, monkeypatch):
     assert asked == [[7, 8], [9, 10]]
 
 
-def test_every_batch_begins_new_trials_in_single_envs_too(kit):
+def test_every_batch_begins_new_trials_in_single_envs_too():
     """The short lane idles in the middle of a trial when the batch ends."""
     memory = memory_of("trial", "trial")
     envs = kit.scripted("E....E....", "...E...E", kind="sync", memory=memory)
@@ -737,14 +738,14 @@ def test_every_batch_begins_new_trials_in_single_envs_too(kit):
 
 
 @pytest.mark.parametrize("memory", BATCH_MEMORIES.values(), ids=BATCH_MEMORIES)
-def test_a_trajectory_without_an_end_is_refused_once_it_is_too_long(kit, memory, monkeypatch):
+def test_a_trajectory_without_an_end_is_refused_once_it_is_too_long(memory, monkeypatch):
     monkeypatch.setattr("rlstm.rollouts.collect._LONGEST_TRAJECTORY", 20)
     with pytest.raises(EnvironmentFailure, match=r"not ended after 20 steps.*max_episode_steps.*use ppo"):
-        batch_of(kit, memory, 3, scripts=("..E", "." * 100))
+        batch_of(memory, 3, scripts=("..E", "." * 100))
     longest = "." * (9 if memory.lifetime == "trial" else 19) + "E"
-    rollout, *_ = batch_of(kit, memory, 5, scripts=("." * 9 + "E", longest))
+    rollout, *_ = batch_of(memory, 5, scripts=("." * 9 + "E", longest))
     assert rollout.num_steps >= 20  # Exactly that length is not too long, and neither are several in a row.
-    rollout, *_ = batch_of(kit, memory, 1, scripts=(longest, "." * 100))
+    rollout, *_ = batch_of(memory, 1, scripts=(longest, "." * 100))
     assert rollout.num_steps == 20  # An idle lane may go on for ever.
 
 
@@ -752,7 +753,7 @@ def test_a_trajectory_without_an_end_is_refused_once_it_is_too_long(kit, memory,
 
 
 @pytest.fixture
-def rollout(kit):
+def rollout():
     policy = kit.make_policy(inputs=InputsConfig(True, True, True))
     envs = kit.scripted(*SCRIPTS)
     return collect(policy, envs, start(policy, envs, [0] * len(SCRIPTS)), 4)
@@ -797,7 +798,7 @@ def test_inputs_actions_and_states_of_other_lengths_are_refused(rollout):
         dataclasses.replace(rollout, initial_state=tree_map(lambda leaf: leaf[:-1], rollout.initial_state))
 
 
-def test_selected_envs_are_whole_sequences_with_their_states_in_the_order_asked_for(kit, rollout):
+def test_selected_envs_are_whole_sequences_with_their_states_in_the_order_asked_for(rollout):
     lanes = torch.tensor([4, 0, 3])
     part = rollout.select(lanes)
     assert part.inputs.observations[:, :, 0].tolist() == [[4, 0, 3]] * 4
@@ -810,7 +811,7 @@ def test_selected_envs_are_whole_sequences_with_their_states_in_the_order_asked_
     assert isinstance(part, Rollout)
 
 
-def test_a_collected_rollout_can_carry_gradients(kit):
+def test_a_collected_rollout_can_carry_gradients():
     """Collecting runs in inference mode; what it leaves behind must enter a backward pass."""
     policy = kit.make_policy(memory=MemoryConfig("lifelong"))
     envs = kit.scripted(*SCRIPTS)
@@ -826,7 +827,7 @@ def test_a_collected_rollout_can_carry_gradients(kit):
 
 
 @pytest.mark.parametrize("kind", ["native", "sync"])
-def test_a_reward_that_is_not_a_number_stops_with_env_and_step(kit, kind):
+def test_a_reward_that_is_not_a_number_stops_with_env_and_step(kind):
     scripts = ("....", "....", "....")
     envs = kit.scripted(*scripts, kind=kind)
     policy = kit.make_policy()
@@ -841,7 +842,7 @@ def test_a_reward_that_is_not_a_number_stops_with_env_and_step(kit, kind):
 
 @pytest.mark.parametrize("script", ["......", "..C..."], ids=["inner", "final"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_an_observation_that_is_not_a_number_stops_with_env_and_step(kit, bad, script):
+def test_an_observation_that_is_not_a_number_stops_with_env_and_step(bad, script):
     envs = kit.scripted(script, script, kind="sync")
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])
@@ -873,7 +874,7 @@ def _broken_step(envs, rewards_at):
         (None, r"has shape \(\)"),
     ],
 )
-def test_an_observation_outside_its_space_stops_with_env_and_step(kit, observation, complaint):
+def test_an_observation_outside_its_space_stops_with_env_and_step(observation, complaint):
     envs = kit.scripted("....", "....", kind="sync")
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])
@@ -882,7 +883,7 @@ def test_an_observation_outside_its_space_stops_with_env_and_step(kit, observati
         collect(policy, envs, carry, 8)
 
 
-def test_an_env_that_raises_stops_with_env_and_step_and_its_own_words(kit):
+def test_an_env_that_raises_stops_with_env_and_step_and_its_own_words():
     envs = kit.scripted("....", "....", kind="sync")
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])

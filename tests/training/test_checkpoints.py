@@ -235,6 +235,15 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert list_checkpoints(tmp_path) == [10]
 
 
+def test_a_checkpoint_that_was_moved_aside_but_not_replaced_comes_back(tmp_path: Path) -> None:
+    save(tmp_path, 10, trainer="first")
+    folder = tmp_path / "checkpoints"
+    (folder / "step_10").rename(folder / ".old_step_10")  # A crash while step 10 was saved again.
+    save(tmp_path, 20)
+    assert list_checkpoints(tmp_path) == [10, 20]
+    assert load_checkpoint(tmp_path, 10).trainer == "first"
+
+
 @pytest.mark.parametrize(("keep", "step"), [(0, 1), (1, -1)])
 def test_nonsense_numbers_are_refused(tmp_path: Path, keep: int, step: int) -> None:
     with pytest.raises(CheckpointError, match=f"keep={keep} and step={step}"):

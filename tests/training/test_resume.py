@@ -1,6 +1,7 @@
 """A run that was stopped and resumed is the run that never stopped, bit for bit."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -49,6 +50,13 @@ MEMORIES = {
     "episode": {},
     "trial": {"lifetime": "trial", "episodes_per_trial": 2},
 }
+
+
+QUICK = [name for name in AGENTS if name != "evolino"]
+EVOLINO = [  # Its own tests resume it; here the runs are longer.
+    pytest.param("evolino", kind, lifetime, marks=pytest.mark.slow)
+    for kind, lifetime in itertools.product(["native", "sync"], MEMORIES)
+]
 
 
 def train(path, agent="ppo", **settings):
@@ -102,7 +110,7 @@ def middle(path):
 
 
 @pytest.mark.parametrize(
-    ("agent", "kind", "lifetime"), covering([*AGENTS, "evolino rwr"], ["native", "sync"], MEMORIES)
+    ("agent", "kind", "lifetime"), covering([*QUICK, "evolino rwr"], ["native", "sync"], MEMORIES) + EVOLINO
 )
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, agent, kind, lifetime):
     train(tmp_path / "whole", agent, vectorization=kind, memory=MEMORIES[lifetime])
@@ -165,7 +173,7 @@ def test_it_does_in_our_other_envs(tmp_path, env, kind):
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", [*QUICK, pytest.param("evolino", marks=pytest.mark.slow)])
 def test_a_run_that_was_at_its_end_goes_on_to_a_larger_total(tmp_path, agent):
     whole = train(tmp_path / "whole", agent)
     half = train(tmp_path / "half", agent, total_steps=middle(tmp_path / "whole"))

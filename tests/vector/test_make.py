@@ -20,6 +20,7 @@ from rlstm.rollouts.collect import collect, start
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
+from tests import kit
 
 SHORT = {
     "rlstm/TMaze-v0": {"corridor_length": 2, "noise": True},
@@ -34,7 +35,7 @@ def lanes(env_id, kind="auto", memory=None, num_envs=3, context=None, **env_kwar
     return make(resolve_spec(config), config, memory or MemoryConfig(), context=context)
 
 
-def played(kit, envs, memory=None, num_steps=60):
+def played(envs, memory=None, num_steps=60):
     """Everything that a policy stores while it plays in the lanes, and its statistics."""
     policy = kit.make_policy(envs.observation_space, envs.action_space, memory=memory, noise=0.05)
     try:
@@ -45,38 +46,38 @@ def played(kit, envs, memory=None, num_steps=60):
     return kit.rollout_leaves(rollout), repr(carry.statistics.state_dict())
 
 
-def assert_same_play(kit, left, right):
+def assert_same_play(left, right):
     for (name, one), other in zip(left[0].items(), right[0].values(), strict=True):
         assert one.equal(other), name
     assert left[1] == right[1]
 
 
 @pytest.mark.parametrize("env_id", SHORT)
-def test_native_sync_and_async_envs_are_the_same(kit, env_id):
-    native = played(kit, lanes(env_id, "native", **SHORT[env_id]))
+def test_native_sync_and_async_envs_are_the_same(env_id):
+    native = played(lanes(env_id, "native", **SHORT[env_id]))
     assert (native[0]["terminated"] | native[0]["truncated"]).any()
     for kind in ("sync", "async"):
-        assert_same_play(kit, native, played(kit, lanes(env_id, kind, **SHORT[env_id])))
+        assert_same_play(native, played(lanes(env_id, kind, **SHORT[env_id])))
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_native_sync_and_async_envs_have_the_same_trials(kit, kind):
-    native = played(kit, lanes("rlstm/TMaze-v0", "native", TRIALS, corridor_length=2), TRIALS)
-    other = played(kit, lanes("rlstm/TMaze-v0", kind, TRIALS, corridor_length=2), TRIALS)
-    assert_same_play(kit, native, other)
+def test_native_sync_and_async_envs_have_the_same_trials(kind):
+    native = played(lanes("rlstm/TMaze-v0", "native", TRIALS, corridor_length=2), TRIALS)
+    other = played(lanes("rlstm/TMaze-v0", kind, TRIALS, corridor_length=2), TRIALS)
+    assert_same_play(native, other)
     ends = native[0]["terminated"] | native[0]["truncated"]
     assert native[0]["credit_cuts"].any()
     assert (ends & ~native[0]["credit_cuts"]).any()
 
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_workers_of_every_start_method_are_the_same(kit, context):
-    native = played(kit, lanes("rlstm/TMaze-v0", "native", num_envs=2, corridor_length=2))
+def test_workers_of_every_start_method_are_the_same(context):
+    native = played(lanes("rlstm/TMaze-v0", "native", num_envs=2, corridor_length=2))
     workers = lanes("rlstm/TMaze-v0", "async", num_envs=2, context=context, corridor_length=2)
-    assert_same_play(kit, native, played(kit, workers))
+    assert_same_play(native, played(workers))
 
 
-def test_other_seeds_are_other_episodes(kit):
+def test_other_seeds_are_other_episodes():
     """The control: equality of the kinds is no accident of an env without randomness."""
     envs = lanes("rlstm/TMaze-v0", noise=True)
     first = envs.reset(integer_seeds(0, "envs", 3)).observations
@@ -96,7 +97,7 @@ def test_streams_of_seeds_share_no_env():
     assert integer_seeds(3, "envs", 5) == integer_seeds(3, "envs", 64)[:5]
 
 
-def test_each_env_is_reset_with_its_own_seed(kit):
+def test_each_env_is_reset_with_its_own_seed():
     seeds = []
     envs = kit.scripted("...", "...", "...", kind="sync")
     for env in envs.envs.envs:
@@ -157,9 +158,9 @@ def test_trials_are_refused_where_the_env_does_not_keep_its_task(kind):
 
 @pytest.mark.parametrize("env_id", ["rlstm/RepeatPrevious-v0", "CartPole-v1"])
 @pytest.mark.parametrize("kind", ["auto", "sync"])
-def test_trials_over_any_env_can_be_insisted_on(kit, kind, env_id):
+def test_trials_over_any_env_can_be_insisted_on(kind, env_id):
     memory = MemoryConfig("trial", episodes_per_trial=2, insist_on_trials=True)
-    leaves, _ = played(kit, lanes(env_id, kind, memory), memory, num_steps=210)
+    leaves, _ = played(lanes(env_id, kind, memory), memory, num_steps=210)
     ends = (leaves["terminated"] | leaves["truncated"])[:, 0]
     assert leaves["credit_cuts"][ends, 0].tolist() == [episode % 2 == 1 for episode in range(int(ends.sum()))]
 
@@ -175,7 +176,7 @@ class VectorEnvWithoutTrials(gym.vector.VectorEnv):
 
 
 @pytest.fixture
-def env_without_trials(kit):
+def env_without_trials():
     gym.register(
         "rlstm-test/WithoutTrials-v0",
         functools.partial(kit.ScriptedEnv, "..E"),
@@ -315,6 +316,27 @@ def test_regrets_of_the_step_are_found_in_every_form(infos, regrets):
     assert found == regrets
 
 
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        pytest.param(np.array([-1, 2, 0]), [None, 2, 0], id="a class below 0"),
+        pytest.param(np.array([np.nan, 2.5, 0.0]), [None, 2.5, 0.0], id="no number"),
+        pytest.param(np.array([-1.5, 2.5, 0.0]), [-1.5, 2.5, 0.0], id="numbers below 0"),
+        pytest.param(np.array([[1, -1], [2, 0], [0, 0]]), [None, [2, 0], [0, 0]], id="one of two classes below 0"),
+        pytest.param(np.array([-1, -1, -1]), None, id="nothing"),
+    ],
+)
+def test_a_target_that_means_nothing_asks_nothing(target, found):
+    infos = {"final_obs": FINAL, "target": target, "final_info": {"target": target}}
+    step = VectorEnvs(AnyForm(infos), "native", "").step(np.zeros(3, dtype=np.int64))
+    if found is None:
+        assert step.targets is None
+        assert step.has_target is None
+    else:
+        rows = zip(step.targets.tolist(), step.has_target, strict=True)
+        assert [value if given else None for value, given in rows] == found
+
+
 def test_what_an_env_says_of_regret_at_a_reset_is_of_no_step():
     class TellsAtReset(AnyForm):
         def reset(self, *, seed=None, options=None):
@@ -380,7 +402,7 @@ class ComposedEnv(gym.Env):
         return self._observe(), 1.0, False, self.t == 3, {}
 
 
-def test_nested_observations_and_their_final_ones_reach_the_rollout(kit):
+def test_nested_observations_and_their_final_ones_reach_the_rollout():
     functions = [lambda lane=lane: SubEnv(ComposedEnv(), lane) for lane in range(2)]
     vector = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
     envs = VectorEnvs(vector, "sync", "")
@@ -428,7 +450,7 @@ def test_envs_whose_envs_have_no_state_say_so():
 
 
 @pytest.mark.filterwarnings("ignore:.*(Received the following|Traceback|Raising the last):UserWarning")
-def test_a_worker_that_breaks_names_its_env_and_the_rest_can_be_closed(kit):
+def test_a_worker_that_breaks_names_its_env_and_the_rest_can_be_closed():
     envs = lanes("rlstm/TMaze-v0", "async", num_envs=2)
     envs.reset([0, 1])
     with pytest.raises(EnvironmentFailure, match="Env 1, its step 1: step raised: ValueError"):

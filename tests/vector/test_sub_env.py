@@ -7,30 +7,31 @@ import pytest
 import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.vector.sub_env import SubEnv, TrialEnv, supports_new_task
+from tests import kit
 
 
-def trial_of(kit, episodes_per_trial, script="E"):
+def trial_of(episodes_per_trial, script="E"):
     return TrialEnv(kit.ScriptedEnv(script), episodes_per_trial)
 
 
 @pytest.mark.parametrize("episodes_per_trial", [1, 2, 3])
-def test_the_first_reset_of_a_trial_asks_for_a_new_task_and_the_others_for_the_same(kit, episodes_per_trial):
-    env = trial_of(kit, episodes_per_trial)
+def test_the_first_reset_of_a_trial_asks_for_a_new_task_and_the_others_for_the_same(episodes_per_trial):
+    env = trial_of(episodes_per_trial)
     told = [env.reset()[1]["trial_start"] for _ in range(7)]
     expected = [episode % episodes_per_trial == 0 for episode in range(7)]
     assert told == expected
     assert env.unwrapped.new_tasks == expected
 
 
-def test_a_seed_begins_a_new_trial(kit):
-    env = trial_of(kit, 3)
+def test_a_seed_begins_a_new_trial():
+    env = trial_of(3)
     told = [env.reset(seed=seed)[1]["trial_start"] for seed in (0, None, 7, None, None, None)]
     assert told == [True, False, True, False, False, True]
 
 
-def test_other_options_reach_the_env(kit):
+def test_other_options_reach_the_env():
     seen = []
-    env = trial_of(kit, 2)
+    env = trial_of(2)
     env.unwrapped.reset = lambda *, seed=None, options=None: seen.append(options) or (np.zeros(4, np.float32), {})
     env.reset(options={"level": 3})
     env.reset(options={"level": 4, "new_task": True})
@@ -110,7 +111,7 @@ def test_the_steps_of_a_time_limit_are_part_of_the_state():
     assert [env.step(step % 2)[3] for step in (1, 0, 1)] == [False, False, True]
 
 
-def test_the_steps_in_messages_go_on_too(kit):
+def test_the_steps_in_messages_go_on_too():
     env = SubEnv(gym.make("rlstm/TMaze-v0"), 0)
     env.reset(seed=0)
     for _ in range(3):
@@ -169,7 +170,7 @@ def test_a_stack_of_which_one_part_has_no_state_has_none(env):
     assert lane.get_lane_state() is None
 
 
-def test_an_env_that_can_be_read_but_not_written_has_no_state(kit):
+def test_an_env_that_can_be_read_but_not_written_has_no_state():
     class ReadOnly(kit.ScriptedEnv):
         def get_state(self):
             return {"t": self.t}
