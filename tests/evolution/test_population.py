@@ -307,10 +307,10 @@ def test_sampled_actions_are_drawn_from_the_generator_given() -> None:
     returns = []
     for seed in (0, 0, 1):
         drawn = torch.Generator().manual_seed(seed)
-        result = play_population(policy, layout, genomes, envs, seeds=[1, 2], generator=drawn, episodes=5)
+        result = play_population(policy, layout, genomes, envs, seeds=[1, 2], generator=drawn, episodes=1)
         returns.append(result.returns.tolist())
     before = policy.generator.get_state()
-    returns.append(play_population(policy, layout, genomes, envs, seeds=[1, 2], episodes=5).returns.tolist())
+    returns.append(play_population(policy, layout, genomes, envs, seeds=[1, 2], episodes=1).returns.tolist())
     assert torch.equal(policy.generator.get_state(), before)
     envs.close()
     assert returns[0] == returns[1]
