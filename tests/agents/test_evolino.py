@@ -127,6 +127,16 @@ def test_every_generation_plays_under_seeds_of_its_own_that_all_genomes_share(st
     assert len(set(every)) == len(every)
 
 
+def test_steps_are_those_of_the_generation_and_of_the_confirmation(start: Any, monkeypatch: Any) -> None:
+    training, _ = start(MAZE)
+    played: list[FitnessResult] = []
+    play = FitnessEvaluator.play
+    monkeypatch.setattr(FitnessEvaluator, "play", lambda self, *rest: played.append(play(self, *rest)) or played[-1])
+    training.update()
+    assert len(played) == 2  # The first generation has a champion to confirm.
+    assert training.step == sum(int(result.lengths.sum()) for result in played)
+
+
 @pytest.mark.parametrize(("settings", "num_held_out"), [(SINES, 0), (STRINGS, 5)])
 def test_every_generation_has_teacher_sequences_of_its_own(
     start: Any, monkeypatch: Any, settings: dict[str, Any], num_held_out: int
@@ -539,6 +549,15 @@ def test_targets_that_make_no_sense_are_refused(target: Any, num_actions: int, m
 
 
 # Workers.
+
+
+def test_shards_are_joined_in_their_order(start: Any) -> None:
+    _, agent = start(MAZE)
+    genomes = agent.parameters.complete(agent.strategy.ask(), None)
+    whole = agent.evaluator.play(genomes, None, [0, 1], 1)
+    parts = [agent.evaluator.play(part, None, [0, 1], 1) for part in genomes.split([3, 5])]
+    for expected, found in zip(whole, FitnessResult.join(parts), strict=True):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
 def test_shards_depend_on_the_population_alone() -> None:

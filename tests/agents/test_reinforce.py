@@ -444,6 +444,22 @@ def test_the_value_loss_is_half_the_squared_error_over_valid_steps(trained):
     assert metrics["train/loss"] == pytest.approx(whole.item())
 
 
+def test_the_critic_learns_what_the_mean_leaves(trained):
+    agent, rollout, *_ = trained(baseline="history", gamma=0.9)
+    agent._update_mean(rollout, 10 * torch.ones_like(rollout.rewards))
+    returns = rewards_to_go(rollout.rewards, rollout.credit_cuts, gamma=0.9)
+    expected = 0.5 * (rollout.values - (returns - 10))[rollout.valid].square().mean()
+    assert agent.update(rollout)["train/value_loss"] == pytest.approx(expected.item())
+
+
+def test_a_critic_of_its_own_takes_so_many_steps_a_batch(trained, monkeypatch):
+    agent, rollout, *_ = trained(baseline="history", critic_epochs=3, policy={"critic_memory": "separate"})
+    steps, descend = [], agent._descend
+    monkeypatch.setattr(agent, "_descend", lambda loss, parts: steps.append(loss) or descend(loss, parts))
+    agent.update(rollout)
+    assert len(steps) == 1 + 3  # The policy's one, and the critic's.
+
+
 # Idle tails.
 
 
