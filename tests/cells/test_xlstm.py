@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlstm.cells.slstm import mix_slstm
 from rlstm.cells.xlstm import XLSTMCell
 from rlstm.cells.xlstm_blocks import MLSTMBlock, SLSTMBlock
 from rlstm.core.trees import tree_leaves, tree_map
@@ -78,6 +79,19 @@ def test_the_gradient_of_a_block_is_that_of_finite_differences(block: Any, patte
     sources = (torch.randn(5, 2, 2).double(), state.window, *weights)
     leaves = tuple(leaf.detach().clone().requires_grad_() for leaf in sources)
     assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
+
+
+def test_two_gates_of_an_slstm_block_read_through_the_convolution() -> None:
+    block = away_from_initial_values(SLSTMBlock(4, num_heads=1))
+    inputs = torch.randn(3, 4).double()
+    _, state = block.step(torch.randn(3, 4).double(), block.init_state(3))
+    state = state._replace(cell=state.cell._replace(h=torch.zeros_like(state.cell.h)))  # So R takes no part.
+    seen = block.norm(inputs)
+    mixed, _ = causal_conv_step(seen, state.window, block.conv_weight, block.conv_bias)
+    mixed = nn.functional.silu(mixed)
+    parts = [part @ weight[0].t() for part, weight in zip((mixed, mixed, seen, seen), block.weight_ih, strict=True)]
+    _, expected = mix_slstm(torch.cat(parts, dim=1) + block.bias_ih, state.cell, "sigmoid")
+    torch.testing.assert_close(block.step(inputs, state)[1].cell, expected)
 
 
 # The convolution
