@@ -20,6 +20,7 @@ from rlstm.core.errors import EnvironmentFailure, UnsupportedSpaceError
 from rlstm.core.plain_data import decode, encode
 from rlstm.core.trees import tree_leaves
 from rlstm.evolution.fitness import FitnessEvaluator, FitnessResult, shard_sizes
+from rlstm.evolution.readouts import Readout
 from rlstm.evolution.strategies import STRATEGIES
 from rlstm.evolution.strategies.restarts import Restarts
 from rlstm.evolution.teacher_sequences import play_teacher_sequences, teacher_sequences_from_demonstrations
@@ -223,6 +224,18 @@ def test_what_is_not_finite_fails_and_is_counted(start: Any) -> None:
     assert np.isfinite(metrics["evolino/mean"])
 
 
+def test_a_readout_that_is_not_finite_fails_alone(start: Any) -> None:
+    _, agent = start(STRINGS)
+    genomes = agent.strategy.ask()[:2]
+    features, outputs = agent.policy.policy_head[-1].in_features, agent.policy.policy_head[-1].out_features
+    weight = torch.zeros(2, features, outputs, dtype=torch.float64)
+    weight[1] = torch.nan
+    readouts = Readout(weight, torch.zeros(2, 1, outputs, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    outcome = agent.evaluator.play(agent.parameters.complete(genomes, readouts), readouts, [1, 2], 1)
+    assert outcome.failed.tolist() == [False, True]
+    assert outcome.fitness.isfinite().tolist() == [True, False]
+
+
 def test_biases_that_do_not_evolve_are_zero_and_the_input_gain_scales(start: Any) -> None:
     training, agent = start(MAZE, biases=False, input_gain=0.25)
     parameters = agent.parameters
@@ -396,6 +409,15 @@ def test_previous_actions_are_the_teachers_where_the_env_forces_none(start: Any)
     answers = distribution.mode(sequences.targets[:-1][asked], None)
     assert torch.equal(previous[1:][asked], answers)
     assert len(answers.unique(dim=0)) > 1
+
+
+def test_a_sequence_asks_nothing_after_its_episode(start: Any) -> None:
+    training, agent = start(STRINGS)
+    sequences = play_teacher_sequences(training.policy, agent.envs(8), range(8), washout=0)
+    over = sequences.is_first.int().cumsum(0) > 1  # The env goes on until all episodes have ended.
+    assert over.any()
+    assert not sequences.weights[over].any()
+    assert (sequences.weights[~over] > 0).any()
 
 
 def test_by_default_a_quarter_is_washout_where_answers_are_fed_back(start: Any) -> None:
