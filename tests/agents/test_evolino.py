@@ -506,11 +506,15 @@ def test_demonstrations_teach(tmp_path: Path) -> None:
 def test_demonstrations_are_teacher_sequences_shifted_by_one_step(champion: Path, tmp_path: Path, start: Any) -> None:
     file = tmp_path / "file.safetensors"
     taught = rlstm.record(champion, episodes=3, output=file)
-    training, agent = start(MAZE, inputs={"previous_action": True}, demonstrations=str(file))
+    inputs = {"previous_action": True, "previous_reward": True}
+    training, agent = start(MAZE, inputs=inputs, demonstrations=str(file))
     sequences = teacher_sequences_from_demonstrations(training.policy, taught, washout=0)
     assert sequences.inputs.previous_actions is not None
     actions = torch.as_tensor(taught.actions)
     assert torch.equal(sequences.inputs.previous_actions[1:], actions[:-1].long())
+    assert sequences.inputs.previous_rewards is not None
+    np.testing.assert_array_equal(sequences.inputs.previous_rewards[1:], taught.rewards[:-1].astype(np.float32))
+    assert taught.rewards[:-1].any()
     assert torch.equal(sequences.targets.argmax(-1), actions.long())
     assert torch.equal(sequences.weights > 0, torch.as_tensor(taught.valid))
     assert sequences.is_first[0].all()
