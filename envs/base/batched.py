@@ -58,8 +58,7 @@ class SingleEnv(gym.Env[Any, Any]):
 
     Attributes:
         task: The task with its one lane.
-        optimal_return: The best that any policy can do.
-        memoryless_return: The best that any policy without memory can do.
+        optimal_return, memoryless_return: The best that any policy, and that any policy without memory, can do.
     """
 
     metadata = CLASS_METADATA
@@ -70,8 +69,7 @@ class SingleEnv(gym.Env[Any, Any]):
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.metadata = self.task.metadata
-        self.optimal_return: ReturnReference = self.task.optimal_return
-        self.memoryless_return: ReturnReference = self.task.memoryless_return
+        self.optimal_return, self.memoryless_return = self.task.optimal_return, self.task.memoryless_return
         self._task_drawn = False
         self._episode_over = True
 
@@ -103,7 +101,7 @@ class SingleEnv(gym.Env[Any, Any]):
         actions = check_actions(self.action_space, np.asarray(action)[None], 1)
         transition = self.task.step(actions)
         terminated = bool(transition.terminated[0])
-        truncated = self.task.max_steps is not None and int(self.task.elapsed_steps[0]) >= self.task.max_steps
+        truncated = int(self.task.elapsed_steps[0]) >= self.task.step_limit
         self._episode_over = terminated or truncated
         info = {
             name: values[0].item() if values.ndim == 1 else values[0]
@@ -182,8 +180,10 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
         self.task: BatchedTask = load_class("task", task, BatchedTask)(num_envs, **task_arguments)
+        self._step_limit = self.task.step_limit
         if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps, 1)
+            self._step_limit = min(self._step_limit, max_episode_steps)
         if episodes_per_trial is not None:
             check_trials(type(self.task).__name__, self.task.supports_new_task, episodes_per_trial)
         self.num_envs = num_envs
@@ -192,12 +192,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.optimal_return: ReturnReference = self.task.optimal_return
-        self.memoryless_return: ReturnReference = self.task.memoryless_return
+        self.optimal_return, self.memoryless_return = self.task.optimal_return, self.task.memoryless_return
         self.metadata = {**self.task.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        limits = [limit for limit in (max_episode_steps, self.task.max_steps) if limit is not None]
-        # The largest integer stands for "never", so that a step needs no case distinction.
-        self._step_limit = min(limits, default=int(np.iinfo(np.int64).max))
         self._episodes_in_trial: IntArray = np.zeros(num_envs, dtype=np.int64)
         self._was_reset = False
 

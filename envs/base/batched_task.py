@@ -78,6 +78,7 @@ class BatchedTask(ABC):
         action_space: Of one lane, Discrete, MultiDiscrete or Box.
         max_steps: The step limit that belongs to the task, after which the adapters truncate; None if there is none. It
             stands here and not in the registration because it may depend on the task's arguments.
+        step_limit: The same, with the largest integer for "never", so that a step needs no case distinction.
         every_lane: (B,) the numbers of all lanes.
         random: The lanes' random streams, the only source of randomness.
         elapsed_steps: (B,) steps taken in the episode; in `advance` the present step is already counted.
@@ -88,6 +89,12 @@ class BatchedTask(ABC):
 
     memory_length: int | None
     """For how many steps it must be remembered; None where that has no fixed value. Of the class or of an instance."""
+
+    optimal_return: ReturnReference
+    """The best that any policy can do. Of the class or of an instance."""
+
+    memoryless_return: ReturnReference
+    """The best that any policy can do that sees the present observation only, and no clock. Likewise."""
 
     source: ClassVar[str]
     """Where the task comes from."""
@@ -123,20 +130,11 @@ class BatchedTask(ABC):
         self.observation_space = observation_space
         self.action_space = action_space
         self.max_steps = max_steps
+        self.step_limit = int(np.iinfo(np.int64).max) if max_steps is None else max_steps
         self.every_lane: IntArray = np.arange(num_envs)
         self.random = LaneRandom(num_envs)
         self.teacher_forcing = False  # Of episodes that begin from now on; an adapter sets it at its reset.
         self.elapsed_steps: IntArray = np.zeros(num_envs, dtype=np.int64)
-
-    @property
-    @abstractmethod
-    def optimal_return(self) -> ReturnReference:
-        """The best that any policy can do."""
-
-    @property
-    @abstractmethod
-    def memoryless_return(self) -> ReturnReference:
-        """The best that any policy can do that sees the present observation only, and no clock."""
 
     @abstractmethod
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:

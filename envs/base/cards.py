@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 
-from rlstm.core.arrays import BoolArray, IntArray
+from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.lane_random import LaneRandom
@@ -31,20 +32,14 @@ def shuffled_decks(random: LaneRandom, rows: IntArray, num_decks: int, num_types
 
 
 class SuitTask(BatchedTask):
-    """Shuffled decks, of whose suits some are asked.
-
-    Args:
-        num_envs: B.
-        num_decks: 1 or more.
-        observation_space: Of one lane.
-    """
+    """Shuffled decks, of whose suits some are asked."""
 
     source = POPGYM
     state_arrays: ClassVar[tuple[str, ...]] = ("suits", "all_right")
 
     def __init__(self, num_envs: int, num_decks: int, observation_space: gym.Space[Any]) -> None:
         check_integer("num_decks", num_decks, 1)
-        super().__init__(num_envs, observation_space, gym.spaces.Discrete(NUM_SUITS))
+        super().__init__(num_envs, observation_space, Discrete(NUM_SUITS))
         self.num_decks = num_decks
         self.num_cards = CARDS_PER_DECK * num_decks
         # In the order of dealing; the card of step t has index t.
@@ -56,3 +51,7 @@ class SuitTask(BatchedTask):
         """Shuffle the decks; `new_task` means nothing here."""
         self.suits[rows] = shuffled_decks(self.random, rows, self.num_decks, NUM_SUITS)
         self.all_right[rows] = True
+
+    def observe(self) -> Array:
+        """Return the suits of the cards just dealt, (B,)."""
+        return self.suits.take(self.row_starts + self.elapsed_steps)

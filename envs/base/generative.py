@@ -8,9 +8,9 @@ Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, T = s
 from abc import abstractmethod
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import Transition
@@ -46,7 +46,6 @@ class GenerativeTask(TeacherTask):
     also in the washout, where a trainer may want to feed it back.
 
     Args:
-        num_envs: B.
         variance: Of the signal.
         washout: Steps that show the signal, at least 1.
         free_run: Steps that follow, at least 1.
@@ -62,9 +61,7 @@ class GenerativeTask(TeacherTask):
         # A free run multiplies the rounding of what is fed back at every step.
         dtype: Any = np.float64 if feedback else np.float32
         low = np.array([-1] if feedback else [-1, 0], dtype=dtype)
-        super().__init__(
-            num_envs, gym.spaces.Box(low, np.ones_like(low), dtype=dtype), gym.spaces.Box(-1.0, 1.0, (1,), dtype)
-        )
+        super().__init__(num_envs, Box(low, np.ones_like(low), dtype=dtype), Box(-1.0, 1.0, (1,), dtype))
         self.feedback = self.supports_teacher_forcing = feedback
         self.last_answers: FloatArray = np.zeros(num_envs)
         self.is_forced: BoolArray = np.zeros(num_envs, dtype=np.bool_)
@@ -107,8 +104,7 @@ class GenerativeTask(TeacherTask):
             answers = np.where(is_shown | self.is_forced, values, self.last_answers)
             return np.ascontiguousarray(answers[:, None])
         observations = np.empty((self.num_envs, 2), dtype=np.float32)
-        observations[:, 0] = np.where(is_shown, values, 0.0)
-        observations[:, 1] = is_shown
+        observations[:, 0], observations[:, 1] = np.where(is_shown, values, 0.0), is_shown
         return observations
 
     def hidden_state(self) -> npt.NDArray[np.float32]:

@@ -17,14 +17,7 @@ from rlstm.envs.base.checks import load_class
 class EnvDescription:
     """What a user wants to know before choosing an environment.
 
-    Attributes:
-        id: For `gymnasium.make`.
-        memory: What must be remembered.
-        memory_length: For how many steps; None where that has no fixed value.
-        optimal_return: The best that any policy can do.
-        memoryless_return: The best that any policy without memory can do.
-        supports_new_task: Whether trials of several episodes of one task are possible.
-        source: Where the task comes from.
+    `id` is for `gymnasium.make`; the other attributes are those of the task, explained at `BatchedTask`.
     """
 
     id: str

@@ -4,9 +4,6 @@
 of an observation. So a sequence to learn from is an environment like any other: with a reward for how near the answer
 comes, evaluation and logging are those of reinforcement learning, and a trainer that fits targets finds them in `info`.
 
-In generative tasks (`envs/base/generative.py`) the true value and a flag 1 are observed for the first `washout` steps,
-afterwards zeros: a policy goes on by its own previous action.
-
 Letters in shapes: T = steps of the longest sequence, N = sequences, B = num_envs lanes.
 """
 
@@ -56,24 +53,20 @@ class TeacherTask(BatchedTask):
         task.random.seed(every_lane, [int(seed) for seed in rng.integers(2**63, size=num)])
         task.reset(every_lane, np.ones(num, dtype=np.bool_))
         actions = np.zeros((num, *(task.action_space.shape or ())), dtype=task.action_space.dtype)
-        inputs: list[Array] = []
-        targets: list[Array] = []
-        valid: list[BoolArray] = []
+        steps: list[tuple[Array, Array, BoolArray]] = []
         running: BoolArray = np.ones(num, dtype=np.bool_)
         while running.any():
             observations = task.observe()
             transition = task.step(actions)
             target = transition.info["target"]
-            inputs.append(np.where(_like(running, observations), observations, 0).astype(observations.dtype))
-            targets.append(np.where(_like(running, target), target, 0).astype(target.dtype))
-            valid.append(running)
-            over = transition.terminated
-            if task.max_steps is not None:
-                over = over | (task.elapsed_steps >= task.max_steps)
+            inputs = np.where(_like(running, observations), observations, 0).astype(observations.dtype)
+            targets = np.where(_like(running, target), target, 0).astype(target.dtype)
+            steps.append((inputs, targets, running))
+            over = transition.terminated | (task.elapsed_steps >= task.step_limit)
             running = running & ~over
             if over.any() and running.any():  # An episode that is over can't be stepped; what follows isn't used.
                 task.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
-        return Sequences(np.stack(inputs), np.stack(targets), np.stack(valid))
+        return Sequences(*(np.stack(parts) for parts in zip(*steps, strict=True)))
 
 
 def _like(lanes: BoolArray, values: Array) -> BoolArray:

@@ -5,18 +5,17 @@ of google-deepmind/bsuite, bsuite/environments/memory_chain.py, whose experiment
 rlstm/MemoryLength-v0 and rlstm/MemorySize-v0.
 """
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import BatchedTask, Transition, exact
 from rlstm.envs.base.checks import check_integer
 
 
 class MemoryChain(BatchedTask):
     """Some bits are seen; much later one of them is asked.
 
-    ## Description
     With L = `memory_length`, an episode has L + 1 steps. The observation after step k is that of the time
     t = max(k - 1, 0), so the one at the reset is shown once more after the first step: in both the bits are seen, and
     in the last one before the end it is said which bit is asked. Nothing in between tells the bits, so they must be
@@ -39,6 +38,8 @@ class MemoryChain(BatchedTask):
     | 1 | the query, that is the number of the bit asked, at t = L - 1; else 0 | 0 to `num_bits` - 1 |
     | 2, ... | the bits, each -1 or 1, at t = 0; else 0 | -1 to 1 |
 
+    The shape is (1, ...) in bsuite; all else is the same.
+
     ## Rewards
     At the last step 1 for the right answer and -1 for the wrong one; 0 before.
 
@@ -53,9 +54,6 @@ class MemoryChain(BatchedTask):
     - `memory_length`: L >= 1; bsuite's memory_len has 1 to 10, 12, 14, 17, 20, 25, and 30 to 100 in tens, its
       memory_size always 2.
     - `num_bits`: 1 or more; bsuite's memory_len has 1, its memory_size 1 to 10, 12, 14, 17, 20, 25, 30, and 40.
-
-    ## Version History
-    v0: first version. The same as in bsuite, but for the observation's shape, (2 + `num_bits`,) and not (1, ...).
     """
 
     memory = "the bits shown at the start"
@@ -70,9 +68,8 @@ class MemoryChain(BatchedTask):
         low, high = np.full((2, 2 + num_bits), [[-1.0], [1.0]], dtype=np.float32)
         low[:2] = 0.0
         high[1] = max(num_bits - 1, 1)  # Not 0 with one bit, as Gymnasium warns of a Box without width.
-        super().__init__(num_envs, gym.spaces.Box(low, high), gym.spaces.Discrete(2))
-        self.chain_length = memory_length
-        self.num_bits = num_bits
+        super().__init__(num_envs, Box(low, high), Discrete(2))
+        self.chain_length, self.num_bits = memory_length, num_bits
         self.bits: IntArray = np.zeros((num_envs, num_bits), dtype=np.int64)
         self.queries: IntArray = np.zeros(num_envs, dtype=np.int64)
         # By the steps taken: what is seen of the time, and the factors of what is seen of the query and the bits.
@@ -81,13 +78,10 @@ class MemoryChain(BatchedTask):
         self.shows_query = times == memory_length - 1
         self.shows_bits = times == 0
         self.memory_length = self.chain_length - 1  # From the second and last look at the bits to the query.
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """As many right as wrong answers, if the bits are out of sight when one is asked."""
+        # As many right as wrong answers, if the bits are out of sight when one is asked.
+        self.memoryless_return = exact(0.0, "only the last action counts, and nothing in view then tells the bits")
         if self.memory_length == 0:
-            return exact(1.0, "with memory_length 1 the bits are in view when one is asked")
-        return exact(0.0, "only the last action counts, and nothing in view then tells the bits")
+            self.memoryless_return = exact(1.0, "with memory_length 1 the bits are in view when one is asked")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw the query; a new task is new bits."""

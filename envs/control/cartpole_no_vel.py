@@ -7,14 +7,13 @@ Wierstra, Foerster, Peters, Schmidhuber, "Recurrent Policy Gradients", 2010.
 import numpy as np
 
 from rlstm.core.arrays import Array
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact, unknown
+from rlstm.envs.base.batched_task import Transition, exact, unknown
 from rlstm.envs.control.cartpole_physics import LARGEST_ANGLE, LARGEST_POSITION, CartPole
 
 
 class CartPoleNoVel(CartPole):
     """Balance a pole on a cart by pushing the cart, without seeing velocities.
 
-    ## Description
     A pole stands on a cart that moves along a track without friction. The dynamics are Gymnasium's CartPole-v1, the
     velocities are hidden. Two observations on end show them: one step of memory is enough in principle.
 
@@ -22,12 +21,8 @@ class CartPoleNoVel(CartPole):
     Discrete(2): 0 pushes the cart to the left, 1 to the right, with 10 newtons for 0.02 seconds.
 
     ## Observation Space
-    Box, shape (2,), float32, with the bounds of CartPole-v1.
-
-    | index | observation | bounds |
-    |---|---|---|
-    | 0 | position of the cart, metres | ±4.8 |
-    | 1 | angle of the pole from upright, radians | ±0.419 (24 degrees) |
+    Box, shape (2,), float32, with the bounds of CartPole-v1: the position of the cart within ±4.8 metres, and the angle
+    of the pole from upright within ±0.419 radians (24 degrees).
 
     ## Rewards
     1 for every step, also the last.
@@ -37,10 +32,7 @@ class CartPoleNoVel(CartPole):
 
     ## Episode End
     Terminated when the cart is more than 2.4 metres from the middle or the pole leans more than 12 degrees. Truncated
-    after `max_steps`. `is_success` tells whether the pole stood for all of them.
-
-    ## Arguments
-    - `max_steps`: 1 or more, default 500 as for CartPole-v1.
+    after `max_steps` (>= 1, 500 as for CartPole-v1). `is_success` tells whether the pole stood for all of them.
     """
 
     memory = "the last position and angle, to tell the velocities"
@@ -51,11 +43,7 @@ class CartPoleNoVel(CartPole):
     def __init__(self, num_envs: int, max_steps: int = 500) -> None:
         bounds = np.array([2.0 * LARGEST_POSITION, 2.0 * LARGEST_ANGLE], dtype=np.float32)
         super().__init__(num_envs, bounds, max_steps)
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The pole stands until the limit."""
-        return exact(float(self.step_limit), "1 a step until the step limit, which simple feedback attains")
+        self.optimal_return = exact(float(max_steps), "1 a step until the step limit, which simple feedback attains")
 
     def advance(self, actions: Array) -> Transition:
         """Push the carts."""
@@ -65,6 +53,5 @@ class CartPoleNoVel(CartPole):
     def observe(self) -> Array:
         """Return positions and angles, (B, 2)."""
         observations = np.empty((self.num_envs, 2), dtype=np.float32)
-        observations[:, 0] = self.positions
-        observations[:, 1] = self.angles
+        observations[:, 0], observations[:, 1] = self.positions, self.angles
         return observations

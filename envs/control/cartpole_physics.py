@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable
 from typing import ClassVar
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask
@@ -43,15 +43,9 @@ def step_cartpole(
     The order of operations is that of Gymnasium, so that rounding is the same: an unstable pole would soon make a
     difference in the last digit visible.
 
-    Args:
-        positions: (B,) of the carts, metres.
-        velocities: (B,) of the carts, metres / second.
-        angles: (B,) of the poles from upright, radians.
-        angular_velocities: (B,) of the poles, radians / second.
-        actions: (B,) 0 pushes to the left, 1 to the right.
-
-    Returns:
-        The four after the step, (B,) each, all of them fresh.
+    Positions and velocities of the carts are in metres and metres / second, angles of the poles from upright and
+    angular velocities in radians and radians / second, (B,) each; action 0 pushes to the left, 1 to the right. Returned
+    are the four after the step, all of them fresh.
     """
     forces = np.where(actions == PUSH_RIGHT, PUSH_FORCE, -PUSH_FORCE)
     cosines, sines = np.cos(angles), np.sin(angles)
@@ -92,21 +86,14 @@ def draw_cart(position: float, poles: Iterable[tuple[float, float, tuple[int, in
 
 
 class CartPole(BatchedTask):
-    """A cart and its pole, with their text and picture; a derived task says what is seen and what is paid.
-
-    Args:
-        num_envs: B.
-        bounds: (2,) of what is seen, float32.
-        max_steps: 1 or more.
-    """
+    """A cart and its pole, with text and picture; a derived task says what is paid and what is seen, in `bounds`."""
 
     state_arrays: ClassVar[tuple[str, ...]] = ("positions", "velocities", "angles", "angular_velocities")
     render_fps = round(1.0 / TIME_STEP)
 
     def __init__(self, num_envs: int, bounds: npt.NDArray[np.float32], max_steps: int) -> None:
         check_integer("max_steps", max_steps, 1)
-        super().__init__(num_envs, gym.spaces.Box(-bounds, bounds), gym.spaces.Discrete(2), max_steps)
-        self.step_limit = max_steps
+        super().__init__(num_envs, Box(-bounds, bounds), Discrete(2), max_steps)
         self.positions: FloatArray = np.zeros(num_envs)  # metres
         self.velocities: FloatArray = np.zeros(num_envs)  # metres / second
         self.angles: FloatArray = np.zeros(num_envs)  # radians

@@ -4,9 +4,9 @@ Source: Gymnasium's MountainCarContinuous-v0, after A. Moore, "Efficient Memory-
 thesis, Cambridge, 1990; a test steps both side by side.
 """
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
@@ -27,13 +27,14 @@ COLOUR_SKY, COLOUR_GROUND, COLOUR_CAR, COLOUR_FLAG = (245, 245, 245), (120, 110,
 class MountainCarContinuousNoVel(BatchedTask):
     """Drive a car out of a valley with an engine too weak for the slope, without seeing how fast it goes.
 
-    ## Description
     The height of the track is that of sin(3 x). The car has to swing to and fro until it is fast enough. The dynamics
     are Gymnasium's MountainCarContinuous-v0, the velocity is hidden. Two observations on end show it: one step of
     memory is enough in principle.
 
         velocity <- velocity + 0.0015 action - 0.0025 cos(3 x), within ±0.07
         x        <- x + velocity, within [-1.2, 0.6]; at -1.2 the car stops
+
+    Gymnasium rounds the state to float32 after each step, here it is float64.
 
     ## Action Space
     Box(-1, 1, (1,), float32): the engine's force, to the right if positive.
@@ -49,14 +50,8 @@ class MountainCarContinuousNoVel(BatchedTask):
     x is uniform on [-0.6, -0.4), the car is at rest.
 
     ## Episode End
-    Terminated when the car is at 0.45 or beyond and doesn't move to the left. Truncated after `max_steps`. `is_success`
-    tells whether the goal was reached.
-
-    ## Arguments
-    - `max_steps`: 1 or more, default 999 as for MountainCarContinuous-v0.
-
-    ## Version History
-    v0: first version. Gymnasium rounds the state to float32 after each step, here it is float64.
+    Terminated when the car is at 0.45 or beyond and doesn't move to the left. Truncated after `max_steps` (>= 1, 999 as
+    for MountainCarContinuous-v0). `is_success` tells whether the goal was reached.
     """
 
     memory = "the last position, to tell the velocity"
@@ -72,10 +67,7 @@ class MountainCarContinuousNoVel(BatchedTask):
     def __init__(self, num_envs: int, max_steps: int = 999) -> None:
         check_integer("max_steps", max_steps, 1)
         super().__init__(
-            num_envs,
-            gym.spaces.Box(LEFT_END, RIGHT_END, (1,), np.float32),
-            gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
-            max_steps,
+            num_envs, Box(LEFT_END, RIGHT_END, (1,), np.float32), Box(-1.0, 1.0, (1,), np.float32), max_steps
         )
         self.positions: FloatArray = np.zeros(num_envs)
         self.velocities: FloatArray = np.zeros(num_envs)

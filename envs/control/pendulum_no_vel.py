@@ -13,7 +13,6 @@ from rlstm.envs.control.pendulum_physics import Pendulum, stands_upright
 class PendulumNoVel(Pendulum):
     """Swing a rod up with a motor that is too weak to lift it, without seeing how fast it turns.
 
-    ## Description
     A stiff rod of 1 metre and 1 kilogram hangs on a motor, which has to swing it to and fro before it stands. The
     dynamics are Gymnasium's Pendulum-v1, the angular velocity is hidden. Two observations on end show it: one step of
     memory is enough in principle.
@@ -22,12 +21,7 @@ class PendulumNoVel(Pendulum):
     Box(-2, 2, (1,), float32): the torque in newton metres, counterclockwise, for 0.05 seconds.
 
     ## Observation Space
-    Box(-1, 1, (2,), float32).
-
-    | index | observation |
-    |---|---|
-    | 0 | cosine of the angle, 1 upright |
-    | 1 | sine of the angle, positive to the left |
+    Box(-1, 1, (2,), float32): cosine of the angle, 1 upright, and sine of the angle, positive to the left.
 
     ## Rewards
     -(angle^2 + 0.1 angular_velocity^2 + 0.001 torque^2) of the state before the step, with the angle from upright
@@ -37,11 +31,8 @@ class PendulumNoVel(Pendulum):
     The angle is uniform on [-pi, pi), the angular velocity on [-1, 1) radians / second.
 
     ## Episode End
-    Truncated after `max_steps`. `is_success` tells whether the rod then stands: leans at most 12 degrees and turns
-    by at most 1 radian / second. Pendulum-v1 itself has no such notion.
-
-    ## Arguments
-    - `max_steps`: 1 or more, default 200 as for Pendulum-v1.
+    Truncated after `max_steps` (>= 1, 200 as for Pendulum-v1). `is_success` tells whether the rod then stands: leans at
+    most 12 degrees and turns by at most 1 radian / second. Pendulum-v1 itself has no such notion.
     """
 
     memory = "the last angle, to tell the velocity"

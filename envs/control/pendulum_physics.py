@@ -8,9 +8,9 @@ order, so that rounding is the same; a test steps both side by side.
 import math
 from typing import ClassVar
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask
@@ -63,21 +63,15 @@ def stands_upright(angles: FloatArray, angular_velocities: FloatArray) -> BoolAr
 
 
 class Pendulum(BatchedTask):
-    """A rod on a motor, seen by cosine and sine of its angle, with text and picture; a derived task says what is paid.
-
-    Args:
-        num_envs: B.
-        max_steps: 1 or more.
-    """
+    """A rod on a motor, seen by the cosine and sine of its angle; a derived task says what is paid."""
 
     state_arrays: ClassVar[tuple[str, ...]] = ("angles", "angular_velocities")
     render_fps = round(1.0 / TIME_STEP)
 
     def __init__(self, num_envs: int, max_steps: int) -> None:
         check_integer("max_steps", max_steps, 1)
-        torques = gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
-        super().__init__(num_envs, gym.spaces.Box(-1.0, 1.0, (2,), np.float32), torques, max_steps)
-        self.step_limit = max_steps
+        torques = Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
+        super().__init__(num_envs, Box(-1.0, 1.0, (2,), np.float32), torques, max_steps)
         self.angles: FloatArray = np.zeros(num_envs)  # radians, any number of turns
         self.angular_velocities: FloatArray = np.zeros(num_envs)  # radians / second
 

@@ -8,12 +8,12 @@ through cooperatively coevolved synapses", JMLR 9, 2008, for the settings.
 
 import math
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, exact, unknown
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.control.cartpole_physics import draw_cart
 from rlstm.envs.control.pole_dynamics import CartWithPoles
@@ -36,13 +36,16 @@ COLOURS_POLES = ((200, 120, 50), (70, 130, 180))
 class PoleBalancing(BatchedTask):
     """Balance the poles on a cart by pushing the cart, without seeing velocities.
 
-    ## Description
     A cart of 1 kg carries a pole of 1 m and 0.1 kg, and beside it a pole of 0.1 m and 0.01 kg if `num_poles` is 2. The
     poles fall at different rates, which is what makes it possible to balance both with one force, and hard. There is
     friction on the track (5e-4 N against the motion of the cart) and in the hinges (2e-6 N m s). The equations stand
     in `envs/control/pole_dynamics.py`; a force is held for 0.02 s, two steps of a Runge-Kutta method of order 4.
 
     The velocities are hidden. Two observations on end show them: one step of memory is enough in principle.
+
+    Published implementations differ in details that they don't call variants: some leave out the friction on the track,
+    or let it depend on the force between track and cart (Florian 2007); some raise the smallest forces to 10/256 N; the
+    sum of the damping fitness has 100 or 101 terms; inputs are scaled in several ways.
 
     ## Action Space
     Box(-1, 1, (1,), float32): the force on the cart, in units of 10 newtons.
@@ -85,11 +88,6 @@ class PoleBalancing(BatchedTask):
     - `start`: "fixed" or "random".
     - `start_angle`: degrees, within ±12 with one pole and ±36 with two; default 4, as in Gomez et al. Igel (2003)
       starts at 4.5.
-
-    ## Version History
-    v0: first version. Published implementations differ in details that they don't call variants: some leave out the
-    friction on the track, or let it depend on the force between track and cart (Florian 2007); some raise the smallest
-    forces to 10/256 N; the sum of the damping fitness has 100 or 101 terms; inputs are scaled in several ways.
     """
 
     memory = "the last position and angles, to tell the velocities"
@@ -118,13 +116,8 @@ class PoleBalancing(BatchedTask):
         degrees = round(math.degrees(largest_angle))
         check_number(f"start_angle for num_poles {num_poles}", start_angle, -degrees, degrees)
         shape = (1 + num_poles,)
-        super().__init__(
-            num_envs,
-            gym.spaces.Box(-2.0, 2.0, shape, np.float32),
-            gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
-            max_steps,
-        )
-        self.num_poles, self.step_limit = num_poles, max_steps
+        super().__init__(num_envs, Box(-2.0, 2.0, shape, np.float32), Box(-1.0, 1.0, (1,), np.float32), max_steps)
+        self.num_poles = num_poles
         self.is_damping, self.is_random = fitness == "damping", start == "random"
         self.start_angle = start_angle
         self.cart = CartWithPoles(HALF_LENGTHS[:num_poles], POLE_MASSES[:num_poles])
@@ -133,15 +126,14 @@ class PoleBalancing(BatchedTask):
         self.velocities: FloatArray = np.zeros((num_envs, *shape))  # the same per second
         # Of the last steps, the one that ends step t at (t - 1) % DAMPING_WINDOW.
         self.recent_motion: FloatArray = np.zeros((num_envs, DAMPING_WINDOW if self.is_damping else 0))
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The poles stand until the limit; how still they can be made isn't known."""
         if self.is_damping:
-            return unknown("how near to rest the poles can be brought isn't known")
-        if self.is_random or abs(self.start_angle) > SURE_ANGLE:
-            return bound(float(self.step_limit), "1 a step; some starts may be past saving")
-        return exact(float(self.step_limit), "1 a step until the step limit, which linear feedback attains")
+            self.optimal_return = unknown("how near to rest the poles can be brought isn't known")
+        elif self.is_random or abs(self.start_angle) > SURE_ANGLE:
+            self.optimal_return = bound(float(max_steps), "1 a step; some starts may be past saving")
+        else:
+            self.optimal_return = exact(
+                float(max_steps), "1 a step until the step limit, which linear feedback attains"
+            )
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Place the poles at the fixed or a random start; `new_task` means nothing here."""

@@ -56,15 +56,9 @@ class CartWithPoles:
         self.angular_gains = 0.75 / lengths
 
     def accelerations(self, angles: FloatArray, velocities: FloatArray, forces: FloatArray) -> FloatArray:
-        """Return second derivatives of the coordinates.
+        """Return second derivatives of the coordinates, (1 + P, B), at `angles` (P, B).
 
-        Args:
-            angles: (P, B).
-            velocities: (1 + P, B).
-            forces: (B,) on the cart, newtons.
-
-        Returns:
-            (1 + P, B).
+        The `forces` (B,) push the cart, in newtons.
         """
         spins = velocities[1:]
         sines, cosines = np.sin(angles), np.cos(angles)
@@ -94,15 +88,8 @@ class CartWithPoles:
         As the derivative of the coordinates is the velocities themselves, the slopes of the four stages are v, v_2,
         v_3, v_4 for the coordinates and the accelerations at these stages for the velocities.
 
-        Args:
-            coordinates: (1 + P, B).
-            velocities: (1 + P, B).
-            forces: (B,) newtons.
-            time_step: Seconds.
-            num_steps: 1 or more.
-
-        Returns:
-            Coordinates and velocities num_steps * time_step later, fresh arrays (1 + P, B) each.
+        `coordinates` and `velocities` are (1 + P, B), `forces` (B,) in newtons, `time_step` in seconds. Returned are
+        coordinates and velocities num_steps * time_step later, fresh arrays.
         """
         half = 0.5 * time_step
         for _ in range(num_steps):

@@ -7,12 +7,12 @@ rules, rewards and probabilities are PyBrain's.
 
 from functools import cache
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, unknown
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer, check_number
 
 STAY, FORWARD, TURN_AROUND, TURN_RIGHT, TURN_LEFT = range(5)
@@ -78,7 +78,6 @@ def best_return_if_all_was_seen(max_steps: int, action_noise: float) -> float:
 class Maze89(BatchedTask):
     """Find the goal, feeling only the walls around, and those not reliably.
 
-    ## Description
     The agent is in one of 23 cells and looks to one of the four sides; with the goal as one state these are 22 * 4 + 1
     = 89 states. It feels whether there are walls in front, to the right, behind and to the left. Many places feel the
     same, and the feelers err, so that only the history, of what was felt and done, tells where the agent is.
@@ -93,7 +92,8 @@ class Maze89(BatchedTask):
 
     ## Action Space
     Discrete(5): 0 stay, 1 forward (a wall leaves the agent where it is), 2 turn around, 3 turn right, 4 turn left. With
-    probability `action_noise` one of the five, drawn uniformly, is done instead.
+    probability `action_noise` one of the five, drawn uniformly, is done instead. PyBrain calls 3 left and 4 right: on
+    the map as it prints it, the one above, 3 is right.
 
     ## Observation Space
     Box(0, 1, (4,), float32): 1 for a wall and 0 for none, in front, to the right, behind, to the left. Each of the four
@@ -107,15 +107,12 @@ class Maze89(BatchedTask):
     trials.
 
     ## Episode End
-    Terminated at the goal. Truncated after `max_steps`. `is_success` tells whether the goal was reached.
+    Terminated at the goal. Truncated after `max_steps`. `is_success` tells whether the goal was reached. PyBrain has no
+    step limit; 100 is chosen here, as in much longer episodes a good policy without memory mostly arrives, too.
 
     ## Arguments
     - `max_steps`: 1 or more.
     - `action_noise`, `feeler_noise`: probabilities.
-
-    ## Version History
-    v0: first version. PyBrain has no step limit; 100 is chosen here, as in much longer episodes a good policy without
-    memory mostly arrives, too. PyBrain calls 3 left and 4 right: on the map as it prints it, the one above, 3 is right.
     """
 
     memory = "what was felt and done, which tells where in the maze this is"
@@ -130,10 +127,7 @@ class Maze89(BatchedTask):
         check_integer("max_steps", max_steps, 1)
         check_number("action_noise", action_noise, 0.0, 1.0)
         check_number("feeler_noise", feeler_noise, 0.0, 1.0)
-        super().__init__(
-            num_envs, gym.spaces.Box(0.0, 1.0, (NUM_FEELERS,), np.float32), gym.spaces.Discrete(NUM_ACTIONS), max_steps
-        )
-        self.return_if_all_was_seen = best_return_if_all_was_seen(int(max_steps), float(action_noise))
+        super().__init__(num_envs, Box(0.0, 1.0, (NUM_FEELERS,), np.float32), Discrete(NUM_ACTIONS), max_steps)
         self.states: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.feelings: IntArray = np.zeros(num_envs, dtype=np.int64)  # As bits, errors included.
         # A uniform number below edge i, and not below those before it, means outcome i: the random action i, and past
@@ -142,18 +136,16 @@ class Maze89(BatchedTask):
         num_wrong = FEELINGS.sum(axis=1, dtype=np.float64)
         chances = feeler_noise**num_wrong * (1.0 - feeler_noise) ** (NUM_FEELERS - num_wrong)
         self.feeler_edges: FloatArray = np.cumsum(chances)[:-1]
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """At most what can be done with the place in view."""
-        reason = "what the best policy earns that sees cell and heading, by dynamic programming"
-        return bound(self.return_if_all_was_seen, reason)
+        self.optimal_return = bound(
+            best_return_if_all_was_seen(int(max_steps), float(action_noise)),
+            "what the best policy earns that sees cell and heading, by dynamic programming",
+        )
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Place the agent anywhere in the maze; `new_task` means nothing here."""
         draws = self.random.uniform(rows, (2,))
         self.states[rows] = START_STATES[(draws[:, 0] * START_STATES.size).astype(np.int64)]
-        self.feelings[rows] = self._feel(self.states[rows], draws[:, 1])
+        self.feelings[rows] = WALLS[self.states[rows]] ^ self.feeler_edges.searchsorted(draws[:, 1], side="right")
 
     def advance(self, actions: Array) -> Transition:
         """Move, by the chosen or a random action, and feel the walls around."""
@@ -161,13 +153,9 @@ class Maze89(BatchedTask):
         outcomes = self.action_edges.searchsorted(draws[:, 0], side="right")
         done = np.where(outcomes == NUM_ACTIONS, actions, outcomes)
         self.states = NEXT_STATES[done, self.states]
-        self.feelings = self._feel(self.states, draws[:, 1])
+        self.feelings = WALLS[self.states] ^ self.feeler_edges.searchsorted(draws[:, 1], side="right")
         at_goal = IS_GOAL[self.states]
         return Transition(at_goal.astype(np.float64), at_goal, {"is_success": at_goal.copy()})
-
-    def _feel(self, states: IntArray, draws: FloatArray) -> IntArray:
-        wrong = self.feeler_edges.searchsorted(draws, side="right")
-        return WALLS[states] ^ wrong
 
     def observe(self) -> Array:
         """Return what the feelers tell, (B, 4)."""

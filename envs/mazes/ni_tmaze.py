@@ -5,9 +5,9 @@ Assignment", NeurIPS 2023. Rules, rewards and lengths are those of the authors' 
 with the penalty of its configurations.
 """
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, Transition, exact
@@ -24,7 +24,6 @@ COLOUR_ORACLE, COLOUR_ORACLE_USED = (70, 110, 200), (170, 185, 220)
 class NiTMaze(BatchedTask):
     """Walk down a corridor without a detour, and be on the side that the oracle told when time is up.
 
-    ## Description
     The maze is a row of cells x = 0, ..., E, with an arm to each side of the last one, the junction. Cell 0 is the
     oracle: the first time that the agent is there it sees on which side the goal is, once. Nothing else tells it, so
     it must be remembered to the end.
@@ -52,7 +51,8 @@ class NiTMaze(BatchedTask):
 
     ## Rewards
     At the last step 1 for being in the arm of the goal, else 0. At every step t = 1, 2, ... before it -1 / L if the
-    agent is behind, that is if x < t when passive, x < t - 1 when active, else 0.
+    agent is behind, that is if x < t when passive, x < t - 1 when active, else 0. The authors' further options (a
+    reward that distracts, other observations) are left out.
 
     ## Starting State
     The goal is north or south with probability 1/2. It is the task: `options={"new_task": False}` keeps it.
@@ -64,9 +64,6 @@ class NiTMaze(BatchedTask):
     ## Arguments
     - `corridor_length`: L >= 1, the moves from the start to the junction.
     - `active`: whether the oracle is one cell to the west of the start.
-
-    ## Version History
-    v0: first version. The authors' further options (a reward that distracts, other observations) are left out.
     """
 
     memory = "on which side the goal is, seen once at the oracle"
@@ -86,9 +83,8 @@ class NiTMaze(BatchedTask):
     def __init__(self, num_envs: int, corridor_length: int = 50, active: bool = False) -> None:
         check_integer("corridor_length", corridor_length, 1)
         check_boolean("active", active)
-        super().__init__(num_envs, gym.spaces.Box(-1.0, 1.0, (2,), np.float32), gym.spaces.Discrete(4))
-        self.corridor_length = corridor_length
-        self.active = active
+        super().__init__(num_envs, Box(-1.0, 1.0, (2,), np.float32), Discrete(4))
+        self.corridor_length, self.active = corridor_length, active
         self.start = 1 if active else 0
         self.junction = self.start + corridor_length
         # To the oracle and back, down the corridor, and the turn.

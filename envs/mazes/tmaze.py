@@ -3,12 +3,12 @@
 Source: B. Bakker, "Reinforcement Learning with Long Short-Term Memory", NIPS 14, 2001.
 """
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import BatchedTask, Transition, exact
 from rlstm.envs.base.checks import check_boolean, check_integer
 from rlstm.envs.base.pictures import enlarge
 
@@ -26,7 +26,6 @@ COLOUR_WALL, COLOUR_FLOOR, COLOUR_GOAL, COLOUR_AGENT = (40, 40, 40), (225, 225, 
 class TMaze(BatchedTask):
     """Walk down a corridor and turn to the side that the first observation told.
 
-    ## Description
     The maze is a row of cells 0, ..., N, with N = `corridor_length`: the start is cell 0, the junction cell N. So the
     shortest episode is N moves east and the turn, N + 1 steps, and the sign must be remembered for N steps.
 
@@ -56,15 +55,12 @@ class TMaze(BatchedTask):
 
     ## Episode End
     Terminated by a turn at the junction, right or wrong. Truncated after `max_steps`. `is_success` tells whether the
-    turn was the right one.
+    turn was the right one. Bakker has no step limit, and doesn't say what is seen after the turn: here, the junction.
 
     ## Arguments
     - `corridor_length`: N >= 1.
     - `noise`: whether corridor observations are noisy.
     - `max_steps`: N + 1 or more; default 10 (N + 1), so that the limit grows with the corridor.
-
-    ## Version History
-    v0: first version. Bakker has no step limit, and doesn't say what is seen after the turn: here, the junction.
     """
 
     memory = "on which side the sign at the start was"
@@ -82,9 +78,8 @@ class TMaze(BatchedTask):
             max_steps = STEPS_ALLOWED_PER_CELL * (corridor_length + 1)
         # Fewer steps than the shortest way would leave every episode without an outcome.
         check_integer(f"max_steps for corridor_length {corridor_length}", max_steps, corridor_length + 1)
-        super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (3,), np.float32), gym.spaces.Discrete(4), max_steps)
-        self.corridor_length = corridor_length
-        self.noise = noise
+        super().__init__(num_envs, Box(0.0, 1.0, (3,), np.float32), Discrete(4), max_steps)
+        self.corridor_length, self.noise = corridor_length, noise
         self.positions: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.goal_is_north: BoolArray = np.zeros(num_envs, dtype=np.bool_)
         self.corridor_noise: FloatArray = np.zeros((num_envs, 2))
@@ -94,18 +89,12 @@ class TMaze(BatchedTask):
         # What is seen by whether the goal is north and by position, one row after the other.
         self.views: npt.NDArray[np.float32] = OBSERVATIONS[kinds].reshape(-1, 3)
         self.memory_length = self.corridor_length  # From the sign to the turn.
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Half the turns are right.
-
-        Without memory the turn at the junction doesn't depend on the goal, so if all episodes end with a turn, half
-        of them earn 4 and half -0.1: 1.95, which always going east and then north attains. Nor does it pay to evade
-        the turn when it would be wrong. Only at the start can the goal change what is done, all that can be done
-        there but going east is to bump, and one bump costs as much as the wrong turn.
-        """
+        # Half the turns are right. Without memory the turn at the junction doesn't depend on the goal, so if all
+        # episodes end with a turn, half of them earn 4 and half -0.1: 1.95, which always going east and then north
+        # attains. Nor does it pay to evade the turn when it would be wrong. Only at the start can the goal change what
+        # is done, all that can be done there but going east is to bump, and one bump costs as much as the wrong turn.
         value = 0.5 * REWARD_CORRECT_TURN + 0.5 * REWARD_WRONG_TURN_OR_BUMP
-        return exact(value, "the junction looks the same for both goals, so half the turns are wrong")
+        self.memoryless_return = exact(value, "the junction looks the same for both goals, so half the turns are wrong")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Go back to the start; a new task is a new side."""

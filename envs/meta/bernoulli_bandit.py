@@ -5,11 +5,11 @@ Slow Reinforcement Learning", 2016 (the default: independent arms, one pull an e
 reinforcement learn", 2016 (two dependent arms, with the probabilities of the replication awjuliani/Meta-RL).
 """
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, exact
 from rlstm.envs.base.checks import check_choice, check_integer
 
 DEFAULT_NUM_ARMS = 5
@@ -20,7 +20,6 @@ FAMILIES = ("uniform", "correlated", *BETTER_ARM_PAYS)
 class BernoulliBandit(BatchedTask):
     """Pull one of the arms; arm i pays 1 with probability p_i, which is hidden.
 
-    ## Description
     The probabilities are the task, so learning which arm is good makes sense where a bandit is kept for many pulls:
 
     - as in RL², an episode is one pull and a trial of K episodes is K pulls of one bandit: `memory.lifetime` `trial`
@@ -29,8 +28,6 @@ class BernoulliBandit(BatchedTask):
 
     To a learner both are the same if it sees its previous action and reward, which `inputs.*` gives it: by default in
     the first form, where memory outlives the episode, and when asked for in the second.
-
-    Memory is needed for how often each arm was pulled and has paid.
 
     ## Action Space
     Discrete(k): which arm to pull.
@@ -79,29 +76,18 @@ class BernoulliBandit(BatchedTask):
         if probabilities != "uniform" and num_arms != 2:
             raise ValueError(f"num_arms must be 2 with probabilities {probabilities!r}, but got {num_arms!r}.")
         check_integer("pulls", pulls, 1)
-        super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (1,), np.float32), gym.spaces.Discrete(num_arms))
-        self.num_arms = num_arms
-        self.family = probabilities
-        self.pulls = pulls
+        super().__init__(num_envs, Box(0.0, 1.0, (1,), np.float32), Discrete(num_arms))
+        self.num_arms, self.family, self.pulls = num_arms, probabilities, pulls
         self.first_arms = self.every_lane * num_arms  # Where a lane's row of probabilities begins.
         self.probabilities: FloatArray = np.zeros((num_envs, num_arms))
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """All pulls of the best arm, which a learner can't know at first: E[max p] a pull.
-
-        Of k uniform numbers the largest has the mean k / (k + 1), and max(p, 1 - p) has the mean 3/4.
-        """
+        # All pulls of the best arm, which a learner can't know at first: E[max p] a pull. Of k uniform numbers the
+        # largest has the mean k / (k + 1), and max(p, 1 - p) has the mean 3/4.
         means = {"uniform": self.num_arms / (self.num_arms + 1), "correlated": 0.75, **BETTER_ARM_PAYS}
-        return bound(
+        self.optimal_return = bound(
             self.pulls * means[self.family],
             "E[max p] a pull: pulling the best arm from the start; a learner comes near only late in a long trial",
         )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Without memory the choice doesn't depend on p, and each arm has the mean 1/2."""
-        return exact(0.5 * self.pulls, "every arm pays with probability 1/2 if nothing is known")
+        self.memoryless_return = exact(0.5 * self.pulls, "every arm pays with probability 1/2 if nothing is known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw probabilities for a new task."""

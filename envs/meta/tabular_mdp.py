@@ -4,12 +4,12 @@ Source: Y. Duan, J. Schulman, X. Chen, P. L. Bartlett, I. Sutskever, P. Abbeel, 
 Slow Reinforcement Learning", 2016; distributions as in the replication lucaslingle/pytorch_rl2.
 """
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact, unknown
+from rlstm.envs.base.batched_task import BatchedTask, Transition, exact, unknown
 from rlstm.envs.base.checks import check_integer
 
 MEAN_REWARD = 1.0  # The mean of the mean rewards.
@@ -21,7 +21,6 @@ SHIFT_9, HALF, UNIT_OF_23_BITS = np.uint32(9), np.float32(0.5), np.float32(2.0**
 class TabularMDP(BatchedTask):
     """Walk through a small random world in which neither rewards nor transitions are known.
 
-    ## Description
     For every state s and action a there is a mean reward, drawn from a normal distribution with mean 1 and variance 1,
     and a distribution of the next state, drawn uniformly from all distributions (Dirichlet(1, ..., 1)). An episode
     starts in state 0 and has `horizon` steps. A trial of K episodes (`episodes_per_trial=K`) is spent in one world, so
@@ -31,10 +30,10 @@ class TabularMDP(BatchedTask):
     `trial`, with the previous action and reward as inputs, which is the default there.
 
     ## Action Space
-    Discrete(num_actions).
+    Discrete(num_actions), 2 or more.
 
     ## Observation Space
-    Discrete(num_states): the state.
+    Discrete(num_states), 1 or more: the state.
 
     ## Rewards
     Normal with the mean reward of (s, a) and variance 1.
@@ -43,13 +42,8 @@ class TabularMDP(BatchedTask):
     State 0. Mean rewards and transitions are the task: `options={"new_task": False}` keeps them.
 
     ## Episode End
-    Terminated after `horizon` steps; the state then reached is seen. `is_success` tells whether the episode's return is
-    greater than `horizon`, the mean of acting without knowledge.
-
-    ## Arguments
-    - `num_states`: 1 or more.
-    - `num_actions`: 2 or more.
-    - `horizon`: 1 or more.
+    Terminated after `horizon` steps, 1 or more; the state then reached is seen. `is_success` tells whether the
+    episode's return is greater than `horizon`, the mean of acting without knowledge.
     """
 
     memory = "rewards and transitions seen so far, over the episodes of a trial"
@@ -65,7 +59,7 @@ class TabularMDP(BatchedTask):
         check_integer("num_states", num_states, 1)
         check_integer("num_actions", num_actions, 2)
         check_integer("horizon", horizon, 1)
-        super().__init__(num_envs, gym.spaces.Discrete(num_states), gym.spaces.Discrete(num_actions))
+        super().__init__(num_envs, Discrete(num_states), Discrete(num_actions))
         self.num_states, self.num_actions, self.horizon = num_states, num_actions, horizon
         self.first_pairs = self.every_lane * (num_states * num_actions)  # Where a lane's pairs (s, a) begin.
         self.states: IntArray = np.zeros(num_envs, dtype=np.int64)
@@ -75,16 +69,10 @@ class TabularMDP(BatchedTask):
         # state in front it is quickly cumulated.
         shape = (num_envs, num_states, num_states, num_actions)
         self.cumulative_transitions: SingleArray = np.zeros(shape, dtype=np.float32)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """1 a step.
-
-        Without memory an action depends on the state alone, and which states are visited depends on the transitions
-        alone. Mean rewards are drawn independently of both, so each reward has the mean 1. (With memory it can be
-        more even in a first episode: a state may come again.)
-        """
-        return exact(self.horizon * MEAN_REWARD, "rewards that are not known have the mean 1")
+        # 1 a step. Without memory an action depends on the state alone, and which states are visited depends on the
+        # transitions alone. Mean rewards are drawn independently of both, so each reward has the mean 1. (With memory
+        # it can be more even in a first episode: a state may come again.)
+        self.memoryless_return = exact(self.horizon * MEAN_REWARD, "rewards that are not known have the mean 1")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Go back to state 0; a new task is a new world."""

@@ -7,11 +7,11 @@ influences on humans' choices and striatal prediction errors", Neuron 2011.
 
 import functools
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import BatchedTask, Transition, exact
 from rlstm.envs.base.checks import check_integer, check_number
 
 FIRST_STAGE, LEFT, RIGHT = range(3)
@@ -22,7 +22,6 @@ NUM_BELIEFS = 2_001  # Of the grid on which the best return is computed.
 class TwoStep(BatchedTask):
     """Choose a side; the choice leads mostly to its own second stage, and one of the two second stages pays well.
 
-    ## Description
     An episode is `num_trials` trials of two steps each. (These trials are not the trials of several episodes that
     `episodes_per_trial` makes.)
 
@@ -37,8 +36,8 @@ class TwoStep(BatchedTask):
     repeated after rewarded and unrewarded trials with common and rare transitions: actions and rewards are in a
     rollout, and `info["is_common"]` tells, at both steps of a trial, whether its transition was the common one.
 
-    Memory is needed for the last choices, where they led, and whether they paid. The present observation tells nothing
-    of it at the first stage; choices and rewards are seen as previous action and previous reward (`inputs.*`).
+    The present observation tells nothing of the last trials at the first stage; choices and rewards are seen as
+    previous action and previous reward (`inputs.*`).
 
     ## Action Space
     Discrete(2): 0 left, 1 right; without effect at the second stage.
@@ -54,16 +53,14 @@ class TwoStep(BatchedTask):
     keeps it as it is after the last episode's swaps.
 
     ## Episode End
-    Terminated after 2 `num_trials` steps. `is_success` tells whether the last choice was of the rich side.
+    Terminated after 2 `num_trials` steps. `is_success` tells whether the last choice was of the rich side. The
+    replication swaps before each trial; that is the same, as at first both sides are equally likely. It takes one
+    decision a trial, for both steps; here each step is one of the environment.
 
     ## Arguments
     - `num_trials`: 2 or more.
     - `common_probability`, `reward_probability`: in [0.5, 1].
     - `swap_probability`: in [0, 1].
-
-    ## Version History
-    v0: first version. The replication swaps before each trial; that is the same, as at first both sides are equally
-    likely. It takes one decision a trial, for both steps; here each step is one of the environment.
     """
 
     memory = "the last choices, where they led, and whether they paid"
@@ -84,10 +81,9 @@ class TwoStep(BatchedTask):
         check_number("common_probability", common_probability, 0.5, 1.0)
         check_number("reward_probability", reward_probability, 0.5, 1.0)
         check_number("swap_probability", swap_probability, 0.0, 1.0)
-        super().__init__(num_envs, gym.spaces.Discrete(3), gym.spaces.Discrete(2))
-        self.num_trials = num_trials
+        super().__init__(num_envs, Discrete(3), Discrete(2))
+        self.num_trials, self.swap_probability = num_trials, swap_probability
         self.common_probability, self.reward_probability = common_probability, reward_probability
-        self.swap_probability = swap_probability
         self.places: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.rich_places: IntArray = np.full(num_envs, LEFT)
         self.is_common: BoolArray = np.zeros(num_envs, dtype=np.bool_)  # The last transition.
@@ -100,30 +96,19 @@ class TwoStep(BatchedTask):
         is_chance = 0.5 in (self.common_probability, self.reward_probability, self.swap_probability)
         # The last trial counts most, but those before it do too; 0 where nothing can be known anyway.
         self.memory_length = 0 if is_chance else None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """Always choosing the side that is more probably the rich one.
-
-        With m the probability of that side, the rich stage is reached with probability c m + (1 - c) (1 - m), where c
-        is `common_probability`, and likewise for the reward. What is learned in a trial is the same whatever is chosen:
-        a reward speaks for the stage where it was given as much as no reward speaks against it. So choosing for
-        the present trial alone is best.
-        """
+        # Always choosing the side that is more probably the rich one. With m the probability of that side, the rich
+        # stage is reached with probability c m + (1 - c) (1 - m), where c is `common_probability`, and likewise for the
+        # reward. What is learned in a trial is the same whatever is chosen: a reward speaks for the stage where it was
+        # given as much as no reward speaks against it. So choosing for the present trial alone is best.
         certainty = mean_certainty(self.reward_probability, self.swap_probability, self.num_trials)
         reaches_rich = _either(self.common_probability, certainty)
-        return exact(
+        self.optimal_return = exact(
             self.num_trials * _either(self.reward_probability, reaches_rich),
             "the more probable side by Bayes' rule at each trial, the rich side being unknown at first; by computation",
         )
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Half the trials pay.
-
-        The first stage looks always the same, so without memory each choice is independent of where the rich side is.
-        """
-        return exact(0.5 * self.num_trials, "the first stage doesn't tell which side is rich")
+        # Half the trials pay. The first stage looks always the same, so without memory each choice is independent of
+        # where the rich side is.
+        self.memoryless_return = exact(0.5 * self.num_trials, "the first stage doesn't tell which side is rich")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Go back to the first stage; a new task is a new rich side."""

@@ -1,13 +1,10 @@
-"""Autoencode: watch a deck being dealt, then tell it backwards.
+"""Autoencode: watch a deck being dealt, then tell it backwards."""
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-"""
-
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import MultiDiscrete
 
 from rlstm.core.arrays import Array
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.cards import NUM_SUITS, SYMBOLS, SuitTask
 
 PLAY, WATCH = range(2)
@@ -17,10 +14,9 @@ SUIT_WHILE_PLAYING = 0
 class Autoencode(SuitTask):
     """Watch all cards of a shuffled deck, then answer with their suits, the last card first.
 
-    ## Description
-    N = 52 `num_decks` cards are shuffled. They are dealt one by one, and actions do nothing; then the player gives N
-    answers, from the last card back to the first. So the order of the whole deck must be remembered. popgym's Easy,
-    Medium and Hard are num_decks = 1, 2, 3.
+    N = 52 `num_decks` cards, of 1 deck or more, are shuffled, and one is dealt. The others are dealt one by one, and
+    actions do nothing; then the player gives N answers, from the last card back to the first. So the order of the whole
+    deck must be remembered. popgym's Easy, Medium and Hard are num_decks = 1, 2, 3.
 
     ## Action Space
     Discrete(4): a suit.
@@ -38,21 +34,15 @@ class Autoencode(SuitTask):
     ## Rewards
     In play, 1 / N for a right answer and -1 / N for a wrong one; 0 while watching.
 
-    ## Starting State
-    A shuffled deck, with one card dealt.
-
     ## Episode End
     Terminated after N - 1 steps of watching and N answers. `is_success` tells whether every answer was right.
-
-    ## Arguments
-    - `num_decks`: 1 or more.
     """
 
     memory = "the suits of all cards, in order"
     optimal_return = exact(1.0, "every one of the N answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
-        super().__init__(num_envs, num_decks, gym.spaces.MultiDiscrete([2, NUM_SUITS]))
+        super().__init__(num_envs, num_decks, MultiDiscrete([2, NUM_SUITS]))
         self.num_steps = 2 * self.num_cards - 1
         # By elapsed steps: up to N - 1 of them a card was dealt; from N on they count an answer.
         steps = np.arange(self.num_steps + 1)
@@ -62,18 +52,12 @@ class Autoencode(SuitTask):
         self.shown_place = np.minimum(steps, self.num_cards - 1)
         self.mode = np.where(steps < self.num_cards - 1, WATCH, PLAY)
         self.memory_length = 2 * self.num_cards - 2  # From the first card to the last answer.
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """The first answer right, and a quarter of the others.
-
-        After the first answer all observations are equal, and each card asked for is of each suit with probability
-        1/4: (N - 1) / 4 right answers, whatever is answered. The first card asked for is in view, and to answer its
-        suit costs nothing elsewhere: if that suit is 0, the later observations look the same, but there 0 is as good
-        as any other answer. The return is 2 (1 + (N - 1) / 4) / N - 1.
-        """
+        # After the first answer all observations are equal, and each card asked for is of each suit with probability
+        # 1/4: (N - 1) / 4 right answers, whatever is answered. The first card asked for is in view, and to answer its
+        # suit costs nothing elsewhere: if that suit is 0, the later observations look the same, but there 0 is as good
+        # as any other answer.
         value = 2.0 * (1.0 + (self.num_cards - 1) / 4) / self.num_cards - 1.0
-        return exact(value, "the first card asked for is in view, of the others a quarter is right")
+        self.memoryless_return = exact(value, "the first card asked for is in view, of the others a quarter is right")
 
     def advance(self, actions: Array) -> Transition:
         """Deal the next card, or check the answers."""

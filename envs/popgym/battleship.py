@@ -1,13 +1,11 @@
 """Battleship: sink hidden ships by shots at the cells of a board, told only of hit or miss.
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, N = cells of the board, P = placements of a
 ship, that is its orientations and places.
 """
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
@@ -20,7 +18,6 @@ LETTERS = np.array([".", "o", "-", "X"])
 class Battleship(BatchedTask):
     """Shoot at the cells of a board until all ships are sunk.
 
-    ## Description
     Ships lie on a square board of N = `board_size`^2 cells, in rows or columns, and don't overlap; they may touch. The
     observation tells hit or miss but not where the shot went, so a policy must remember its shots and their outcomes,
     not to shoot at a cell twice and to follow a ship that it has found. popgym's Easy, Medium and Hard have boards of
@@ -63,9 +60,7 @@ class Battleship(BatchedTask):
         check_integer("board_size", board_size, 2)
         _check_ships(board_size, ship_sizes)
         num_cells = board_size**2
-        super().__init__(
-            num_envs, gym.spaces.Discrete(2), gym.spaces.MultiDiscrete([board_size, board_size]), num_cells
-        )
+        super().__init__(num_envs, Discrete(2), MultiDiscrete([board_size, board_size]), num_cells)
         self.board_size = board_size
         self.ship_sizes = tuple(ship_sizes)
         self.num_ship_cells = sum(ship_sizes)
@@ -90,13 +85,12 @@ class Battleship(BatchedTask):
         """Draw boards with all ships for the lanes `rows`, (R, N)."""
         size = self.board_size
         boards = np.zeros((rows.size, size**2), dtype=np.bool_)
-        every_row = np.arange(rows.size)
         for ship_size in self.ship_sizes:
             num_free = _free_placements(boards.reshape(-1, size, size), ship_size).cumsum(axis=1)  # (R, P)
             chosen = (self.random.uniform(rows) * num_free[:, -1]).astype(np.int64)
             # The first placement at which more than `chosen` free ones are counted is the free one of this number.
             placement = (num_free > chosen[:, None]).argmax(axis=1)
-            boards[every_row[:, None], self.placements[ship_size][placement]] = True
+            boards[np.arange(rows.size)[:, None], self.placements[ship_size][placement]] = True
         return boards
 
     def advance(self, actions: Array) -> Transition:
@@ -113,13 +107,10 @@ class Battleship(BatchedTask):
         """Return whether the last shots were new hits, (B,)."""
         return self.last_hit.copy()
 
-    def _look_of_cells(self, lane: int) -> IntArray:
-        looks: IntArray = UNKNOWN_SHIP * self.ships[lane].astype(np.int64) + MISSED * self.shots[lane]
-        return looks.reshape(self.board_size, self.board_size)
-
     def render_text(self, lane: int) -> str:
         """Show the board: . water, o ship, - shot at water, X hit."""
-        rows = [" ".join(row) for row in LETTERS[self._look_of_cells(lane)]]
+        looks = LETTERS[UNKNOWN_SHIP * self.ships[lane] + MISSED * self.shots[lane]]
+        rows = [" ".join(row) for row in looks.reshape(self.board_size, self.board_size)]
         return "\n".join([*rows, f"step {self.elapsed_steps[lane]}: last shot hit {self.last_hit[lane]}"])
 
 

@@ -1,14 +1,13 @@
 """POPGym's CartPoles: balance a pole seeing positions only, noisy positions only, or velocities only.
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side. The physics are in
-`envs/control/cartpole_physics.py`.
+The physics are in `envs/control/cartpole_physics.py`.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.batched_task import Transition, bound, exact, unknown
 from rlstm.envs.base.checks import check_choice, check_number
 from rlstm.envs.control.cartpole_physics import LARGEST_ANGLE, LARGEST_POSITION, TIME_STEP, CartPole
 
@@ -21,7 +20,6 @@ VELOCITY_BOUNDS = 2.0 * POSITION_BOUNDS / np.float32(TIME_STEP)  # metres / seco
 class PopgymCartPole(CartPole):
     """Balance a pole on a cart by pushing the cart, seeing half of the state.
 
-    ## Description
     A pole stands on a cart that moves along a track without friction; the dynamics are Gymnasium's CartPole-v1. From
     positions alone, two observations on end show the velocities. With noise many must be averaged. From velocities
     alone, the position and the angle are the sum of all of them since the start.
@@ -46,7 +44,7 @@ class PopgymCartPole(CartPole):
     | | 1 | angular velocity of the pole, radians / second | ±41.9, never attained |
 
     The first observation of an episode is position and angle in either case. With "velocities" this looks like an
-    oversight of popgym's, but it is what its results are of.
+    oversight of popgym's, but it is what its results are of. popgym's bounds of velocities are infinite.
 
     ## Rewards
     1 / T for every step, also the last, with T = `max_steps`.
@@ -63,9 +61,6 @@ class PopgymCartPole(CartPole):
     - `observed`: "positions" or "velocities".
     - `noise`: the standard deviation of normal noise, new at each step, on both numbers of an observation; from 0 to
       10.
-
-    ## Version History
-    v0: first version. popgym's bounds of velocities are infinite.
     """
 
     memory = "past observations, to tell the half of the state that isn't seen"
@@ -78,19 +73,13 @@ class PopgymCartPole(CartPole):
         check_number("noise", noise, 0.0, 10.0)
         bounds = POSITION_BOUNDS if observed == "positions" else VELOCITY_BOUNDS
         super().__init__(num_envs, bounds, max_steps)
-        self.observed = observed
-        self.noise = float(noise)
-        self.bounds = bounds
+        self.observed, self.noise, self.bounds = observed, float(noise), bounds
         self.noises: npt.NDArray[np.float32] = np.zeros((num_envs, 2), dtype=np.float32)  # On the present observation.
         # From one observation to the next, if that is enough.
         self.memory_length = 1 if self.observed == "positions" and self.noise == 0.0 else None
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """The pole stands until the limit."""
-        if self.noise == 0.0:
-            return exact(1.0, "1 / T a step for T steps, which simple feedback attains")
-        return bound(1.0, "1 / T a step for T steps; what noise takes from it isn't known")
+        self.optimal_return = exact(1.0, "1 / T a step for T steps, which simple feedback attains")
+        if self.noise > 0.0:
+            self.optimal_return = bound(1.0, "1 / T a step for T steps; what noise takes from it isn't known")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw starts nearly upright and nearly at rest; `new_task` means nothing here."""

@@ -1,13 +1,10 @@
-"""Concentration, also called Memory or Pairs: cards lie face down, and pairs are to be turned up.
+"""Concentration, also called Memory or Pairs: cards lie face down, and pairs are to be turned up."""
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-"""
-
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, exact, unknown
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, exact, unknown
 from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_SUITS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_choice, check_integer
 
@@ -24,11 +21,10 @@ FAILED_PAIRS_AT_BEST = {
 class Concentration(BatchedTask):
     """Turn up two cards at a time, until all are found in pairs of the same type.
 
-    ## Description
-    N = 52 `num_decks` shuffled cards lie face down, N / K of each of K types. The player turns one card up and then a
-    second. If they are of the same type they stay up; if not, both are seen, and turned down at the next choice. To
-    choose a card that is already up, or the same card twice, wastes the pair. So it must be remembered which card lies
-    where. popgym's Easy, Medium and Hard are 1 deck of colours, 2 decks of colours, 1 deck of ranks.
+    N = 52 `num_decks` shuffled cards all lie face down at first, N / K of each of K types. The player turns one card up
+    and then a second. If they are of the same type they stay up; if not, both are seen, and turned down at the next
+    choice. To choose a card that is already up, or the same card twice, wastes the pair. So it must be remembered which
+    card lies where. popgym's Easy, Medium and Hard are 1 deck of colours, 2 decks of colours, 1 deck of ranks.
 
     ## Action Space
     Discrete(N): the place of the card to turn up.
@@ -45,9 +41,6 @@ class Concentration(BatchedTask):
     | a second card of another type, the same card again, or a card that was found before | -2 / L |
     | a first card that was found before; the next choice is a first one again | -1 / L |
     | any other first card | 0 |
-
-    ## Starting State
-    All cards face down, in random order.
 
     ## Episode End
     Terminated when all cards are found, which is success. Truncated after L steps.
@@ -68,16 +61,12 @@ class Concentration(BatchedTask):
     def __init__(self, num_envs: int, num_decks: int = 1, deck_type: str = "ranks") -> None:
         check_integer("num_decks", num_decks, 1)
         check_choice("deck_type", deck_type, DECK_TYPES)
-        self.num_decks = num_decks
-        self.deck_type = deck_type
+        self.num_decks, self.deck_type = num_decks, deck_type
         self.num_types = len(SYMBOLS[deck_type])
         self.num_cards = CARDS_PER_DECK * num_decks
         # popgym's limit, ceil(2 N - N / (2 N - 1)), is 2 N, as the fraction lies between 1/2 and 1.
         super().__init__(
-            num_envs,
-            gym.spaces.MultiDiscrete([self.num_types + 1] * self.num_cards),
-            gym.spaces.Discrete(self.num_cards),
-            2 * self.num_cards,
+            num_envs, MultiDiscrete([self.num_types + 1] * self.num_cards), Discrete(self.num_cards), 2 * self.num_cards
         )
         self.types: IntArray = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.found: BoolArray = np.zeros((num_envs, self.num_cards), dtype=np.bool_)
@@ -87,24 +76,17 @@ class Concentration(BatchedTask):
         # start of an episode lies face down anyway.
         self.chosen: IntArray = np.zeros((num_envs, 2), dtype=np.int64)
         self.awaits_second: BoolArray = np.zeros(num_envs, dtype=np.bool_)
-        self.failure = -1.0 / (2 * self.num_cards)
-        self.success = 2.0 / self.num_cards
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """Failed pairs are few for a player who remembers everything, but the first cards are found by luck.
-
-        Every pair earns 2 / N, together 1, and every failed pair costs 2 / L. What counts is how many cards of each
-        type are known and unknown. Dynamic programming over these numbers, without a step limit, gives the least mean
-        number of failed pairs. It is attained by plays that begin with an unknown card and fail only by turning up a
-        second unknown card, at most N / 2 times, so that the limit is never exceeded. Nor does the limit help: a
-        player stopped with q pairs missing forgoes 4 q / L, and to find them costs no more.
-        """
-        failed_pairs = FAILED_PAIRS_AT_BEST.get((self.num_decks, self.deck_type))
-        if failed_pairs is None:
-            return bound(1.0, "every pair earns 2 / N, and only luck could avoid all failed ones")
-        value = 1.0 + 2.0 * failed_pairs * self.failure
-        return exact(value, "the fewest failed pairs in the mean, by dynamic programming")
+        self.failure, self.success = -1.0 / (2 * self.num_cards), 2.0 / self.num_cards
+        # Failed pairs are few for a player who remembers everything, but the first cards are found by luck. Every pair
+        # earns 2 / N, together 1, and every failed pair costs 2 / L. What counts is how many cards of each type are
+        # known and unknown. Dynamic programming over these numbers, without a step limit, gives the least mean number
+        # of failed pairs. It is attained by plays that begin with an unknown card and fail only by turning up a second
+        # unknown card, at most N / 2 times, so that the limit is never exceeded. Nor does the limit help: a player
+        # stopped with q pairs missing forgoes 4 q / L, and to find them costs no more.
+        self.optimal_return = bound(1.0, "every pair earns 2 / N, and only luck could avoid all failed ones")
+        if (num_decks, deck_type) in FAILED_PAIRS_AT_BEST:
+            value = 1.0 + 2.0 * FAILED_PAIRS_AT_BEST[num_decks, deck_type] * self.failure
+            self.optimal_return = exact(value, "the fewest failed pairs in the mean, by dynamic programming")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffle the cards and lay them face down; `new_task` means nothing here."""
@@ -118,7 +100,10 @@ class Concentration(BatchedTask):
     def advance(self, actions: Array) -> Transition:
         """Turn up one card and, if it is the second, compare the pair."""
         lanes, is_second = self.every_lane, self.awaits_second
-        self._turn_down_failed_pairs(np.flatnonzero(~is_second))
+        # Only the cards chosen last are turned down: to make the whole view anew would take most of a step's time.
+        rows = np.flatnonzero(~is_second)
+        last = rows[:, None], self.chosen[rows]
+        self.view[last] = np.where(self.found[last], self.types[last], self.num_types)
         first = self.chosen[:, 0].copy()
         was_found = self.found[lanes, actions]
         types = self.types[lanes, actions]
@@ -135,11 +120,6 @@ class Concentration(BatchedTask):
         failures = np.where(is_over & ~is_pair, self.failure * (1 + is_second), 0.0)
         terminated = self.pairs_found * 2 == self.num_cards
         return Transition(np.where(is_pair, self.success, failures), terminated, {"is_success": terminated})
-
-    def _turn_down_failed_pairs(self, rows: IntArray) -> None:
-        # Only the cards chosen last are touched: to make the whole view anew would take most of a step's time.
-        lanes, places = rows[:, None], self.chosen[rows]
-        self.view[lanes, places] = np.where(self.found[lanes, places], self.types[lanes, places], self.num_types)
 
     def observe(self) -> Array:
         """Return the types of the cards in view, (B, N)."""

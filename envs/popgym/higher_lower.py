@@ -1,15 +1,12 @@
-"""HigherLower: will the next card be higher or lower than this one?
-
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-"""
+"""HigherLower: will the next card be higher or lower than this one?"""
 
 from functools import lru_cache
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import BatchedTask, Transition, exact
 from rlstm.envs.base.cards import CARDS_PER_DECK, NUM_RANKS, POPGYM, SYMBOLS, shuffled_decks
 from rlstm.envs.base.checks import check_integer
 
@@ -19,10 +16,9 @@ HIGHER, LOWER = range(2)
 class HigherLower(BatchedTask):
     """Guess whether the next card is higher or lower than the present one; counting cards makes guesses better.
 
-    ## Description
-    N = 52 `num_decks` cards are shuffled and dealt without replacement. The present card alone says much: after a two,
-    higher is the guess. Counting what was dealt says more, above all near the end, when few cards are left. popgym's
-    Easy, Medium and Hard are num_decks = 1, 2, 3.
+    N = 52 `num_decks` cards, of 1 deck or more, are shuffled and dealt without replacement, one at the start. The
+    present card alone says much: after a two, higher is the guess. Counting what was dealt says more, above all near
+    the end, when few cards are left. popgym's Easy, Medium and Hard are num_decks = 1, 2, 3.
 
     ## Action Space
     Discrete(2): 0 higher, 1 lower.
@@ -33,15 +29,9 @@ class HigherLower(BatchedTask):
     ## Rewards
     1 / N for a right guess, -1 / N for a wrong one, 0 if the next card is of the same rank.
 
-    ## Starting State
-    A shuffled deck, with one card dealt.
-
     ## Episode End
     Terminated when the last card is dealt, after N - 1 steps. `is_success` tells whether more guesses were right than
     wrong.
-
-    ## Arguments
-    - `num_decks`: 1 or more.
     """
 
     memory = "how many cards of each rank were dealt"
@@ -55,7 +45,7 @@ class HigherLower(BatchedTask):
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
         check_integer("num_decks", num_decks, 1)
-        super().__init__(num_envs, gym.spaces.Discrete(NUM_RANKS), gym.spaces.Discrete(2))
+        super().__init__(num_envs, Discrete(NUM_RANKS), Discrete(2))
         self.num_decks = num_decks
         self.num_cards = CARDS_PER_DECK * num_decks
         self.reward_scale = 1.0 / self.num_cards
@@ -64,11 +54,8 @@ class HigherLower(BatchedTask):
         self.row_starts = np.arange(num_envs) * self.num_cards  # Where the lanes begin in the flat array of ranks.
         self.right_minus_wrong: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.memory_length = self.num_cards - 2  # The first card still counts at the last guess.
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """Guessing what most of the remaining cards are."""
-        return exact(_counting_return(self.num_decks), "the mean over all decks of guessing with all cards counted")
+        value = _counting_return(num_decks)
+        self.optimal_return = exact(value, "the mean over all decks of guessing with all cards counted")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Shuffle the decks; `new_task` means nothing here."""

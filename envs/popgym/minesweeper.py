@@ -1,22 +1,19 @@
 """Minesweeper: open all cells without a mine, told only how many mines lie around the cell just opened.
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, N = cells of the board.
 """
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import BatchedTask, ReturnReference, Transition, bound, unknown
+from rlstm.envs.base.batched_task import BatchedTask, Transition, bound, unknown
 from rlstm.envs.base.checks import check_integer
 
 
 class Minesweeper(BatchedTask):
     """Open the cells of a board one by one, but none with a mine.
 
-    ## Description
     `num_mines` of the N = `board_size`^2 cells hide a mine, L = N - `num_mines` are safe. Opening a cell shows how many
     mines are there and in the up to 8 cells around. The number isn't kept in view, nor is it shown which cell it
     belongs to, so a policy must remember its actions and all numbers, to conclude which cells are safe and not to open
@@ -40,15 +37,12 @@ class Minesweeper(BatchedTask):
     `options={"new_task": False}` keeps them.
 
     ## Episode End
-    Terminated when a mine is opened, or when all safe cells are, which is `is_success`. Truncated after L steps.
+    Terminated when a mine is opened, or when all safe cells are, which is `is_success`. Truncated after L steps. If the
+    last safe cell is opened at step L, the episode is both terminated and truncated, where popgym says terminated only.
 
     ## Arguments
     - `board_size`: cells along a side, 2 or more.
     - `num_mines`: from 1 to N - 3.
-
-    ## Version History
-    v0: first version. If the last safe cell is opened at step L, the episode is both terminated and truncated, where
-    popgym says terminated only.
     """
 
     memory = "which cells were opened and the numbers seen there"
@@ -70,31 +64,24 @@ class Minesweeper(BatchedTask):
             )
         self.num_safe = num_cells - num_mines
         super().__init__(
-            num_envs,
-            gym.spaces.Discrete(min(num_mines + 1, 10)),
-            gym.spaces.MultiDiscrete([board_size, board_size]),
-            self.num_safe,
+            num_envs, Discrete(min(num_mines + 1, 10)), MultiDiscrete([board_size, board_size]), self.num_safe
         )
-        self.board_size = board_size
-        self.num_mines = num_mines
+        self.board_size, self.num_mines = board_size, num_mines
         # By 0 new and safe, 1 already open, 2 mine.
         self.rewards = np.array([1.0 / self.num_safe, -0.5 / (self.num_safe - 2), -0.5 - 1.0 / self.num_safe])
-        self.neighbourhoods = _neighbourhoods(board_size)
+        # Whether a cell is another one or touches it, also by a corner, (N, N).
+        rows, columns = np.divmod(np.arange(num_cells), board_size)
+        self.neighbourhoods = (np.abs(rows[:, None] - rows) <= 1) & (np.abs(columns[:, None] - columns) <= 1)
         self.first_cells = np.arange(num_envs) * num_cells  # Of each lane, where (B, N) arrays are seen as (B N,).
         self.mines: BoolArray = np.zeros((num_envs, num_cells), dtype=np.bool_)
         self.opened: BoolArray = np.zeros((num_envs, num_cells), dtype=np.bool_)  # Safe cells only.
         self.num_opened: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.counts: IntArray = np.zeros(num_envs, dtype=np.int64)  # Mines in and around the cell just opened.
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """At best all goes well after the first cell, which must be opened without knowing anything.
-
-        It has a mine with probability p = num_mines / N. So the return is at most (1 - p) - p (1/2 + 1 / L).
-        """
+        # At best all goes well after the first cell, which must be opened without knowing anything. It has a mine with
+        # probability p = num_mines / N. So the return is at most (1 - p) - p (1/2 + 1 / L).
         p = self.num_mines / (self.num_mines + self.num_safe)
         value = 1.0 - p + p * float(self.rewards[2])
-        return bound(value, "the first cell is opened blindly, and no more than L safe ones after it")
+        self.optimal_return = bound(value, "the first cell is opened blindly, and no more than L safe ones after it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Close all cells; a new task is new mines."""
@@ -130,10 +117,3 @@ class Minesweeper(BatchedTask):
         looks = np.where(self.opened[lane], numbers.astype(str), np.where(self.mines[lane], "*", "."))
         rows = [" ".join(row) for row in looks.reshape(self.board_size, self.board_size)]
         return "\n".join([*rows, f"step {self.elapsed_steps[lane]}: last number {self.counts[lane]}"])
-
-
-def _neighbourhoods(board_size: int) -> BoolArray:
-    """Return whether a cell is another one or touches it, also by a corner, (N, N)."""
-    rows, columns = np.divmod(np.arange(board_size**2), board_size)
-    touching: BoolArray = (np.abs(rows[:, None] - rows) <= 1) & (np.abs(columns[:, None] - columns) <= 1)
-    return touching

@@ -1,7 +1,6 @@
 """POPGym's pendulums: swing up a pendulum seeing its direction only, or its noisy direction only.
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side. The physics are in
-`envs/control/pendulum_physics.py`.
+The physics are in `envs/control/pendulum_physics.py`.
 """
 
 import numpy as np
@@ -19,9 +18,9 @@ HALF_LARGEST_COST = 16.2736044 / 2.0
 class PopgymPendulum(Pendulum):
     """Swing up a rod by a motor too weak to lift it at once, and hold it upright, without seeing how fast it turns.
 
-    ## Description
     The dynamics are Gymnasium's Pendulum-v1, the angular velocity is hidden. Two observations on end show it; with
-    noise many must be averaged.
+    normal noise, new at each step and of the standard deviation `noise` from 0 to 10 on cosine and sine, many must be
+    averaged.
 
     | popgym | Easy, Medium, Hard |
     |---|---|
@@ -35,7 +34,7 @@ class PopgymPendulum(Pendulum):
     Box(-1, 1, (2,), float32): cosine and sine of the angle from upright, clipped to these bounds if there is noise.
 
     ## Rewards
-    (1 - cost / 8.1368022) / T for every step, with T = `max_steps` and
+    (1 - cost / 8.1368022) / T for every step, with T = `max_steps` >= 1 and
 
         cost = angle^2 + 0.1 angular_velocity^2 + 0.001 torque^2,
 
@@ -47,10 +46,6 @@ class PopgymPendulum(Pendulum):
     ## Episode End
     Truncated after T steps. `is_success` tells whether the rod then stands: it leans at most 12 degrees and turns by
     at most 1 radian / second.
-
-    ## Arguments
-    - `max_steps`: T >= 1.
-    - `noise`: the standard deviation of normal noise, new at each step, on cosine and sine; from 0 to 10.
     """
 
     memory = "past directions, to tell the angular velocity"

@@ -1,23 +1,19 @@
-"""RepeatFirst: cards are dealt one by one, and at every step the suit of the first one is asked.
+"""RepeatFirst: cards are dealt one by one, and at every step the suit of the first one is asked."""
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-"""
-
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.cards import NUM_SUITS, SYMBOLS, SuitTask
 
 
 class RepeatFirst(SuitTask):
     """Answer with the suit of the first card, over and over, while others pass by.
 
-    ## Description
-    N = 52 `num_decks` cards are shuffled and dealt without replacement. The first observation is the first card; it is
-    never seen again, nothing marks it, and each of the N - 1 answers should be its suit. So one thing must be kept for
-    the whole episode. popgym's Easy, Medium and Hard are num_decks = 1, 8, 16.
+    N = 52 `num_decks` cards, of 1 deck or more, are shuffled and dealt without replacement, one at the start. The first
+    observation is the first card; it is never seen again, nothing marks it, and each of the N - 1 answers should be its
+    suit. So one thing must be kept for the whole episode. popgym's Easy, Medium and Hard are num_decks = 1, 8, 16.
 
     ## Action Space
     Discrete(4): a suit.
@@ -28,38 +24,27 @@ class RepeatFirst(SuitTask):
     ## Rewards
     1 / (N - 1) for a right answer, -1 / (N - 1) for a wrong one.
 
-    ## Starting State
-    A shuffled deck, with one card dealt.
-
     ## Episode End
     Terminated when the last card is dealt, after N - 1 steps; that card is seen but nothing is asked any more.
     `is_success` tells whether every answer was right.
-
-    ## Arguments
-    - `num_decks`: 1 or more.
     """
 
     memory = "the suit of the first card"
     optimal_return = exact(1.0, "every one of the N - 1 answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1) -> None:
-        super().__init__(num_envs, num_decks, gym.spaces.Discrete(NUM_SUITS))
+        super().__init__(num_envs, num_decks, Discrete(NUM_SUITS))
         self.reward_scale = 1.0 / (self.num_cards - 1)
         self.memory_length = self.num_cards - 2  # From the first card to the last answer.
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Answering the present suit.
-
-        At the first answer the present card is the first one. At each of the other N - 2 they are two cards of a
-        shuffled deck: the first has the present suit with probability (N/4 - 1) / (N - 1), and each other suit with
-        probability (N/4) / (N - 1). So answering the present suit is right 1 + (N - 2) (N/4 - 1) / (N - 1) times in
-        the mean, and answering any other suit (N - 2) (N/4) / (N - 1) times, which is 1 / (N - 1) less.
-        """
+        # Answering the present suit. At the first answer the present card is the first one. At each of the other N - 2
+        # they are two cards of a shuffled deck: the first has the present suit with probability (N/4 - 1) / (N - 1),
+        # and each other suit with probability (N/4) / (N - 1). So answering the present suit is right
+        # 1 + (N - 2) (N/4 - 1) / (N - 1) times in the mean, and answering any other suit (N - 2) (N/4) / (N - 1) times,
+        # which is 1 / (N - 1) less.
         num_cards = self.num_cards
         right = 1.0 + (num_cards - 2) * (num_cards / 4 - 1) / (num_cards - 1)
         value = 2.0 * right / (num_cards - 1) - 1.0
-        return exact(value, "the present suit, surely right while the first card is in view")
+        self.memoryless_return = exact(value, "the present suit, surely right while the first card is in view")
 
     def advance(self, actions: Array) -> Transition:
         """Check the answers and deal the next card."""
@@ -68,10 +53,6 @@ class RepeatFirst(SuitTask):
         rewards = np.where(right, self.reward_scale, -self.reward_scale)
         terminated = self.elapsed_steps == self.num_cards - 1
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
-
-    def observe(self) -> Array:
-        """Return the suits of the cards just dealt, (B,)."""
-        return self.suits.take(self.row_starts + self.elapsed_steps)
 
     def render_text(self, lane: int) -> str:
         """Show the first card, in brackets as it is asked for, and the present one."""

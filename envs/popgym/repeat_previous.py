@@ -1,13 +1,10 @@
-"""RepeatPrevious: cards are dealt one by one, and at every step the suit of the k-th last card is asked.
+"""RepeatPrevious: cards are dealt one by one, and at every step the suit of the k-th last card is asked."""
 
-Source: POPGym, see `envs/popgym/__init__.py`. A test plays popgym 1.0.7 and this side by side.
-"""
-
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.cards import NUM_SUITS, SYMBOLS, SuitTask
 from rlstm.envs.base.checks import check_integer
 
@@ -15,10 +12,9 @@ from rlstm.envs.base.checks import check_integer
 class RepeatPrevious(SuitTask):
     """Answer with the suit of the k-th last card; the card just seen is the last.
 
-    ## Description
-    N = 52 `num_decks` cards are shuffled and dealt without replacement. An answer is asked from the moment k cards were
-    seen, so N - k times. With k = 1 the present card is asked; k = 4 is the suit of three steps ago. popgym's Easy,
-    Medium and Hard are (num_decks, k) = (1, 4), (2, 32), (3, 64).
+    N = 52 `num_decks` cards, of 1 deck or more, are shuffled and dealt without replacement, one at the start. An answer
+    is asked from the moment k cards were seen, so N - k times, 1 <= k < N. With k = 1 the present card is asked; k = 4
+    is the suit of three steps ago. popgym's Easy, Medium and Hard are (num_decks, k) = (1, 4), (2, 32), (3, 64).
 
     ## Action Space
     Discrete(4): a suit.
@@ -29,43 +25,30 @@ class RepeatPrevious(SuitTask):
     ## Rewards
     1 / (N - k) for a right answer, -1 / (N - k) for a wrong one, 0 as long as fewer than k cards were seen.
 
-    ## Starting State
-    A shuffled deck, with one card dealt.
-
     ## Episode End
     Terminated when the last card is dealt, after N - 1 steps; that card is seen but nothing is asked any more.
     `is_success` tells whether every answer was right.
-
-    ## Arguments
-    - `num_decks`: 1 or more.
-    - `k`: from 1 to N - 1.
     """
 
     memory = "the suits of the last cards, in order"
     optimal_return = exact(1.0, "every one of the N - k answers is right")
 
     def __init__(self, num_envs: int, num_decks: int = 1, k: int = 4) -> None:
-        super().__init__(num_envs, num_decks, gym.spaces.Discrete(NUM_SUITS))
+        super().__init__(num_envs, num_decks, Discrete(NUM_SUITS))
         check_integer("k", k, 1)
         if k >= self.num_cards:
             raise ValueError(f"k must be less than the {self.num_cards} cards of num_decks={num_decks}, but got {k!r}.")
         self.k = k
         self.reward_scale = 1.0 / (self.num_cards - k)
         self.memory_length = self.k - 1  # From seeing a card to the question for it.
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Any suit but the present one.
-
-        For k >= 2 the card asked for and the present card are two different cards of a shuffled deck. Of the N - 1 that
-        the other one may be, N/4 - 1 have the suit of the present card and N/4 have each other suit. So the best
-        answer is another suit, right with p = (N/4) / (N - 1), and the return is 2 p - 1 = N / (2 (N - 1)) - 1, a
-        little above -1/2.
-        """
-        if self.k == 1:
-            return exact(1.0, "with k = 1 the card asked for is in view")
+        # For k >= 2 the card asked for and the present card are two different cards of a shuffled deck. Of the N - 1
+        # that the other one may be, N/4 - 1 have the suit of the present card and N/4 have each other suit. So the best
+        # answer is another suit, right with p = (N/4) / (N - 1), and the return is 2 p - 1 = N / (2 (N - 1)) - 1, a
+        # little above -1/2.
         value = self.num_cards / (2.0 * (self.num_cards - 1)) - 1.0
-        return exact(value, "any suit but the present one, right (N/4) / (N - 1) of the time")
+        self.memoryless_return = exact(value, "any suit but the present one, right (N/4) / (N - 1) of the time")
+        if k == 1:
+            self.memoryless_return = exact(1.0, "with k = 1 the card asked for is in view")
 
     def advance(self, actions: Array) -> Transition:
         """Check the answers and deal the next card."""
@@ -78,10 +61,6 @@ class RepeatPrevious(SuitTask):
         rewards = np.where(right, self.reward_scale, -self.reward_scale) * is_asked
         terminated = cards_seen == self.num_cards - 1
         return Transition(rewards, terminated, {"is_success": self.all_right & terminated})
-
-    def observe(self) -> Array:
-        """Return the suits of the cards just dealt, (B,)."""
-        return self.suits[self.every_lane, self.elapsed_steps]
 
     def render_text(self, lane: int) -> str:
         """Show the last cards, oldest first; the one asked for, if any, in brackets."""

@@ -5,12 +5,12 @@ Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computat
 Letters in shapes: B = num_envs lanes, R = the lanes that a call is about, L = pairs of the longest sequence.
 """
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.checks import check_choice, check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -24,7 +24,6 @@ LARGEST_ERROR_OF_A_SUCCESS = 0.04
 class Adding(TeacherTask):
     """Add, or multiply, the two marked numbers of a long sequence.
 
-    ## Description
     A sequence has between T = `length` and T + T // 10 pairs of a number and a marker, seen one by one. One of the
     first ten pairs is marked, and then one of the first T // 2 - 1 of those not marked. When the last pair is seen, the
     sum or the product of the marked numbers is asked, at least T // 2 steps after the later of the two. The other
@@ -44,6 +43,9 @@ class Adding(TeacherTask):
     | first, if it is marked | 0 for a sum, 1 for a product | 1 |
     | after the end | 0 | 0 |
 
+    The paper says what becomes of X1 if the first pair is marked; here it holds for the marked number of the first
+    pair, be it X1 or X2.
+
     ## Rewards
     At the last step minus the squared error, otherwise 0. With the marked numbers X1 and X2, `info["target"]` is
     .5 + (X1 + X2) / 4 or X1 X2 at the last step and NaN before.
@@ -57,10 +59,6 @@ class Adding(TeacherTask):
     ## Arguments
     - `length`: T, 4 or more. Below 20 the first mark is on one of the first T // 2 pairs.
     - `operation`: "sum" or "product".
-
-    ## Version History
-    v0: first version. The paper says what becomes of X1 if the first pair is marked; here it holds for the marked
-    number of the first pair, be it X1 or X2.
     """
 
     memory = "two marked numbers, exactly"
@@ -75,8 +73,8 @@ class Adding(TeacherTask):
         low = -1.0 if operation == SUM else 0.0
         super().__init__(
             num_envs,
-            gym.spaces.Box(np.array([low, BOUNDARY], dtype=np.float32), np.ones(2, dtype=np.float32)),
-            gym.spaces.Box(0.0, 1.0, (1,), np.float32),
+            Box(np.array([low, BOUNDARY], dtype=np.float32), np.ones(2, dtype=np.float32)),
+            Box(0.0, 1.0, (1,), np.float32),
         )
         self.length, self.operation, self.low = int(length), operation, low
         self.half = self.length // 2
@@ -87,23 +85,17 @@ class Adding(TeacherTask):
         self.lengths: IntArray = np.full(num_envs, self.length)
         self.answers: FloatArray = np.zeros(num_envs)
         self.pair_starts: IntArray = np.arange(num_envs) * (self.longest + 1)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """The mean is answered: minus the variance of the target.
-
-        The last pair doesn't depend on the marked ones. With the probability p that the first pair is marked, one of
-        the two numbers X, Y is known: it is 0 in a sum and 1 in a product. So with the variance 1/3 of a number of a
-        sum the variance is (2 - p) / 3 / 16. A product has the mean (1 - p) / 4 + p / 2, and its square (1 - p) / 9 + p
-        / 3.
-        """
+        # The mean is answered: minus the variance of the target. The last pair doesn't depend on the marked ones. With
+        # the probability p that the first pair is marked, one of the two numbers X, Y is known: it is 0 in a sum and 1
+        # in a product. So with the variance 1/3 of a number of a sum the variance is (2 - p) / 3 / 16. A product has
+        # the mean (1 - p) / 4 + p / 2, and its square (1 - p) / 9 + p / 3.
         first_is_marked = 1 / self.first_mark_within + (1 - 1 / self.first_mark_within) / (self.half - 1)
         if self.operation == SUM:
             variance = (2 - first_is_marked) / 3 / 16
         else:
             mean = (1 - first_is_marked) / 4 + first_is_marked / 2
             variance = (1 - first_is_marked) / 9 + first_is_marked / 3 - mean**2
-        return exact(-variance, "the last pair tells nothing, so the best answer is the mean")
+        self.memoryless_return = exact(-variance, "the last pair tells nothing, so the best answer is the mean")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw sequences; `new_task` means nothing here."""

@@ -6,11 +6,11 @@ IEEE Transactions on Neural Networks 12(6), 2001.
 
 from string import ascii_lowercase
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -21,7 +21,6 @@ START, FIRST_LETTER = 0, 1
 class CountingLanguage(TeacherTask):
     """Tell which symbols may come next in a string of as many b's (and c's) as a's.
 
-    ## Description
     A string is S, then each of the L = `num_letters` letters n times, then T: for L = 3 and n = 2, S a a b b c c T. It
     is read symbol by symbol, and after each the set of legal next symbols is asked, those with which some string of the
     language {S a^n b^n ... T, n >= 1} goes on:
@@ -71,9 +70,7 @@ class CountingLanguage(TeacherTask):
             raise ValueError(f"num_letters must be an integer <= {len(ascii_lowercase)}, but got {num_letters!r}.")
         check_integer("min_n", min_n, 1)
         check_integer(f"max_n for min_n {min_n}", max_n, min_n)
-        super().__init__(
-            num_envs, gym.spaces.Discrete(num_letters + 2), gym.spaces.MultiDiscrete([2] * (num_letters + 1))
-        )
+        super().__init__(num_envs, Discrete(num_letters + 2), MultiDiscrete([2] * (num_letters + 1)))
         self.num_letters, self.min_n, self.max_n = num_letters, min_n, max_n
         # Of one string of each n there is: how many sets are asked for, in all of them together.
         self.num_strings = max_n - min_n + 1
@@ -89,19 +86,14 @@ class CountingLanguage(TeacherTask):
         self.legal: IntArray = np.concatenate([after_an_a, only_the_next])
         # It grows with n; with n = 1 every symbol tells what comes next.
         self.memory_length = 0 if self.max_n == 1 else None
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """The sets after S and after a's, and the better of two guesses for each other letter.
-
-        The sets after S and after an a are always the same, {a} and {a, b}: 1 + n right answers. Of the n sets after
-        letters b, n - 1 are {b} and one is {c}, so a policy that only sees b does best with one of them always, {b} if
-        n - 1 is more than 1 on average; and so for the later letters.
-        """
+        # The sets after S and after a's, and the better of two guesses for each other letter. The sets after S and
+        # after an a are always the same, {a} and {a, b}: 1 + n right answers. Of the n sets after letters b, n - 1 are
+        # {b} and one is {c}, so a policy that only sees b does best with one of them always, {b} if n - 1 is more than
+        # 1 on average; and so for the later letters.
         always_right = self.num_strings + self.sum_of_n
         right_for_a_letter = max(self.sum_of_n - self.num_strings, self.num_strings)
         value = (always_right + (self.num_letters - 1) * right_for_a_letter) / self.sets_asked_for
-        return exact(value, "each letter after the a's has one fixed answer, the more frequent set")
+        self.memoryless_return = exact(value, "each letter after the a's has one fixed answer, the more frequent set")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw n; `new_task` means nothing here."""
@@ -129,18 +121,10 @@ class CountingLanguage(TeacherTask):
         names = f"S{ascii_lowercase[: self.num_letters]}T"
         n, position = int(self.repeats[lane]), int(self.elapsed_steps[lane])
         string = "S" + "".join(letter * n for letter in names[1:-1]) + "T"
-        following = " ".join(names[symbol] for symbol in self._legal_in(lane))
-        return f"{string[: position + 1]}  next: {following}"
+        legal = "a b" if 1 <= position <= n else names[position // n + 1] if position <= self.num_letters * n else ""
+        return f"{string[: position + 1]}  next: {legal}"
 
     def _symbols_at(self, positions: IntArray) -> IntArray:
         """Return the symbols at these positions (B,) of the lanes' strings, position 0 being S, (B,)."""
         # Position p is in the letter number p / n rounded up: S is at 0, and T is at L n + 1.
         return (positions + self.repeats - 1) // self.repeats
-
-    def _legal_in(self, lane: int) -> list[int]:
-        """Return the legal next symbols of a lane; none after T."""
-        n, position = int(self.repeats[lane]), int(self.elapsed_steps[lane])
-        if position > self.num_letters * n:
-            return []
-        after_an_a = 1 <= position <= n
-        return [FIRST_LETTER, FIRST_LETTER + 1] if after_an_a else [position // n + 1]

@@ -3,8 +3,8 @@
 Source: experiment 2 of S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997.
 """
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
 from rlstm.envs.base.batched_task import Transition, exact
@@ -20,7 +20,6 @@ NOTHING_ASKED = -1
 class LongLag(TeacherTask):
     """Keep the first of a long row of symbols in mind to foretell the last one.
 
-    ## Description
     A sequence begins with x or y, goes on with distractors, and ends with the symbol that it began with. It is read
     symbol by symbol. There are three forms:
 
@@ -32,7 +31,8 @@ class LongLag(TeacherTask):
 
     In the variable form the number of further distractors is geometric: after the first p - 1 the trigger comes with
     probability `stop_probability` at each step, so that only the trigger tells when the last symbol is due. Nothing but
-    the first symbol says anything of the last one, and distractors are there to be seen and forgotten.
+    the first symbol says anything of the last one, and distractors are there to be seen and forgotten. Unlike in the
+    source, the variable form has no begin symbol: an episode's start is one.
 
     ## Action Space
     Discrete(number of symbols): the symbol that will come next.
@@ -57,9 +57,6 @@ class LongLag(TeacherTask):
     - `form`: "fixed", "random" or "variable".
     - `num_distractors`: how many different ones there are, 1 or more; default p - 1, and only that in the fixed form.
     - `stop_probability`: more than 0 and at most 1; only the variable form uses it.
-
-    ## Version History
-    v0: first version. Unlike in the source, the variable form has no begin symbol: an episode's start is one.
     """
 
     memory = "the first symbol"
@@ -88,15 +85,14 @@ class LongLag(TeacherTask):
         if stop_probability == 0.0:
             raise ValueError(f"stop_probability must be more than 0, or the trigger never comes: {stop_probability!r}.")
         self.num_symbols = NUM_CLASSES + num_distractors + (form == "variable")
-        symbols = gym.spaces.Discrete(self.num_symbols)
-        super().__init__(num_envs, observation_space=symbols, action_space=gym.spaces.Discrete(self.num_symbols))
+        symbols = Discrete(self.num_symbols)
+        super().__init__(num_envs, observation_space=symbols, action_space=Discrete(self.num_symbols))
         self.p, self.form, self.num_distractors = p, form, num_distractors
         # A geometric number is the logarithm of a uniform one times this, rounded down.
         self.tail_scale = 0.0 if stop_probability == 1.0 else float(1.0 / np.log1p(-stop_probability))
         self.first_symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
-        # Steps of the episode.
-        self.lengths: IntArray = np.full(num_envs, p)
+        self.lengths: IntArray = np.full(num_envs, p)  # Steps of the episode.
         # From reading the first symbol to the question for the last one.
         self.memory_length = None if self.form == "variable" else self.p - 1
 

@@ -10,7 +10,7 @@ Letters in shapes: R = lanes that a call is about, T = steps of an episode, N = 
 import numpy as np
 
 from rlstm.core.arrays import FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, bound, unknown
+from rlstm.envs.base.batched_task import bound, unknown
 from rlstm.envs.base.generative import GenerativeTask
 
 # dx/dt = GAIN x(t - DELAY) / (1 + x(t - DELAY)^10) - DECAY x(t)
@@ -39,7 +39,6 @@ RETENTIONS = np.power(RETENTION, np.arange(NUM_SUBSTEPS + 1))
 class MackeyGlass(GenerativeTask):
     """Predict a chaotic signal, at first with its true values in view, then alone.
 
-    ## Description
     The signal is d(t) = x(t) - 1 at every unit of time, where
 
         dx/dt = .2 x(t - 17) / (1 + x(t - 17)^10) - .1 x(t).
@@ -49,39 +48,29 @@ class MackeyGlass(GenerativeTask):
     The equation is integrated by the method of Runge and Kutta of order 4 with steps of 0.1; x(t - 17) in the middle of
     a step is taken from the cubic with the values and slopes at its ends. Within 100 units, errors stay below 1e-5.
 
-    Actions, observations and rewards are those of `GenerativeTask` (`envs/base/generative.py`).
+    Actions, observations, rewards and arguments are those of `GenerativeTask` (`envs/base/generative.py`).
 
     ## Starting State
     x at the times -17, ..., 0 is uniform on [.5, 1.3] and linear between. The first 200 units are discarded, and after
     them a number of units that is uniform on 0, ..., 100.
 
     ## Episode End
-    Terminated after washout + free_run steps. `is_success` tells whether the free run's root mean squared error is at
-    most a tenth of the signal's deviation, sqrt(.0511).
-
-    ## Arguments
-    - `washout`: 1 or more.
-    - `feedback`: False or True.
-    - `free_run`: 1 or more. The usual measure, the error 84 steps after the last true value, is that of the prediction
-      of step washout + 82.
-
-    ## Version History
-    v0: first version. The 1 taken off, which keeps actions in [-1, 1], the random history and the measure of success
-    are ours.
+    Terminated after washout + free_run steps. The usual measure, the error 84 steps after the last true value, is that
+    of the prediction of step washout + 82. `is_success` tells whether the free run's root mean squared error is at most
+    a tenth of the signal's deviation, sqrt(.0511). The 1 taken off, which keeps actions in [-1, 1], the random history
+    and the measure of success are ours.
     """
 
     memory = "the last 17 units of the signal"
     source = "Mackey, Glass, Science 1977; Schmidhuber et al., Evolino, Neural Computation 2007"
     optimal_return = bound(0.0, "no error is negative; the values seen tell the chaotic signal only roughly")
+    # There is no formula for the variance.
+    memoryless_return = unknown(
+        f"the best constant is the signal's mean, which costs its variance a step, measured as {VARIANCE}"
+    )
 
     def __init__(self, num_envs: int, washout: int = 100, free_run: int = 300, feedback: bool = False) -> None:
         super().__init__(num_envs, VARIANCE, washout, free_run, feedback)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """The mean is predicted: minus the variance a step, for which there is no formula."""
-        reason = f"the best constant is the signal's mean, which costs its variance a step, measured as {VARIANCE}"
-        return unknown(reason)
 
     def draw_series(self, rows: IntArray) -> FloatArray:
         """Return signals from random histories, with the transient cut off, (R, T + 1)."""

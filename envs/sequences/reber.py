@@ -3,11 +3,11 @@
 Source: experiment 1 of S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997.
 """
 
-import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -58,7 +58,6 @@ def count_visits() -> FloatArray:
 class EmbeddedReber(TeacherTask):
     """Tell which symbols may come next in a string of the embedded Reber grammar.
 
-    ## Description
     A string is B, then T or P, then a string of the Reber grammar, then the same T or P as before, then E. It is read
     symbol by symbol, and after each the set of legal next symbols is asked. The Reber grammar goes from node to node,
     from 0 to 7, and where there are two ways on, each is taken half of the time:
@@ -74,8 +73,9 @@ class EmbeddedReber(TeacherTask):
     | 6 | E 7 |
 
     The same symbol means different things at different nodes, and the second symbol of a string must be remembered to
-    its last but one, past an inner string of any length that says nothing about it. With `num_strings` > 1 strings
-    follow each other without a sign but their E, and B is what may come next: a memory has to empty itself.
+    its last but one, past an inner string of any length that says nothing about it. If an episode has more
+    `num_strings` than 1, the continual form, they follow each other without a sign but their E, and B is what may come
+    next: a memory has to empty itself.
 
     ## Action Space
     MultiDiscrete([2] * 7): 1 where the symbol is said to be legal, in the order B, T, P, S, X, V, E.
@@ -89,16 +89,10 @@ class EmbeddedReber(TeacherTask):
     will be is not known before its end. `info["target"]` is the right set.
 
     ## Starting State
-    The B of a string was read.
+    The B of a string was read. Strings are drawn anew for ever, not from a training set.
 
     ## Episode End
     Terminated by the last E. `is_success` tells whether every set was right.
-
-    ## Arguments
-    - `num_strings`: 1 or more, how many strings an episode has; many is the continual form.
-
-    ## Version History
-    v0: first version. The ways on are equally likely. Strings are drawn anew for ever, not from a training set.
     """
 
     memory = "whether the string began with T or P, and where in the grammar it is"
@@ -109,7 +103,7 @@ class EmbeddedReber(TeacherTask):
 
     def __init__(self, num_envs: int, num_strings: int = 1) -> None:
         check_integer("num_strings", num_strings, 1)
-        super().__init__(num_envs, gym.spaces.Discrete(len(SYMBOLS)), gym.spaces.MultiDiscrete([2] * len(SYMBOLS)))
+        super().__init__(num_envs, Discrete(len(SYMBOLS)), MultiDiscrete([2] * len(SYMBOLS)))
         self.num_strings = num_strings
         self.nodes: IntArray = np.full(num_envs, OPENED)
         self.symbols: IntArray = np.zeros(num_envs, dtype=np.int64)
@@ -119,14 +113,9 @@ class EmbeddedReber(TeacherTask):
         self.questions: FloatArray = num_strings * count_visits()
         self.questions[OVER] -= 1.0
         self.reward_of_a_set = 1.0 / float(self.questions.sum())
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """For each symbol the set that is most often right after it.
-
-        Answers don't change what comes, so a policy that sees the last symbol only does best if it answers each symbol
-        with the set that follows it most often. How often nodes are passed gives how often that is.
-        """
+        # For each symbol the set that is most often right after it. Answers don't change what comes, so a policy that
+        # sees the last symbol only does best if it answers each symbol with the set that follows it most often. How
+        # often nodes are passed gives how often that is.
         # How often each symbol is followed by each set; a set is a number of 7 bits.
         sets = LEGAL @ (1 << np.arange(len(SYMBOLS)))
         followed = np.zeros((len(SYMBOLS), 1 << len(SYMBOLS)))
@@ -136,7 +125,7 @@ class EmbeddedReber(TeacherTask):
         followed[SYMBOLS.index("B"), sets[OPENED]] += 1.0
         followed[SYMBOLS.index("E"), sets[OVER]] -= 1.0
         value = float(followed.max(axis=1).sum()) * self.reward_of_a_set
-        return exact(value, "each symbol has one fixed answer, the set that most often follows it")
+        self.memoryless_return = exact(value, "each symbol has one fixed answer, the set that most often follows it")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Begin after a B was read; `new_task` means nothing here."""
@@ -163,13 +152,8 @@ class EmbeddedReber(TeacherTask):
         return self.symbols.copy()
 
     def render_text(self, lane: int) -> str:
-        """Show the symbol just read and the legal next ones."""
-        following = " ".join(SYMBOLS[symbol] for symbol in self._legal_in(lane))
+        """Show the symbol just read and the legal next ones, none after the last E."""
+        legal = np.flatnonzero(LEGAL[self.nodes[lane]] * (self.strings_read[lane] < self.num_strings))
+        following = " ".join(SYMBOLS[symbol] for symbol in legal)
         string = min(int(self.strings_read[lane]) + 1, self.num_strings)
         return f"string {string} of {self.num_strings}: {SYMBOLS[self.symbols[lane]]}  next: {following}"
-
-    def _legal_in(self, lane: int) -> list[int]:
-        """Return the legal next symbols of a lane; none after the last E."""
-        if self.strings_read[lane] == self.num_strings:
-            return []
-        return [int(symbol) for symbol in np.flatnonzero(LEGAL[self.nodes[lane]])]

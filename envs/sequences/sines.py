@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from rlstm.core.arrays import FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, bound, exact
+from rlstm.envs.base.batched_task import bound, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.generative import GenerativeTask
 
@@ -24,29 +24,19 @@ WASHOUT_THAT_TELLS_ALL = 40
 class SuperimposedSines(GenerativeTask):
     """Predict a sum of sines, at first with its true values in view, then alone.
 
-    ## Description
-    The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines` and the frequencies .2,
-    .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from episode to episode.
-    Only with k phases in mind can a policy go on when the signal is out of view.
+    The signal is d(t) = (sin(f_1 (s + t)) + ... + sin(f_k (s + t))) / k with k = `num_sines`, from 2 to 5, and the
+    frequencies .2, .311, .42, .51, .74 radians a step, of which the first k are used. Only the start s differs from
+    episode to episode. Only with k phases in mind can a policy go on when the signal is out of view.
 
-    Actions, observations and rewards are those of `GenerativeTask` (`envs/base/generative.py`).
+    Actions, observations, rewards and the other arguments are those of `GenerativeTask` (`envs/base/generative.py`).
 
     ## Starting State
     s is uniform on [0, 2000 pi), a whole period of the sum, so that every moment of it is equally likely.
 
     ## Episode End
     Terminated after washout + free_run steps. `is_success` tells whether the free run's root mean squared error is at
-    most a tenth of the signal's deviation, sqrt(1 / (2 k)).
-
-    ## Arguments
-    - `num_sines`: k, from 2 to 5.
-    - `washout`: 1 or more.
-    - `feedback`: False or True.
-    - `free_run`: 1 or more.
-
-    ## Version History
-    v0: first version. The division by k, which keeps actions in [-1, 1], the drawn start and the measure of success are
-    ours.
+    most a tenth of the signal's deviation, sqrt(1 / (2 k)). The division by k, which keeps actions in [-1, 1], the
+    drawn start and the measure of success are ours.
     """
 
     memory = "the phases of all sines"
@@ -60,24 +50,14 @@ class SuperimposedSines(GenerativeTask):
             raise ValueError(f"num_sines must be an integer from {FEWEST_SINES} to {MOST_SINES}, but got {num_sines}.")
         super().__init__(num_envs, 0.5 / num_sines, washout, free_run, feedback)
         self.num_sines = num_sines
-
-    @property
-    def optimal_return(self) -> ReturnReference:
-        """No error at all."""
+        self.optimal_return = exact(0.0, "the washout tells the phases, and with them the rest of the signal")
         if self.washout < WASHOUT_THAT_TELLS_ALL:
-            return bound(0.0, "no error is negative; the washout may be too short to tell the phases")
-        return exact(0.0, "the washout tells the phases, and with them the rest of the signal")
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """Zero is predicted.
-
-        All observations of the free run are the same, so the prediction can't depend on the step. At each step d(t) has
-        the mean 0 and the variance 1 / (2 k), as s is uniform on a period and the sines are orthogonal on it. So the
-        best prediction is 0, at the cost of 1 / (2 k) a step.
-        """
+            self.optimal_return = bound(0.0, "no error is negative; the washout may be too short to tell the phases")
+        # Zero is predicted. All observations of the free run are the same, so the prediction can't depend on the step.
+        # At each step d(t) has the mean 0 and the variance 1 / (2 k), as s is uniform on a period and the sines are
+        # orthogonal on it. So the best prediction is 0, at the cost of 1 / (2 k) a step.
         value = -self.free_run * 0.5 / self.num_sines
-        return exact(value, "in the free run only a constant can be predicted, and 0 is the best")
+        self.memoryless_return = exact(value, "in the free run only a constant can be predicted, and 0 is the best")
 
     def draw_series(self, rows: IntArray) -> FloatArray:
         """Return sums of sines from random starts, (R, T + 1)."""

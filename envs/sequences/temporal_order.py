@@ -3,12 +3,12 @@
 Source: S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", Neural Computation 9(8), 1997, experiments 6a and 6b.
 """
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Discrete
 
 from rlstm.core.arrays import Array, BoolArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -26,20 +26,20 @@ SYMBOLS_IN_VIEW = 32
 class TemporalOrder(TeacherTask):
     """Tell at the end of a long sequence which of X and Y stood at two or three places in it.
 
-    ## Description
     A sequence is E, then random symbols of a, b, c, d, but an X or a Y at two or three places, then B. It is read
     symbol by symbol, and at B the X's and Y's are asked in their order. Between them, and to B, lie dozens of other
     symbols.
 
-    For the length T = `length` the sequence has between T and T + T // 10 symbols, and the places, counted from 0 for
-    E, are uniform on windows; for T = 100 these are
+    For the length T = `length`, 10 or more, the sequence has between T and T + T // 10 symbols, and the places, counted
+    from 0 for E, are uniform on windows; for T = 100 these are
 
     | markers | first | second | third |
     |---|---|---|---|
     | 2 (experiment 6a) | 10 to 20 | 50 to 60 | |
     | 3 (experiment 6b) | 10 to 20 | 33 to 43 | 66 to 76 |
 
-    and for other T they begin at the same fractions of T, rounded down, and have T // 10 + 1 places.
+    and for other T they begin at the same fractions of T, rounded down, and have T // 10 + 1 places. Lengths other than
+    100 are ours.
 
     ## Action Space
     Discrete(4) or Discrete(8), the markers in order read as a binary number with X = 0 and Y = 1, first one leading:
@@ -56,13 +56,6 @@ class TemporalOrder(TeacherTask):
 
     ## Episode End
     Terminated by the answer to B; B is still seen then. `is_success` tells whether it was right.
-
-    ## Arguments
-    - `num_markers`: 2 or 3.
-    - `length`: T, 10 or more.
-
-    ## Version History
-    v0: first version. Lengths other than 100 are ours.
     """
 
     memory = "which of X and Y were seen, and in which order"
@@ -77,7 +70,7 @@ class TemporalOrder(TeacherTask):
             raise ValueError(f"num_markers must be 2 or 3, but got {num_markers!r}.")
         check_integer("length", length, SHORTEST_LENGTH)
         self.num_answers = 2 ** int(num_markers)
-        super().__init__(num_envs, gym.spaces.Discrete(NUM_SYMBOLS), gym.spaces.Discrete(self.num_answers))
+        super().__init__(num_envs, Discrete(NUM_SYMBOLS), Discrete(self.num_answers))
         self.num_markers, self.length = int(num_markers), int(length)
         self.longest = self.length + self.length // 10
         self.window_starts: IntArray = np.array(WINDOW_STARTS[self.num_markers]) * self.length // 100
@@ -87,11 +80,7 @@ class TemporalOrder(TeacherTask):
         self.lengths: IntArray = np.full(num_envs, self.length)
         self.answers: IntArray = np.zeros(num_envs, dtype=np.int64)
         self.symbol_starts: IntArray = np.arange(num_envs) * (self.longest + 1)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """All answers are equally likely."""
-        return exact(1 / self.num_answers, "B is always the same, and all answers are equally likely")
+        self.memoryless_return = exact(1 / self.num_answers, "B is always the same, and all answers are equally likely")
 
     def begin_episodes(self, rows: IntArray, new_task: BoolArray) -> None:
         """Draw sequences; `new_task` means nothing here."""
@@ -126,8 +115,6 @@ class TemporalOrder(TeacherTask):
     def render_text(self, lane: int) -> str:
         """Show the last symbols, the newest on the right."""
         newest = min(int(self.elapsed_steps[lane]), int(self.lengths[lane]) - 1)
-        letters = "".join(SYMBOL_LETTERS[symbol] for symbol in self._in_view(lane, newest))
+        in_view = self.symbols[lane, max(newest + 1 - SYMBOLS_IN_VIEW, 0) : newest + 1]
+        letters = "".join(SYMBOL_LETTERS[symbol] for symbol in in_view)
         return f"symbol {newest + 1} of {self.lengths[lane]}: {letters}"
-
-    def _in_view(self, lane: int, newest: int) -> IntArray:
-        return self.symbols[lane, max(newest + 1 - SYMBOLS_IN_VIEW, 0) : newest + 1]

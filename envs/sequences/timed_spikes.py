@@ -13,9 +13,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import Box, Discrete
 
 from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
-from rlstm.envs.base.batched_task import ReturnReference, Transition, exact
+from rlstm.envs.base.batched_task import Transition, exact
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.teacher import TeacherTask
 
@@ -24,15 +25,7 @@ STEPS_IN_VIEW = 64
 
 
 class SpikeTrain(TeacherTask):
-    """What both tasks share: random trains, and how far the lanes are in them.
-
-    Args:
-        num_envs: B.
-        observation_space: Of one lane.
-        interval: F, at least 1.
-        max_delay: M, at least 1.
-        num_intervals: N, at least 1.
-    """
+    """What both tasks share: random trains, and how far the lanes are in them."""
 
     source = "Gers, Schraudolph, Schmidhuber, Learning Precise Timing with LSTM, JMLR 2002"
     state_arrays = ("delays", "spike_steps", "next_spikes", "all_right")
@@ -44,7 +37,7 @@ class SpikeTrain(TeacherTask):
         check_integer("interval", interval, 1)
         check_integer("max_delay", max_delay, 1)
         check_integer("num_intervals", num_intervals, 1)
-        super().__init__(num_envs, observation_space, gym.spaces.Box(0.0, 1.0, (1,), np.float32))
+        super().__init__(num_envs, observation_space, Box(0.0, 1.0, (1,), np.float32))
         self.interval, self.max_delay, self.num_intervals = int(interval), int(max_delay), int(num_intervals)
         # The last column stands for what comes after the train: no delay, no spike.
         self.delays: IntArray = np.zeros((num_envs, self.num_intervals + 1), dtype=np.int64)
@@ -84,18 +77,14 @@ class SpikeTrain(TeacherTask):
     def render_text(self, lane: int) -> str:
         """Show the last steps of the train, the newest on the right: | a spike, . none."""
         newest = int(self.elapsed_steps[lane])
-        marks = "".join("|" if is_spike else "." for is_spike in self._in_view(lane))
+        steps = range(max(newest + 1 - STEPS_IN_VIEW, 0), newest + 1)
+        marks = "".join("|" if step in self.spike_steps[lane] else "." for step in steps)
         return f"step {newest}, {self.next_spikes[lane]} of {self.num_intervals} spikes: {marks}"
-
-    def _in_view(self, lane: int) -> BoolArray:
-        newest = int(self.elapsed_steps[lane])
-        return np.isin(np.arange(max(newest + 1 - STEPS_IN_VIEW, 0), newest + 1), self.spike_steps[lane])
 
 
 class MeasureSpikes(SpikeTrain):
     """Tell at each spike how late it came.
 
-    ## Description
     The train is seen step by step, and at the n-th spike D(n) / M is asked: only counting the steps since the spike
     before can tell. Letters, arguments and the start are those at the top of the module.
 
@@ -110,24 +99,18 @@ class MeasureSpikes(SpikeTrain):
 
     ## Episode End
     Terminated by the answer to the last spike. `is_success` tells whether all answers round to the right delay: errors
-    are less than half of 1 / M.
-
-    ## Version History
-    v0: first version. The number of spikes and the measure of success are ours.
+    are less than half of 1 / M. The number of spikes and the measure of success are ours.
     """
 
     memory = "how many steps ago the last spike was"
     optimal_return = exact(0.0, "the steps between spikes can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
-        super().__init__(num_envs, gym.spaces.Discrete(2), interval, max_delay, num_intervals)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """The mean is answered: minus N times the variance of D / M, with D uniform on 0, ..., M."""
+        super().__init__(num_envs, Discrete(2), interval, max_delay, num_intervals)
+        # The mean is answered: minus N times the variance of D / M, with D uniform on 0, ..., M.
         variance = (self.max_delay + 2) / (12 * self.max_delay)
         value = -self.num_intervals * variance
-        return exact(value, "all spikes look the same, so the best answer is the mean, 1/2")
+        self.memoryless_return = exact(value, "all spikes look the same, so the best answer is the mean, 1/2")
 
     def advance(self, actions: Array) -> Transition:
         """Check the answers where there is a spike."""
@@ -146,7 +129,6 @@ class MeasureSpikes(SpikeTrain):
 class GenerateSpikes(SpikeTrain):
     """Make spikes that come as late as told.
 
-    ## Description
     What is seen and what is asked change places: D(n) / M is seen in all steps of the n-th interval, F + D(n) steps,
     and the last of them is to be a spike. Only counting the steps since the spike before tells when. What is answered
     doesn't change the train. Letters, arguments and the start are those at the top of the module.
@@ -162,29 +144,21 @@ class GenerateSpikes(SpikeTrain):
 
     ## Episode End
     Terminated by the answer to the last spike. `is_success` tells whether all answers round to the right one: errors
-    are less than one half.
-
-    ## Version History
-    v0: first version. The number of spikes, that a delay is seen during its whole interval, and the measure of success
-    are ours.
+    are less than one half. The number of spikes, that a delay is seen during its whole interval, and the measure of
+    success are ours.
     """
 
     memory = "how many steps ago the last spike was due"
     optimal_return = exact(0.0, "delays are seen, steps can be counted, and no error is negative")
 
     def __init__(self, num_envs: int, interval: int = 10, max_delay: int = 10, num_intervals: int = 10) -> None:
-        super().__init__(num_envs, gym.spaces.Box(0.0, 1.0, (1,), np.float32), interval, max_delay, num_intervals)
-
-    @property
-    def memoryless_return(self) -> ReturnReference:
-        """The share of spikes is answered.
-
-        Where D is seen, one step of n = F + D is a spike. The best answer to that observation is the mean of its
-        targets, 1 / n, with the squared errors (n - 1) / n^2 + (n - 1)^2 / n^2 = 1 - 1 / n in an interval.
-        """
+        super().__init__(num_envs, Box(0.0, 1.0, (1,), np.float32), interval, max_delay, num_intervals)
+        # The share of spikes is answered. Where D is seen, one step of n = F + D is a spike. The best answer to that
+        # observation is the mean of its targets, 1 / n, with the squared errors (n - 1) / n^2 + (n - 1)^2 / n^2
+        # = 1 - 1 / n in an interval.
         shares = 1.0 / (self.interval + np.arange(self.max_delay + 1))
-        value = -self.num_intervals * float(np.mean(1.0 - shares))
-        return exact(value, "all steps of an interval look the same, so the best answer is 1 / (F + D)")
+        value, reason = -num_intervals * float(np.mean(1.0 - shares)), "all steps of an interval look the same"
+        self.memoryless_return = exact(value, f"{reason}, so the best answer is 1 / (F + D)")
 
     def advance(self, actions: Array) -> Transition:
         """Check the spikes."""

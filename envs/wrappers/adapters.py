@@ -1,7 +1,5 @@
 """The two adapters of a `Transform`: one wraps a single env, the other a vector env.
 
-    env = wrap(wrap(gymnasium.make("CartPole-v1"), MaskBox, keep=[0, 2]), Flicker, probability=0.3)
-
 Random numbers hang on the seed of the reset, and `get_state` gives what a wrapper itself remembers, so that runs are
 repeated and resumed exactly. A lane with a seed gives what the single environment with that seed gives.
 
@@ -44,16 +42,7 @@ def wrap(env: Any, transform: str | type[Transform], **arguments: Any) -> Any:
 
 
 class TransformedEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A transform as the wrapper of one environment.
-
-    Args:
-        env: Any environment whose spaces the transform can read.
-        transform: The class, or "module:Class".
-        **arguments: Of the transform.
-
-    Raises:
-        ValueError: An argument is impossible, for itself or for this environment.
-    """
+    """A transform as the wrapper of any environment whose spaces it can read; arguments are as of `wrap`."""
 
     vector_entry_point: ClassVar[str] = "rlstm.envs.wrappers.adapters:TransformedVectorEnv"
     """Of the adapter for vector environments."""
@@ -95,12 +84,7 @@ class TransformedEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
 
 
 class TransformedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
-    """A transform as the wrapper of a vector environment.
-
-    Args:
-        env: A vector environment with SAME_STEP autoreset whose spaces the transform can read.
-        transform: The class, or "module:Class".
-        **arguments: Of the transform.
+    """A transform as the wrapper of a vector environment with SAME_STEP autoreset; arguments are as of `wrap`.
 
     Raises:
         ValueError: The environment doesn't reset finished lanes in the same step, or an argument is impossible.
