@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -59,12 +60,11 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         if torch.cuda.is_available():
             return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
         return torch.device("cpu"), "cpu (no CUDA device here)"
-    try:
+    device = None
+    with contextlib.suppress(RuntimeError):
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:N.") from error
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"device is '{name}', but torch sees {torch.cuda.device_count()} CUDA devices; use cpu.")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:N.")
     return device, name
