@@ -23,7 +23,7 @@ Try it with 'rlstm check-env ID'."""
 
 def run(words: list[str]) -> Answer:
     """Describe every env with its default arguments."""
-    parse(JsonFlags, words, prog="rlstm envs", description="List the environments that come with this package.")
+    parse(JsonFlags, words, "envs", "List the environments that come with this package.")
     from rlstm.envs import ENVS
 
     descriptions = {env_id: row.describe() for env_id, row in ENVS.items()}

@@ -11,7 +11,7 @@ __all__ = ["run"]
 
 def run(words: list[str]) -> Answer:
     """List every preset."""
-    parse(JsonFlags, words, prog="rlstm presets", description="List the presets for --preset.")
+    parse(JsonFlags, words, "presets", "List the presets for --preset.")
     from rlstm.training.presets import PRESETS
 
     rows = [

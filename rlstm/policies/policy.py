@@ -24,9 +24,8 @@ from rlstm.policies.config import PolicyConfig
 from rlstm.policies.distributions import ActionDistribution, make_distribution
 from rlstm.policies.encoders import HighwayLayer, ObservationEncoder, linear, mlp
 from rlstm.policies.features import InputFeatures
-from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.policies.normalisers import RunningMoments
-from rlstm.policies.step import PolicyStep
 
 __all__ = ["Actor", "PolicyEvaluation", "RecurrentPolicy"]
 

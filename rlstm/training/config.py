@@ -150,6 +150,10 @@ class ExperimentConfig(Generic[AlgorithmT]):
     memory: MemoryConfig
     inputs: InputsConfig
 
+    def identity(self) -> dict[str, str]:
+        """Return what a checkpoint must agree with."""
+        return {"env": self.env.env, "agent": self.agent, "cell": self.policy.cell}
+
     def settings(self) -> dict[str, Any]:
         """Return the flat form, every setting by the name of its flag with underscores."""
         parts = {part: getattr(self, part) for part in PARTS}

@@ -203,14 +203,11 @@ def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequenc
 
     if Path(directory).exists():
         shutil.rmtree(directory)
-    writer = SummaryWriter(os.fspath(directory))
-    try:
+    with SummaryWriter(os.fspath(directory)) as writer:
         for name, values in curves.items():
             for place, value in enumerate(values, start=1):
                 if _known(value):
                     writer.add_scalar(name, float(value), place)
-    finally:
-        writer.close()
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:

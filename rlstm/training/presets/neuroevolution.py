@@ -54,22 +54,12 @@ NEUROEVOLUTION: dict[str, Preset] = {
     ),
     "sines": Preset(
         "evolino",
-        {
-            **_SINES,
-            "env_kwargs": {"feedback": True, "num_sines": 2},
-            "hidden_size": 10,
-            "sigma": 0.3,
-        },
+        {**_SINES, "env_kwargs": {"feedback": True, "num_sines": 2}, "hidden_size": 10, "sigma": 0.3},
         "Go on with a sum of 2 sines alone, by Evolino: seconds.",
     ),
     "sines-5": Preset(
         "evolino",
-        {
-            **_SINES,
-            "env_kwargs": {"feedback": True, "num_sines": 5},
-            "hidden_size": 40,
-            "sigma": 0.25,
-        },
+        {**_SINES, "env_kwargs": {"feedback": True, "num_sines": 5}, "hidden_size": 40, "sigma": 0.25},
         "Go on with a sum of 5 sines alone, by Evolino.",
     ),
     "anbncn": Preset(

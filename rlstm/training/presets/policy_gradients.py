@@ -6,16 +6,11 @@ from rlstm.training.presets.preset import Preset, task
 
 __all__ = ["POLICY_GRADIENTS"]
 
+_FAST = {"learning_rate": 1e-3, "anneal_lr": True}
+_CORRIDOR = {"num_envs": 64, "hidden_size": 64, "encoder_sizes": (32,), "anneal_lr": True}
 # Long corridors: gradients over the whole way, a discount that leaves the start worth something, and an entropy bonus
 # that fades, so that first turns are tried and later none is missed.
-_LONG_CORRIDOR = {
-    "num_envs": 64,
-    "hidden_size": 64,
-    "encoder_sizes": (32,),
-    "anneal_lr": True,
-    "target_kl": 0.02,
-    "final_ent_coef": 0.001,
-}
+_LONG_CORRIDOR = {**_CORRIDOR, "target_kl": 0.02, "final_ent_coef": 0.001}
 # Trials: whole ones in each rollout, and an entropy bonus that fades with the need to explore.
 _TRIALS = {
     "memory.lifetime": "trial",
@@ -32,13 +27,10 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "tmaze": Preset(
         "ppo",
         {
+            **_CORRIDOR,
             **task("rlstm/TMaze-v0", 300_000, corridor_length=20),
-            "num_envs": 64,
-            "hidden_size": 64,
-            "encoder_sizes": (32,),
             "num_steps": 64,
             "learning_rate": 1e-3,
-            "anneal_lr": True,
             "gae_lambda": 0.98,
             "ent_coef": 0.03,
             "memory_length": 40,
@@ -75,13 +67,10 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "tmaze-reinforce": Preset(
         "reinforce",
         {
+            **_CORRIDOR,
             **task("rlstm/TMaze-v0", 1_000_000, corridor_length=20),
-            "num_envs": 64,
             "num_episodes": 64,
-            "hidden_size": 64,
-            "encoder_sizes": (32,),
             "learning_rate": 3e-3,
-            "anneal_lr": True,
             "gamma": 0.98,
             "ent_coef": 0.03,
             "final_ent_coef": 0.003,
@@ -105,17 +94,13 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     ),
     "cartpole-no-vel": Preset(
         "ppo",
-        {
-            **task("rlstm/CartPoleNoVel-v0", 100_000),
-            "num_envs": 16,
-            "learning_rate": 1e-3,
-            "anneal_lr": True,
-        },
+        {**_FAST, **task("rlstm/CartPoleNoVel-v0", 100_000), "num_envs": 16},
         "Balance a pole without seeing velocities.",
     ),
     "pendulum-no-vel": Preset(
         "ppo",
         {
+            **_FAST,
             **task("rlstm/PendulumNoVel-v0", 100_000),
             "num_envs": 8,
             "num_steps": 100,
@@ -124,8 +109,6 @@ POLICY_GRADIENTS: dict[str, Preset] = {
             "hidden_size": 64,
             "encoder_sizes": (64,),
             "critic_memory": "separate",
-            "learning_rate": 1e-3,
-            "anneal_lr": True,
             "gamma": 0.9,
             "ent_coef": 0.0,
         },
@@ -134,12 +117,11 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "mountain-car-no-vel": Preset(
         "ppo",
         {
+            **_FAST,
             **task("rlstm/MountainCarContinuousNoVel-v0", 300_000),
             "num_envs": 16,
             "num_steps": 256,
             "hidden_size": 64,
-            "learning_rate": 1e-3,
-            "anneal_lr": True,
             "gamma": 0.999,
             "gae_lambda": 0.98,
             "ent_coef": 0.0,
@@ -193,10 +175,9 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "popgym": Preset(
         "ppo",
         {
+            **_FAST,
             **task("rlstm/RepeatPreviousEasy-v0", 3_000_000),
             "num_envs": 64,
-            "learning_rate": 1e-3,
-            "anneal_lr": True,
             "ent_coef": 0.02,
             "final_ent_coef": 0.0,
         },
