@@ -69,13 +69,9 @@ def make_config(agent: str, preset: str | None = None, **settings: Any) -> Exper
 def config_from_layers(
     agent: str, preset: str | None, *layers: Mapping[str, Any], complete: bool = True
 ) -> ExperimentConfig[Any]:
-    """Build an experiment from layers of settings over a preset, the later layers winning; see ``make_config``.
+    """Build an experiment from layers of settings over a preset, or none, the later layers winning.
 
-    Args:
-        agent: Name of the agent.
-        preset: Name of a preset, or None.
-        *layers: Settings by the names of the flags.
-        complete: See ``build_config``.
+    See ``make_config``, and for ``complete`` ``build_config``.
     """
     from rlstm.agents import AGENTS, load_agent
 

@@ -26,10 +26,7 @@ def prepare_process(num_threads: int) -> int:
     Every sequence makes buffers of many megabytes and frees them. glibc hands such memory back to the system at once,
     and to get it again page by page took a third of the time of an LSTM's forward and backward pass (T 128, B 64, H 64
     and 128). So up to 1 GiB of freed memory is kept, unless the environment says otherwise (``MALLOC_TRIM_THRESHOLD_``
-    and its like).
-
-    Args:
-        num_threads: 0 for as many as there are cores, 4 at most.
+    and its like). ``num_threads`` 0 stands for as many as there are cores, 4 at most.
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()

@@ -234,9 +234,7 @@ class ObservationEncoder(nn.Module):
     ) -> Callable[[Tree, Sequence[Tensor], torch.dtype], Tensor]:
         """Return ``forward`` over a snapshot of the weights and statistics, for acting; valid until they change.
 
-        Args:
-            dtype: Of the features.
-            layers: What to use in place of the layers of its own.
+        ``dtype`` is that of the features; ``layers`` may take the place of its own.
         """
         leaves, moments = self._read(), self.moments
         num_vectors = sum(leaf.is_vector for leaf in leaves)

@@ -37,14 +37,10 @@ class InputFeatures:
         reward_scale: Tensor,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Return the features ``(..., F)``; where ``is_first``, previous action and reward are zero.
+        """Return the features ``(..., F)``; where ``is_first`` ``(...)``, previous action and reward are zero.
 
-        Args:
-            encoder: An ``ObservationEncoder``, or its acting snapshot.
-            inputs: What is seen, ``(...)``.
-            is_first: ``(...)``.
-            reward_scale: By what previous rewards are divided.
-            dtype: The type of the weights.
+        The encoder is an ``ObservationEncoder``, or its acting snapshot. ``dtype`` is the type of the weights; previous
+        rewards are divided by ``reward_scale``.
         """
         extras = []
         if inputs.previous_actions is not None:

@@ -201,8 +201,7 @@ class RecurrentPolicy(nn.Module):
     def acting_snapshot(self, generator: torch.Generator | None = None) -> ActingSnapshot:
         """Return a snapshot of the weights for acting, in the fastest layout; valid until they change.
 
-        Args:
-            generator: Draws the actions, on the policy's device; the policy's own by default.
+        The generator, the policy's own by default, draws the actions on the policy's device.
         """
         return ActingSnapshot(
             [(trunk.encoder.acting_snapshot(self.dtype), trunk.cell.acting_snapshot()) for trunk in self.trunks()],

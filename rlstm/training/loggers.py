@@ -195,9 +195,7 @@ class TensorBoardLogger:
 def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequence[float] | FloatArray]) -> None:
     """Write curves over the episodes of a trial into a folder of their own, replacing what it held.
 
-    Args:
-        directory: The folder, made here.
-        curves: By name the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
+    A curve holds the values of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
     """
     from torch.utils.tensorboard import SummaryWriter
 

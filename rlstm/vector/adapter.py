@@ -51,18 +51,12 @@ class SteppedEnvs(Protocol):
 
 
 class VectorEnvs:
-    """A vector env whose resets and steps come as ``EnvStep``.
-
-    Args:
-        envs: A vector env in ``AutoresetMode.SAME_STEP``.
-        kind: native, sync or async.
-        description: What was chosen, for the user.
-    """
+    """A vector env in ``AutoresetMode.SAME_STEP`` whose resets and steps come as ``EnvStep``."""
 
     def __init__(self, envs: gym.vector.VectorEnv[Any, Any, Any], kind: str, description: str) -> None:
         self.envs = envs
-        self.kind = kind
-        self.description = description
+        self.kind = kind  # native, sync or async
+        self.description = description  # What was chosen, for the user.
         self.num_envs = envs.num_envs
         self.observation_space = envs.single_observation_space
         self.action_space = envs.single_action_space

@@ -126,12 +126,7 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
 
 
 def with_wrappers(spec: EnvSpec, words: tuple[str, ...], table: Mapping[str, WrapperEntry]) -> EnvSpec:
-    """Return the spec with wrappers around its env.
-
-    Args:
-        spec: As resolved by ``resolve_spec``; it is not changed.
-        words: NAME or NAME=VALUE, innermost first.
-        table: The wrappers by their names.
+    """Return a copy of the spec with wrappers from a table around its env: NAME or NAME=VALUE, innermost first.
 
     Raises:
         UnknownNameError: If there is no such wrapper.

@@ -79,10 +79,6 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
     """One lane of a vector env: names itself when its env breaks, and gives the whole stack's state.
 
     Text in a Dict is left out of observations and their space alike, as no network reads it.
-
-    Args:
-        env: The env with its other wrappers.
-        lane: Its index.
     """
 
     def __init__(self, env: gym.Env[Any, Any], lane: int) -> None:
