@@ -34,19 +34,6 @@ from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
 from rlstm.vector.make import EnvConfig, resolve_spec, with_wrappers
 
-__all__ = [
-    "Which",
-    "best_or_latest",
-    "config_from_layers",
-    "make_config",
-    "read_config",
-    "read_spec",
-    "resolve_env",
-    "resume",
-    "train",
-    "train_config",
-]
-
 Which = Literal["latest", "best"] | int
 """Which checkpoint of a run."""
 

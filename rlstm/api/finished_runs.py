@@ -26,8 +26,6 @@ from rlstm.training.run import load_weights, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["FinishedRun", "LoadedAgent", "evaluate_run", "load", "open_run", "record"]
-
 
 @dataclass(frozen=True)
 class FinishedRun:

@@ -13,8 +13,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
 
-__all__ = ["LoadedAgent"]
-
 
 class LoadedAgent:
     """A trained policy that keeps its own state, for one env at a time.

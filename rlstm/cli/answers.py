@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Answer", "UsageError", "answer", "show"]
-
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 

@@ -8,8 +8,6 @@ from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import number, table
 
-__all__ = ["run"]
-
 _INPUT_SIZE, _HIDDEN_SIZE = 64, 128
 
 

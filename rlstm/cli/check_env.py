@@ -12,8 +12,6 @@ from rlstm.cli.tables import table
 if TYPE_CHECKING:
     from rlstm.cli.env_checks import Finding
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CheckEnvFlags(JsonFlags):

@@ -41,8 +41,6 @@ from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, make_single
 from rlstm.vector.sub_env import supports_new_task
 
-__all__ = ["Finding", "Level", "examine"]
-
 Level = Literal["ok", "hint", "remark", "unfit"]
 Measured = dict[str, Any]
 

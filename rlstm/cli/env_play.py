@@ -24,11 +24,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 from rlstm.vector.make import EnvConfig
 
-__all__ = [
-    *("REFERENCES", "Play", "ShortRun"),
-    *("first_difference", "outside", "play_on", "references", "reset", "train_without_memory"),
-]
-
 REFERENCES = ("memoryless_return", "optimal_return")
 _SECONDS = 10.0
 _BESIDE = {"random_return": "random play", "memoryless_return": "best without memory", "optimal_return": "best of all"}

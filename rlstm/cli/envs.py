@@ -12,8 +12,6 @@ from rlstm.cli.tables import Bound, number, table
 if TYPE_CHECKING:
     from rlstm.envs.base.batched import ReturnReference
 
-__all__ = ["run"]
-
 _FOOT = """\
 Returns are those of an episode: the best of any policy without memory, and the best of all; ≤ where only a bound is
 known. Tasks at the level Easy come at Medium and Hard too.

@@ -14,8 +14,6 @@ from rlstm.cli.tables import facts, number, percent
 if TYPE_CHECKING:
     from rlstm.evaluation.evaluate import EvaluationResult
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags(PlayFlags):

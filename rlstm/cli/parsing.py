@@ -15,8 +15,6 @@ from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
 from rlstm.training.config import RENAMED
 
-__all__ = ["DisplayFlags", "Flat", "Json", "JsonFlags", "PlayFlags", "Positional", "given_value", "named", "parse"]
-
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
 Flat: Any = tyro.conf.OmitArgPrefixes

@@ -6,8 +6,6 @@ from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import number, table
 
-__all__ = ["run"]
-
 
 def run(words: list[str]) -> Answer:
     """List every preset."""

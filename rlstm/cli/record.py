@@ -9,8 +9,6 @@ from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import Json, PlayFlags, named, parse
 from rlstm.cli.tables import facts, number, percent
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFlags(PlayFlags):

@@ -8,8 +8,6 @@ from typing import Annotated
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import DisplayFlags, Positional, named, parse
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeFlags(DisplayFlags):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-__all__ = ["WIDTH", "Bound", "facts", "number", "percent", "table"]
-
 WIDTH = 120
 _GAP = "  "
 

@@ -21,8 +21,6 @@ from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig
 if TYPE_CHECKING:
     from rlstm.training.run import TrainResult
 
-__all__ = ["run", "training_answer"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CommandFlags(DisplayFlags):

@@ -31,8 +31,6 @@ from rlstm.core.files import json_ready, write_atomically
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.core.version import __version__
 
-__all__ = ["FORMAT_VERSION", "Demonstrations", "describe_space", "refuse_existing"]
-
 FORMAT_VERSION = 1
 _FORMAT = "rlstm demonstrations"
 _PLAIN = ("actions", "rewards", "valid", "episode_starts", "successes")

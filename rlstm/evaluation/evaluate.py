@@ -26,15 +26,6 @@ from rlstm.rollouts.play import ChooseActions, play_step
 from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
 from rlstm.vector.make import EnvConfig, make
 
-__all__ = [
-    "MAX_LENGTH",
-    "EvaluationResult",
-    "Player",
-    "episode_quotas",
-    "evaluate",
-    "evaluation_envs",
-]
-
 _MAX_ENVS = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
 # counts as the env's next one.

@@ -16,8 +16,6 @@ from rlstm.evaluation.evaluate import MAX_LENGTH, EvaluationResult, episode_quot
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep, SteppedEnvs, VectorEnvs
 
-__all__ = ["record", "recorded"]
-
 
 class _RecordedEnvs:
     """Envs that keep the observations they return and the actions they are given."""

@@ -15,8 +15,6 @@ from rlstm.policies.distributions import ActionDistribution
 from rlstm.policies.features import InputFeatures
 from rlstm.policies.inputs import PolicyInputs, PolicyStep
 
-__all__ = ["ActingSnapshot", "SnapshotActor", "join_heads"]
-
 Heads = Callable[[list[Tensor]], tuple[Tensor, Tensor]]
 """From the features of the trunks ``(B, H)`` to distribution parameters ``(B, P)`` and values ``(B, 1)``."""
 

@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from rlstm.core.errors import UnsupportedSpaceError
 
-__all__ = ["ActionDistribution", "make_distribution"]
-
 _FORBIDDEN = -1e9  # Logit of a masked action: probability exactly 0, and 0 · log 0 stays 0 instead of NaN.
 
 _LARGEST_SQUASHED = 0.999  # Of a target on a bound, which a squash never reaches.

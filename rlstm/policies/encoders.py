@@ -19,16 +19,6 @@ from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.core.trees import Tree
 from rlstm.policies.normalisers import RunningMoments
 
-__all__ = [
-    "ACTION_MASK_KEY",
-    "HighwayLayer",
-    "ObservationEncoder",
-    "highway",
-    "linear",
-    "mlp",
-    "observation_dtypes",
-]
-
 _SUPPORTED = "Box (vectors, images), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these, nested"
 
 

@@ -12,8 +12,6 @@ from rlstm.core.trees import Tree
 from rlstm.policies.distributions import ActionDistribution
 from rlstm.policies.inputs import PolicyInputs
 
-__all__ = ["InputFeatures"]
-
 _LARGEST_REWARD = 10.0  # Previous rewards are clipped to this, in deviations, as rewards are in OpenAI baselines.
 
 

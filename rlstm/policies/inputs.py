@@ -9,8 +9,6 @@ from torch import Tensor
 from rlstm.cells import State
 from rlstm.core.trees import Tree
 
-__all__ = ["PolicyInputs", "PolicyStep"]
-
 
 class PolicyInputs(NamedTuple):
     """What a policy may see at a step; leaves ``(B, ...)`` or ``(T, B, ...)``; None where switched off."""

@@ -27,8 +27,6 @@ from rlstm.policies.features import InputFeatures
 from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.policies.normalisers import RunningMoments
 
-__all__ = ["Actor", "PolicyEvaluation", "RecurrentPolicy"]
-
 
 class PolicyEvaluation(NamedTuple):
     """A policy's view of a whole rollout."""

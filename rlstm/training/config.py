@@ -36,20 +36,6 @@ if typing.TYPE_CHECKING:
     from rlstm.policies.config import PolicyConfig
     from rlstm.vector.make import EnvConfig
 
-__all__ = [
-    "PARTS",
-    "PREFIXED",
-    "RENAMED",
-    "AgentConfig",
-    "ConfigError",
-    "ExperimentConfig",
-    "RunConfig",
-    "build_config",
-    "layer",
-    "read_config_file",
-    "refusals_name_settings",
-]
-
 AlgorithmT = TypeVar("AlgorithmT")
 PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
 """The parts of an experiment, in the order of the help."""

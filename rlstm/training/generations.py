@@ -21,8 +21,6 @@ from rlstm.training.config import ConfigError, ExperimentConfig
 from rlstm.training.run import Agent, Run, make_policy
 from rlstm.vector.make import make
 
-__all__ = ["Evolution", "EvolutionaryAgent"]
-
 
 class EvolutionaryAgent(Agent, Protocol):
     """What a run of evolution needs of an agent: Evolino.

@@ -30,8 +30,6 @@ from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import make
 
-__all__ = ["OnPolicyAgent", "Training", "run", "summary"]
-
 
 class OnPolicyAgent(Agent, Protocol):
     """What the loop needs of an agent: REINFORCE, PPO."""

@@ -23,8 +23,6 @@ from rlstm.training.checkpoints import Checkpoint, save_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig
 from rlstm.training.run_directory import RunDirectory
 
-__all__ = ["Agent", "Run", "TrainResult", "load_weights", "make_policy"]
-
 
 @dataclass(frozen=True)
 class TrainResult:

@@ -13,8 +13,6 @@ from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 
-__all__ = ["EnvStep", "SteppedEnvs", "VectorEnvs"]
-
 FloatArray = npt.NDArray[np.float64]
 
 _NOBODY: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)

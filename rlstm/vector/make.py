@@ -29,21 +29,8 @@ from rlstm.core.errors import EnvironmentFailure, unknown_name
 from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.core.text_leaves import text_places
-from rlstm.vector.adapter import EnvStep, VectorEnvs
+from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv
-
-__all__ = [
-    "EnvConfig",
-    "EnvStep",
-    "VectorEnvs",
-    "Vectorization",
-    "WrapperEntry",
-    "make",
-    "make_single",
-    "resolve_spec",
-    "split_wrappers",
-    "with_wrappers",
-]
 
 Vectorization = Literal["auto", "native", "sync", "async"]
 VectorEnv = gym.vector.VectorEnv[Any, Any, Any]

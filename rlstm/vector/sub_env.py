@@ -12,8 +12,6 @@ from gymnasium import spaces
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.text_leaves import drop_text, text_places, without_text
 
-__all__ = ["SubEnv", "TrialEnv", "supports_new_task"]
-
 # Gymnasium's own wrappers that gym.make may add, and the attributes in which they keep something between steps.
 _KNOWN_WRAPPERS: dict[type, tuple[str, ...]] = {
     gym.wrappers.TimeLimit: ("_elapsed_steps",),

@@ -6,8 +6,6 @@ from functools import partial
 
 from rlstm.training.presets.preset import Preset, preset, task
 
-__all__ = ["NEUROEVOLUTION"]
-
 _evolino = partial(preset, "evolino")
 # Sums of sines: weights so small that memories are nearly linear, which float64 bears; no biases, as sines have none.
 _SINES = {

@@ -6,8 +6,6 @@ from functools import partial
 
 from rlstm.training.presets.preset import Preset, preset, task
 
-__all__ = ["POLICY_GRADIENTS"]
-
 _ppo, _reinforce = partial(preset, "ppo"), partial(preset, "reinforce")
 _FAST = {"learning_rate": 1e-3, "anneal_lr": True}
 _CORRIDOR = {"num_envs": 64, "hidden_size": 64, "encoder_sizes": (32,), "anneal_lr": True}
