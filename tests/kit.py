@@ -20,9 +20,8 @@ from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.trees import tree_map
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.distributions import make_distribution
-from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.policies.step import PolicyStep
 from rlstm.rollouts.rollout import Rollout
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv

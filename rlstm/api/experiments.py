@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, Literal
 
 from gymnasium.envs.registration import EnvSpec
@@ -31,18 +33,6 @@ from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
 from rlstm.vector.make import EnvConfig, resolve_spec, with_wrappers
-
-__all__ = [
-    "Which",
-    "config_from_layers",
-    "make_config",
-    "read_config",
-    "read_spec",
-    "resolve_env",
-    "resume",
-    "train",
-    "train_config",
-]
 
 Which = Literal["latest", "best"] | int
 """Which checkpoint of a run."""
@@ -66,13 +56,9 @@ def make_config(agent: str, preset: str | None = None, **settings: Any) -> Exper
 def config_from_layers(
     agent: str, preset: str | None, *layers: Mapping[str, Any], complete: bool = True
 ) -> ExperimentConfig[Any]:
-    """Build an experiment from layers of settings over a preset, the later layers winning; see ``make_config``.
+    """Build an experiment from layers of settings over a preset, or none, the later layers winning.
 
-    Args:
-        agent: Name of the agent.
-        preset: Name of a preset, or None.
-        *layers: Settings by the names of the flags.
-        complete: See ``build_config``.
+    See ``make_config``, and for ``complete`` ``build_config``.
     """
     from rlstm.agents import AGENTS, load_agent
 
@@ -118,22 +104,19 @@ def train_config(
     """Train the experiment ``config``; see ``train``."""
     prepare_process(config.run.num_threads)
     training, spec = _make_training(config)
-    try:
+    with closing(training):
         if config.run.init_from is not None:
             start_from = RunDirectory.open(config.run.init_from)
-            which: Which = "best" if (start_from.checkpoints_path / "best").exists() else "latest"
-            training.start_from(load_checkpoint(start_from, which))
+            training.start_from(load_checkpoint(start_from, best_or_latest(start_from)))
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
-        directory = RunDirectory.create(
-            path,
-            config=_stored_form(config),
-            env_spec=_written_spec(spec),
-            command=command,
-            device=str(training.device),
-        )
+        stored, written, device = _stored_form(config), _written_spec(spec), str(training.device)
+        directory = RunDirectory.create(path, config=stored, env_spec=written, command=command, device=device)
         return _run(training, directory, ui, purge_step=None)
-    finally:
-        training.close()
+
+
+def best_or_latest(directory: RunDirectory) -> Which:
+    """Return the name of a run's best checkpoint, or of the latest where none is the best yet."""
+    return "best" if (directory.checkpoints_path / "best").exists() else "latest"
 
 
 def resume(
@@ -161,14 +144,14 @@ def resume(
     config = read_config(directory, **overrides)
     prepare_process(config.run.num_threads)
     checkpoint = load_checkpoint(directory, "latest")
-    check_meta(checkpoint, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
+    check_meta(checkpoint, config.identity())
     if config.run.total_steps <= checkpoint.step:
         raise ConfigError(
             f"The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left to do. "
             "Give a larger total with --total-steps."
         )
     training, _ = _make_training(config, read_spec(directory, config))
-    try:
+    with closing(training):
         note = training.load(checkpoint)
         directory.cut_evaluations(checkpoint.step)
         cut_csv(directory.progress_path, checkpoint.step)
@@ -177,14 +160,12 @@ def resume(
         # A new total is kept, so that a run stopped once more goes on to the same end.
         write_json(directory.config_path, _stored_form(config))
         return _run(training, directory, ui, purge_step=checkpoint.step + 1, note=note)
-    finally:
-        training.close()
 
 
 def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
     from rlstm.agents import load_agent
 
-    spec = _resolve(config) if spec is None else spec
+    spec = resolve_env(config.env) if spec is None else spec
     with refusals_name_settings():
         agent_type = load_agent(config.agent)[0]
         training: Run = agent_type.run_type(config, agent_type, spec)
@@ -205,21 +186,16 @@ def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
     return {"agent": config.agent, "settings": config.settings()}
 
 
-def _resolve(config: ExperimentConfig[Any]) -> EnvSpec:
-    """Return the spec of the experiment's env, ours or another's, with its wrappers."""
-    if not config.env.env:
-        raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
-    return resolve_env(config.env)
-
-
 def resolve_env(config: EnvConfig) -> EnvSpec:
     """Return the spec of an env, ours or another's, with its wrappers.
 
     Raises:
         EnvironmentFailure: If a module fails to import.
         UnknownNameError: If there is no such env or wrapper.
-        ConfigError: If a wrapper can't be given this value.
+        ConfigError: If there is no id, or a wrapper can't be given this value.
     """
+    if not config.env:
+        raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
     from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.
 
     with refusals_name_settings():
@@ -237,7 +213,7 @@ def _run(
         if note is not None:
             progress.message(note)
         result = run(training, directory, logger, progress)
-    return TrainResult(**{**vars(result), "run_dir": str(directory.path)})
+    return replace(result, run_dir=str(directory.path))
 
 
 def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[Any]:
@@ -265,7 +241,7 @@ def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec
     """
     from rlstm.envs.stored_specs import present_spec
 
-    spec = _resolve(config)
+    spec = resolve_env(config.env)
     stored = EnvSpec.from_json(json.dumps(directory.read_env_spec()))
     if stored.id != spec.id:
         raise ConfigError(f"{directory.env_spec_path} is of env '{stored.id}', the config of '{spec.id}'.")

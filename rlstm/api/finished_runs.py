@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.api.experiments import Which, read_config, read_spec
+from rlstm.api.experiments import Which, best_or_latest, read_config, read_spec
 from rlstm.api.loaded_agent import LoadedAgent
 from rlstm.core.process import choose_device, prepare_process
 from rlstm.evaluation.demonstrations import Demonstrations, refuse_existing
@@ -26,8 +26,6 @@ from rlstm.training.run import load_weights, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["FinishedRun", "LoadedAgent", "evaluate_run", "load", "open_run", "record"]
-
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -38,14 +36,9 @@ class FinishedRun:
     policy: RecurrentPolicy
     step: int
 
-    @contextmanager
-    def envs(self, episodes: int) -> Iterator[VectorEnvs]:
-        """Make envs for some episodes, and close them."""
-        envs = evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)
-        try:
-            yield envs
-        finally:
-            envs.close()
+    def envs(self, episodes: int) -> closing[VectorEnvs]:
+        """Make envs for some episodes, which a ``with`` closes."""
+        return closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes))
 
     def description(self) -> dict[str, Any]:
         """Return agent, step and env as JSON: ``EnvSpec.from_json(json.dumps(...))`` restores the env's spec."""
@@ -78,15 +71,12 @@ def open_run(
     config = read_config(directory)
     config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
     loaded = load_checkpoint(directory, checkpoint)
-    check_meta(loaded, {"env": config.env.env, "agent": config.agent, "cell": config.policy.cell})
+    check_meta(loaded, config.identity())
     spec = read_spec(directory, config)
     with refusals_name_settings():
         chosen, _ = choose_device(config.run.device if device is None else device)
-        envs = evaluation_envs(spec, config.env, config.memory, episodes=1)
-        try:
+        with closing(evaluation_envs(spec, config.env, config.memory, episodes=1)) as envs:
             policy = make_policy(config, envs.observation_space, envs.action_space, chosen)
-        finally:
-            envs.close()
     load_weights(policy, loaded)
     return FinishedRun(config, spec, policy.eval(), loaded.step)
 
@@ -185,6 +175,6 @@ def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, devic
         CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
     """
     directory = RunDirectory.open(run_dir)
-    if checkpoint is None:
-        checkpoint = "best" if (directory.checkpoints_path / "best").exists() else "latest"
-    return LoadedAgent(open_run(run_dir, checkpoint, device=device).policy)
+    return LoadedAgent(
+        open_run(run_dir, best_or_latest(directory) if checkpoint is None else checkpoint, device=device).policy
+    )

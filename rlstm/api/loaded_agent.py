@@ -13,8 +13,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
 
-__all__ = ["LoadedAgent"]
-
 
 class LoadedAgent:
     """A trained policy that keeps its own state, for one env at a time.
@@ -31,9 +29,6 @@ class LoadedAgent:
         while not done:
             observation, reward, terminated, truncated, _ = env.step(agent.act(observation))
             done = terminated or truncated
-
-    Args:
-        policy: The policy.
     """
 
     def __init__(self, policy: RecurrentPolicy) -> None:
@@ -76,7 +71,9 @@ class LoadedAgent:
         observation = _without_words(observation)
         if isinstance(observation, list) or not space.contains(observation):
             observation = _fitted(space, observation)
-        step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], _plain(observation)), reward, action_mask)
+        if isinstance(observation, tuple):  # Of any kind, as a plain one.
+            observation = tuple(observation)
+        step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], observation), reward, action_mask)
         if self._tracker is None or self._actions is None:
             self._tracker = PolicyInputsTracker(self.policy, step)
         else:
@@ -95,11 +92,6 @@ def _without_words(observation: Any) -> Any:
     if not isinstance(observation, dict):
         return observation
     return {key: _without_words(part) for key, part in observation.items() if not isinstance(part, str)}
-
-
-def _plain(observation: Any) -> Any:
-    """Return an observation with tuples of any kind as plain ones."""
-    return tuple(observation) if isinstance(observation, tuple) else observation
 
 
 def _fitted(space: Any, observation: Any) -> Any:

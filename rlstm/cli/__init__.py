@@ -41,14 +41,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: The words after ``rlstm``; those of the process by default.
-
-    Returns:
-        The exit code.
-    """
+    """Run the command line, the words after ``rlstm`` (of the process by default), and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         print(usage(), file=sys.stderr)

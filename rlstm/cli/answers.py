@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Answer", "UsageError", "answer", "show"]
-
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
@@ -39,17 +37,9 @@ class Answer:
 
 
 def answer(verb: str, words: Sequence[str]) -> int:
-    """Run a verb and print what comes of it.
+    """Run a verb, or a word that should have been one, print what comes of it, and return the exit code.
 
-    Args:
-        verb: A key of ``VERBS``, or a word that should have been one.
-        words: What follows it on the command line.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        Exception: An unexpected error keeps its traceback.
+    An unexpected error keeps its traceback.
     """
     asks_for_help = bool({"-h", "--help"} & set(words))
     as_json = "--json" in words and not asks_for_help

@@ -8,14 +8,12 @@ from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import number, table
 
-__all__ = ["run"]
-
 _INPUT_SIZE, _HIDDEN_SIZE = 64, 128
 
 
 def run(words: list[str]) -> Answer:
     """Describe every cell at one size."""
-    parse(JsonFlags, words, prog="rlstm cells", description="List the memory cells for --cell.")
+    parse(JsonFlags, words, "cells", "List the memory cells for --cell.")
     import torch
 
     from rlstm.cells import CELLS

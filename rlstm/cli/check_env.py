@@ -12,12 +12,10 @@ from rlstm.cli.tables import table
 if TYPE_CHECKING:
     from rlstm.cli.env_checks import Finding
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CheckEnvFlags(JsonFlags):
-    """Check whether an env is fit for training."""
+    """Check whether an env is fit for training: exit code 0 if it is, 1 if not."""
 
     env: Annotated[Positional[str], named("ID")]
     """Env id: 'rlstm/TMaze-v0', 'module:ns/Name-v0' to import a module first, with wrappers 'Name-v0+flicker=0.3'."""
@@ -37,12 +35,7 @@ class CheckEnvFlags(JsonFlags):
 
 def run(words: list[str]) -> Answer:
     """Check the env; exit code 0 if it is fit, 1 if not."""
-    flags = parse(
-        CheckEnvFlags,
-        words,
-        prog="rlstm check-env",
-        description="Check whether an env is fit for training: exit code 0 if it is, 1 if not.",
-    )
+    flags = parse(CheckEnvFlags, words, "check-env")
     if flags.train_steps < 0:
         raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
     from rlstm.api.experiments import resolve_env

@@ -22,8 +22,16 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
-from rlstm.cli.env_learning import REFERENCES, references, train_without_memory
-from rlstm.cli.env_play import Play, first_difference, outside, play_on, reset
+from rlstm.cli.env_play import (
+    REFERENCES,
+    Play,
+    first_difference,
+    outside,
+    play_on,
+    references,
+    reset,
+    train_without_memory,
+)
 from rlstm.core.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
@@ -32,8 +40,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import EnvConfig, make, make_single
 from rlstm.vector.sub_env import supports_new_task
-
-__all__ = ["Finding", "Level", "examine"]
 
 Level = Literal["ok", "hint", "remark", "unfit"]
 Measured = dict[str, Any]
@@ -60,15 +66,9 @@ class Finding:
 
 
 def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[list[Finding], Measured]:
-    """Check an env.
+    """Return the findings in the order in which they were made, and what was measured, for programs.
 
-    Args:
-        spec: The env with its wrappers.
-        config: Its arguments and how many are stepped.
-        train_steps: Environment steps of the short training without memory; 0 leaves it out.
-
-    Returns:
-        The findings in the order in which they were made, and what was measured, for programs.
+    ``train_steps`` are environment steps of the short training without memory; 0 leaves it out.
     """
     measured: Measured = dict.fromkeys(_MEASURED)
     with warnings.catch_warnings():
@@ -100,9 +100,8 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
 def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measured) -> list[Finding]:
     """Make the checks that need a policy and play."""
     try:
-        policy = RecurrentPolicy(
-            envs.observation_space, envs.action_space, PolicyConfig(), MemoryConfig(), InputsConfig()
-        )
+        parts = PolicyConfig(), MemoryConfig(), InputsConfig()
+        policy = RecurrentPolicy(envs.observation_space, envs.action_space, *parts)
     except UnsupportedSpaceError as error:
         return [_unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
     findings = [Finding("spaces", "ok", f"observations {envs.observation_space}; actions {envs.action_space}")]
@@ -171,18 +170,16 @@ def _trials(supported: bool) -> Finding:
 
 
 def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
-    """Compare the lengths of episodes with how far gradients reach."""
+    """Compare the lengths of episodes with how far gradients reach by default."""
+    from rlstm.agents import load_agent
+
     if not play.lengths:
-        return Finding(
-            "episodes",
-            "remark",
-            f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is reset "
-            "there",
-            "Give the env an end: --env-kwargs max_episode_steps=1000, or register it with one.",
-        )
+        text = f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is reset"
+        advice = "Give the env an end: --env-kwargs max_episode_steps=1000, or register it with one."
+        return Finding("episodes", "remark", f"{text} there", advice)
     mean, longest = float(np.mean(play.lengths)), max(play.lengths)
     measured["mean_episode_length"], measured["max_episode_length"] = mean, longest
-    reach = _default_reach()
+    reach = int(load_agent("ppo")[1]().num_steps)
     limit = "" if spec.max_episode_steps is None else f" (max_episode_steps {spec.max_episode_steps})"
     parts = [
         f"{mean:.1f} steps on average, {longest} at most, under random play",
@@ -192,12 +189,6 @@ def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
     if longest > reach:
         parts.append(f"gradients reach {reach} steps: raise --num-steps if something must be remembered for longer")
     return Finding("episodes", "hint" if longest > reach else "ok", "; ".join(parts))
-
-
-def _default_reach() -> int:
-    from rlstm.agents import load_agent
-
-    return int(load_agent("ppo")[1]().num_steps)
 
 
 def _speed(play: Play, envs: VectorEnvs, measured: Measured) -> Finding:
@@ -269,10 +260,8 @@ def _autoreset(play: Play, spec: EnvSpec, config: EnvConfig, kind: str, policy: 
     step = first_difference(play, single)
     if step is not None:
         text = f"by the batched form, which differs from single envs, first at step {step}; {ends}"
-        advice = (
-            "If the two draw their random numbers alike, one of them is wrong: --vectorization sync takes single envs."
-        )
-        return Finding("autoreset", "hint", text, advice)
+        advice = "If the two draw their random numbers alike, one of them is wrong"
+        return Finding("autoreset", "hint", text, f"{advice}: --vectorization sync takes single envs.")
     return Finding("autoreset", "ok", f"by the batched form, which steps exactly as single envs do; {ends}")
 
 

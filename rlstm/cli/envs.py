@@ -12,8 +12,6 @@ from rlstm.cli.tables import Bound, number, table
 if TYPE_CHECKING:
     from rlstm.envs.base.batched import ReturnReference
 
-__all__ = ["run"]
-
 _FOOT = """\
 Returns are those of an episode: the best of any policy without memory, and the best of all; ≤ where only a bound is
 known. Tasks at the level Easy come at Medium and Hard too.
@@ -23,7 +21,7 @@ Try it with 'rlstm check-env ID'."""
 
 def run(words: list[str]) -> Answer:
     """Describe every env with its default arguments."""
-    parse(JsonFlags, words, prog="rlstm envs", description="List the environments that come with this package.")
+    parse(JsonFlags, words, "envs", "List the environments that come with this package.")
     from rlstm.envs import ENVS
 
     descriptions = {env_id: row.describe() for env_id, row in ENVS.items()}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.flag_types import read_checkpoint
 from rlstm.cli.parsing import Json, PlayFlags, parse
 from rlstm.cli.tables import facts, number, percent
 
 if TYPE_CHECKING:
     from rlstm.evaluation.evaluate import EvaluationResult
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags(PlayFlags):
-    """Play episodes with a trained agent."""
+    """Play complete episodes with a trained agent, on seeds that training never uses."""
 
     episodes: int = 100
     """Complete episodes to play; rounded up to whole trials."""
@@ -33,23 +31,16 @@ class EvaluateFlags(PlayFlags):
 
 def run(words: list[str]) -> Answer:
     """Evaluate the run."""
-    flags = parse(
-        EvaluateFlags,
-        words,
-        prog="rlstm evaluate",
-        description="Play complete episodes with a trained agent, on seeds that training never uses.",
-    )
-    checkpoint = read_checkpoint(flags.checkpoint)
+    flags = parse(EvaluateFlags, words, "evaluate")
+    choices = flags.choices()
     from rlstm.api.finished_runs import evaluate_run
 
     result = evaluate_run(
         flags.run_dir,
         episodes=flags.episodes,
-        seed=flags.seed,
-        deterministic=not flags.stochastic,
-        checkpoint=checkpoint,
         ablate_memory=flags.ablate_memory,
         env_kwargs=flags.env_kwargs,
+        **choices,
     )
     values = {**result.summary(), **_references(flags.run_dir, flags.env_kwargs)}
     return Answer(_text(result, values, flags), values)
@@ -60,7 +51,7 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
     import gymnasium as gym
 
     from rlstm.api.experiments import read_config, read_spec
-    from rlstm.cli.env_learning import REFERENCES, references
+    from rlstm.cli.env_play import REFERENCES, references
     from rlstm.training.run_directory import RunDirectory
 
     directory = RunDirectory.open(run_dir)
@@ -70,13 +61,10 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
         return dict.fromkeys(REFERENCES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The env was made before, with its warnings.
-        env = gym.make(
-            read_spec(directory, config), disable_env_checker=True, **{**config.env.env_kwargs, **env_kwargs}
-        )
-    try:
+        kwargs = {**config.env.env_kwargs, **env_kwargs}
+        env = gym.make(read_spec(directory, config), disable_env_checker=True, **kwargs)
+    with contextlib.closing(env):
         return references(env.unwrapped)
-    finally:
-        env.close()
 
 
 def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags) -> str:

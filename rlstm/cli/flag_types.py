@@ -28,8 +28,6 @@ from tyro.constructors import (
 
 from rlstm.cli.answers import UsageError
 
-__all__ = ["REGISTRY", "read_checkpoint", "read_key_values"]
-
 REGISTRY = ConstructorRegistry()
 Spec = PrimitiveConstructorSpec[Any]
 _BOOLS: dict[str, bool | None] = {"true": True, "false": False, "none": None}

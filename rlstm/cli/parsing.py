@@ -12,10 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from rlstm.cli.answers import UsageError
-from rlstm.cli.flag_types import REGISTRY
+from rlstm.cli.flag_types import REGISTRY, read_checkpoint
 from rlstm.training.config import RENAMED
-
-__all__ = ["DisplayFlags", "Flat", "Json", "JsonFlags", "PlayFlags", "Positional", "given_value", "named", "parse"]
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -61,6 +59,11 @@ class PlayFlags(JsonFlags):
     seed: int = 0
     """Decides the episodes; those of training, evaluations and recordings are never the same."""
 
+    def choices(self) -> dict[str, Any]:
+        """Return them as arguments of ``evaluate_run`` and ``record``; UsageError if the checkpoint is none."""
+        checkpoint = read_checkpoint(self.checkpoint)
+        return {"seed": self.seed, "deterministic": not self.stochastic, "checkpoint": checkpoint}
+
     def how(self) -> str:
         """Say how it plays."""
         actions = "sampled actions" if self.stochastic else "likeliest actions"
@@ -76,30 +79,35 @@ _REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers")
 
 
 def parse(
-    flags_type: type[FlagsT], words: Sequence[str], *, prog: str, description: str, default: FlagsT | None = None
+    flags_type: type[FlagsT],
+    words: Sequence[str],
+    verb: str,
+    description: str | None = None,
+    default: FlagsT | None = None,
 ) -> FlagsT:
     """Read the command line into a dataclass; the docstrings of its fields are the help.
 
     Args:
         flags_type: The dataclass; nested ones give prefixed flags, or flat ones if marked ``Flat``.
         words: What follows the verb.
-        prog: What the user typed so far, e.g. ``rlstm train ppo``.
-        description: The first lines of the help.
+        verb: What the user typed after ``rlstm`` so far, e.g. ``train ppo``.
+        description: The first lines of the help; the docstring of the type by default.
         default: Holds the defaults, where they are not those of the type.
 
     Raises:
         UsageError: If a flag is unknown, with the nearest valid one, or a value is wrong.
         SystemExit: If help was asked for, after it has been printed.
     """
-    defaults: dict[str, Any] = {} if default is None else {"default": default}
+    prog = f"rlstm {verb}"
+    options: dict[str, Any] = {"prog": prog, "description": description or flags_type.__doc__, "registry": REGISTRY}
+    if default is not None:
+        options["default"] = default
 
     def read(words: list[str]) -> FlagsT:
         complaint = io.StringIO()
         try:
             with contextlib.redirect_stderr(complaint):
-                flags: FlagsT = tyro.cli(
-                    flags_type, args=words, prog=prog, description=description, registry=REGISTRY, **defaults
-                )
+                flags: FlagsT = tyro.cli(flags_type, args=words, **options)
         except SystemExit as stop:
             if not stop.code:
                 raise

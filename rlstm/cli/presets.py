@@ -6,12 +6,10 @@ from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
 from rlstm.cli.tables import number, table
 
-__all__ = ["run"]
-
 
 def run(words: list[str]) -> Answer:
     """List every preset."""
-    parse(JsonFlags, words, prog="rlstm presets", description="List the presets for --preset.")
+    parse(JsonFlags, words, "presets", "List the presets for --preset.")
     from rlstm.training.presets import PRESETS
 
     rows = [

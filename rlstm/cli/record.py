@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.flag_types import read_checkpoint
 from rlstm.cli.parsing import Json, PlayFlags, named, parse
 from rlstm.cli.tables import facts, number, percent
-
-__all__ = ["run"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFlags(PlayFlags):
-    """Write demonstrations."""
+    """Play complete episodes with a trained agent, and write what it saw and did."""
 
     episodes: int
     """Complete episodes to play; rounded up to whole trials."""
@@ -29,13 +26,8 @@ class RecordFlags(PlayFlags):
 
 def run(words: list[str]) -> Answer:
     """Record the run."""
-    flags = parse(
-        RecordFlags,
-        words,
-        prog="rlstm record",
-        description="Play complete episodes with a trained agent, and write what it saw and did.",
-    )
-    checkpoint = read_checkpoint(flags.checkpoint)
+    flags = parse(RecordFlags, words, "record")
+    choices = flags.choices()
     from rlstm.api.finished_runs import record
     from rlstm.training.run_directory import RunDirectory
 
@@ -43,10 +35,8 @@ def run(words: list[str]) -> Answer:
         flags.run_dir,
         episodes=flags.episodes,
         output=flags.output,
-        seed=flags.seed,
-        deterministic=not flags.stochastic,
-        checkpoint=checkpoint,
         only_successes=flags.only_successes,
+        **choices,
     )
     values = {
         "path": flags.output or str(RunDirectory(flags.run_dir).demonstrations_path),

@@ -8,12 +8,10 @@ from typing import Annotated
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import DisplayFlags, Positional, named, parse
 
-__all__ = ["run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeFlags(DisplayFlags):
-    """Go on with a run."""
+    """Go on with a run from its latest checkpoint, exactly."""
 
     run_dir: Annotated[Positional[str], named("RUN_DIR")]
     """Folder of the run."""
@@ -24,9 +22,7 @@ class ResumeFlags(DisplayFlags):
 
 def run(words: list[str]) -> Answer:
     """Resume the run."""
-    flags = parse(
-        ResumeFlags, words, prog="rlstm resume", description="Go on with a run from its latest checkpoint, exactly."
-    )
+    flags = parse(ResumeFlags, words, "resume")
     from rlstm.api.experiments import resume
     from rlstm.cli.train import training_answer
 

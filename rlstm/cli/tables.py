@@ -5,20 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-__all__ = ["WIDTH", "Bound", "facts", "number", "percent", "table"]
-
 WIDTH = 120
 _GAP = "  "
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, wrapped: Sequence[str] = ()) -> str:
-    """Return an aligned table.
-
-    Args:
-        header: Titles of the columns.
-        rows: One text a column.
-        wrapped: Titles of the columns that may be broken into several lines; they share what the others leave.
-    """
+    """Return an aligned table; columns titled in ``wrapped`` may be broken into lines, and share what others leave."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     flexible = [index for index, title in enumerate(header) if title in wrapped]

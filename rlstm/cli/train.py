@@ -21,8 +21,6 @@ from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig
 if TYPE_CHECKING:
     from rlstm.training.run import TrainResult
 
-__all__ = ["run", "training_answer"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CommandFlags(DisplayFlags):
@@ -47,8 +45,7 @@ def run(words: list[str]) -> Answer:
     config, flags = experiment(agent, words[1:])
     from rlstm.api.experiments import train_config
 
-    result = train_config(config, ui=flags.ui, command=["rlstm", "train", *words])
-    return training_answer(result)
+    return training_answer(train_config(config, ui=flags.ui, command=["rlstm", "train", *words]))
 
 
 def _agent(words: Sequence[str]) -> str:
@@ -70,18 +67,9 @@ def _agents_help() -> str:
 
     width = max(map(len, AGENTS))
     lines = [f"  {name:{width}}  {(load_agent(name)[1].__doc__ or '').strip().splitlines()[0]}" for name in AGENTS]
-    return "\n".join(
-        [
-            "usage: rlstm train AGENT --env ID [FLAGS]",
-            "       rlstm train AGENT --preset NAME [FLAGS]",
-            "",
-            "Agents:",
-            *lines,
-            "",
-            "All flags of an agent: rlstm train AGENT --help.",
-            "What there is: rlstm envs, rlstm cells, rlstm presets.",
-        ]
-    )
+    head = "usage: rlstm train AGENT --env ID [FLAGS]\n       rlstm train AGENT --preset NAME [FLAGS]\n\nAgents:"
+    foot = "\nAll flags of an agent: rlstm train AGENT --help.\nWhat there is: rlstm envs, rlstm cells, rlstm presets."
+    return "\n".join([head, *lines, foot])
 
 
 def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
@@ -96,9 +84,9 @@ def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any],
     flags = parse(
         flags_type,
         words,
-        prog=f"rlstm train {agent}",
-        description=f"Train: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
-        default=flags_type(CommandFlags(), *parts),
+        f"train {agent}",
+        f"Train: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
+        flags_type(CommandFlags(), *parts),
     )
     shown = draft.settings()
     read = dataclasses.replace(draft, **{part: getattr(flags, part) for part in PARTS}).settings()

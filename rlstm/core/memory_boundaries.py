@@ -96,15 +96,10 @@ class InputsConfig:
 
 
 def crosses(boundary: Boundary, episode_ends: BoolArray, trial_ends: BoolArray) -> BoolArray:
-    """Return where ``boundary`` is reached: after which steps memory is reset, or credit is cut.
+    """Return ``(B,)`` bool: after which steps the ``boundary`` of memory, or that of credit, is reached.
 
-    Args:
-        boundary: The choice for memory (``lifetime``) or for credit.
-        episode_ends: ``(B,)`` an episode, terminated or truncated, ended with the step.
-        trial_ends: ``(B,)`` it was the last of its trial.
-
-    Returns:
-        ``(B,)`` bool.
+    ``episode_ends`` ``(B,)``: an episode, terminated or truncated, ended with the step; ``trial_ends`` ``(B,)``: it was
+    the last of its trial.
     """
     if boundary == "episode":
         return episode_ends

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -25,10 +26,7 @@ def prepare_process(num_threads: int) -> int:
     Every sequence makes buffers of many megabytes and frees them. glibc hands such memory back to the system at once,
     and to get it again page by page took a third of the time of an LSTM's forward and backward pass (T 128, B 64, H 64
     and 128). So up to 1 GiB of freed memory is kept, unless the environment says otherwise (``MALLOC_TRIM_THRESHOLD_``
-    and its like).
-
-    Args:
-        num_threads: 0 for as many as there are cores, 4 at most.
+    and its like). ``num_threads`` 0 stands for as many as there are cores, 4 at most.
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
@@ -59,12 +57,11 @@ def choose_device(name: str) -> tuple[torch.device, str]:
         if torch.cuda.is_available():
             return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
         return torch.device("cpu"), "cpu (no CUDA device here)"
-    try:
+    device = None
+    with contextlib.suppress(RuntimeError):
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:N.") from error
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"device is '{name}', but torch sees {torch.cuda.device_count()} CUDA devices; use cpu.")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:N.")
     return device, name

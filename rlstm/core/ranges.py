@@ -41,11 +41,7 @@ Positive = Range("be positive", above=0)
 def check_ranges(config: Any, prefix: str = "") -> None:
     """Refuse what is outside the range of its field, or none of the choices of a ``Literal``.
 
-    None is in every range; of a tuple (widths of layers) every item has to be.
-
-    Args:
-        config: An instance of a config dataclass.
-        prefix: What stands before the names of its settings.
+    None is in every range; of a tuple (widths of layers) every item has to be. ``prefix`` stands before the names.
 
     Raises:
         ValueError: If a value is refused; the message names the setting, its value, and what would be right.

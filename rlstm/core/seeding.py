@@ -7,13 +7,14 @@ and adding a consumer does not shift the others.
 from __future__ import annotations
 
 import random
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 __all__ = ["Stream", "generator", "integer_seeds", "seed_everything"]
 
+# In the order of their numbers, by which runs are drawn: a new one goes to the end.
 Stream = Literal[
     "initialisation",
     "actions",
@@ -30,23 +31,7 @@ Stream = Literal[
     "explorations",
     "explorations_actions",
 ]
-
-_STREAMS: dict[Stream, int] = {
-    "initialisation": 0,
-    "actions": 1,
-    "minibatches": 2,
-    "envs": 3,
-    "evaluation": 4,
-    "evaluation_actions": 5,
-    "check": 6,
-    "demonstrations": 7,
-    "demonstrations_actions": 8,
-    "generations": 9,
-    "confirmations": 10,
-    "lessons": 11,
-    "explorations": 12,
-    "explorations_actions": 13,
-}
+_STREAMS: dict[Stream, int] = {stream: number for number, stream in enumerate(get_args(Stream))}
 
 
 def integer_seeds(seed: int, stream: Stream, count: int, index: int | None = None) -> list[int]:

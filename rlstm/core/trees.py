@@ -16,13 +16,7 @@ Tree = Any  # A leaf (tensor or array) or a nested dict, tuple, list or NamedTup
 def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """Apply ``function`` to every leaf of ``tree`` and the leaves at the same places of ``others``.
 
-    Args:
-        function: Called once a leaf with one argument for each tree.
-        tree: Gives the structure.
-        *others: Trees of the same structure.
-
-    Returns:
-        A tree of the same structure with the results as leaves.
+    All trees have the same structure, and so has the result.
     """
     if tree is None:
         return None

@@ -31,8 +31,6 @@ from rlstm.core.files import json_ready, write_atomically
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.core.version import __version__
 
-__all__ = ["FORMAT_VERSION", "Demonstrations", "describe_space", "refuse_existing"]
-
 FORMAT_VERSION = 1
 _FORMAT = "rlstm demonstrations"
 _PLAIN = ("actions", "rewards", "valid", "episode_starts", "successes")
@@ -141,15 +139,14 @@ class Demonstrations:
         Raises:
             DemonstrationsError: If not, naming the first difference.
         """
-        pairs = (
-            ("observations", self.observation_space, describe_space(observation_space)),
-            ("actions", self.action_space, describe_space(action_space, bounds=True)),
-        )
-        for name, mine, other in pairs:
-            for place, found, wanted in _differences(name, mine, other):
-                raise DemonstrationsError(
-                    f"the demonstrations are of another env: {place} are of {found}, those of this env of {wanted}."
-                )
+        differences = [
+            *_differences("observations", self.observation_space, describe_space(observation_space)),
+            *_differences("actions", self.action_space, describe_space(action_space, bounds=True)),
+        ]
+        for place, found, wanted in differences[:1]:
+            raise DemonstrationsError(
+                f"the demonstrations are of another env: {place} are of {found}, those of this env of {wanted}."
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all.
@@ -160,7 +157,8 @@ class Demonstrations:
         """
         path = Path(path)
         refuse_existing(path)
-        arrays = dict(_named_leaves("observations", self.observations))
+        names = tree_leaves(_names("observations", self.observations))
+        arrays = dict(zip(names, tree_leaves(self.observations), strict=True))
         arrays |= {name: getattr(self, name) for name in _PLAIN}
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         own = {"observation_space": self.observation_space, "action_space": self.action_space}
@@ -193,7 +191,8 @@ class Demonstrations:
             raise DemonstrationsError(f"{path} is damaged: its checksum differs. Restore a copy, or record anew.")
         try:
             values = {name: json.loads(header[name]) for name in ("observation_space", "action_space", "metadata")}
-            observations = _rebuild("observations", values["observation_space"], arrays)
+            names = _names("observations", values["observation_space"])
+            observations = tree_map(lambda name: arrays[name], names)
             plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN}
             return cls(observations, **plain, **values)
         except (KeyError, ValueError) as error:
@@ -241,24 +240,13 @@ def _short(description: Any) -> str:
     return f"a Tuple of {len(description)}" if isinstance(description, list) else str(description)
 
 
-def _named_leaves(place: str, tree: Tree) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def _names(place: str, tree: Tree) -> Tree:
+    """Return a tree of the leaves' names, from observations or the description of their space."""
     if isinstance(tree, dict):
-        for key, branch in tree.items():
-            yield from _named_leaves(f"{place}[{key!r}]", branch)
-    elif isinstance(tree, (tuple, list)):
-        for index, branch in enumerate(tree):
-            yield from _named_leaves(f"{place}[{index}]", branch)
-    else:
-        yield place, tree
-
-
-def _rebuild(place: str, description: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Tree:
-    """Return the tree that a space describes, from its leaves by their names."""
-    if isinstance(description, dict):
-        return {key: _rebuild(f"{place}[{key!r}]", part, arrays) for key, part in description.items()}
-    if isinstance(description, list):
-        return tuple(_rebuild(f"{place}[{index}]", part, arrays) for index, part in enumerate(description))
-    return arrays[place]
+        return {key: _names(f"{place}[{key!r}]", branch) for key, branch in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return tuple(_names(f"{place}[{index}]", branch) for index, branch in enumerate(tree))
+    return place
 
 
 def _checksum(arrays: Mapping[str, npt.NDArray[Any]], header: Mapping[str, str]) -> str:

@@ -26,19 +26,16 @@ from rlstm.rollouts.play import ChooseActions, play_step
 from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
 from rlstm.vector.make import EnvConfig, make
 
-__all__ = [
-    "MAX_LENGTH",
-    "EvaluationResult",
-    "Player",
-    "episode_quotas",
-    "evaluate",
-    "evaluation_envs",
-]
-
 _MAX_ENVS = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
 # counts as the env's next one.
 MAX_LENGTH = 100_000
+_METRICS = {
+    "mean_return": "eval/mean_reward",
+    "mean_length": "eval/mean_ep_length",
+    "success_rate": "eval/success_rate",
+    "mean_trial_return": "eval/mean_trial_reward",
+}
 _ACTIONS: dict[str, Stream] = {"evaluation": "evaluation_actions", "demonstrations": "demonstrations_actions"}
 
 
@@ -110,14 +107,8 @@ class EvaluationResult:
 
     def metrics(self) -> dict[str, float | None]:
         """Return the means by metric name."""
-        metrics: dict[str, float | None] = {
-            "eval/mean_reward": self.mean_return,
-            "eval/mean_ep_length": float(self.lengths.mean()),
-            "eval/success_rate": self.success_rate,
-        }
-        if len(self.trial_returns):
-            metrics["eval/mean_trial_reward"] = float(self.trial_returns.mean())
-        return metrics
+        summary = self.summary()
+        return {metric: summary[name] for name, metric in _METRICS.items() if name in summary}
 
 
 def evaluation_envs(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, episodes: int) -> VectorEnvs:
@@ -178,12 +169,9 @@ def _quotas(total: int, num_envs: int) -> npt.NDArray[np.int64]:
 
 
 class Player:
-    """Plays the envs and counts their episodes.
+    """Plays envs, which it resets, and counts their episodes.
 
-    Args:
-        policy: Decides what is seen, the form of actions, and where memory ends.
-        envs: The envs, reset here.
-        seeds: One for each env.
+    The policy decides what is seen, the form of actions, and where memory ends.
     """
 
     def __init__(self, policy: RecurrentPolicy, envs: SteppedEnvs, seeds: Sequence[int]) -> None:

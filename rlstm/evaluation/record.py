@@ -16,15 +16,9 @@ from rlstm.evaluation.evaluate import MAX_LENGTH, EvaluationResult, episode_quot
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep, SteppedEnvs, VectorEnvs
 
-__all__ = ["record", "recorded"]
-
 
 class _RecordedEnvs:
-    """Envs that keep the observations they return and the actions they are given.
-
-    Args:
-        envs: The envs.
-    """
+    """Envs that keep the observations they return and the actions they are given."""
 
     def __init__(self, envs: SteppedEnvs) -> None:
         self._envs, self.num_envs = envs, envs.num_envs
@@ -99,7 +93,7 @@ def recorded(
 
     Args:
         play: Plays complete episodes in the envs that it is given, resetting them once.
-        envs: The envs.
+        envs: What is played.
         quotas: The episodes of each env, ``(B,)``; those of the result.
         memory: Decides where trajectories end.
         metadata: Of the actor, as ``Demonstrations`` keeps it.

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 from rlstm.cells.base import MemoryInit, SequencePath, check_memory_length
 from rlstm.core.ranges import AtLeast, check_ranges
 
-__all__ = ["PolicyConfig"]
-
 
 @dataclass(frozen=True)
 class PolicyConfig:

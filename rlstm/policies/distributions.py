@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from rlstm.core.errors import UnsupportedSpaceError
 
-__all__ = ["ActionDistribution", "make_distribution"]
-
 _FORBIDDEN = -1e9  # Logit of a masked action: probability exactly 0, and 0 · log 0 stays 0 instead of NaN.
 
 _LARGEST_SQUASHED = 0.999  # Of a target on a bound, which a squash never reaches.
@@ -77,11 +75,13 @@ class ActionDistribution(nn.Module, ABC):
         Numbers as they are, and 1 against -1 for choices: the largest output or the sign is then the choice.
         """
 
-    def _check_targets(self, actions: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
+    def _flat(self, actions: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return an env's actions ``(B, *shape)`` as ``(B, number)``; refuse another shape."""
         if actions.shape[1:] != shape:
             raise UnsupportedSpaceError(
                 f"The env's info['target'] has the shape {actions.shape[1:]}; one answer must be an action, {shape}."
             )
+        return actions.reshape(len(actions), -1)
 
 
 class Categorical(ActionDistribution):
@@ -116,8 +116,7 @@ class Categorical(ActionDistribution):
 
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
         """Return ±1 for every action, 1 for the right one."""
-        self._check_targets(actions, ())
-        stored = actions.astype(np.int64) - self.start
+        stored = self._flat(actions, ())[:, 0].astype(np.int64) - self.start
         if len(outside := stored[(stored < 0) | (stored >= self.num_features)]):
             raise UnsupportedSpaceError(
                 f"The env's info['target'] is {outside[0] + self.start}, which is no action: they are {self.start} to "
@@ -151,17 +150,14 @@ class MultiCategorical(ActionDistribution):
 
     def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the sums over the choices."""
-        parts = [
-            _logits_log_prob_and_entropy(logits, actions[..., index])
-            for index, logits in enumerate(self._split(parameters, mask))
-        ]
+        choices = zip(self._split(parameters, mask), actions.unbind(-1), strict=True)
+        parts = [_logits_log_prob_and_entropy(logits, choice) for logits, choice in choices]
         return torch.stack([p for p, _ in parts], -1).sum(-1), torch.stack([e for _, e in parts], -1).sum(-1)
 
     def features(self, actions: Tensor) -> Tensor:
         """Return the one-hot vectors side by side."""
-        return torch.cat(
-            [nn.functional.one_hot(actions[..., index], size) for index, size in enumerate(self.sizes)], -1
-        )
+        choices = zip(actions.unbind(-1), self.sizes, strict=True)
+        return torch.cat([nn.functional.one_hot(choice, size) for choice, size in choices], -1)
 
     def to_env(self, actions: Tensor) -> npt.NDArray[Any]:
         """Restore the shape and add the start of the space."""
@@ -170,8 +166,7 @@ class MultiCategorical(ActionDistribution):
 
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
         """Return ±1 for every value of every choice."""
-        self._check_targets(actions, self.env_shape)
-        stored = (actions.astype(np.int64) - self.start).reshape(len(actions), -1)
+        stored = self._flat(actions, self.env_shape).astype(np.int64) - self.start.reshape(-1)
         return 2.0 * self.features(torch.as_tensor(stored)).double() - 1.0
 
 
@@ -211,8 +206,7 @@ class Bernoulli(ActionDistribution):
 
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
         """Return ±1 for every bit."""
-        self._check_targets(actions, self.env_shape)
-        return 2.0 * torch.as_tensor(actions.reshape(len(actions), -1)).double() - 1.0
+        return 2.0 * torch.as_tensor(self._flat(actions, self.env_shape)).double() - 1.0
 
 
 class Gaussian(ActionDistribution):
@@ -282,8 +276,7 @@ class Gaussian(ActionDistribution):
 
     def targets(self, actions: npt.NDArray[Any]) -> Tensor:
         """Return the numbers; with the squash what it makes of them, which is finite inside the bounds only."""
-        self._check_targets(actions, self.env_shape)
-        values = torch.as_tensor(actions.reshape(len(actions), -1)).double()
+        values = torch.as_tensor(self._flat(actions, self.env_shape)).double()
         if not self.squash:
             return values
         low, high = self.low.double().cpu(), self.high.double().cpu()

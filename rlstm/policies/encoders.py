@@ -19,16 +19,6 @@ from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.core.trees import Tree
 from rlstm.policies.normalisers import RunningMoments
 
-__all__ = [
-    "ACTION_MASK_KEY",
-    "HighwayLayer",
-    "ObservationEncoder",
-    "highway",
-    "linear",
-    "mlp",
-    "observation_dtypes",
-]
-
 _SUPPORTED = "Box (vectors, images), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these, nested"
 
 
@@ -90,11 +80,11 @@ class _Leaf(nn.Module):
         super().__init__()
         self.path = path
 
-    def pick(self, tree: Tree) -> Tensor:
+    def read(self, tree: Tree, dtype: torch.dtype) -> Tensor:
         for key in self.path:
             tree = tree[key]
-        leaf: Tensor = tree
-        return leaf
+        features: Tensor = self(tree, dtype)
+        return features
 
 
 class _Vector(_Leaf):
@@ -223,7 +213,7 @@ class ObservationEncoder(nn.Module):
 
     def vectors(self, observations: Tree, dtype: torch.dtype) -> Tensor:
         """Return the raw vectors of floats that the normaliser covers, ``(..., V)``."""
-        return _join([leaf(leaf.pick(observations), dtype) for leaf in self._read() if leaf.is_vector])
+        return _join([leaf.read(observations, dtype) for leaf in self._read() if leaf.is_vector])
 
     def _read(self) -> list[_Leaf]:
         return [leaf for leaf in self.leaves if isinstance(leaf, _Leaf)]
@@ -234,9 +224,7 @@ class ObservationEncoder(nn.Module):
     ) -> Callable[[Tree, Sequence[Tensor], torch.dtype], Tensor]:
         """Return ``forward`` over a snapshot of the weights and statistics, for acting; valid until they change.
 
-        Args:
-            dtype: Of the features.
-            layers: What to use in place of the layers of its own.
+        ``dtype`` is that of the features; ``layers`` may take the place of its own.
         """
         leaves, moments = self._read(), self.moments
         num_vectors = sum(leaf.is_vector for leaf in leaves)
@@ -244,7 +232,7 @@ class ObservationEncoder(nn.Module):
         layers = self._layers_stepper() if layers is None else layers
 
         def encode(observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-            parts = [leaf(leaf.pick(observations), dtype) for leaf in leaves]
+            parts = [leaf.read(observations, dtype) for leaf in leaves]
             if normalise is not None:
                 parts[:num_vectors] = [normalise(_join(parts[:num_vectors]))]
             return layers(_join(parts + [extra.to(dtype) for extra in extras]))
@@ -254,10 +242,7 @@ class ObservationEncoder(nn.Module):
     def _layers_stepper(self) -> Callable[[Tensor], Tensor]:
         highways = [isinstance(layer, HighwayLayer) for layer in self.layers if not isinstance(layer, nn.Tanh)]
         linears = [layer for layer in self.layers.modules() if isinstance(layer, nn.Linear)]
-        layers = [
-            (layer.weight.t().contiguous(), layer.bias, is_highway)
-            for layer, is_highway in zip(linears, highways, strict=True)
-        ]
+        layers = [(one.weight.t().contiguous(), one.bias, way) for one, way in zip(linears, highways, strict=True)]
 
         def run(features: Tensor) -> Tensor:
             for weight, bias, is_highway in layers:
@@ -269,10 +254,9 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Encode observations and extras with the same leading axes: ``(..., output_size)``."""
-        if self.moments is None:
-            parts = [leaf(leaf.pick(observations), dtype) for leaf in self._read()]
-        else:
-            parts = [leaf(leaf.pick(observations), dtype) for leaf in self._read() if not leaf.is_vector]
+        raw = self.moments is None
+        parts = [leaf.read(observations, dtype) for leaf in self._read() if raw or not leaf.is_vector]
+        if self.moments is not None:
             parts.insert(0, self.moments.normalise(self.vectors(observations, dtype)))
         parts += [extra.to(dtype) for extra in extras]
         features: Tensor = self.layers(_join(parts))

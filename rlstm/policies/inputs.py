@@ -1,4 +1,4 @@
-"""What a policy sees at a step."""
+"""What a policy sees at a step, and what it returns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from rlstm.cells import State
 from rlstm.core.trees import Tree
-
-__all__ = ["PolicyInputs"]
 
 
 class PolicyInputs(NamedTuple):
@@ -19,3 +18,12 @@ class PolicyInputs(NamedTuple):
     previous_rewards: Tensor | None = None  # (...) raw.
     episode_starts: Tensor | None = None  # (...) bool.
     action_masks: Tensor | None = None  # (..., M) bool, True where allowed.
+
+
+class PolicyStep(NamedTuple):
+    """One step of acting."""
+
+    actions: Tensor  # (B, *action_shape) as stored
+    log_probs: Tensor  # (B,)
+    values: Tensor  # (B,) raw units
+    state: State

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RunningMoments"]
-
 _CLIP = 10.0  # What is normalised is clipped to ±10 standard deviations.
 
 

@@ -24,11 +24,8 @@ from rlstm.policies.config import PolicyConfig
 from rlstm.policies.distributions import ActionDistribution, make_distribution
 from rlstm.policies.encoders import HighwayLayer, ObservationEncoder, linear, mlp
 from rlstm.policies.features import InputFeatures
-from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.policies.normalisers import RunningMoments
-from rlstm.policies.step import PolicyStep
-
-__all__ = ["Actor", "PolicyEvaluation", "RecurrentPolicy"]
 
 
 class PolicyEvaluation(NamedTuple):
@@ -202,8 +199,7 @@ class RecurrentPolicy(nn.Module):
     def acting_snapshot(self, generator: torch.Generator | None = None) -> ActingSnapshot:
         """Return a snapshot of the weights for acting, in the fastest layout; valid until they change.
 
-        Args:
-            generator: Draws the actions, on the policy's device; the policy's own by default.
+        The generator, the policy's own by default, draws the actions on the policy's device.
         """
         return ActingSnapshot(
             [(trunk.encoder.acting_snapshot(self.dtype), trunk.cell.acting_snapshot()) for trunk in self.trunks()],

@@ -12,7 +12,7 @@ from rlstm.cells import State
 from rlstm.core.arrays import BoolArray
 from rlstm.core.trees import Tree, tree_map
 from rlstm.policies.acting import ActingSnapshot
-from rlstm.policies.step import PolicyStep
+from rlstm.policies.inputs import PolicyStep
 from rlstm.rollouts.buffers import StoredSteps
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep

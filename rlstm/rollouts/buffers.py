@@ -10,8 +10,7 @@ from torch import Tensor
 
 from rlstm.core.arrays import BoolArray
 from rlstm.core.trees import Tree, tree_map
-from rlstm.policies.inputs import PolicyInputs
-from rlstm.policies.step import PolicyStep
+from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
 

@@ -16,9 +16,8 @@ from rlstm.core.arrays import BoolArray, IntArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.memory_boundaries import crosses
 from rlstm.core.trees import tree_leaves, tree_map
-from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.policies.step import PolicyStep
 from rlstm.rollouts.bootstrap import FinalRows
 from rlstm.rollouts.buffers import RolloutBuffers
 from rlstm.rollouts.inputs import PolicyInputsTracker

@@ -34,16 +34,6 @@ from rlstm.core.plain_data import decode, encode, plain_tensor
 from rlstm.core.version import __version__
 from rlstm.training.run_directory import RunDirectoryError, read_json
 
-__all__ = [
-    "FORMAT_VERSION",
-    "Checkpoint",
-    "CheckpointError",
-    "check_meta",
-    "list_checkpoints",
-    "load_checkpoint",
-    "save_checkpoint",
-]
-
 FORMAT_VERSION = 1
 MODEL_FILE, TRAINER_FILE, META_FILE = "model.safetensors", "trainer.pt", "meta.json"
 

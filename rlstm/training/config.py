@@ -36,20 +36,6 @@ if typing.TYPE_CHECKING:
     from rlstm.policies.config import PolicyConfig
     from rlstm.vector.make import EnvConfig
 
-__all__ = [
-    "PARTS",
-    "PREFIXED",
-    "RENAMED",
-    "AgentConfig",
-    "ConfigError",
-    "ExperimentConfig",
-    "RunConfig",
-    "build_config",
-    "layer",
-    "read_config_file",
-    "refusals_name_settings",
-]
-
 AlgorithmT = TypeVar("AlgorithmT")
 PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
 """The parts of an experiment, in the order of the help."""
@@ -149,6 +135,10 @@ class ExperimentConfig(Generic[AlgorithmT]):
     policy: PolicyConfig
     memory: MemoryConfig
     inputs: InputsConfig
+
+    def identity(self) -> dict[str, str]:
+        """Return what a checkpoint must agree with."""
+        return {"env": self.env.env, "agent": self.agent, "cell": self.policy.cell}
 
     def settings(self) -> dict[str, Any]:
         """Return the flat form, every setting by the name of its flag with underscores."""

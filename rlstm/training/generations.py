@@ -18,13 +18,11 @@ from rlstm.evolution.env_pool import EnvPool
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig
-from rlstm.training.run import Run, make_policy
+from rlstm.training.run import Agent, Run, make_policy
 from rlstm.vector.make import make
 
-__all__ = ["Evolution", "EvolutionaryAgent"]
 
-
-class EvolutionaryAgent(Protocol):
+class EvolutionaryAgent(Agent, Protocol):
     """What a run of evolution needs of an agent: Evolino.
 
     Args:
@@ -54,23 +52,12 @@ class EvolutionaryAgent(Protocol):
     def facts(self) -> dict[str, str]:
         """Return what a display shows before the run begins."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all but the policy's weights."""
-
-    def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned; the policy's weights are loaded already."""
-
     def close(self) -> None:
         """Stop what the agent started."""
 
 
 class Evolution(Run):
-    """A run of evolution.
-
-    Args:
-        config: The experiment; ``num_envs`` are the environments of each genome.
-        agent_type: The agent's class.
-        spec: The env.
+    """A run of evolution; ``num_envs`` of its config are the environments of each genome.
 
     Raises:
         ValueError: If the configuration makes no sense for this env.
@@ -106,16 +93,7 @@ class Evolution(Run):
         """Evolve by one generation; returns metrics by name and seconds by phase."""
         began = time.perf_counter()
         metrics, num_steps, seconds = self.agent.update(self.num_updates, self.step)
-        self.step += num_steps
-        self.num_updates += 1
-        duration = time.perf_counter() - began
-        metrics |= {
-            "time/fps": num_steps / duration,
-            "time/iterations": float(self.num_updates),
-            "time/time_elapsed": self.seconds + duration,
-            "time/total_timesteps": float(self.step),
-        }
-        return metrics, seconds
+        return metrics | self.count(num_steps, time.perf_counter() - began), seconds
 
     def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
         """Return the agent's state; of the envs nothing is carried from generation to generation."""

@@ -195,22 +195,17 @@ class TensorBoardLogger:
 def write_curves(directory: str | os.PathLike[str], curves: Mapping[str, Sequence[float] | FloatArray]) -> None:
     """Write curves over the episodes of a trial into a folder of their own, replacing what it held.
 
-    Args:
-        directory: The folder, made here.
-        curves: By name the value of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
+    A curve holds the values of the first, second, ... episode, (K,), drawn at x = 1, ..., K.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     if Path(directory).exists():
         shutil.rmtree(directory)
-    writer = SummaryWriter(os.fspath(directory))
-    try:
+    with SummaryWriter(os.fspath(directory)) as writer:
         for name, values in curves.items():
             for place, value in enumerate(values, start=1):
                 if _known(value):
                     writer.add_scalar(name, float(value), place)
-    finally:
-        writer.close()
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:

@@ -25,15 +25,13 @@ from rlstm.training.checkpoints import list_checkpoints
 from rlstm.training.config import ExperimentConfig
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
-from rlstm.training.run import Run, TrainResult, make_policy
+from rlstm.training.run import Agent, Run, TrainResult, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import make
 
-__all__ = ["OnPolicyAgent", "Training", "run", "summary"]
 
-
-class OnPolicyAgent(Protocol):
+class OnPolicyAgent(Agent, Protocol):
     """What the loop needs of an agent: REINFORCE, PPO."""
 
     policy: RecurrentPolicy
@@ -49,20 +47,9 @@ class OnPolicyAgent(Protocol):
     def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Bring the carried state up to the present weights; returns metrics by metric name."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all but the policy's weights."""
-
-    def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned."""
-
 
 class Training(Run):
     """A run of an on-policy agent: its envs, and where they stand.
-
-    Args:
-        config: The experiment.
-        agent_type: The agent's class.
-        spec: The env.
 
     Raises:
         ValueError: If the configuration makes no sense for this env.
@@ -100,14 +87,9 @@ class Training(Run):
         collected = time.perf_counter()
         metrics = self.agent.update(rollout)
         metrics |= self.agent.refresh(rollout, self.collector_state)
-        self.step += num_steps
-        self.num_updates += 1
         updated = time.perf_counter()
         metrics |= self.collector_state.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
-        metrics["time/fps"] = num_steps / (updated - began)
-        metrics["time/iterations"] = float(self.num_updates)
-        metrics["time/time_elapsed"] = self.seconds + updated - began
-        metrics["time/total_timesteps"] = float(self.step)
+        metrics |= self.count(num_steps, updated - began)
         metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
         return metrics, {"collect": collected - began, "update": updated - collected}
 
@@ -122,21 +104,18 @@ class Training(Run):
     def load_training_state(self, values: dict[str, Any]) -> str | None:
         """Load it."""
         self.agent.load_state_dict(values["agent"])
-        return self._load_episodes(values)
-
-    def _load_episodes(self, trainer: dict[str, Any]) -> str | None:
-        note = None
-        if trainer["carry"] is not None and trainer["envs"] is not None:
-            self.envs.set_state(trainer["envs"], self._seeds)
-            self.collector_state.load_state_dict(trainer["carry"])
+        carry, envs, note = values["carry"], values["envs"], None
+        if carry is not None and envs is not None:
+            self.envs.set_state(envs, self._seeds)
+            self.collector_state.load_state_dict(carry)
             return None
         if not self.agent.begins_anew:
             # Other seeds than at the start: the same episodes once more would count them twice.
             seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
             self.collector_state = start(self.policy, self.envs, seeds)
             note = "The env's state is not in the checkpoint: every env begins a new episode with an empty memory."
-        if trainer["carry"] is not None:
-            self.collector_state.statistics.load_state_dict(trainer["carry"]["statistics"])
+        if carry is not None:
+            self.collector_state.statistics.load_state_dict(carry["statistics"])
             self.collector_state.statistics.begin()
         return note
 

@@ -6,8 +6,9 @@ import dataclasses
 import math
 import random
 from abc import ABC, abstractmethod
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,8 +22,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint, save_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig
 from rlstm.training.run_directory import RunDirectory
-
-__all__ = ["Run", "TrainResult", "load_weights", "make_policy"]
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,18 @@ def make_policy(
     return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
 
 
-class Run(ABC):
-    """A run: its policy, and where it stands.
+class Agent(Protocol):
+    """What a run needs of every agent for its checkpoints."""
 
-    Args:
-        config: The experiment.
-        agent_type: The agent's class.
-        spec: The env.
-    """
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the policy's weights."""
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Load what ``state_dict`` returned; the policy's weights are loaded already."""
+
+
+class Run(ABC):
+    """A run: its policy, and where it stands."""
 
     policy: RecurrentPolicy  # As it would be evaluated now.
 
@@ -101,27 +104,29 @@ class Run(ABC):
     def facts(self) -> dict[str, str]:
         """Return what a display shows of it before it begins, beside what is common to all runs."""
 
+    def count(self, num_steps: int, seconds: float) -> dict[str, float]:
+        """Count an update of so many steps and seconds; returns the metrics of time."""
+        self.step += num_steps
+        self.num_updates += 1
+        return {
+            "time/fps": num_steps / seconds,
+            "time/iterations": float(self.num_updates),
+            "time/time_elapsed": self.seconds + seconds,
+            "time/total_timesteps": float(self.step),
+        }
+
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begin with the weights of another run."""
         load_weights(self.policy, checkpoint)
 
     def evaluate(self) -> EvaluationResult:
         """Play complete episodes on seeds that are never trained on."""
-        config = self.config
-        envs = evaluation_envs(self.spec, config.env, config.memory, config.run.eval_episodes)
-        try:
-            return evaluate(self.policy, envs, config.run.eval_episodes, seed=config.run.seed)
-        finally:
-            envs.close()
+        config, episodes = self.config, self.config.run.eval_episodes
+        with closing(evaluation_envs(self.spec, config.env, config.memory, episodes)) as envs:
+            return evaluate(self.policy, envs, episodes, seed=config.run.seed)
 
     def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
-        """Write a checkpoint.
-
-        Args:
-            directory: The run's folder.
-            best: Whether it is the best so far.
-            with_episodes: See ``training_state``.
-        """
+        """Write a checkpoint; for ``with_episodes`` see ``training_state``."""
         trainer = {
             **self.training_state(with_episodes=with_episodes),
             "num_updates": self.num_updates,
@@ -131,8 +136,7 @@ class Run(ABC):
             "python_rng": random.getstate(),
             "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
         }
-        meta = {"env": self.config.env.env, "agent": self.config.agent, "cell": self.config.policy.cell}
-        keep = self.config.run.keep_checkpoints
+        meta, keep = self.config.identity(), self.config.run.keep_checkpoints
         save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
 
     def load(self, checkpoint: Checkpoint) -> str | None:

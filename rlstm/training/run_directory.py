@@ -149,10 +149,7 @@ class RunDirectory:
     def append_evaluation(self, step: int, returns: Sequence[float], lengths: Sequence[int]) -> None:
         """Add the evaluation made after `step` environment steps; one made at the same step is replaced.
 
-        Args:
-            step: Environment steps, not less than at the evaluation before.
-            returns: Undiscounted return of each episode, (E,).
-            lengths: Steps of each episode, (E,).
+        It has the undiscounted return and the steps of each episode, (E,).
 
         Raises:
             RunDirectoryError: If an earlier evaluation has a later step or another number of episodes.

@@ -13,8 +13,6 @@ from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 
-__all__ = ["EnvStep", "SteppedEnvs", "VectorEnvs"]
-
 FloatArray = npt.NDArray[np.float64]
 
 _NOBODY: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)
@@ -51,18 +49,12 @@ class SteppedEnvs(Protocol):
 
 
 class VectorEnvs:
-    """A vector env whose resets and steps come as ``EnvStep``.
-
-    Args:
-        envs: A vector env in ``AutoresetMode.SAME_STEP``.
-        kind: native, sync or async.
-        description: What was chosen, for the user.
-    """
+    """A vector env in ``AutoresetMode.SAME_STEP`` whose resets and steps come as ``EnvStep``."""
 
     def __init__(self, envs: gym.vector.VectorEnv[Any, Any, Any], kind: str, description: str) -> None:
         self.envs = envs
-        self.kind = kind
-        self.description = description
+        self.kind = kind  # native, sync or async
+        self.description = description  # What was chosen, for the user.
         self.num_envs = envs.num_envs
         self.observation_space = envs.single_observation_space
         self.action_space = envs.single_action_space
@@ -74,9 +66,7 @@ class VectorEnvs:
         """Reset every lane with a seed of its own; all get the same options."""
         observations, infos = self._guard(self.envs.reset, seed=list(seeds), options=options)
         nothing = np.zeros(self.num_envs, dtype=bool)
-        rewards = np.zeros(self.num_envs)
-        starts = np.ones(self.num_envs, dtype=bool)
-        return self._pack(observations, rewards, nothing, nothing.copy(), infos, starts)
+        return self._pack(observations, np.zeros(self.num_envs), nothing, nothing.copy(), infos, at_reset=True)
 
     def step(self, actions: npt.NDArray[Any]) -> EnvStep:
         """Step every lane; a lane whose episode ends is reset in the same step.
@@ -86,7 +76,7 @@ class VectorEnvs:
         """
         self._steps += 1
         observations, rewards, terminated, truncated, infos = self._guard(self.envs.step, actions)
-        return self._pack(observations, np.asarray(rewards, dtype=np.float64), terminated, truncated, infos, None)
+        return self._pack(observations, np.asarray(rewards, dtype=np.float64), terminated, truncated, infos)
 
     def _guard(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -105,14 +95,13 @@ class VectorEnvs:
         terminated: BoolArray,
         truncated: BoolArray,
         infos: dict[str, Any],
-        starts: BoolArray | None,
+        *,
+        at_reset: bool = False,
     ) -> EnvStep:
         ends = terminated | truncated
         finished = np.flatnonzero(ends) if ends.any() else _NOBODY
         self._check(observations, rewards)
-        final_observations, at_reset = None, starts is not None
-        if starts is None:
-            starts = ends
+        final_observations = None
         if len(finished):
             if "final_obs" not in infos:
                 raise EnvironmentFailure("An episode ended, but the env's infos have no 'final_obs' (SAME_STEP mode).")
@@ -129,7 +118,7 @@ class VectorEnvs:
             self._masks(observations, infos, at_reset=at_reset),
             finished,
             final_observations,
-            _successes(infos, finished),
+            _successes(infos, finished, self.num_envs),
             None if at_reset else _regrets(infos, finished, self.num_envs),
             *((None, None) if at_reset else _targets(infos, finished, self.num_envs)),
         )
@@ -217,42 +206,46 @@ def _final_rows(final: Any, finished: npt.NDArray[np.intp]) -> Tree:
     return tree_map(lambda leaf: np.asarray(leaf)[finished], final)
 
 
-def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp]) -> FloatArray:
+def _said(
+    infos: dict[str, Any], final: Any, name: str, finished: npt.NDArray[np.intp], num_envs: int
+) -> tuple[npt.NDArray[Any], BoolArray] | None:
+    """Return the numbers ``(B, ...)`` that this step's infos give under a name, and which lanes gave one, ``(B,)``.
+
+    What a finished lane's last step said stands in ``final``: beside it is already the info of the reset. None where no
+    lane says anything, or what is said are not numbers.
+    """
+    sources = [one for one in ((infos, False), (final, True)) if isinstance(one[0], dict) and name in one[0]]
+    if not sources:
+        return None
+    ends = np.zeros(num_envs, dtype=bool)
+    ends[finished] = True
+    found = [(source, ends if is_final else ~ends) for source, is_final in sources]
+    found = [(source, lanes) for source, lanes in found if lanes.any()]
+    said = [np.broadcast_to(np.asarray(source.get(f"_{name}", True), dtype=bool), num_envs) for source, _ in found]
+    every = [_stacked(np.asarray(source[name]), one) for (source, _), one in zip(found, said, strict=True)]
+    if not found or any(values.dtype.kind not in "fiub" or values.shape[:1] != (num_envs,) for values in every):
+        return None
+    merged, given = np.zeros(every[0].shape, np.result_type(*every)), np.zeros(num_envs, dtype=bool)
+    for (_, lanes), values, one in zip(found, every, said, strict=True):
+        merged[lanes], given[lanes] = values[lanes], one[lanes]
+    return merged, given
+
+
+def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray:
     """Return ``is_success`` of the finished lanes from the last step's info, NaN where it is not given."""
-    if not len(finished):
-        return np.zeros(0)
-    unknown = np.full(len(finished), np.nan)
-    final = infos.get("final_info", infos)
-    if "is_success" not in final:
-        return unknown
-    successes = np.asarray(final["is_success"], dtype=np.float64)
-    given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), successes.shape)
-    return np.where(given[finished], successes[finished], unknown)
+    said = _said({}, infos.get("final_info", infos), "is_success", finished, num_envs)
+    if said is None:
+        return np.full(len(finished), np.nan)
+    return np.where(said[1], said[0].astype(np.float64), np.nan)[finished]
 
 
 def _regrets(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray | None:
-    """Return ``info["regret"]`` of this step for all lanes, NaN where it is not given; None where no lane gives it.
-
-    What a finished lane's last step said stands in ``final_info``: beside it is already the info of the reset.
-    """
-    regrets = _numbers(infos, "regret", num_envs)
-    final = infos.get("final_info")
-    if len(finished) and isinstance(final, dict):
-        last = _numbers(final, "regret", num_envs)
-        if regrets is None and last is None:
-            return None
-        regrets = np.full(num_envs, np.nan) if regrets is None else regrets
-        regrets[finished] = np.nan if last is None else last[finished]
-    return None if regrets is None or np.isnan(regrets).all() else regrets
-
-
-def _numbers(infos: dict[str, Any], name: str, num_envs: int) -> FloatArray | None:
-    """Return one number a lane, NaN where its mask says that it is not given; None where these are not numbers."""
-    values = np.asarray(infos.get(name))
-    if values.shape != (num_envs,) or values.dtype.kind not in "fiub":
+    """Return ``info["regret"]`` of this step for all lanes, NaN where it is not given; None where no lane gives it."""
+    said = _said(infos, infos.get("final_info", infos), "regret", finished, num_envs)
+    if said is None or said[0].ndim != 1:
         return None
-    given = np.broadcast_to(np.asarray(infos.get(f"_{name}", True), dtype=bool), num_envs)
-    return np.where(given, values.astype(np.float64), np.nan)
+    regrets = np.where(said[1], said[0].astype(np.float64), np.nan)
+    return None if np.isnan(regrets).all() else regrets
 
 
 def _targets(
@@ -260,22 +253,12 @@ def _targets(
 ) -> tuple[npt.NDArray[Any] | None, BoolArray | None]:
     """Return what a teacher would have answered to this step's observations, (B, ...), and in which lanes it says so.
 
-    A class below 0 or a NaN says that nothing is asked; a target that isn't there is 0. A finished lane's stands in
-    ``final_info``, like its regret.
+    A class below 0 or a NaN says that nothing is asked; a target that isn't there is 0.
     """
-    rows = [(infos, np.setdiff1d(np.arange(num_envs), finished))]
-    if len(finished) and isinstance(infos.get("final_info"), dict):
-        rows.append((infos["final_info"], finished))
-    found = [(source, lanes) for source, lanes in rows if len(lanes) and "target" in source]
-    if not found:
+    said = _said(infos, infos.get("final_info"), "target", finished, num_envs)
+    if said is None:
         return None, None
-    said = [np.broadcast_to(np.asarray(source.get("_target", True), dtype=bool), num_envs) for source, _ in found]
-    every = [_stacked(np.asarray(source["target"]), one) for (source, _), one in zip(found, said, strict=True)]
-    if any(values.dtype.kind not in "fiub" or len(values) != num_envs for values in every):
-        return None, None
-    targets, given = np.zeros_like(every[0]), np.zeros(num_envs, dtype=bool)
-    for (_, lanes), values, one in zip(found, every, said, strict=True):
-        targets[lanes], given[lanes] = values[lanes], one[lanes]
+    targets, given = said
     flat = targets.reshape(num_envs, -1)
     given &= ~np.isnan(flat).any(axis=1) if flat.dtype.kind == "f" else (flat >= 0).all(axis=1)
     targets[~given] = 0

@@ -29,21 +29,8 @@ from rlstm.core.errors import EnvironmentFailure, unknown_name
 from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.core.text_leaves import text_places
-from rlstm.vector.adapter import EnvStep, VectorEnvs
+from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv
-
-__all__ = [
-    "EnvConfig",
-    "EnvStep",
-    "VectorEnvs",
-    "Vectorization",
-    "WrapperEntry",
-    "make",
-    "make_single",
-    "resolve_spec",
-    "split_wrappers",
-    "with_wrappers",
-]
 
 Vectorization = Literal["auto", "native", "sync", "async"]
 VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
@@ -54,7 +41,7 @@ class WrapperEntry(Protocol):
 
     @property
     def entry_point(self) -> str:
-        """Of the wrapper of single envs; its class may name its twin for vector envs as ``vector_entry_point``."""
+        """Of the wrapper of single envs; its class may name its version for vector envs as ``vector_entry_point``."""
 
     @property
     def read(self) -> Callable[[str | None], dict[str, Any]]:
@@ -126,12 +113,7 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
 
 
 def with_wrappers(spec: EnvSpec, words: tuple[str, ...], table: Mapping[str, WrapperEntry]) -> EnvSpec:
-    """Return the spec with wrappers around its env.
-
-    Args:
-        spec: As resolved by ``resolve_spec``; it is not changed.
-        words: NAME or NAME=VALUE, innermost first.
-        table: The wrappers by their names.
+    """Return a copy of the spec with wrappers from a table around its env: NAME or NAME=VALUE, innermost first.
 
     Raises:
         UnknownNameError: If there is no such wrapper.
@@ -180,12 +162,7 @@ def _split_spec(spec: EnvSpec, config: EnvConfig) -> tuple[EnvSpec, tuple[Wrappe
 
 
 def make(
-    spec: EnvSpec,
-    config: EnvConfig,
-    memory: MemoryConfig,
-    *,
-    num_envs: int | None = None,
-    context: str | None = None,
+    spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, *, num_envs: int | None = None, context: str | None = None
 ) -> VectorEnvs:
     """Make the vector env of ``config``.
 
@@ -193,7 +170,7 @@ def make(
         spec: As resolved by ``resolve_spec``; workers get it ready, so they need no registry.
         config: Env arguments, number of lanes and kind.
         memory: Where trials are asked for, how many episodes they have.
-        num_envs: SteppedEnvs, if not those of ``config`` (evaluation).
+        num_envs: How many lanes, if not those of ``config`` (evaluation).
         context: Start method of the workers: fork, spawn or forkserver; None for the platform's own.
 
     Raises:
@@ -231,34 +208,33 @@ def _make_native(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, count: 
         envs = gym.make_vec(inner, count, vectorization_mode="vector_entry_point", **kwargs)
     except Exception as error:
         return None, f"its batched form could not be made: {type(error).__name__}: {error}"
-    if memory.episodes_per_trial is not None and not envs.metadata.get("supports_new_task", False):
+    try:
+        return _accept_native(envs, wrappers, memory), ""
+    except ValueError as error:
         envs.close()
-        return None, "its batched form does not declare metadata['supports_new_task'], which trials need"
+        return None, str(error)
+
+
+def _accept_native(envs: VectorEnv, wrappers: tuple[WrapperSpec, ...], memory: MemoryConfig) -> VectorEnv:
+    """Return the native vector env in the vector versions of its wrappers; ValueError says why it is not used."""
+    if memory.episodes_per_trial is not None and not envs.metadata.get("supports_new_task", False):
+        raise ValueError("its batched form does not declare metadata['supports_new_task'], which trials need")
     mode = envs.metadata.get("autoreset_mode")
     if mode != AutoresetMode.SAME_STEP:
-        envs.close()
         name = getattr(mode, "name", mode)
-        return None, f"its batched form autoresets in mode {name}, where a row between episodes is no transition"
-    return _wrap_native(envs, wrappers)
-
-
-def _wrap_native(envs: VectorEnv, wrappers: tuple[WrapperSpec, ...]) -> tuple[VectorEnv | None, str]:
-    """Return the native vector env in the twins of its wrappers, or None and the reason why it is not used."""
+        raise ValueError(f"its batched form autoresets in mode {name}, where a row between episodes is no transition")
     for wrapper in wrappers:
-        twin = getattr(load_env_creator(wrapper.entry_point), "vector_entry_point", None)
-        wrap: Any = None if twin is None else load_env_creator(twin)
-        if wrap is None:
-            envs.close()
-            return None, f"the wrapper '{wrapper.name}' has no batched form"
+        version = getattr(load_env_creator(wrapper.entry_point), "vector_entry_point", None)
+        if version is None:
+            raise ValueError(f"the wrapper '{wrapper.name}' has no batched form")
+        wrap: Any = load_env_creator(version)
         try:
             envs = wrap(envs, **(wrapper.kwargs or {}))
         except ValueError as error:
-            envs.close()
-            return None, f"the wrapper '{wrapper.name}' does not fit its batched form: {error}"
+            raise ValueError(f"the wrapper '{wrapper.name}' does not fit its batched form: {error}") from error
     if text_places(envs.single_observation_space):
-        envs.close()
-        return None, "the observations of its batched form have text, which only single envs can leave out"
-    return envs, ""
+        raise ValueError("the observations of its batched form have text, which only single envs can leave out")
+    return envs
 
 
 def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int) -> gym.Env[Any, Any]:
@@ -283,12 +259,8 @@ def _check_single(function: Any, spec: EnvSpec) -> str:
         env = function()
         places = text_places(env.env.observation_space)
         env.close()
-    except (EnvironmentFailure, ValueError) as error:
-        raise EnvironmentFailure(f"Could not make '{spec.id}': {error}") from error
     except Exception as error:
-        raise EnvironmentFailure(f"Could not make '{spec.id}': {type(error).__name__}: {error}") from error
-    return (
-        f"; the text in '{', '.join(places)}' is left out of observations, as no network here reads it"
-        if places
-        else ""
-    )
+        kind = "" if isinstance(error, (EnvironmentFailure, ValueError)) else f"{type(error).__name__}: "
+        raise EnvironmentFailure(f"Could not make '{spec.id}': {kind}{error}") from error
+    left_out = f"; the text in '{', '.join(places)}' is left out of observations, as no network here reads it"
+    return left_out if places else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -10,8 +11,6 @@ from gymnasium import spaces
 
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.text_leaves import drop_text, text_places, without_text
-
-__all__ = ["SubEnv", "TrialEnv", "supports_new_task"]
 
 # Gymnasium's own wrappers that gym.make may add, and the attributes in which they keep something between steps.
 _KNOWN_WRAPPERS: dict[type, tuple[str, ...]] = {
@@ -78,10 +77,6 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
     """One lane of a vector env: names itself when its env breaks, and gives the whole stack's state.
 
     Text in a Dict is left out of observations and their space alike, as no network reads it.
-
-    Args:
-        env: The env with its other wrappers.
-        lane: Its index.
     """
 
     def __init__(self, env: gym.Env[Any, Any], lane: int) -> None:
@@ -97,9 +92,7 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             observation, info = self.env.reset(seed=seed, options=options)
         except Exception as error:
             raise self._failure("reset raised", error) from error
-        observation = drop_text(self.env.observation_space, observation) if self._has_text else observation
-        self._check(observation, self.observation_space)
-        return observation, info
+        return self._checked(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and check what comes back."""
@@ -108,9 +101,12 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             observation, reward, terminated, truncated, info = self.env.step(action)
         except Exception as error:
             raise self._failure("step raised", error) from error
+        return self._checked(observation), reward, terminated, truncated, info
+
+    def _checked(self, observation: Any) -> Any:
         observation = drop_text(self.env.observation_space, observation) if self._has_text else observation
         self._check(observation, self.observation_space)
-        return observation, reward, terminated, truncated, info
+        return observation
 
     def _failure(self, what: str, error: Exception | str) -> EnvironmentFailure:
         text = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
@@ -135,37 +131,33 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             if not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
                 raise self._failure("wrong observation", f"{place} has dtype {array.dtype}, its space {space.dtype}")
 
+    def _stack(self) -> Iterator[tuple[str, Any]]:
+        """Yield the wrappers by their depth, from the outermost on, then the env itself as ``env``."""
+        env, depth = self.env, 0
+        while isinstance(env, gym.Wrapper):
+            yield str(depth), env
+            env, depth = env.env, depth + 1
+        yield "env", env
+
     def get_lane_state(self) -> dict[str, Any] | None:
         """Return the state of the env and all its wrappers, or None where one of them can't give it."""
         states: dict[str, Any] = {"steps": self._steps}
-        env: gym.Env[Any, Any] = self.env
-        depth = 0
-        while isinstance(env, gym.Wrapper):
-            attributes = _KNOWN_WRAPPERS.get(type(env))
-            if attributes is not None:
-                states[str(depth)] = {name: getattr(env, name) for name in attributes if hasattr(env, name)}
-            elif _has_state(env):
-                states[str(depth)] = env.get_state()  # type: ignore[attr-defined]
-            else:
+        for place, env in self._stack():
+            if (attributes := _KNOWN_WRAPPERS.get(type(env))) is not None:
+                states[place] = {name: getattr(env, name) for name in attributes if hasattr(env, name)}
+                continue
+            if not _has_state(env):
                 return None
-            env, depth = env.env, depth + 1
-        if not _has_state(env):
-            return None
-        states["env"] = env.get_state()  # type: ignore[attr-defined]
+            states[place] = env.get_state()
         return states
 
     def set_lane_state(self, states: list[dict[str, Any]]) -> None:
         """Take this lane's state out of the list of all lanes'."""
         state = states[self.lane]
         self._steps = state["steps"]
-        env: gym.Env[Any, Any] = self.env
-        depth = 0
-        while isinstance(env, gym.Wrapper):
-            attributes = _KNOWN_WRAPPERS.get(type(env))
-            if attributes is not None:
-                for name, value in state[str(depth)].items():
-                    setattr(env, name, value)
-            else:
-                env.set_state(state[str(depth)])  # type: ignore[attr-defined]
-            env, depth = env.env, depth + 1
-        env.set_state(state["env"])  # type: ignore[attr-defined]
+        for place, env in self._stack():
+            if type(env) not in _KNOWN_WRAPPERS:
+                env.set_state(state[place])
+                continue
+            for name, value in state[place].items():
+                setattr(env, name, value)

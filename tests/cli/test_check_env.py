@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rlstm.cli import env_checks, env_learning
+from rlstm.cli import env_checks, env_play
 from rlstm.cli.tables import WIDTH
 from rlstm.core.errors import NonFiniteError
 
@@ -173,9 +173,9 @@ def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.
     from rlstm.vector.make import EnvConfig
 
     config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 2})
-    run = env_learning.train_without_memory(resolve_env(config), config, 10)
+    run = env_play.train_without_memory(resolve_env(config), config, 10)
     assert run.steps == 2048  # A whole rollout.
-    monkeypatch.setattr(env_learning, "_SECONDS", 0.0)
-    run = env_learning.train_without_memory(resolve_env(config), config, 10**9)
+    monkeypatch.setattr(env_play, "_SECONDS", 0.0)
+    run = env_play.train_without_memory(resolve_env(config), config, 10**9)
     assert run == (0, None)
     assert run.beside({}).startswith("trains, but no episode ended")

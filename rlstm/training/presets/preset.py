@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Preset", "task"]
-
 
 @dataclass(frozen=True)
 class Preset:
@@ -16,6 +14,12 @@ class Preset:
     agent: str
     settings: Mapping[str, Any]  # By the names of the flags, see ``rlstm.training.config``.
     description: str
+
+
+def preset(agent: str, description: str, *layers: Mapping[str, Any], **settings: Any) -> Preset:
+    """Return a preset of the layers of settings, the later ones winning, and further settings over them."""
+    merged = {name: value for layer in (*layers, settings) for name, value in layer.items()}
+    return Preset(agent, merged, description)
 
 
 def task(env: str, total_steps: int, **env_kwargs: Any) -> dict[str, Any]:
