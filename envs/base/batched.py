@@ -42,6 +42,19 @@ CLASS_METADATA: dict[str, Any] = {"render_modes": list(RENDER_MODES)}
 __all__ = ["BatchedTask", "BatchedVectorEnv", "ReturnReference", "SingleEnv", "Transition"]
 
 
+def make_task(task: str | type[BatchedTask], num_envs: int, arguments: dict[str, Any]) -> BatchedTask:
+    """Return the task for a batch of `num_envs` lanes.
+
+    Raises:
+        ValueError: If `task` is no task, or its class lacks something that every task declares.
+    """
+    made: BatchedTask = load_class("task", task, BatchedTask)(num_envs, **arguments)
+    for name in ("memory", "memory_length", "optimal_return", "memoryless_return", "source"):
+        if not hasattr(made, name):
+            raise ValueError(f"{type(made).__name__} has no {name}: declare it in the class, see BatchedTask.")
+    return made
+
+
 class SingleEnv(gym.Env[Any, Any]):
     """One lane of a task as a Gymnasium environment.
 
@@ -65,7 +78,7 @@ class SingleEnv(gym.Env[Any, Any]):
 
     def __init__(self, task: str | type[BatchedTask], render_mode: str | None = None, **task_arguments: Any) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task: BatchedTask = load_class("task", task, BatchedTask)(1, **task_arguments)
+        self.task = make_task(task, 1, task_arguments)
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.metadata = self.task.metadata
@@ -179,7 +192,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         **task_arguments: Any,
     ) -> None:
         self.render_mode = checked_render_mode(render_mode)
-        self.task: BatchedTask = load_class("task", task, BatchedTask)(num_envs, **task_arguments)
+        self.task = make_task(task, num_envs, task_arguments)
         self._step_limit = self.task.step_limit
         if max_episode_steps is not None:
             check_integer("max_episode_steps", max_episode_steps, 1)

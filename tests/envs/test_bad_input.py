@@ -9,7 +9,8 @@ import pytest
 from gymnasium.error import ResetNeeded
 
 from rlstm.envs import ENVS
-from rlstm.envs.base.batched import BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.envs.base.batched import BatchedTask, BatchedVectorEnv, ReturnReference, SingleEnv
+from rlstm.envs.base.batched_task import exact
 from rlstm.envs.base.checks import check_actions
 from rlstm.envs.control.cartpole_no_vel import CartPoleNoVel
 from rlstm.envs.mazes.tmaze import TMaze
@@ -211,3 +212,19 @@ def test_rendering_without_a_mode_says_what_to_pass() -> None:
 def test_a_reference_without_value_must_be_unknown() -> None:
     with pytest.raises(ValueError, match="'exact' can't have the value None"):
         ReturnReference(None, "exact", "")
+
+
+def test_a_task_that_declares_too_little_is_refused_by_what_it_lacks() -> None:
+    class Nameless(BatchedTask):
+        memory, memory_length, source = "nothing", 0, "here"
+        optimal_return = exact(1.0, "one step")
+
+        def __init__(self, num_envs: int) -> None:
+            space = gym.spaces.Discrete(2)
+            super().__init__(num_envs, observation_space=space, action_space=space, max_steps=1)
+
+        begin_episodes = advance = observe = render_text = None  # type: ignore[assignment]
+
+    for adapter in (SingleEnv, BatchedVectorEnv):
+        with pytest.raises(ValueError, match="Nameless has no memoryless_return"):
+            adapter(Nameless)
