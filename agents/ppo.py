@@ -133,13 +133,7 @@ class PPO:
     begins_anew = False
 
     def __init__(
-        self,
-        policy: RecurrentPolicy,
-        config: PPOConfig,
-        *,
-        num_envs: int,
-        total_steps: int,
-        generator: torch.Generator,
+        self, policy: RecurrentPolicy, config: PPOConfig, *, num_envs: int, total_steps: int, generator: torch.Generator
     ) -> None:
         if num_envs % config.num_minibatches:
             divisors = [count for count in range(1, num_envs + 1) if num_envs % count == 0]

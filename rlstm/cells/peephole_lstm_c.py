@@ -12,14 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import (
-    MemoryInit,
-    RecurrentCell,
-    check_choice,
-    lstm_biases,
-    orthogonal_blocks,
-    xavier_blocks,
-)
+from rlstm.cells.base import MemoryInit, RecurrentCell, check_choice, lstm_biases, orthogonal_blocks, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 

@@ -31,12 +31,7 @@ def log_logistic(x):
 
 @triton.jit
 def tile(
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    part=0,
+    num_rows, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr, part=0
 ):
     """Return the rows of a program, int64, its units, and where both exist, ``(BLOCK_ROWS, BLOCK_UNITS)``.
 
