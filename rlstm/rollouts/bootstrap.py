@@ -62,12 +62,7 @@ class FinalRows:
     ) -> None:
         """Fill in ``steps.next_values``: one value call for the end of the rollout, one for all final rows.
 
-        Args:
-            steps: The rollout's steps.
-            credit_cuts: ``(T, B)``.
-            snapshot: The weights that acted.
-            tracker: What is seen after the last step.
-            state: The state after it.
+        ``credit_cuts`` is ``(T, B)``; the snapshot's weights acted, tracker and state are past the last step.
         """
         next_values, device = steps.next_values, steps.values.device
         next_values[:-1] = steps.values[1:]
