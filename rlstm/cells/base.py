@@ -49,6 +49,11 @@ class RecurrentCell(nn.Module, ABC):
     A subclass writes ``init_state`` and ``step``; all else follows from them and may be overridden by something faster,
     which ``rlstm.testing.check_cell`` compares with it. ``ProductCell`` gives the fast forms of most cells.
 
+    Every cell of ``CELLS`` also takes ``memory_length``, the longest lag in steps that its first biases should bridge
+    (``None`` for the plain ones), and ``memory_init``, how: see ``memory_bias``. What is out of range is refused, as is
+    ``memory_init`` without a length: see ``check_memory_length``. Docstrings of cells tell what they do with them,
+    and what their other arguments are.
+
     Args:
         input_size: Width I of the inputs.
         hidden_size: Width H of the memory.
@@ -71,6 +76,9 @@ class RecurrentCell(nn.Module, ABC):
 
     redundant_parameters: ClassVar[Mapping[str, str]] = {}
     """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
+
+    path_name: ClassVar[str] = "loop of steps"
+    """What ``sequence`` does, for ``sequence_path``."""
 
     output_maps: tuple[int, ...] | None = None
     """Shape of the maps that the outputs are, laid flat, for the cell above; ``None`` for a plain vector."""
@@ -124,7 +132,7 @@ class RecurrentCell(nn.Module, ABC):
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the implementation that ``sequence`` uses on ``device``."""
-        return "loop of steps"
+        return self.path_name
 
     def reset(self, state: State, is_first: Tensor) -> State:
         """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by the initial state.

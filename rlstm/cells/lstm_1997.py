@@ -117,13 +117,10 @@ class LSTM1997Cell(ProductCell):
     Units k S .. k S + S - 1 are block k. What enters a memory stays there until it is reset, so c has no bound, and
     resets matter. Gates start nearly closed, against abuse and drift, as in the paper: the input biases at -1, the
     output biases from -1 at the first block to -4 at the last, evenly. R starts orthogonal for g, and with orthogonal
-    rows for each gate; W uniform (Xavier).
+    rows for each gate; W uniform (Xavier). A memory length, and a ``memory_init``, are refused: without a forget gate
+    nothing is forgotten, so there is no time scale to set.
 
     Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Must be ``None``: without a forget gate nothing is forgotten, so there is no time scale to set.
-        memory_init: Must be left as it is, for the same reason.
         cells_per_block: S, a divisor of H.
         gradient: ``full``, or ``truncated`` as in the paper: what reaches the gates and the cell's input goes into the
             weights and the inputs, but not back through R, so errors travel through time in the memories alone. Then

@@ -43,25 +43,21 @@ class SLSTMCell(ProductCell):
     in range: outputs don't depend on it and it carries no gradient.
 
     W starts uniform (Xavier) for each gate, R at 0, b_f at 5 - 12 (k / (D - 1))^0.3 for unit k of the D units of each
-    head, the other biases at 0, as in the authors' package.
+    head, the other biases at 0, as in the authors' package. With a memory length b_f spreads time scales up to it
+    (Tallec & Ollivier 2018); b_i stays at 0, since h does not change when all ĩ are shifted.
 
     Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it (Tallec & Ollivier 2018). b_i
-            stays at 0, since h does not change when all ĩ are shifted. ``None`` for the biases above.
-        memory_init: How: see ``memory_bias``.
         num_heads: Number N of heads, a divisor of H; ``None`` for the largest of 4, 2, 1 that is one.
         forget_gate: ``sigmoid`` or ``exponential``; its biases start where both gates are the same.
 
     Raises:
-        ValueError: If the heads don't divide H, the forget gate is unknown, the memory length is out of range, or
-            ``memory_init`` is given without it.
+        ValueError: If the heads don't divide H, or the forget gate is unknown.
     """
 
     source = "Beck et al. 2024"
     triton = TritonKernel("rlstm.kernels.triton.slstm", "slstm", options=("forget_gate",))
     state_type = SLSTMState
+    path_name = "hand-written backpropagation through time"
 
     def __init__(
         self,
@@ -109,10 +105,6 @@ class SLSTMCell(ProductCell):
         exponential = self.forget_gate == "exponential"
         outputs, *memory = slstm_bptt_sequence(inputs, state, is_first, *parameters, exponential=exponential)
         return outputs, SLSTMState(outputs[-1], *memory)
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path, the same on every device."""
-        return "hand-written backpropagation through time"
 
 
 def choose_heads(width: int, num_heads: int | None, *, narrowest: int = 1) -> int:

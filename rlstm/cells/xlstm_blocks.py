@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import MemoryInit, RecurrentCell, memory_bias
-from rlstm.cells.mlstm import MLSTMState, check_chunk_length, initial_mlstm, mix_mlstm, normalise_heads
+from rlstm.cells.mlstm import MLSTMState, check_chunk_length, gate_biases, initial_mlstm, mix_mlstm, normalise_heads
 from rlstm.cells.slstm import SLSTMState, choose_heads, forget_biases, initial_slstm, mix_slstm
 from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.causal_conv import causal_conv, causal_conv_step
@@ -52,8 +52,6 @@ class SLSTMBlock(RecurrentCell):
     Args:
         width: W, of inputs and outputs.
         place: Index of the block in its stack and the number of blocks.
-        memory_length: As for ``SLSTMCell``.
-        memory_init: As for ``SLSTMCell``.
         num_heads: As for ``SLSTMCell``, each at least 2 wide.
     """
 
@@ -133,8 +131,6 @@ class MLSTMBlock(RecurrentCell):
     Args:
         width: W, of inputs and outputs.
         place: Index of the block in its stack and the number of blocks.
-        memory_length: As for ``MLSTMCell``.
-        memory_init: As for ``MLSTMCell``.
         num_heads: As for ``MLSTMCell``, over a width of 2W.
         chunk_length: As for ``MLSTMCell``.
     """
@@ -165,14 +161,7 @@ class MLSTMBlock(RecurrentCell):
         self.group_weight = nn.Parameter(torch.ones(inner))
         self.skip_weight = nn.Parameter(torch.ones(inner))
         self.weight_down = _closing((width, inner), place[1])
-        with torch.no_grad():
-            admit, forget = self.bias_gates.chunk(2)
-            admit.normal_(std=0.1)
-            forget.copy_(
-                torch.linspace(3.0, 6.0, self.num_heads)
-                if memory_length is None
-                else memory_bias(self.num_heads, memory_length, memory_init)
-            )
+        gate_biases(self.bias_gates, memory_length, memory_init)
 
     def init_state(self, batch_size: int) -> MLSTMBlockState:
         """Return an empty window and the initial state of the mLSTM."""
