@@ -163,14 +163,8 @@ class PPO:
         if self.policy.lacks_statistics:
             self._update_normalisers(rollout)
             return {}
-        advantages = gae(
-            rollout.rewards,
-            rollout.values,
-            rollout.next_values,
-            rollout.credit_cuts,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-        )
+        steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
+        advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
         returns = advantages + rollout.values
         learning_rate, ent_coef = self._schedule()
         steps: list[_StepMetrics] = []

@@ -97,12 +97,7 @@ class REINFORCEConfig(AgentConfig):
 class REINFORCE:
     """The learner: owns a policy and an optimiser.
 
-    Args:
-        policy: What is trained.
-        config: The algorithm's constants.
-        num_envs: Environments B of every rollout.
-        total_steps: Environment steps of the run, for annealing.
-        generator: Draws the seeds of the lanes' resets.
+    Arguments as those of ``rlstm.agents.ppo.PPO``; the generator draws the seeds of the envs' resets.
 
     Raises:
         ValueError: If memory never ends, so that no trajectory is complete, or a batch holds no whole number of trials.

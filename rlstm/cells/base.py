@@ -30,6 +30,7 @@ __all__ = [
     "check_memory_length",
     "lstm_biases",
     "memory_bias",
+    "mlstm_biases",
     "orthogonal_blocks",
     "refuse_memory_length",
     "reset_rows",
@@ -235,6 +236,16 @@ def lstm_biases(bias: Tensor, memory_length: int | None, memory_init: MemoryInit
     else:
         forget_bias.copy_(memory_bias(len(forget_bias), memory_length, memory_init))
         input_bias.copy_(-forget_bias)
+
+
+def mlstm_biases(bias: Tensor, memory_length: int | None, memory_init: MemoryInit) -> None:
+    """Set the biases of an mLSTM's ĩ and f̃, ``(2N,)``: b_i from N(0, 0.1), b_f 3 to 6, or by a memory length."""
+    admit, forget = bias.detach().chunk(2)
+    admit.normal_(std=0.1)
+    if memory_length is None:
+        forget.copy_(torch.linspace(3.0, 6.0, len(forget)))
+    else:
+        forget.copy_(memory_bias(len(forget), memory_length, memory_init))
 
 
 def memory_bias(size: int, memory_length: int, memory_init: MemoryInit = "chrono") -> Tensor:

@@ -12,20 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, check_memory_length, memory_bias, xavier_blocks
+from rlstm.cells.base import MemoryInit, check_memory_length, mlstm_biases, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.cells.slstm import choose_heads
-from rlstm.kernels.mlstm_chunks import NEVER, mlstm_chunks
+from rlstm.kernels.mlstm_chunks import mlstm_chunks
+from rlstm.kernels.resets import NEVER
 
-__all__ = [
-    "MLSTMCell",
-    "MLSTMState",
-    "check_chunk_length",
-    "gate_biases",
-    "initial_mlstm",
-    "mix_mlstm",
-    "normalise_heads",
-]
+__all__ = ["MLSTMCell", "MLSTMState", "check_chunk_length", "initial_mlstm", "mix_mlstm", "normalise_heads"]
 
 
 class MLSTMState(NamedTuple):
@@ -83,7 +76,7 @@ class MLSTMCell(ProductCell):
         self.bias_ih = nn.Parameter(torch.zeros(width))
         self.norm_weight = nn.Parameter(torch.ones(hidden_size))
         xavier_blocks(self.weight_ih[: 4 * hidden_size], 4)
-        gate_biases(self.bias_ih[4 * hidden_size :], memory_length, memory_init)
+        mlstm_biases(self.bias_ih[4 * hidden_size :], memory_length, memory_init)
 
     def init_state(self, batch_size: int) -> MLSTMState:
         """Return zeros, and -1e30 for m: ``(batch_size, N, D, D)``, ``(batch_size, N, D)``, ``(batch_size, N)``."""
@@ -128,16 +121,6 @@ def check_chunk_length(chunk_length: int) -> int:
     if chunk_length < 1:
         raise ValueError(f"chunk_length is {chunk_length}; it must be at least 1 step.")
     return chunk_length
-
-
-def gate_biases(bias: Tensor, memory_length: int | None, memory_init: MemoryInit) -> None:
-    """Set the biases ``(2N,)`` of ĩ and f̃: b_i from N(0, 0.1), b_f from 3 to 6, or as a memory length asks."""
-    admit, forget = bias.detach().chunk(2)
-    admit.normal_(std=0.1)
-    if memory_length is None:
-        forget.copy_(torch.linspace(3.0, 6.0, len(forget)))
-    else:
-        forget.copy_(memory_bias(len(forget), memory_length, memory_init))
 
 
 def initial_mlstm(like: Tensor, batch_size: int, num_heads: int, width: int) -> MLSTMState:

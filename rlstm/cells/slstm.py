@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import MemoryInit, check_choice, check_memory_length, memory_bias, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
-from rlstm.kernels.bptt.slstm import NEVER, across_heads, slstm_bptt_sequence
+from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
+from rlstm.kernels.resets import NEVER
 from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["ForgetGate", "SLSTMCell", "SLSTMState", "choose_heads", "forget_biases", "initial_slstm", "mix_slstm"]
@@ -79,11 +80,7 @@ class SLSTMCell(ProductCell):
         self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
         xavier_blocks(self.weight_ih, 4)
         with torch.no_grad():
-            biases = (
-                forget_biases(hidden_size, self.num_heads)
-                if memory_length is None
-                else memory_bias(hidden_size, memory_length, memory_init)
-            )
+            biases = forget_biases(hidden_size, self.num_heads, memory_length, memory_init)
             self.bias_ih.chunk(4)[1].copy_(biases if forget_gate == "sigmoid" else nn.functional.logsigmoid(biases))
 
     def init_state(self, batch_size: int) -> SLSTMState:
@@ -132,14 +129,16 @@ def choose_heads(width: int, num_heads: int | None, *, narrowest: int = 1) -> in
     return num_heads
 
 
-def forget_biases(width: int, num_heads: int, depth: float = 0.0) -> Tensor:
+def forget_biases(
+    width: int, num_heads: int, memory_length: int | None, memory_init: MemoryInit, *, depth: float = 0.0
+) -> Tensor:
     """Return 5 - 12 (k / (D - 1))^(0.3 + 1.3 depth) for the D units of each head, ``(width,)``.
 
-    Args:
-        width: Width of the memory.
-        num_heads: Number of heads, D = width / num_heads.
-        depth: Where the block stands in a stack, from 0 at the bottom to 1 at the top.
+    Depth is where the block stands in a stack, from 0 at the bottom to 1 at the top. With a memory length the biases
+    are those of ``memory_bias`` instead.
     """
+    if memory_length is not None:
+        return memory_bias(width, memory_length, memory_init)
     size = width // num_heads
     return (5 - 12 * torch.linspace(0, 1, size) ** (0.3 + 1.3 * depth)).repeat(num_heads)
 

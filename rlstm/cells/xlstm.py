@@ -6,18 +6,18 @@ Source: Beck et al. 2024, *xLSTM: Extended Long Short-Term Memory* (arXiv 2405.0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, State, check_memory_length
+from rlstm.cells.stacked import LayeredCell
 from rlstm.cells.xlstm_blocks import MLSTMBlock, SLSTMBlock
 
 __all__ = ["XLSTMCell"]
 
 
-class XLSTMCell(RecurrentCell):
+class XLSTMCell(LayeredCell):
     """xLSTM: h = norm(block_n(... block_1(W x + b))).
 
     The blocks are those of ``rlstm.cells.xlstm_blocks``; each has a causal convolution over 4 steps, whose inputs are
@@ -38,6 +38,7 @@ class XLSTMCell(RecurrentCell):
     """
 
     source = "Beck et al. 2024"
+    layers_name = "blocks"
     path_name = "blocks: mLSTM in chunks of steps, sLSTM by hand-written backpropagation through time"
 
     def __init__(
@@ -76,25 +77,6 @@ class XLSTMCell(RecurrentCell):
         self.blocks = nn.ModuleList(blocks)
         self.output_norm = nn.LayerNorm(hidden_size, bias=False)
 
-    @property
-    def _cells(self) -> list[RecurrentCell]:
-        return [block for block in self.blocks if isinstance(block, RecurrentCell)]
-
-    def init_state(self, batch_size: int) -> State:
-        """Return one initial state a block."""
-        return tuple(block.init_state(batch_size) for block in self._cells)
-
-    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance every block one step, ``(B, I)`` to ``(B, H)``."""
-        return self._run([block.step for block in self._cells], inputs, state)
-
-    def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps block by block, each by its own fast path."""
-        return self._run([partial(block.sequence, is_first=is_first) for block in self._cells], inputs, state)
-
     def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs, states = self.input_map(inputs), []
-        for run, block_state in zip(runs, state, strict=True):
-            outputs, block_state = run(outputs, block_state)
-            states.append(block_state)
-        return self.output_norm(outputs), tuple(states)
+        outputs, state = super()._run(runs, self.input_map(inputs), state)
+        return self.output_norm(outputs), state
