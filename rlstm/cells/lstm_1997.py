@@ -12,7 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, check_choice, orthogonal_blocks, refuse_memory_length
+from rlstm.cells.base import (
+    MemoryInit,
+    RecurrentCell,
+    check_choice,
+    orthogonal_blocks,
+    refuse_memory_length,
+    xavier_blocks,
+)
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
@@ -158,16 +165,12 @@ class LSTM1997Cell(ProductCell):
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
         self.bias = nn.Parameter(torch.zeros(rows))
-        self._initialise()
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        parts = [self.num_blocks, self.num_blocks, self.hidden_size]
+        parts = [self.num_blocks, self.num_blocks, hidden_size]
         for block in self.weight_ih.split(parts):
-            nn.init.xavier_uniform_(block)
+            xavier_blocks(block, 1)
         for block in self.weight_hh.split(parts):
             orthogonal_blocks(block, 1)
-        input_bias, output_bias, _ = self.bias.split(parts)
+        input_bias, output_bias, _ = self.bias.detach().split(parts)
         input_bias.fill_(-1.0)
         output_bias.copy_(torch.linspace(-1.0, -4.0, self.num_blocks))
 

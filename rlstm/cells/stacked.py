@@ -70,6 +70,11 @@ class StackedCell(LayeredCell):
                 )
         self.source = layers[0].source  # type: ignore[misc]
         self.reads_elapsed_time = layers[0].reads_elapsed_time  # type: ignore[misc]
+        self.redundant_parameters = {  # type: ignore[misc]
+            f"layers.{index}.{name}": f"layers.{index}.{other}"
+            for index, layer in enumerate(layers)
+            for name, other in layer.redundant_parameters.items()
+        }
         self.layers = nn.ModuleList(layers)
         self.output_size = layers[-1].output_size
 
