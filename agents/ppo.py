@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from rlstm.core.ranges import AtLeast, Between, Positive, check_ranges
-from rlstm.losses.optimisation import annealed, descend, set_learning_rate
+from rlstm.losses.optimisation import descend, schedule
 from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
 from rlstm.policies.policy import RecurrentPolicy
@@ -133,13 +133,7 @@ class PPO:
     begins_anew = False
 
     def __init__(
-        self,
-        policy: RecurrentPolicy,
-        config: PPOConfig,
-        *,
-        num_envs: int,
-        total_steps: int,
-        generator: torch.Generator,
+        self, policy: RecurrentPolicy, config: PPOConfig, *, num_envs: int, total_steps: int, generator: torch.Generator
     ) -> None:
         if num_envs % config.num_minibatches:
             divisors = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
@@ -169,16 +163,10 @@ class PPO:
         if self.policy.lacks_statistics:
             self._update_normalisers(rollout)
             return {}
-        advantages = gae(
-            rollout.rewards,
-            rollout.values,
-            rollout.next_values,
-            rollout.credit_cuts,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
-        )
+        steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
+        advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
         returns = advantages + rollout.values
-        learning_rate, ent_coef = self._schedule()
+        learning_rate, ent_coef = schedule(self._optimizer, config, self.num_updates / self._total_updates)
         steps: list[_StepMetrics] = []
         for lanes in self._minibatches(rollout.num_envs):
             if steps and config.target_kl is not None and float(steps[-1].approx_kl) > 1.5 * config.target_kl:
@@ -221,13 +209,6 @@ class PPO:
         self.num_updates = values["num_updates"]
         self._return_sums = values["return_sums"].to(self._return_sums)
 
-    def _schedule(self) -> tuple[float, float]:
-        """Set the learning rate of this update; returns it and the entropy's weight."""
-        config, progress = self.config, min(1.0, self.num_updates / self._total_updates)
-        learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
-        set_learning_rate(self._optimizer, learning_rate)
-        return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
-
     def _minibatches(self, num_envs: int) -> Iterator[Tensor]:
         """Yield the lanes of every minibatch of every epoch, shuffled anew each epoch."""
         for _ in range(self.config.update_epochs):
@@ -242,20 +223,13 @@ class PPO:
             advantages = masked_normalise(advantages, valid)
         evaluation = batch.replay(self.policy)
         surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
-        value_loss = clipped_value_loss(
-            evaluation.values / scale, batch.values / scale, returns / scale, valid, config.clip_vloss
-        )
+        values, old_values, targets = evaluation.values / scale, batch.values / scale, returns / scale
+        value_loss = clipped_value_loss(values, old_values, targets, valid, config.clip_vloss)
         entropy_loss = -masked_mean(evaluation.entropies, valid)
         loss = surrogate.loss + ent_coef * entropy_loss + config.vf_coef * value_loss
         losses = {"policy_gradient_loss": surrogate.loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
-        grad_norm = descend(
-            self._optimizer,
-            self.policy.named_parameters(),
-            loss,
-            losses,
-            max_grad_norm=config.max_grad_norm,
-            place=f"update {self.num_updates}",
-        )
+        named, place = self.policy.named_parameters(), f"update {self.num_updates}"
+        grad_norm = descend(self._optimizer, named, loss, losses, max_grad_norm=config.max_grad_norm, place=place)
         return _StepMetrics(
             **{name: value.detach() for name, value in losses.items()},
             loss=loss.detach(),

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from rlstm.core.ranges import AtLeast, Between, Positive, check_ranges
-from rlstm.losses.optimisation import annealed, descend, set_learning_rate
+from rlstm.losses.optimisation import descend, schedule
 from rlstm.losses.policy_losses import clipped_value_loss, masked_mean
 from rlstm.losses.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
 from rlstm.policies.policy import RecurrentPolicy
@@ -97,12 +97,7 @@ class REINFORCEConfig(AgentConfig):
 class REINFORCE:
     """The learner: owns a policy and an optimiser.
 
-    Args:
-        policy: What is trained.
-        config: The algorithm's constants.
-        num_envs: Environments B of every rollout.
-        total_steps: Environment steps of the run, for annealing.
-        generator: Draws the seeds of the lanes' resets.
+    Arguments as those of ``rlstm.agents.ppo.PPO``; the generator draws the seeds of the envs' resets.
 
     Raises:
         ValueError: If memory never ends, so that no trajectory is complete, or a batch holds no whole number of trials.
@@ -192,18 +187,11 @@ class REINFORCE:
         ages = steps_since_cut(rollout.credit_cuts)
         return self._means.to(rollout.rewards.device)[ages.clamp(max=len(self._means) - 1)]
 
-    def _schedule(self) -> tuple[float, float]:
-        """Set the learning rate of this update; returns it and the entropy's weight."""
-        config, progress = self.config, min(1.0, self.num_steps / self._total_steps)
-        learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
-        set_learning_rate(self._optimizer, learning_rate)
-        return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
-
     def _step(self, batch: Rollout, returns: Tensor) -> dict[str, float]:
         """Take the gradient steps of a batch ``(T, B)``: the policy's, then the critic's."""
         config, policy = self.config, self.policy
         valid = None if batch.all_valid else batch.valid
-        learning_rate, ent_coef = self._schedule()
+        learning_rate, ent_coef = schedule(self._optimizer, config, self.num_steps / self._total_steps)
         baselines = self.baselines(batch)
         advantages = (returns - baselines) / policy.return_scale
         evaluation = batch.replay(policy)
@@ -234,9 +222,8 @@ class REINFORCE:
         }
 
     def _fit_critic(self, batch: Rollout, returns: Tensor) -> None:
-        value_loss = self._value_loss(
-            batch, returns, self.policy.values(batch.inputs, batch.is_first, batch.initial_state)
-        )
+        values = self.policy.values(batch.inputs, batch.is_first, batch.initial_state)
+        value_loss = self._value_loss(batch, returns, values)
         self._descend(value_loss, {"value_loss": value_loss})
 
     def _value_loss(self, batch: Rollout, returns: Tensor, values: Tensor) -> Tensor:

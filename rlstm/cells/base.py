@@ -30,6 +30,7 @@ __all__ = [
     "check_memory_length",
     "lstm_biases",
     "memory_bias",
+    "mlstm_biases",
     "orthogonal_blocks",
     "refuse_memory_length",
     "reset_rows",
@@ -48,6 +49,11 @@ class RecurrentCell(nn.Module, ABC):
 
     A subclass writes ``init_state`` and ``step``; all else follows from them and may be overridden by something faster,
     which ``rlstm.testing.check_cell`` compares with it. ``ProductCell`` gives the fast forms of most cells.
+
+    Every cell of ``CELLS`` also takes ``memory_length``, the longest lag in steps that its first biases should bridge
+    (``None`` for the plain ones), and ``memory_init``, how: see ``memory_bias``. What is out of range is refused, as is
+    ``memory_init`` without a length: see ``check_memory_length``. Docstrings of cells tell what they do with them,
+    and what their other arguments are.
 
     Args:
         input_size: Width I of the inputs.
@@ -71,6 +77,9 @@ class RecurrentCell(nn.Module, ABC):
 
     redundant_parameters: ClassVar[Mapping[str, str]] = {}
     """Parameters that are only ever added to another one, a second bias for instance; evolution leaves them out."""
+
+    path_name: ClassVar[str] = "loop of steps"
+    """What ``sequence`` does, for ``sequence_path``."""
 
     output_maps: tuple[int, ...] | None = None
     """Shape of the maps that the outputs are, laid flat, for the cell above; ``None`` for a plain vector."""
@@ -124,7 +133,7 @@ class RecurrentCell(nn.Module, ABC):
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the implementation that ``sequence`` uses on ``device``."""
-        return "loop of steps"
+        return self.path_name
 
     def reset(self, state: State, is_first: Tensor) -> State:
         """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by the initial state.
@@ -227,6 +236,16 @@ def lstm_biases(bias: Tensor, memory_length: int | None, memory_init: MemoryInit
     else:
         forget_bias.copy_(memory_bias(len(forget_bias), memory_length, memory_init))
         input_bias.copy_(-forget_bias)
+
+
+def mlstm_biases(bias: Tensor, memory_length: int | None, memory_init: MemoryInit) -> None:
+    """Set the biases of an mLSTM's ĩ and f̃, ``(2N,)``: b_i from N(0, 0.1), b_f 3 to 6, or by a memory length."""
+    admit, forget = bias.detach().chunk(2)
+    admit.normal_(std=0.1)
+    if memory_length is None:
+        forget.copy_(torch.linspace(3.0, 6.0, len(forget)))
+    else:
+        forget.copy_(memory_bias(len(forget), memory_length, memory_init))
 
 
 def memory_bias(size: int, memory_length: int, memory_init: MemoryInit = "chrono") -> Tensor:

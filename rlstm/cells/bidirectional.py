@@ -38,12 +38,7 @@ class Bidirectional(nn.Module):
         return self.past.init_state(batch_size)
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps.
-
-        Args:
-            inputs: ``(T, B, I)``.
-            state: Of the past, before step 0.
-            is_first: ``(T, B)`` bool.
+        """Run T steps as a cell does; the state is that of the past.
 
         Returns:
             Outputs ``(T, B, H + H')``, of the past and of the future, and the state of the past after step T - 1.

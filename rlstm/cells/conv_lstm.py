@@ -34,13 +34,11 @@ class ConvLSTMCell(RecurrentCell):
 
     Inputs and outputs are maps laid flat, ``C·Y·X`` and ``H·Y·X`` numbers; what else is read stands behind them, and
     every place sees it. On a map of one place this is the peephole LSTM. W is uniform (Xavier), R orthogonal over the
-    places that it reads, V 0, the forget bias 1.
+    places that it reads, V 0, the biases of channels as those of ``LSTMCell``.
 
     Args:
         input_size: Width of the inputs, C·Y·X and what stands behind.
         hidden_size: Channels H of the memory.
-        memory_length: Longest lag in steps to bridge, by the biases of channels; see ``LSTMCell``.
-        memory_init: How: see ``memory_bias``.
         map_shape: C, Y and X of the inputs. ``None`` for maps of one place.
         kernel_size: Side of the convolutions in places, odd.
 
@@ -49,6 +47,7 @@ class ConvLSTMCell(RecurrentCell):
     """
 
     source = "Shi et al. 2015"
+    path_name = "one convolution of all inputs, then a loop of steps"
     reads_maps: ClassVar[bool] = True
 
     def __init__(
@@ -78,9 +77,8 @@ class ConvLSTMCell(RecurrentCell):
         self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size, *kernel))
         self.weight_ch = nn.Parameter(torch.zeros(3, hidden_size, *places))  # V: i, f, o
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
-        for weight, state_weight in zip(
-            self.weight_ih.detach().chunk(4), self.weight_hh.detach().chunk(4), strict=True
-        ):
+        weights = self.weight_ih.detach().chunk(4), self.weight_hh.detach().chunk(4)
+        for weight, state_weight in zip(*weights, strict=True):
             nn.init.xavier_uniform_(weight)
             nn.init.orthogonal_(state_weight)
         lstm_biases(self.bias, memory_length, memory_init)
@@ -102,10 +100,6 @@ class ConvLSTMCell(RecurrentCell):
             output, state = self._advance(entering_t, self.reset(state, is_first_t))
             outputs.append(output)
         return torch.stack(outputs), state
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path."""
-        return "one convolution of all inputs, then a loop of steps"
 
     def _project(self, inputs: Tensor) -> Tensor:
         """Return W ∗ X + b, ``(N, 4H, Y, X)``, for inputs ``(N, I)``."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rlstm.cells.base import MemoryInit, orthogonal_blocks, refuse_memory_length, xavier_blocks
+from rlstm.cells.base import MemoryInit, refuse_memory_length
 from rlstm.cells.product_cell import OutputState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, tanh_slope
 
@@ -61,16 +61,8 @@ class ElmanKernel(BPTTKernel):
 class ElmanCell(ProductCell):
     """Elman network: h = tanh(W x + b + R h̄ + b'), h̄ the state after any reset.
 
-    R starts orthogonal, W uniform (Xavier), the biases at 0. Parameters are named as in ``torch.nn.RNNCell``.
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Must be ``None``: the cell has no gate whose bias could hold a time scale.
-        memory_init: Must be left as it is, for the same reason.
-
-    Raises:
-        ValueError: If one of them is given.
+    R starts orthogonal, W uniform (Xavier), the biases at 0. Parameters are named as in ``torch.nn.RNNCell``. A memory
+    length, and a ``memory_init``, are refused: the cell has no gate whose bias could hold a time scale.
     """
 
     source = "Elman 1990"
@@ -83,12 +75,7 @@ class ElmanCell(ProductCell):
     ) -> None:
         super().__init__(input_size, hidden_size)
         refuse_memory_length(memory_length, memory_init, "cell 'elman' has no gates")
-        self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
-        self.bias_ih = nn.Parameter(torch.zeros(hidden_size))
-        self.bias_hh = nn.Parameter(torch.zeros(hidden_size))
-        xavier_blocks(self.weight_ih, 1)
-        orthogonal_blocks(self.weight_hh, 1)
+        self.make_gates(1, input_size, "bias_ih", "bias_hh")
 
     def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
         """Return one product."""

@@ -21,17 +21,11 @@ class NoState(NamedTuple):
 class FeedForwardCell(RecurrentCell):
     """Feed-forward control: h = tanh(W x + b). What an agent reaches with it, it reaches without memory.
 
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the outputs.
-        memory_length: Must be ``None``: there is no memory to set a length for.
-        memory_init: Must be left as it is, for the same reason.
-
-    Raises:
-        ValueError: If one of them is given.
+    A memory length, and a ``memory_init``, are refused: there is no memory to set a length for.
     """
 
     source = "feed-forward control"
+    path_name = "all steps at once"
 
     def __init__(
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
@@ -59,7 +53,3 @@ class FeedForwardCell(RecurrentCell):
         """Return ``step`` for P layers in one product."""
         product = PopulationLinear(parameters["weight"], parameters["bias"])
         return lambda inputs, state: (product(inputs).tanh_(), state)
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path: all steps at once."""
-        return "all steps at once"

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rlstm.cells.base import MemoryInit, check_memory_length, memory_bias, orthogonal_blocks, xavier_blocks
+from rlstm.cells.base import MemoryInit, check_memory_length, memory_bias
 from rlstm.cells.product_cell import OutputState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, doubled_block, logistic_slope, tanh_slope
 from rlstm.kernels.reset_steps import gru_sequence
@@ -117,17 +117,8 @@ class GRUCell(ProductCell):
 
         r, z = σ(W x + b + R h̄ + b'),    n = tanh(W_n x + b_n + r (R_n h̄ + b'_n)),    h = (1 - z) n + z h̄
 
-    R starts orthogonal for each gate, W uniform (Xavier), the biases at 0.
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: b_z spreads time scales up to it (Tallec & Ollivier 2018).
-            ``None`` leaves it at 0.
-        memory_init: How: see ``memory_bias``.
-
-    Raises:
-        ValueError: If the memory length is out of range, or ``memory_init`` is given without it.
+    R starts orthogonal for each gate, W uniform (Xavier), the biases at 0; with a memory length b_z spreads time scales
+    up to it (Tallec & Ollivier 2018).
     """
 
     source = "Cho et al. 2014"
@@ -140,12 +131,7 @@ class GRUCell(ProductCell):
     ) -> None:
         super().__init__(input_size, hidden_size)
         check_memory_length(memory_length, memory_init)
-        self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
-        self.bias_ih = nn.Parameter(torch.zeros(3 * hidden_size))
-        self.bias_hh = nn.Parameter(torch.zeros(3 * hidden_size))
-        xavier_blocks(self.weight_ih, 3)
-        orthogonal_blocks(self.weight_hh, 3)
+        self.make_gates(3, input_size, "bias_ih", "bias_hh")
         if memory_length is not None:
             self.bias_ih.detach().chunk(3)[1].copy_(memory_bias(hidden_size, memory_length, memory_init))
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import linear
 
-from rlstm.cells.base import MemoryInit, lstm_biases, orthogonal_blocks, xavier_blocks
+from rlstm.cells.base import MemoryInit, lstm_biases
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.reset_steps import lstm_sequence
 from rlstm.kernels.triton.support import TritonKernel
@@ -29,17 +29,8 @@ class LSTMCell(ProductCell):
 
         c = f c̄ + i g,    h = o tanh(c)
 
-    R starts orthogonal for each gate, W uniform (Xavier), the forget bias at 1 (Jozefowicz et al. 2015).
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it, b_i = -b_f (Tallec & Ollivier
-            2018). ``None`` leaves the forget bias at 1.
-        memory_init: How: see ``memory_bias``.
-
-    Raises:
-        ValueError: If the memory length is out of range, or ``memory_init`` is given without it.
+    R starts orthogonal for each gate, W uniform (Xavier), the forget bias at 1 (Jozefowicz et al. 2015); with a memory
+    length b_f spreads time scales up to it, and b_i = -b_f (Tallec & Ollivier 2018).
     """
 
     source = "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000"
@@ -51,12 +42,7 @@ class LSTMCell(ProductCell):
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
     ) -> None:
         super().__init__(input_size, hidden_size)
-        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
-        self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
-        self.bias_hh = nn.Parameter(torch.zeros(4 * hidden_size))
-        xavier_blocks(self.weight_ih, 4)
-        orthogonal_blocks(self.weight_hh, 4)
+        self.make_gates(4, input_size, "bias_ih", "bias_hh")
         lstm_biases(self.bias_ih, memory_length, memory_init)  # The two biases are summed: one of them is enough.
 
     def step(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:

@@ -12,7 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, check_choice, orthogonal_blocks, refuse_memory_length
+from rlstm.cells.base import (
+    MemoryInit,
+    RecurrentCell,
+    check_choice,
+    orthogonal_blocks,
+    refuse_memory_length,
+    xavier_blocks,
+)
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
@@ -117,13 +124,10 @@ class LSTM1997Cell(ProductCell):
     Units k S .. k S + S - 1 are block k. What enters a memory stays there until it is reset, so c has no bound, and
     resets matter. Gates start nearly closed, against abuse and drift, as in the paper: the input biases at -1, the
     output biases from -1 at the first block to -4 at the last, evenly. R starts orthogonal for g, and with orthogonal
-    rows for each gate; W uniform (Xavier).
+    rows for each gate; W uniform (Xavier). A memory length, and a ``memory_init``, are refused: without a forget gate
+    nothing is forgotten, so there is no time scale to set.
 
     Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Must be ``None``: without a forget gate nothing is forgotten, so there is no time scale to set.
-        memory_init: Must be left as it is, for the same reason.
         cells_per_block: S, a divisor of H.
         gradient: ``full``, or ``truncated`` as in the paper: what reaches the gates and the cell's input goes into the
             weights and the inputs, but not back through R, so errors travel through time in the memories alone. Then
@@ -161,16 +165,12 @@ class LSTM1997Cell(ProductCell):
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
         self.bias = nn.Parameter(torch.zeros(rows))
-        self._initialise()
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        parts = [self.num_blocks, self.num_blocks, self.hidden_size]
+        parts = [self.num_blocks, self.num_blocks, hidden_size]
         for block in self.weight_ih.split(parts):
-            nn.init.xavier_uniform_(block)
+            xavier_blocks(block, 1)
         for block in self.weight_hh.split(parts):
             orthogonal_blocks(block, 1)
-        input_bias, output_bias, _ = self.bias.split(parts)
+        input_bias, output_bias, _ = self.bias.detach().split(parts)
         input_bias.fill_(-1.0)
         output_bias.copy_(torch.linspace(-1.0, -4.0, self.num_blocks))
 

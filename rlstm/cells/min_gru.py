@@ -26,25 +26,16 @@ class MinGRUCell(ProductCell):
 
         h = (1 - z) h̄ + z g(h̃),    g(x) = x + ½ where x ≥ 0, else σ(x)
 
-    W starts uniform (Xavier) for each part, the biases at 0. With h̄ = 0 and g the outputs are never negative.
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: -b_z spreads time scales up to it (Tallec & Ollivier 2018; z
-            multiplies the new part, hence the sign). ``None`` leaves it at 0.
-        memory_init: How: see ``memory_bias``.
-        candidate: ``positive`` for g above; ``identity`` for h̃ itself, of either sign.
-
-    Raises:
-        ValueError: If the memory length is out of range, ``memory_init`` is given without it, or the candidate is
-            unknown.
+    W starts uniform (Xavier) for each part, the biases at 0; with a memory length -b_z spreads time scales up to it
+    (Tallec & Ollivier 2018; z multiplies the new part, hence the sign). With h̄ = 0 and g the outputs are never
+    negative. The option ``candidate`` is ``positive`` for g, or ``identity`` for h̃ itself, of either sign.
     """
 
     source = "Feng et al. 2024"
     triton = TritonKernel("rlstm.kernels.triton.min", "minimal", options=("candidate",), recurrent=None)
     state_type = OutputState
     num_gates: ClassVar[int] = 1
+    path_name = "gates at once, scan with hand-written backward"
 
     def __init__(
         self,
@@ -85,7 +76,3 @@ class MinGRUCell(ProductCell):
         projections = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)
         outputs = min_scan(projections, state.h, is_first, self.candidate)
         return outputs, OutputState(outputs[-1])
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path: gates for all steps at once, one operation a step, backward written by hand."""
-        return "gates at once, scan with hand-written backward"

@@ -22,19 +22,9 @@ class MinLSTMCell(MinGRUCell):
         f' = f / (f + i),    h = f' h̄ + (1 - f') g(h̃),    g(x) = x + ½ where x ≥ 0, else σ(x)
 
     f' is computed as σ(log f - log i), which neither overflows nor divides. W starts uniform (Xavier) for each part,
-    the biases at 0. With h̄ = 0 and g the outputs are never negative.
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it and b_i = -b_f (Tallec &
-            Ollivier 2018); the biases alone then give f' = σ(b_f) exactly. ``None`` leaves them at 0.
-        memory_init: How: see ``memory_bias``.
-        candidate: ``positive`` for g above; ``identity`` for h̃ itself, of either sign.
-
-    Raises:
-        ValueError: If the memory length is out of range, ``memory_init`` is given without it, or the candidate is
-            unknown.
+    the biases at 0; with a memory length b_f spreads time scales up to it and b_i = -b_f (Tallec & Ollivier 2018): the
+    biases alone then give f' = σ(b_f) exactly. With h̄ = 0 and g the outputs are never negative. The option
+    ``candidate`` is that of ``MinGRUCell``.
     """
 
     num_gates: ClassVar[int] = 2

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, check_memory_length, memory_bias, xavier_blocks
+from rlstm.cells.base import MemoryInit, check_memory_length, mlstm_biases, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.cells.slstm import choose_heads
-from rlstm.kernels.mlstm_chunks import NEVER, mlstm_chunks
+from rlstm.kernels.mlstm_chunks import mlstm_chunks
+from rlstm.kernels.resets import NEVER
 
 __all__ = ["MLSTMCell", "MLSTMState", "check_chunk_length", "initial_mlstm", "mix_mlstm", "normalise_heads"]
 
@@ -42,20 +43,15 @@ class MLSTMCell(ProductCell):
     weights. m only keeps the exponentials in range: outputs don't depend on it and it carries no gradient.
 
     W starts uniform (Xavier) for each part but for ĩ and f̃, where it is 0; b_f goes from 3 to 6 over the heads, b_i is
-    drawn from N(0, 0.1), the other biases are 0 and w is 1.
+    drawn from N(0, 0.1), the other biases are 0 and w is 1. With a memory length b_f spreads time scales up to it over
+    the heads (Tallec & Ollivier 2018). The memory has H D numbers.
 
     Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the outputs; the memory has H D numbers.
-        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it over the heads (Tallec &
-            Ollivier 2018). ``None`` for the biases above.
-        memory_init: How: see ``memory_bias``.
         num_heads: Number N of heads, a divisor of H with D at least 2; ``None`` for the largest of 4, 2, 1 that is one.
         chunk_length: Steps that ``sequence`` computes at once.
 
     Raises:
-        ValueError: If the heads don't divide H or are 1 wide, the chunk length is below 1, the memory length is out of
-            range, or ``memory_init`` is given without it.
+        ValueError: If the heads don't divide H or are 1 wide, or the chunk length is below 1.
     """
 
     source = "Beck et al. 2024"
@@ -80,14 +76,7 @@ class MLSTMCell(ProductCell):
         self.bias_ih = nn.Parameter(torch.zeros(width))
         self.norm_weight = nn.Parameter(torch.ones(hidden_size))
         xavier_blocks(self.weight_ih[: 4 * hidden_size], 4)
-        with torch.no_grad():
-            admit, forget = self.bias_ih[4 * hidden_size :].chunk(2)
-            admit.normal_(std=0.1)
-            forget.copy_(
-                torch.linspace(3.0, 6.0, self.num_heads)
-                if memory_length is None
-                else memory_bias(self.num_heads, memory_length, memory_init)
-            )
+        mlstm_biases(self.bias_ih[4 * hidden_size :], memory_length, memory_init)
 
     def init_state(self, batch_size: int) -> MLSTMState:
         """Return zeros, and -1e30 for m: ``(batch_size, N, D, D)``, ``(batch_size, N, D)``, ``(batch_size, N)``."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases, orthogonal_blocks, xavier_blocks
+from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, doubled_block, logistic_slope, tanh_slope
 from rlstm.kernels.triton.support import TritonKernel
@@ -120,16 +120,7 @@ class PeepholeLSTMCell(ProductCell):
         c = f c̄ + i g,         o = σ(a_o + p_o c),    h = o tanh(c)
 
     The output gate sees the new memory, the others the old one. With p = 0 it is the LSTM. R starts orthogonal for each
-    gate, W uniform (Xavier), the forget bias at 1, the peepholes at 0.
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: As for ``LSTMCell``.
-        memory_init: As for ``LSTMCell``.
-
-    Raises:
-        ValueError: If the memory length is out of range, or ``memory_init`` is given without it.
+    gate, W uniform (Xavier), the peepholes at 0, the biases as those of ``LSTMCell``.
     """
 
     source = "Gers & Schmidhuber 2000; Gers, Schraudolph & Schmidhuber 2002"
@@ -141,12 +132,8 @@ class PeepholeLSTMCell(ProductCell):
         self, input_size: int, hidden_size: int, memory_length: int | None = None, memory_init: MemoryInit = "chrono"
     ) -> None:
         super().__init__(input_size, hidden_size)
-        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
-        self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
+        self.make_gates(4, input_size, "bias")
         self.peepholes = nn.Parameter(torch.zeros(3 * hidden_size))  # Of the gates i, f, o.
-        xavier_blocks(self.weight_ih, 4)
-        orthogonal_blocks(self.weight_hh, 4)
         lstm_biases(self.bias, memory_length, memory_init)
 
     def weights(self, parameters: Mapping[str, Tensor]) -> Weights:

@@ -12,14 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import (
-    MemoryInit,
-    RecurrentCell,
-    check_choice,
-    lstm_biases,
-    orthogonal_blocks,
-    xavier_blocks,
-)
+from rlstm.cells.base import MemoryInit, RecurrentCell, check_choice, lstm_biases, orthogonal_blocks, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
@@ -128,18 +121,8 @@ class PeepholeLSTMCCell(ProductCell):
         [i, f, o] = σ(W x + b + U c̄),    g = tanh(W_g x + b_g),    c = f c̄ + i g,    h = o φ(c)
 
     All three gates see the old memory, and the cell's input sees none. U starts orthogonal for each gate, W uniform
-    (Xavier), the forget bias at 1. Rows of W and b are in the order i, f, o, g, those of U i, f, o.
-
-    Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: As for ``LSTMCell``.
-        memory_init: As for ``LSTMCell``.
-        output_activation: φ, ``tanh`` or ``identity``. With the latter the output grows with the memory.
-
-    Raises:
-        ValueError: If the memory length is out of range, ``memory_init`` is given without it, or the activation is
-            unknown.
+    (Xavier), the biases as those of ``LSTMCell``. Rows of W and b are in the order i, f, o, g, those of U i, f, o. The
+    option ``output_activation`` is φ, ``tanh`` or ``identity``; with the latter the output grows with the memory.
     """
 
     source = "Gers & Schmidhuber 2000, in the form of encyclopedias: gates read c"
@@ -177,9 +160,8 @@ class PeepholeLSTMCCell(ProductCell):
 
     def step(self, inputs: Tensor, state: PeepholeLSTMCState) -> tuple[Tensor, PeepholeLSTMCState]:
         """Advance one step, ``(B, I)`` to ``(B, H)``, without the part of the product that adds 0."""
-        gates, cell_input = nn.functional.linear(inputs, self.weight_ih, self.bias).split(
-            [3 * self.hidden_size, self.hidden_size], dim=1
-        )
+        entering = nn.functional.linear(inputs, self.weight_ih, self.bias)
+        gates, cell_input = entering.split([3 * self.hidden_size, self.hidden_size], dim=1)
         gates = gates + nn.functional.linear(state.c, self.weight_ch)
         return self._mix(torch.sigmoid(gates), torch.tanh(cell_input), state.c)
 

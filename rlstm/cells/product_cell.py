@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rlstm.cells.base import CellStep, RecurrentCell, State
+from rlstm.cells.base import CellStep, RecurrentCell, State, orthogonal_blocks, xavier_blocks
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.bptt.gated import BPTTKernel, bptt_sequence
 
@@ -61,6 +61,25 @@ class ProductCell(RecurrentCell):
     kernel_option: Any = None
     """What the kernel is told beside them."""
 
+    weight_ih: nn.Parameter  # Like those below, made by ``make_gates``, if it has it.
+    weight_hh: nn.Parameter
+    bias: nn.Parameter
+    bias_ih: nn.Parameter
+    bias_hh: nn.Parameter
+
+    def make_gates(self, num_gates: int, width: int, *biases: str) -> None:
+        """Make W ``weight_ih`` ``(G·H, width)``, R ``weight_hh`` ``(G·H, H)`` and biases of 0 ``(G·H,)`` by name.
+
+        For each of the G gates W is drawn uniform (Xavier), then R orthogonal.
+        """
+        rows = num_gates * self.hidden_size
+        self.weight_ih = nn.Parameter(torch.empty(rows, width))
+        self.weight_hh = nn.Parameter(torch.empty(rows, self.hidden_size))
+        for name in biases:
+            self.register_parameter(name, nn.Parameter(torch.zeros(rows)))
+        xavier_blocks(self.weight_ih, num_gates)
+        orthogonal_blocks(self.weight_hh, num_gates)
+
     @abstractmethod
     def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
         """Return the products and vectors of a step.
@@ -101,7 +120,7 @@ class ProductCell(RecurrentCell):
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the path, the same on every device."""
-        return "loop of steps" if self.kernel is None else "hand-written backpropagation through time"
+        return self.path_name if self.kernel is None else "hand-written backpropagation through time"
 
     @torch.no_grad()
     def acting_snapshot(self) -> CellStep:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -48,8 +50,7 @@ class ResidualCell(RecurrentCell):
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
-        outputs, state = self.cell.step(self.norm(inputs), state)
-        return self._add(inputs, outputs), state
+        return self._around(self.cell.step)(inputs, state)
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps by the cell's own fast path."""
@@ -57,27 +58,21 @@ class ResidualCell(RecurrentCell):
 
     def sequence_by(self, path: SequencePath) -> SequenceRun:
         """Return the cell's path of that name, with the norm before it and the connection around it."""
-        inner = self.cell.sequence_by(path)
-
-        def run(inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-            outputs, state = inner(self.norm(inputs), state, is_first)
-            return self._add(inputs, outputs), state
-
-        return run
+        return self._around(self.cell.sequence_by(path))
 
     @torch.no_grad()
     def acting_snapshot(self) -> CellStep:
         """Return the cell's, with the norm before it and the connection around it."""
-        inner = self.cell.acting_snapshot()
+        return self._around(self.cell.acting_snapshot())
 
-        def step(inputs: Tensor, state: State) -> tuple[Tensor, State]:
-            outputs, state = inner(self.norm(inputs), state)
-            return self._add(inputs, outputs), state
+    def _around(self, inner: Callable[..., tuple[Tensor, State]]) -> Callable[..., tuple[Tensor, State]]:
+        """Return a step or a sequence of the cell with the norm before it and the connection around it."""
 
-        return step
+        def run(inputs: Tensor, state: State, *is_first: Tensor) -> tuple[Tensor, State]:
+            outputs, state = inner(self.norm(inputs), state, *is_first)
+            return outputs + inputs if self.residual else outputs, state
 
-    def _add(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        return outputs + inputs if self.residual else outputs
+        return run
 
     def sequence_path(self, device: torch.device) -> str:
         """Name the cell's path."""

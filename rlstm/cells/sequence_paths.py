@@ -23,12 +23,7 @@ def sequence_paths_of(cell: RecurrentCell) -> list[SequencePath]:
 
 
 def check_sequence_path(cell: RecurrentCell, path: SequencePath, name: str) -> None:
-    """Refuse a path that the cell has on no device.
-
-    Args:
-        cell: The cell.
-        path: What is asked for.
-        name: What the cell is called.
+    """Refuse a path that the cell called ``name`` has on no device.
 
     Raises:
         ValueError: With the reason and what would be right.

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import MemoryInit, check_choice, check_memory_length, memory_bias, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
-from rlstm.kernels.bptt.slstm import NEVER, across_heads, slstm_bptt_sequence
+from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
+from rlstm.kernels.resets import NEVER
 from rlstm.kernels.triton.support import TritonKernel
 
 __all__ = ["ForgetGate", "SLSTMCell", "SLSTMState", "choose_heads", "forget_biases", "initial_slstm", "mix_slstm"]
@@ -43,25 +44,21 @@ class SLSTMCell(ProductCell):
     in range: outputs don't depend on it and it carries no gradient.
 
     W starts uniform (Xavier) for each gate, R at 0, b_f at 5 - 12 (k / (D - 1))^0.3 for unit k of the D units of each
-    head, the other biases at 0, as in the authors' package.
+    head, the other biases at 0, as in the authors' package. With a memory length b_f spreads time scales up to it
+    (Tallec & Ollivier 2018); b_i stays at 0, since h does not change when all ĩ are shifted.
 
     Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the memory.
-        memory_length: Longest lag in steps to bridge: b_f spreads time scales up to it (Tallec & Ollivier 2018). b_i
-            stays at 0, since h does not change when all ĩ are shifted. ``None`` for the biases above.
-        memory_init: How: see ``memory_bias``.
         num_heads: Number N of heads, a divisor of H; ``None`` for the largest of 4, 2, 1 that is one.
         forget_gate: ``sigmoid`` or ``exponential``; its biases start where both gates are the same.
 
     Raises:
-        ValueError: If the heads don't divide H, the forget gate is unknown, the memory length is out of range, or
-            ``memory_init`` is given without it.
+        ValueError: If the heads don't divide H, or the forget gate is unknown.
     """
 
     source = "Beck et al. 2024"
     triton = TritonKernel("rlstm.kernels.triton.slstm", "slstm", options=("forget_gate",))
     state_type = SLSTMState
+    path_name = "hand-written backpropagation through time"
 
     def __init__(
         self,
@@ -83,11 +80,7 @@ class SLSTMCell(ProductCell):
         self.bias_ih = nn.Parameter(torch.zeros(4 * hidden_size))
         xavier_blocks(self.weight_ih, 4)
         with torch.no_grad():
-            biases = (
-                forget_biases(hidden_size, self.num_heads)
-                if memory_length is None
-                else memory_bias(hidden_size, memory_length, memory_init)
-            )
+            biases = forget_biases(hidden_size, self.num_heads, memory_length, memory_init)
             self.bias_ih.chunk(4)[1].copy_(biases if forget_gate == "sigmoid" else nn.functional.logsigmoid(biases))
 
     def init_state(self, batch_size: int) -> SLSTMState:
@@ -109,10 +102,6 @@ class SLSTMCell(ProductCell):
         exponential = self.forget_gate == "exponential"
         outputs, *memory = slstm_bptt_sequence(inputs, state, is_first, *parameters, exponential=exponential)
         return outputs, SLSTMState(outputs[-1], *memory)
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the path, the same on every device."""
-        return "hand-written backpropagation through time"
 
 
 def choose_heads(width: int, num_heads: int | None, *, narrowest: int = 1) -> int:
@@ -140,14 +129,16 @@ def choose_heads(width: int, num_heads: int | None, *, narrowest: int = 1) -> in
     return num_heads
 
 
-def forget_biases(width: int, num_heads: int, depth: float = 0.0) -> Tensor:
+def forget_biases(
+    width: int, num_heads: int, memory_length: int | None, memory_init: MemoryInit, *, depth: float = 0.0
+) -> Tensor:
     """Return 5 - 12 (k / (D - 1))^(0.3 + 1.3 depth) for the D units of each head, ``(width,)``.
 
-    Args:
-        width: Width of the memory.
-        num_heads: Number of heads, D = width / num_heads.
-        depth: Where the block stands in a stack, from 0 at the bottom to 1 at the top.
+    Depth is where the block stands in a stack, from 0 at the bottom to 1 at the top. With a memory length the biases
+    are those of ``memory_bias`` instead.
     """
+    if memory_length is not None:
+        return memory_bias(width, memory_length, memory_init)
     size = width // num_heads
     return (5 - 12 * torch.linspace(0, 1, size) ** (0.3 + 1.3 * depth)).repeat(num_heads)
 

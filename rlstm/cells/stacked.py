@@ -5,16 +5,50 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
 
-__all__ = ["StackedCell"]
+__all__ = ["LayeredCell", "StackedCell"]
 
 
-class StackedCell(RecurrentCell):
+class LayeredCell(RecurrentCell):
+    """A cell that runs cells from bottom to top; the state is a tuple with one state a layer."""
+
+    layers_name: ClassVar[str] = "layers"
+    """The ``torch.nn.ModuleList`` of the cells."""
+
+    @property
+    def _cells(self) -> list[RecurrentCell]:
+        return [layer for layer in getattr(self, self.layers_name) if isinstance(layer, RecurrentCell)]
+
+    def init_state(self, batch_size: int) -> State:
+        """Return one initial state a layer."""
+        return tuple(cell.init_state(batch_size) for cell in self._cells)
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Advance every layer one step, ``(B, I)`` to ``(B, H)``."""
+        return self._run([cell.step for cell in self._cells], inputs, state)
+
+    def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        """Run T steps layer by layer, each by its own fast path."""
+        return self._run([partial(_call, cell.sequence, is_first) for cell in self._cells], inputs, state)
+
+    def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run the layers from bottom to top over a step or a sequence."""
+        outputs, states = inputs, []
+        for index, (run, layer_state) in enumerate(zip(runs, state, strict=True)):
+            if index and self.reads_elapsed_time:
+                outputs = torch.cat([outputs, inputs[..., -1:]], -1)
+            outputs, layer_state = run(outputs, layer_state)
+            states.append(layer_state)
+        return outputs, tuple(states)
+
+
+class StackedCell(LayeredCell):
     """A stack of cells. Every layer gets the same ``is_first``; the state is a tuple with one state a layer.
 
     Args:
@@ -36,24 +70,13 @@ class StackedCell(RecurrentCell):
                 )
         self.source = layers[0].source  # type: ignore[misc]
         self.reads_elapsed_time = layers[0].reads_elapsed_time  # type: ignore[misc]
+        self.redundant_parameters = {  # type: ignore[misc]
+            f"layers.{index}.{name}": f"layers.{index}.{other}"
+            for index, layer in enumerate(layers)
+            for name, other in layer.redundant_parameters.items()
+        }
         self.layers = nn.ModuleList(layers)
         self.output_size = layers[-1].output_size
-
-    @property
-    def _cells(self) -> list[RecurrentCell]:
-        return [layer for layer in self.layers if isinstance(layer, RecurrentCell)]
-
-    def init_state(self, batch_size: int) -> State:
-        """Return one initial state a layer."""
-        return tuple(cell.init_state(batch_size) for cell in self._cells)
-
-    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance every layer one step, ``(B, I)`` to ``(B, H)``."""
-        return self._run([cell.step for cell in self._cells], inputs, state)
-
-    def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps layer by layer, each by its own fast path."""
-        return self.sequence_by("auto")(inputs, state, is_first)
 
     def sequence_by(self, path: SequencePath) -> SequenceRun:
         """Return a run layer by layer, each by its own path of that name."""
@@ -81,16 +104,6 @@ class StackedCell(RecurrentCell):
     def sequence_path(self, device: torch.device) -> str:
         """Name the path of the layers."""
         return self._cells[0].sequence_path(device)
-
-    def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run the layers from bottom to top over a step or a sequence."""
-        outputs, states = inputs, []
-        for index, (run, layer_state) in enumerate(zip(runs, state, strict=True)):
-            if index and self.reads_elapsed_time:
-                outputs = torch.cat([outputs, inputs[..., -1:]], -1)
-            outputs, layer_state = run(outputs, layer_state)
-            states.append(layer_state)
-        return outputs, tuple(states)
 
 
 def _call(run: SequenceRun, is_first: Tensor, inputs: Tensor, state: State) -> tuple[Tensor, State]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases, orthogonal_blocks, xavier_blocks
+from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases, orthogonal_blocks
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, ProductSums, by_step, doubled_block, logistic_slope, tanh_slope
 
@@ -145,17 +145,7 @@ class TimeAwareLSTMCell(ProductCell):
     no past that could age, and C is not 0 there. So c* = 0 after a reset, whatever Δt says at that step.
 
     In a stack every layer reads the same time. R and W_d start orthogonal for each block, W uniform (Xavier), the
-    forget bias at 1.
-
-    Args:
-        input_size: Width I of the inputs, Δt included; at least 2.
-        hidden_size: Width H of the memory.
-        memory_length: As for ``LSTMCell``.
-        memory_init: As for ``LSTMCell``.
-
-    Raises:
-        ValueError: If there is no input beside the time, the memory length is out of range, or ``memory_init`` is given
-            without it.
+    biases as those of ``LSTMCell``. The width I of the inputs, Δt included, is at least 2.
     """
 
     source = "Baytas et al. 2017"
@@ -171,13 +161,9 @@ class TimeAwareLSTMCell(ProductCell):
             raise ValueError(
                 f"input_size is {input_size}; cell 'time_aware_lstm' needs at least 2: the last column is the time."
             )
-        self.weight_ih = nn.Parameter(torch.empty(4 * hidden_size, input_size - 1))
-        self.weight_hh = nn.Parameter(torch.empty(4 * hidden_size, hidden_size))
-        self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
+        self.make_gates(4, input_size - 1, "bias")
         self.weight_decay = nn.Parameter(torch.empty(hidden_size, hidden_size))
         self.bias_decay = nn.Parameter(torch.zeros(hidden_size))
-        xavier_blocks(self.weight_ih, 4)
-        orthogonal_blocks(self.weight_hh, 4)
         orthogonal_blocks(self.weight_decay, 1)
         lstm_biases(self.bias, memory_length, memory_init)
 

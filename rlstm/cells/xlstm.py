@@ -6,29 +6,26 @@ Source: Beck et al. 2024, *xLSTM: Extended Long Short-Term Memory* (arXiv 2405.0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, State, check_memory_length
+from rlstm.cells.stacked import LayeredCell
 from rlstm.cells.xlstm_blocks import MLSTMBlock, SLSTMBlock
 
 __all__ = ["XLSTMCell"]
 
 
-class XLSTMCell(RecurrentCell):
+class XLSTMCell(LayeredCell):
     """xLSTM: h = norm(block_n(... block_1(W x + b))).
 
     The blocks are those of ``rlstm.cells.xlstm_blocks``; each has a causal convolution over 4 steps, whose inputs are
-    part of the state. W starts uniform (Xavier) and b at 0; each block says how it starts.
+    part of the state. W starts uniform (Xavier) and b at 0; each block says how it starts. With a memory length the
+    forget biases of every block spread time scales up to it (Tallec & Ollivier 2018), over units in an sLSTM, over
+    heads in an mLSTM. H is the width of the residual stream and of the outputs.
 
     Args:
-        input_size: Width I of the inputs.
-        hidden_size: Width H of the residual stream and of the outputs.
-        memory_length: Longest lag in steps to bridge: the forget biases of every block spread time scales up to it
-            (Tallec & Ollivier 2018), over units in an sLSTM, over heads in an mLSTM.
-        memory_init: How: see ``memory_bias``.
         num_blocks: Number of blocks.
         slstm_at: Which of them, counted from 0 at the bottom, are sLSTM blocks; ``None`` for every second one, from
             block 1 on.
@@ -37,11 +34,12 @@ class XLSTMCell(RecurrentCell):
 
     Raises:
         ValueError: If there is no block, ``slstm_at`` names one that is not there or one twice, the heads don't divide
-            H or are 1 wide, the chunk length is below 1, the memory length is out of range, or ``memory_init`` is given
-            without it.
+            H or are 1 wide, or the chunk length is below 1.
     """
 
     source = "Beck et al. 2024"
+    layers_name = "blocks"
+    path_name = "blocks: mLSTM in chunks of steps, sLSTM by hand-written backpropagation through time"
 
     def __init__(
         self,
@@ -74,36 +72,11 @@ class XLSTMCell(RecurrentCell):
             if index in chosen:
                 blocks.append(SLSTMBlock(hidden_size, place, memory_length, memory_init, num_heads=num_heads))
             else:
-                block = MLSTMBlock(
-                    hidden_size, place, memory_length, memory_init, num_heads=num_heads, chunk_length=chunk_length
-                )
-                blocks.append(block)
+                options: dict[str, Any] = {"num_heads": num_heads, "chunk_length": chunk_length}
+                blocks.append(MLSTMBlock(hidden_size, place, memory_length, memory_init, **options))
         self.blocks = nn.ModuleList(blocks)
         self.output_norm = nn.LayerNorm(hidden_size, bias=False)
 
-    @property
-    def _cells(self) -> list[RecurrentCell]:
-        return [block for block in self.blocks if isinstance(block, RecurrentCell)]
-
-    def init_state(self, batch_size: int) -> State:
-        """Return one initial state a block."""
-        return tuple(block.init_state(batch_size) for block in self._cells)
-
-    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Advance every block one step, ``(B, I)`` to ``(B, H)``."""
-        return self._run([block.step for block in self._cells], inputs, state)
-
-    def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
-        """Run T steps block by block, each by its own fast path."""
-        return self._run([partial(block.sequence, is_first=is_first) for block in self._cells], inputs, state)
-
     def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        outputs, states = self.input_map(inputs), []
-        for run, block_state in zip(runs, state, strict=True):
-            outputs, block_state = run(outputs, block_state)
-            states.append(block_state)
-        return self.output_norm(outputs), tuple(states)
-
-    def sequence_path(self, device: torch.device) -> str:
-        """Name the paths of the blocks."""
-        return "blocks: mLSTM in chunks of steps, sLSTM by hand-written backpropagation through time"
+        outputs, state = super()._run(runs, self.input_map(inputs), state)
+        return self.output_norm(outputs), state

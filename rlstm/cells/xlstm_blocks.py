@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, memory_bias
+from rlstm.cells.base import MemoryInit, RecurrentCell, mlstm_biases
 from rlstm.cells.mlstm import MLSTMState, check_chunk_length, initial_mlstm, mix_mlstm, normalise_heads
 from rlstm.cells.slstm import SLSTMState, choose_heads, forget_biases, initial_slstm, mix_slstm
 from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
@@ -52,8 +52,6 @@ class SLSTMBlock(RecurrentCell):
     Args:
         width: W, of inputs and outputs.
         place: Index of the block in its stack and the number of blocks.
-        memory_length: As for ``SLSTMCell``.
-        memory_init: As for ``SLSTMCell``.
         num_heads: As for ``SLSTMCell``, each at least 2 wide.
     """
 
@@ -83,12 +81,9 @@ class SLSTMBlock(RecurrentCell):
         self.weight_down = _closing((width, inner), place[1])
         with torch.no_grad():
             depth = place[0] / max(place[1] - 1, 1)
-            biases = (
-                forget_biases(width, self.num_heads, depth)
-                if memory_length is None
-                else memory_bias(width, memory_length, memory_init)
+            self.bias_ih.chunk(4)[1].copy_(
+                forget_biases(width, self.num_heads, memory_length, memory_init, depth=depth)
             )
-            self.bias_ih.chunk(4)[1].copy_(biases)
 
     def init_state(self, batch_size: int) -> SLSTMBlockState:
         """Return an empty window and the initial state of the sLSTM."""
@@ -133,8 +128,6 @@ class MLSTMBlock(RecurrentCell):
     Args:
         width: W, of inputs and outputs.
         place: Index of the block in its stack and the number of blocks.
-        memory_length: As for ``MLSTMCell``.
-        memory_init: As for ``MLSTMCell``.
         num_heads: As for ``MLSTMCell``, over a width of 2W.
         chunk_length: As for ``MLSTMCell``.
     """
@@ -165,14 +158,7 @@ class MLSTMBlock(RecurrentCell):
         self.group_weight = nn.Parameter(torch.ones(inner))
         self.skip_weight = nn.Parameter(torch.ones(inner))
         self.weight_down = _closing((width, inner), place[1])
-        with torch.no_grad():
-            admit, forget = self.bias_gates.chunk(2)
-            admit.normal_(std=0.1)
-            forget.copy_(
-                torch.linspace(3.0, 6.0, self.num_heads)
-                if memory_length is None
-                else memory_bias(self.num_heads, memory_length, memory_init)
-            )
+        mlstm_biases(self.bias_gates, memory_length, memory_init)
 
     def init_state(self, batch_size: int) -> MLSTMBlockState:
         """Return an empty window and the initial state of the mLSTM."""

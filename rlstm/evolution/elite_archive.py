@@ -34,11 +34,7 @@ LEAST_WEIGHT = 1e-3
 
 
 class EliteArchive:
-    """Keeps the K best trajectories that it was offered.
-
-    Args:
-        capacity: K, at least 1.
-    """
+    """Keeps the best trajectories that it was offered, ``capacity`` K of them, at least 1."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

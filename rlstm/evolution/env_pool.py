@@ -11,11 +11,7 @@ __all__ = ["EnvPool"]
 
 
 class EnvPool:
-    """Makes vector envs when they are first needed and keeps them; a pickled pool holds none.
-
-    Args:
-        make: Makes vector envs, called with ``num_envs``.
-    """
+    """Makes vector envs, by ``make(num_envs=...)``, when first needed and keeps them; a pickled pool holds none."""
 
     def __init__(self, make: Callable[..., VectorEnvs]) -> None:
         self._make = make

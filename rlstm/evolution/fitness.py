@@ -89,12 +89,9 @@ class FitnessResult(NamedTuple):
 
 
 def shard_sizes(population: int, num_envs: int, kind: str) -> list[int]:
-    """Return how many genomes each shard holds: a matter of these numbers alone.
+    """Return how many genomes each shard holds: a matter of genomes, envs of each and the kind of vector env alone.
 
-    Args:
-        population: Genomes.
-        num_envs: Environments of each.
-        kind: Of the vector env: where every env is stepped by itself, small shards cost nothing.
+    Where every env is stepped by itself, small shards cost nothing.
     """
     smallest = max(_ENVS_OF_A_SHARD.get(kind, _FEWEST_ENVS), 1)
     shards = min(max(1, population * num_envs // smallest), _MOST_SHARDS, population)
@@ -185,18 +182,13 @@ class FitnessEvaluator:
     def record(self, whole: Tensor, seeds: Sequence[int], episodes: int, generator: torch.Generator) -> Demonstrations:
         """Let genomes with all their acting weights ``(P, N)`` play with noise; returns their trajectories.
 
-        Args:
-            whole: The genomes.
-            seeds: P·E, one for each env: all different, so that there is more to be seen.
-            episodes: Of an env.
-            generator: Draws the actions.
+        There are P·E seeds, one for each env: all different, so that there is more to be seen.
         """
+        policy, layout = self.policy, self.parameters.whole
+        options: Any = {"seeds": seeds, "episodes": episodes, "generator": generator}
 
         def play(envs: SteppedEnvs) -> EvaluationResult:
-            layout = self.parameters.whole
-            return play_population(
-                self.policy, layout, whole, envs, seeds=seeds, episodes=episodes, generator=generator
-            )
+            return play_population(policy, layout, whole, envs, **options)
 
         envs = self.envs(len(seeds))
         return recorded(play, envs, np.full(envs.num_envs, episodes), self.policy.memory, {"deterministic": False})

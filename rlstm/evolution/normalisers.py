@@ -19,10 +19,7 @@ __all__ = ["fill_normalisers"]
 def fill_normalisers(policy: RecurrentPolicy, envs: SteppedEnvs, seeds: Sequence[int]) -> int:
     """Take what the policy, sampling, sees in one episode of every env into its normalisers; returns the steps.
 
-    Args:
-        policy: Acts as it is now.
-        envs: The envs, reset here.
-        seeds: One for each env.
+    The policy acts as it is now; every env is reset here with a seed of its own.
     """
     player = Player(policy, envs, seeds)
     actor = SnapshotActor(policy.acting_snapshot(), policy.init_state(envs.num_envs), deterministic=False)

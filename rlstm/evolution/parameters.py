@@ -9,19 +9,16 @@ Letters in shapes: P = policies, N = genes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells import RecurrentCell
-from rlstm.cells.stacked import StackedCell
 from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.evolution.readouts import Readout
 from rlstm.policies.policy import RecurrentPolicy
 
-__all__ = ["EvolvedParameters", "ParameterLayout", "redundant_parameters"]
+__all__ = ["EvolvedParameters", "ParameterLayout"]
 
 
 class _Gene(NamedTuple):
@@ -64,7 +61,7 @@ class ParameterLayout:
                 f"A population can't see images, but the observations are {policy.observation_space}. Use vectors, or "
                 "train with ppo."
             )
-        redundant = set(redundant_parameters(policy.actor.cell))
+        redundant = set(policy.actor.cell.redundant_parameters)
         parts: dict[str, nn.Module] = {}
         if memory:
             parts |= {"actor.encoder": policy.actor.encoder, "actor.cell": policy.actor.cell}
@@ -91,7 +88,7 @@ class ParameterLayout:
     def read(self, policy: RecurrentPolicy) -> Tensor:
         """Return the genome ``(N,)`` of a policy, float64 on the host; what is redundant is added where it belongs."""
         parameters = {name: value.detach().double() for name, value in policy.named_parameters()}
-        for name, other in redundant_parameters(policy.actor.cell).items():
+        for name, other in policy.actor.cell.redundant_parameters.items():
             parameters[f"actor.cell.{other}"] = parameters[f"actor.cell.{other}"] + parameters[f"actor.cell.{name}"]
         return torch.cat([parameters[gene.name].flatten().cpu() for gene in self.genes]) / self._gains
 
@@ -103,7 +100,7 @@ class ParameterLayout:
         parameters = dict(policy.named_parameters())
         for gene in self.genes:
             parameters[gene.name].copy_(genome[gene.start : gene.stop].view(gene.shape))
-        for name in (*(f"actor.cell.{one}" for one in redundant_parameters(policy.actor.cell)), *self.zeros):
+        for name in (*(f"actor.cell.{one}" for one in policy.actor.cell.redundant_parameters), *self.zeros):
             parameters[name].zero_()
 
     def split(self, genomes: Tensor) -> dict[str, Tensor]:
@@ -173,18 +170,6 @@ class EvolvedParameters:
         (outputs, features) = next(gene.shape for gene in self.whole.genes if gene.name == f"{self._head}.weight")
         zeros = torch.zeros(len(genomes), features + 1, outputs, dtype=torch.float64)
         return self.complete(genomes, Readout(zeros[:, 1:], zeros[:, :1], torch.full((len(genomes),), torch.nan)))
-
-
-def redundant_parameters(cell: RecurrentCell) -> Mapping[str, str]:
-    """Return a cell's redundant parameters, and to which each is added; of every layer in a stack."""
-    if not isinstance(cell, StackedCell):
-        return cell.redundant_parameters
-    layers = [layer for layer in cell.layers if isinstance(layer, RecurrentCell)]
-    return {
-        f"layers.{index}.{name}": f"layers.{index}.{other}"
-        for index, layer in enumerate(layers)
-        for name, other in redundant_parameters(layer).items()
-    }
 
 
 def _units(gene: _Gene, policy: RecurrentPolicy) -> list[tuple[object, ...]]:

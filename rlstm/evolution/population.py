@@ -18,7 +18,7 @@ from rlstm.cells.population_linear import PopulationLinear
 from rlstm.core.arrays import BoolArray
 from rlstm.core.trees import tree_map
 from rlstm.evaluation.evaluate import EvaluationResult, Player
-from rlstm.evolution.parameters import ParameterLayout, redundant_parameters
+from rlstm.evolution.parameters import ParameterLayout
 from rlstm.policies.encoders import highway
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
@@ -180,7 +180,7 @@ def _cell_weights(cell: RecurrentCell, weights: Mapping[str, Tensor]) -> dict[st
     """Return the cell's parameters ``(P, ...)``, zeros where they are redundant."""
     own = _under(weights, "actor.cell.")
     some = next(iter(weights.values()))
-    zeros = {name: some.new_zeros(len(some), *cell.get_parameter(name).shape) for name in redundant_parameters(cell)}
+    zeros = {name: some.new_zeros(len(some), *cell.get_parameter(name).shape) for name in cell.redundant_parameters}
     return {**own, **zeros}
 
 

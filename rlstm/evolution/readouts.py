@@ -189,7 +189,7 @@ def _in_chunks(solve: _Solve, features: Tensor, targets: Tensor, weights: Tensor
     Args:
         solve: Takes features ``(P, R, D)``, targets ``(P, R, Y)`` and roots of weights ``(P, R, 1)``, all finite and
             float64, to weights ``(P, D, Y)``, biases ``(P, 1, Y)`` and conditions ``(P,)``.
-        features: As for ``least_squares``, like the rest.
+        features: As for ``least_squares``, like those that follow.
         targets: The same.
         weights: The same.
     """

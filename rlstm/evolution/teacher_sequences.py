@@ -15,14 +15,14 @@ from torch import Tensor
 
 from rlstm.core.arrays import BoolArray
 from rlstm.core.errors import EnvironmentFailure
-from rlstm.core.trees import Tree, tree_map
+from rlstm.core.trees import tree_map
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evaluation.evaluate import MAX_LENGTH
 from rlstm.policies.acting import SnapshotActor
 from rlstm.policies.encoders import observation_dtypes
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.rollouts.inputs import PolicyInputsTracker
+from rlstm.rollouts.inputs import PolicyInputsTracker, observation_tensors
 from rlstm.rollouts.play import play_step
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 
@@ -152,11 +152,11 @@ def teacher_sequences_from_demonstrations(
     stored = stored.view(steps, count, *policy.distribution.action_shape)
     rewards = torch.as_tensor(demonstrations.rewards).to(policy.device, policy.dtype)
     starts = torch.as_tensor(demonstrations.episode_starts, device=policy.device)
-    seen = policy.inputs
+    seen, types = policy.inputs, observation_dtypes(policy.observation_space, policy.dtype)
     is_first = torch.zeros(steps, count, dtype=torch.bool, device=policy.device)
     is_first[0] = True
     inputs = PolicyInputs(
-        _observations(policy, demonstrations),
+        observation_tensors(demonstrations.observations, types, policy.device),
         _before(stored) if seen.previous_action else None,
         _before(rewards) if seen.previous_reward else None,
         starts if seen.episode_start else None,
@@ -164,15 +164,6 @@ def teacher_sequences_from_demonstrations(
     weights = torch.as_tensor(demonstrations.valid).double()
     weights[:washout] = 0.0
     return TeacherSequences(inputs, is_first, targets.view(steps, count, -1), weights)
-
-
-def _observations(policy: RecurrentPolicy, demonstrations: Demonstrations) -> Tree:
-    types = observation_dtypes(policy.observation_space, policy.dtype)
-    return tree_map(
-        lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(policy.device, dtype),
-        demonstrations.observations,
-        types,
-    )
 
 
 def _before(values: Tensor) -> Tensor:

@@ -32,12 +32,7 @@ def causal_conv(
 ) -> tuple[Tensor, Tensor]:
     """Run T steps; a tap that would reach past a reset reads 0.
 
-    Args:
-        inputs: ``(T, B, F)``.
-        window: As for one step.
-        is_first: ``(T, B)`` bool.
-        weight: As for one step.
-        bias: As for one step.
+    Inputs are ``(T, B, F)``, ``is_first`` is ``(T, B)`` bool, and the rest as for one step.
 
     Returns:
         Outputs ``(T, B, F)`` and the window after step T - 1.

@@ -25,12 +25,9 @@ import math
 import torch
 from torch import Tensor
 
-from rlstm.kernels.resets import check_rows
+from rlstm.kernels.resets import NEVER, check_rows
 
-__all__ = ["NEVER", "Memory", "mlstm_chunks"]
-
-NEVER = -1e30
-"""m of a memory that has seen nothing: the logarithm of 0, but finite."""
+__all__ = ["Memory", "mlstm_chunks"]
 
 Memory = tuple[Tensor, Tensor, Tensor]
 """C ``(B, N, D, D)``, n ``(B, N, D)`` and m ``(B, N)``."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["check_rows", "rows_of_resets"]
+__all__ = ["NEVER", "check_rows", "rows_of_resets"]
+
+NEVER = -1e30
+"""m of a memory that has seen nothing: the logarithm of 0, but finite."""
 
 
 def check_rows(inputs: Tensor, leaf: Tensor, is_first: Tensor) -> None:
-    """Refuse resets or a state that are not those of the inputs' steps and rows.
-
-    Args:
-        inputs: ``(T, B, ...)``.
-        leaf: Of the state, ``(B, ...)``.
-        is_first: ``(T, B)``.
+    """Refuse ``is_first`` ``(T, B)`` or a leaf of the state ``(B, ...)`` unless they fit the inputs ``(T, B, ...)``.
 
     Raises:
         ValueError: With the shapes.

@@ -78,11 +78,11 @@ def recomputed_sequence(
     round differently at another length or without a record; gradients of weights are sums over segments.
 
     Args:
-        run: As for ``unroll``; the next state has the structure of the state. It draws nothing at random and writes to
-            none of its arguments.
-        inputs: A tree of ``(T, B, ...)``.
-        state: The state before step 0, leaves ``(B, ...)``.
-        is_first: ``(T, B)`` bool.
+        run: As for ``unroll``, like the next three; the next state has the structure of the state. It draws nothing at
+            random and writes to none of its arguments.
+        inputs: The same.
+        state: The same.
+        is_first: The same.
         parameters: All else that ``run`` depends on and that may get a gradient.
         segment_length: Steps of a segment.
 

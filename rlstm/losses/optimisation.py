@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlstm.core.errors import NonFiniteError
 
-__all__ = ["annealed", "descend", "set_learning_rate"]
+__all__ = ["annealed", "descend", "schedule", "set_learning_rate"]
 
 
 def annealed(start: float, end: float | None, progress: float) -> float:
@@ -22,6 +23,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Set the learning rate of all parameters."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+
+
+def schedule(optimizer: torch.optim.Optimizer, config: Any, progress: float) -> tuple[float, float]:
+    """Set an agent's learning rate at a ``progress`` from 0 on, at most 1; returns it and the entropy's weight.
+
+    Its config has ``learning_rate`` and ``anneal_lr``, ``ent_coef`` and ``final_ent_coef``.
+    """
+    progress = min(1.0, progress)
+    learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
+    set_learning_rate(optimizer, learning_rate)
+    return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
 
 
 def descend(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +20,11 @@ from rlstm.vector.adapter import EnvStep
 __all__ = ["FinalRows"]
 
 
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(NamedTuple):
     """Envs whose next value at step t is that of a final observation, under the state before the reset."""
 
-    t: int
+    times: Tensor  # (N,) t
     envs: Tensor  # (N,) indices
-    observations: Tree  # numpy (N, ...)
     state: State  # (N, ...)
     previous_actions: Tensor  # (N, ...)
     previous_rewards: Tensor  # (N,)
@@ -36,6 +34,7 @@ class FinalRows:
     """The truncated episodes of a rollout, until it is over and their next values are computed in one call."""
 
     def __init__(self) -> None:
+        self._observations: list[Tree] = []  # numpy (N, ...)
         self._rows: list[_Rows] = []
 
     def add(self, t: int, cuts: BoolArray, step: PolicyStep, outcome: EnvStep, tracker: PolicyInputsTracker) -> None:
@@ -48,9 +47,9 @@ class FinalRows:
         def pick(leaf: Tensor) -> Tensor:
             return leaf.index_select(0, envs)
 
-        observations = tree_map(lambda leaf: leaf[rows], outcome.final_observations)
-        remembered = pick(tracker.previous_actions), pick(tracker.previous_rewards)
-        self._rows.append(_Rows(t, envs, observations, tree_map(pick, step.state), *remembered))
+        self._observations.append(tree_map(lambda leaf: leaf[rows], outcome.final_observations))
+        kept = tree_map(pick, (step.state, tracker.previous_actions, tracker.previous_rewards))
+        self._rows.append(_Rows(torch.full_like(envs, t), envs, *kept))
 
     def write_next_values(
         self,
@@ -62,12 +61,7 @@ class FinalRows:
     ) -> None:
         """Fill in ``steps.next_values``: one value call for the end of the rollout, one for all final rows.
 
-        Args:
-            steps: The rollout's steps.
-            credit_cuts: ``(T, B)``.
-            snapshot: The weights that acted.
-            tracker: What is seen after the last step.
-            state: The state after it.
+        ``credit_cuts`` is ``(T, B)``; the snapshot's weights acted, tracker and state are past the last step.
         """
         next_values, device = steps.next_values, steps.values.device
         next_values[:-1] = steps.values[1:]
@@ -75,15 +69,8 @@ class FinalRows:
         next_values[credit_cuts] = 0.0
         if not self._rows:
             return
-        observations = tree_map(lambda *leaves: np.concatenate(leaves), *(rows.observations for rows in self._rows))
-        states = tree_map(lambda *leaves: torch.cat(leaves), *(rows.state for rows in self._rows))
-        envs = torch.cat([rows.envs for rows in self._rows])
-        times = torch.tensor([rows.t for rows in self._rows for _ in rows.envs], device=device)
+        observations = tree_map(lambda *leaves: np.concatenate(leaves), *self._observations)
+        times, envs, states, actions, rewards = tree_map(lambda *leaves: torch.cat(leaves), *self._rows)
         nothing_begins = torch.zeros(len(envs), dtype=torch.bool, device=device)
-        inputs = tracker.inputs_at_end(
-            observations,
-            torch.cat([rows.previous_actions for rows in self._rows]),
-            torch.cat([rows.previous_rewards for rows in self._rows]),
-            nothing_begins,
-        )
+        inputs = tracker.inputs_at_end(observations, actions, rewards, nothing_begins)
         next_values[times, envs] = snapshot.values(inputs, states, nothing_begins)

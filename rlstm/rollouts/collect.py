@@ -119,20 +119,7 @@ class _Collection:
         # Out of inference mode: usable wherever gradients flow.
         carried.state = tree_map(Tensor.clone, carried.state)
         carried.tracker.previous_actions = carried.tracker.previous_actions.clone()
-        rollout = Rollout(
-            inputs=steps.inputs,
-            actions=steps.actions,
-            log_probs=steps.log_probs,
-            values=steps.values,
-            rewards=steps.rewards,
-            next_values=steps.next_values,
-            is_first=flags.is_first,
-            terminated=flags.terminated,
-            truncated=flags.truncated,
-            credit_cuts=flags.credit_cuts,
-            valid=flags.valid,
-            initial_state=self.initial_state,
-        )
+        rollout = Rollout(**steps._asdict(), **flags._asdict(), initial_state=self.initial_state)
         rollout.check_finite()
         return rollout
 
@@ -153,16 +140,9 @@ def _only(active: BoolArray, outcome: EnvStep) -> EnvStep:
 
 
 def collect(policy: RecurrentPolicy, envs: VectorEnvs, collector_state: CollectorState, num_steps: int) -> Rollout:
-    """Collect ``num_steps`` steps of every env.
+    """Collect ``num_steps`` steps T of every env, sampling actions with weights that don't change meanwhile.
 
-    Args:
-        policy: Samples the actions; its weights don't change meanwhile.
-        envs: The envs.
-        collector_state: Where every env stands; moved on to the end of the rollout.
-        num_steps: T.
-
-    Returns:
-        The rollout, next values included, in ordinary tensors.
+    The collector's state is moved on to the end of the rollout, which holds next values and ordinary tensors.
     """
     collection = _Collection(policy, envs, collector_state, num_steps)
     with torch.inference_mode():
@@ -182,17 +162,14 @@ def collect_trajectories(
 
     Every env is reset and begins with an empty memory. An env whose trajectory ends begins the next one until
     ``num_trajectories`` have begun; from then on it is idle, ``valid`` False. So which trajectories are in the batch
-    doesn't depend on their length.
+    doesn't depend on their length. The rollout, as ``collect`` returns it, is as long as the last trajectory in it.
 
     Args:
-        policy: Samples the actions; its weights don't change meanwhile.
-        envs: The envs.
+        policy: As for ``collect``, like the envs.
+        envs: The same.
         collector_state: Begins anew; the means over finished episodes stay.
         num_trajectories: N.
         seeds: One for the reset of each env.
-
-    Returns:
-        The rollout, as long as the last trajectory in it, in ordinary tensors.
 
     Raises:
         EnvironmentFailure: If a trajectory does not end.

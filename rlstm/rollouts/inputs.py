@@ -18,7 +18,7 @@ from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep
 
-__all__ = ["PolicyInputsTracker"]
+__all__ = ["PolicyInputsTracker", "observation_tensors"]
 
 
 class PolicyInputsTracker:
@@ -45,7 +45,7 @@ class PolicyInputsTracker:
         """Return the inputs of the next step, ``(B, ...)`` on the policy's device."""
         seen, masks = self._seen, self.action_masks
         return PolicyInputs(
-            self.convert(self.observations),
+            observation_tensors(self.observations, self.types, self._device),
             self.previous_actions if seen.previous_action else None,
             self.previous_rewards if seen.previous_reward else None,
             torch.as_tensor(self.episode_starts, device=self._device) if seen.episode_start else None,
@@ -58,18 +58,10 @@ class PolicyInputsTracker:
         """Return the inputs at final observations ``(N, ...)``, where nothing begins: ``inside`` is all False."""
         seen = self._seen
         return PolicyInputs(
-            self.convert(observations),
+            observation_tensors(observations, self.types, self._device),
             previous_actions if seen.previous_action else None,
             previous_rewards if seen.previous_reward else None,
             inside if seen.episode_start else None,
-        )
-
-    def convert(self, observations: Tree) -> Tree:
-        """Return numpy observations as tensors of the types in which the policy keeps them."""
-        return tree_map(
-            lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(self._device, dtype),
-            observations,
-            self.types,
         )
 
     def advance(self, outcome: EnvStep, actions: Tensor, is_first: BoolArray) -> None:
@@ -90,3 +82,10 @@ class PolicyInputsTracker:
         for name, value in values.items():
             old = getattr(self, name)
             setattr(self, name, value.to(old) if isinstance(old, Tensor) else value)
+
+
+def observation_tensors(observations: Tree, types: Tree, device: torch.device) -> Tree:
+    """Return numpy observations as tensors of the types in which a policy keeps them (``observation_dtypes``)."""
+    return tree_map(
+        lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(device, dtype), observations, types
+    )

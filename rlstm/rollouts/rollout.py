@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,9 @@ from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import PolicyEvaluation, RecurrentPolicy
 
 __all__ = ["Rollout"]
+
+_MASKS = ("is_first", "terminated", "truncated", "credit_cuts", "valid")
+_NUMBERS = ("log_probs", "values", "rewards", "next_values")
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,12 @@ class Rollout:
         shape = self.rewards.shape
         if len(shape) != 2:
             raise ValueError(f"rewards has shape {tuple(shape)}; it must be (T, B).")
-        for name, mask in self._masks():
+        for name in _MASKS:
+            mask: Tensor = getattr(self, name)
             if mask.shape != shape or mask.dtype != torch.bool:
                 raise ValueError(f"{name} is {tuple(mask.shape)} {mask.dtype}; it must be {tuple(shape)} torch.bool.")
-        for name, values in self._numbers():
+        for name in _NUMBERS:
+            values: Tensor = getattr(self, name)
             if values.shape != shape or not values.is_floating_point():
                 raise ValueError(f"{name} is {tuple(values.shape)} {values.dtype}; it must be {tuple(shape)} floats.")
         for leaf in [self.actions, *tree_leaves(self.inputs)]:
@@ -80,31 +86,14 @@ class Rollout:
             if leaf.shape[0] != shape[1]:
                 raise ValueError(f"A state leaf has shape {tuple(leaf.shape)}; it must begin with ({shape[1]},).")
 
-    def _masks(self) -> tuple[tuple[str, Tensor], ...]:
-        return (
-            ("is_first", self.is_first),
-            ("terminated", self.terminated),
-            ("truncated", self.truncated),
-            ("credit_cuts", self.credit_cuts),
-            ("valid", self.valid),
-        )
-
-    def _numbers(self) -> tuple[tuple[str, Tensor], ...]:
-        return (
-            ("log_probs", self.log_probs),
-            ("values", self.values),
-            ("rewards", self.rewards),
-            ("next_values", self.next_values),
-        )
-
     def check_finite(self) -> None:
         """Refuse numbers that are not finite; the collector checks every rollout once.
 
         Raises:
             NonFiniteError: If rewards, log-probabilities or values are not all finite.
         """
-        for name, values in self._numbers():
-            if not bool(torch.isfinite(values).all()):
+        for name in _NUMBERS:
+            if not bool(torch.isfinite(getattr(self, name)).all()):
                 raise NonFiniteError(f"The rollout's {name} are not all finite: the policy or the env has diverged.")
 
     @property
@@ -138,17 +127,6 @@ class Rollout:
 
     def _map(self, of_steps: Callable[[Tensor], Tensor], of_state: Callable[[Tensor], Tensor]) -> Rollout:
         """Return the rollout with one function applied to every leaf ``(T, B, ...)``, one to those of the state."""
-        return Rollout(
-            inputs=tree_map(of_steps, self.inputs),
-            actions=of_steps(self.actions),
-            log_probs=of_steps(self.log_probs),
-            values=of_steps(self.values),
-            rewards=of_steps(self.rewards),
-            next_values=of_steps(self.next_values),
-            is_first=of_steps(self.is_first),
-            terminated=of_steps(self.terminated),
-            truncated=of_steps(self.truncated),
-            credit_cuts=of_steps(self.credit_cuts),
-            valid=of_steps(self.valid),
-            initial_state=tree_map(of_state, self.initial_state),
-        )
+        steps: dict[str, Any] = {name: of_steps(getattr(self, name)) for name in ("actions", *_NUMBERS, *_MASKS)}
+        inputs, state = tree_map(of_steps, self.inputs), tree_map(of_state, self.initial_state)
+        return Rollout(inputs=inputs, **steps, initial_state=state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from typing import Any
 
@@ -82,20 +83,9 @@ class EpisodeStatistics:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, unfinished episodes included."""
-        return {
-            "returns": self.returns.copy(),
-            "lengths": self.lengths.copy(),
-            "trial_returns": self.trial_returns.copy(),
-            "num_episodes": self.num_episodes,
-            "sum_of_returns": self.sum_of_returns,
-            "finished": {name: list(values) for name, values in self.finished.items()},
-        }
+        return copy.deepcopy({**vars(self), "finished": {name: list(last) for name, last in self.finished.items()}})
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""
-        self.returns, self.lengths = values["returns"], values["lengths"]
-        self.trial_returns, self.num_episodes = values["trial_returns"], values["num_episodes"]
-        self.sum_of_returns = values["sum_of_returns"]
-        for name, finished in values["finished"].items():
-            self.finished[name].clear()
-            self.finished[name].extend(finished)
+        lasts = {name: deque(last, self.finished[name].maxlen) for name, last in values["finished"].items()}
+        vars(self).update({**values, "finished": {**self.finished, **lasts}})

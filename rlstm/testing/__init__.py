@@ -11,31 +11,8 @@ The probe envs come from ``rlstm.testing.probe_envs``.
 """
 
 from rlstm.testing.cells import ContractError, check_cell, reset_patterns
-from rlstm.testing.probe_envs import (
-    ActionEnv,
-    CarriedSignEnv,
-    ConstantValueEnv,
-    DiscountEnv,
-    ForgetEnv,
-    KeyEnv,
-    ObservationValueEnv,
-    ProbeEnv,
-    RecallEnv,
-    SecretEnv,
-)
+from rlstm.testing.probe_envs import *  # noqa: F403
+from rlstm.testing.probe_envs import __all__ as _probes
 
-__all__ = [
-    "ActionEnv",
-    "CarriedSignEnv",
-    "ConstantValueEnv",
-    "ContractError",
-    "DiscountEnv",
-    "ForgetEnv",
-    "KeyEnv",
-    "ObservationValueEnv",
-    "ProbeEnv",
-    "RecallEnv",
-    "SecretEnv",
-    "check_cell",
-    "reset_patterns",
-]
+__all__ = ["ContractError", "check_cell", "reset_patterns"]
+__all__ += _probes

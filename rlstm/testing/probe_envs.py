@@ -122,9 +122,6 @@ class RecallEnv(ProbeEnv):
 
     Args:
         num_steps: Steps k from the sign to the question, at least 1.
-
-    Raises:
-        ValueError: If ``num_steps`` is smaller than 1.
     """
 
     num_observations = 2
@@ -197,9 +194,6 @@ class CarriedSignEnv(_TrialProbeEnv):
     Args:
         num_steps: Steps of the first episode, at least 1.
         num_questions: Steps of the others, at least 1.
-
-    Raises:
-        ValueError: If one of them is smaller than 1.
     """
 
     num_observations = 3
@@ -257,9 +251,6 @@ class SecretEnv(ProbeEnv):
 
     Args:
         num_episodes: Episodes from one sign to the next, at least 2.
-
-    Raises:
-        ValueError: If ``num_episodes`` is smaller than 2.
     """
 
     num_observations = 2

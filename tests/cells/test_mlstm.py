@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from rlstm.cells.mlstm import MLSTMCell, MLSTMState, mix_mlstm
 from rlstm.core.trees import tree_leaves
-from rlstm.kernels.mlstm_chunks import NEVER, mlstm_chunks
+from rlstm.kernels.mlstm_chunks import mlstm_chunks
+from rlstm.kernels.resets import NEVER
 
 
 @pytest.fixture(autouse=True)

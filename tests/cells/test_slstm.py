@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.cells.slstm import SLSTMCell, SLSTMState, forget_biases
-from rlstm.kernels.bptt.slstm import NEVER, across_heads, slstm_bptt_sequence
+from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
+from rlstm.kernels.resets import NEVER
 from rlstm.testing import check_cell, reset_patterns
 
 GATES: Any = ("sigmoid", "exponential")
@@ -178,8 +179,8 @@ def test_the_initial_values_are_those_of_the_authors_package() -> None:
     assert not any(part.any() for part in (i, z, o, cell.weight_hh))
     expected = torch.tensor([5 - 12 * (k / 3) ** 0.3 for k in range(4)]).repeat(4)
     torch.testing.assert_close(f, expected, rtol=0, atol=1e-6)
-    assert forget_biases(4, 2, depth=1.0).tolist() == [5, -7, 5, -7]
-    assert forget_biases(3, 3).tolist() == [5, 5, 5]
+    assert forget_biases(4, 2, None, "chrono", depth=1.0).tolist() == [5, -7, 5, -7]
+    assert forget_biases(3, 3, None, "chrono").tolist() == [5, 5, 5]
     bound = math.sqrt(6 / (24 + 16))
     for block in cell.weight_ih.detach().chunk(4):
         assert 0.95 * bound < block.abs().max() <= bound

@@ -35,6 +35,9 @@ class Strategy(ABC):
     state_names: ClassVar[tuple[str, ...]]
     """The attributes, tensors and numbers, that with the generator are the whole state."""
 
+    usual_population: ClassVar[int | None] = None
+    """Genomes of a generation if nothing else is asked for, where that does not depend on the number of genes."""
+
     has_groups: ClassVar[bool] = False
     """Whether it takes ``groups``, the subpopulation of every gene."""
 
@@ -52,9 +55,11 @@ class Strategy(ABC):
         self._asked: Tensor | None = None
         self._before_asking = generator.get_state()
 
-    @staticmethod
-    def default_population(num_genes: int) -> int:
-        """Return 4 + ⌊3 ln N⌋, the usual population of evolution strategies (Hansen's CMA tutorial, table 1)."""
+    @classmethod
+    def default_population(cls, num_genes: int) -> int:
+        """Return 4 + ⌊3 ln N⌋, as Hansen's CMA tutorial has it (table 1), or ``usual_population``."""
+        if cls.usual_population is not None:
+            return cls.usual_population
         return 4 + int(3 * torch.tensor(float(num_genes), dtype=torch.float64).log())
 
     def ask(self) -> Tensor:

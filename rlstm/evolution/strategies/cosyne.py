@@ -29,12 +29,10 @@ class CoSyNE(PoolStrategy):
     genes N that is small for all but the worst; ``mark_all`` then mixes more. Where all are equally fit all are marked.
 
     Args:
-        mean: The middle of the first generation, ``(N,)``.
-        sigma: Standard deviation of the first generation, which is uniform.
         mutation_scale: Scale α of the Cauchy noise; 0.3 σ if ``None``.
         mutation_rate: The share of a child's genes that get noise.
         mark_all: Shuffle all genes but those of the best genome, whatever its fitness: the simple variant.
-        **shared: The other arguments of ``Strategy``.
+        **shared: The arguments of ``PoolStrategy``.
 
     Raises:
         ValueError: If the population is too small to choose parents from.
@@ -42,6 +40,7 @@ class CoSyNE(PoolStrategy):
 
     source = "Gomez, Schmidhuber & Miikkulainen 2008"
     state_names = ("pool", "best", "best_fitness")
+    usual_population = 40
 
     def __init__(
         self,
@@ -61,11 +60,6 @@ class CoSyNE(PoolStrategy):
         self.mutation_scale = 0.3 * sigma if mutation_scale is None else mutation_scale
         self.mutation_rate, self.mark_all = mutation_rate, mark_all
         self.draw_pool(self.population)
-
-    @staticmethod
-    def default_population(num_genes: int) -> int:
-        """Return 40."""
-        return 40
 
     def sample(self) -> Tensor:
         """Return the pool as it is, ``(P, N)``."""

@@ -31,11 +31,9 @@ class ESP(PoolStrategy):
     may be a lucky one, and the caller has to evaluate it again.
 
     Args:
-        mean: The middle of the first generation, ``(N,)``.
+        mean: As for ``PoolStrategy``, like sigma and generator.
         groups: The subpopulation of every gene, ``(N,)`` whole numbers from 0 on: a memory cell's, say.
         population: P, a multiple of ``combinations``; a subpopulation holds P / combinations chromosomes.
-        sigma: Standard deviation of the first generation, which is uniform.
-        generator: Draws everything.
         combinations: Genomes in which a chromosome plays.
         mutation_scale: Scale α of the Cauchy noise on children and after a burst; σ / 10 if ``None``.
         burst_after: Generations without progress before a burst.

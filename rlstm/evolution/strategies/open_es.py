@@ -38,6 +38,7 @@ class OpenES(MeanStrategy):
 
     source = "Salimans et al. 2017"
     state_names = ("mean", "first_moment", "second_moment", "num_updates")
+    usual_population = 64
 
     def __init__(
         self, mean: Tensor, *, sigma: float = 0.1, learning_rate: float = 0.05, weight_decay: float = 0.0, **shared: Any
@@ -50,11 +51,6 @@ class OpenES(MeanStrategy):
         self.num_updates = 0
         self.sigma, self.learning_rate, self.weight_decay = sigma, learning_rate, weight_decay
         self._utilities = torch.linspace(0.5, -0.5, population, dtype=torch.float64)  # Centred ranks, best first.
-
-    @staticmethod
-    def default_population(num_genes: int) -> int:
-        """Return 64."""
-        return 64
 
     def sample(self) -> Tensor:
         """Draw ``(P, N)``: the first half, then its mirror images."""

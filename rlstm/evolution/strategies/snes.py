@@ -27,12 +27,10 @@ class SNES(MeanStrategy):
         u(rank) = max(0, ln(P/2 + 1) - ln rank) / Σ_j max(0, ln(P/2 + 1) - ln j) - 1/P
 
     Args:
-        mean: μ of the first generation, ``(N,)``.
-        sigma: σ of the first generation.
         mean_rate: η_μ.
         sigma_rate: η_σ; (3 + ln N) / (5 √N) if ``None``.
         least_sigma: Below which no σ ever falls.
-        **shared: The other arguments of ``Strategy``.
+        **shared: The arguments of ``Strategy``.
 
     Raises:
         ValueError: If the least σ is out of range.

@@ -145,13 +145,10 @@ def bptt_sequence(
         state: The leaves before step 0, ``(B, H)`` each.
         is_first: ``(T, B)`` bool.
         parameters: What the kernel expects.
-        option: What the kernel expects.
+        option: The same.
 
     Returns:
         Outputs ``(T, B, H)`` and the leaves after step T - 1. Once differentiable.
-
-    Raises:
-        ValueError: If ``is_first`` or the state is of other steps or rows.
     """
     check_rows(inputs, state[0], is_first)
     results = _Sequence.apply(kernel, option, len(state), is_first, inputs, *state, *parameters)  # type: ignore[no-untyped-call]

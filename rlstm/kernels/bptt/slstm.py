@@ -22,11 +22,9 @@ import torch
 from torch import Tensor
 
 from rlstm.kernels.bptt.gated import BPTTKernel, bptt_sequence, by_step, tanh_slope
+from rlstm.kernels.resets import NEVER
 
-__all__ = ["NEVER", "across_heads", "slstm_bptt_sequence"]
-
-NEVER = -1e30
-"""m of a memory that has seen nothing: the logarithm of 0, but finite."""
+__all__ = ["across_heads", "slstm_bptt_sequence"]
 
 _LOG2_E = math.log2(math.e)
 

@@ -280,9 +280,5 @@ def _peephole_gradient(kept: Kept) -> Tensor:
 _KERNELS = Kernels(_forward, _backward, _wide_forward, _wide_backward)
 _LSTM = Recurrence(_KERNELS, num_gates=4, num_memories=1, constants={"PEEPHOLES": False})
 _PEEPHOLE_LSTM = Recurrence(
-    _KERNELS,
-    num_gates=4,
-    num_memories=1,
-    extra_gradient=_peephole_gradient,
-    constants={"PEEPHOLES": True},
+    _KERNELS, num_gates=4, num_memories=1, extra_gradient=_peephole_gradient, constants={"PEEPHOLES": True}
 )

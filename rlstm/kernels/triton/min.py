@@ -37,17 +37,8 @@ def minimal(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run a minimal cell: a GRU for W of ``(2H, I)``, z and h̃; an LSTM for ``(3H, I)``, f, i and h̃.
 
-    Args:
-        inputs: ``(T, B, I)``.
-        state: h, ``(B, H)``.
-        is_first: ``(T, B)`` bool.
-        weight_ih: W.
-        bias_ih: b.
-        candidate: ``positive`` for h̃ = x + ½ where x ≥ 0, else σ(x); ``identity`` for x itself.
-        storage: As in ``run_recurrence``.
-
-    Returns:
-        As ``run_recurrence``.
+    The candidate is ``positive`` for h̃ = x + ½ where x ≥ 0, else σ(x), or ``identity`` for x itself; the rest is as in
+    ``run_recurrence``.
     """
     num_gates = len(bias_ih) // state[0].shape[1]
     constants = {"GATES": num_gates, "POSITIVE": candidate == "positive"}

@@ -31,12 +31,7 @@ def log_logistic(x):
 
 @triton.jit
 def tile(
-    num_rows,
-    HIDDEN: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_UNITS: tl.constexpr,
-    part=0,
+    num_rows, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_UNITS: tl.constexpr, part=0
 ):
     """Return the rows of a program, int64, its units, and where both exist, ``(BLOCK_ROWS, BLOCK_UNITS)``.
 
@@ -77,15 +72,9 @@ def load_block(
 ):  # fmt: skip
     """Return the weights R ``(WIDTH, WIDTH)`` of one gate and one group of units, padded with zeros to ``BLOCK``.
 
-    Args:
-        weight: ``(gates·HIDDEN, WIDTH)``.
-        block: Which gate.
-        HIDDEN: Units in all groups.
-        WIDTH: Units in a group.
-        BLOCK: Power of 2; below ``WIDTH`` a part of the weights is returned, ``(BLOCK, BLOCK)``.
-        TURN: Whether the transpose is returned, for δa = h R^T; without it for dh = δ R.
-        to_part: Which part of the units that are written to, the rows of R.
-        from_part: Which part of the units that are read.
+    All weights are ``(gates·HIDDEN, WIDTH)``, and ``block`` is the gate. With ``TURN`` the transpose is returned, for
+    δa = h R^T; without it R is for dh = δ R. ``BLOCK`` is a power of 2; below ``WIDTH`` a part of the weights is
+    returned, ``(BLOCK, BLOCK)``: from those units that are read to those that are written to, the rows of R.
     """
     one = tl.arange(0, BLOCK)[:, None]
     other = tl.arange(0, BLOCK)[None, :]

@@ -48,26 +48,11 @@ def add_recurrent_sums(
     BLOCKS: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_UNITS: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return the sums of one part of the units with R h̄ added, block by block.
+    """Return the sums of part ``to_part`` of the units, of ``PARTS``, with R h̄ added, block by block.
 
-    Args:
-        a: Sum of block 0, ``(BLOCK_ROWS, BLOCK_UNITS)`` float32.
-        b: Of block 1.
-        c: Of block 2.
-        d: Of block 3; returned as it is where there are only three.
-        hidden: ``(T + 1, B, H)``.
-        index: t · B + b, ``(BLOCK_ROWS,)``.
-        erased: Where h̄ is 0, ``(BLOCK_ROWS, 1)``: nothing is read there.
-        weight: R.
-        num_rows: B.
-        to_part: Which part.
-        BLOCKS: 3 or 4.
-        HIDDEN: As in ``tile``.
-        WIDTH: As in ``tile``.
-        BLOCK_ROWS: As in ``tile``.
-        BLOCK_UNITS: As in ``tile``.
-        PARTS: How many parts there are.
-        PRECISION: Of products.
+    The sums a, b, c, d are ``(BLOCK_ROWS, BLOCK_UNITS)`` float32, and d is returned as it is where ``BLOCKS`` is 3, not
+    4. ``hidden`` is ``(T + 1, B, H)``, ``index`` t · B + b, ``(BLOCK_ROWS,)``. Where ``erased`` ``(BLOCK_ROWS, 1)``, h̄
+    is 0 and nothing is read. The rest is as in ``tile``.
     """
     for part in range(PARTS):
         _rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, part)
