@@ -61,8 +61,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.config import AgentConfig
 from rlstm.training.generations import Evolution
 
-__all__ = ["Evolino", "EvolinoConfig"]
-
 _READ_BY = {
     "least_sigma": ("snes", "sep-cma-es", "cma-es"),
     "mutation_scale": ("esp", "cosyne"),

@@ -42,8 +42,6 @@ from rlstm.training.config import AgentConfig
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["PPO", "PPOConfig"]
-
 
 @dataclass(frozen=True)
 class PPOConfig(AgentConfig):

@@ -19,8 +19,6 @@ from rlstm.training.config import AgentConfig
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["RandomAgent", "RandomConfig"]
-
 
 @dataclass(frozen=True)
 class RandomConfig(AgentConfig):

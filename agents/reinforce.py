@@ -45,8 +45,6 @@ from rlstm.training.config import AgentConfig
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["REINFORCE", "REINFORCEConfig"]
-
 _DECAY = 0.9  # What a batch weighs in the running mean beside the one after it.
 
 

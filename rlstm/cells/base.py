@@ -19,24 +19,6 @@ from torch import Tensor, nn
 from rlstm.core.trees import tree_map
 from rlstm.kernels.triton.support import TritonKernel, run_triton
 
-__all__ = [
-    "CellStep",
-    "MemoryInit",
-    "RecurrentCell",
-    "SequencePath",
-    "SequenceRun",
-    "State",
-    "check_choice",
-    "check_memory_length",
-    "lstm_biases",
-    "memory_bias",
-    "mlstm_biases",
-    "orthogonal_blocks",
-    "refuse_memory_length",
-    "reset_rows",
-    "xavier_blocks",
-]
-
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
 CellStep = Callable[[Tensor, State], tuple[Tensor, State]]
 SequenceRun = Callable[[Tensor, State, Tensor], tuple[Tensor, State]]

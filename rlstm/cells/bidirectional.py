@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import RecurrentCell, State
 
-__all__ = ["Bidirectional"]
-
 
 class Bidirectional(nn.Module):
     """A memory of the past beside one of the future, up to the next reset and no further than the sequence.

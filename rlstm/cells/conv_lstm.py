@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases
 
-__all__ = ["ConvLSTMCell", "ConvLSTMState"]
-
 
 class ConvLSTMState(NamedTuple):
     """What a convolutional LSTM carries, as maps."""

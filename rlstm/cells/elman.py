@@ -12,8 +12,6 @@ from rlstm.cells.base import MemoryInit, refuse_memory_length
 from rlstm.cells.product_cell import OutputState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, tanh_slope
 
-__all__ = ["ElmanCell"]
-
 
 class ElmanKernel(BPTTKernel):
     """The arithmetic of an Elman network.

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, refuse_memory_length
 from rlstm.cells.population_linear import PopulationLinear
 
-__all__ = ["FeedForwardCell", "NoState"]
-
 
 class NoState(NamedTuple):
     """What a layer without memory carries: nothing."""

@@ -18,8 +18,6 @@ from rlstm.kernels.bptt.gated import BPTTKernel, by_step, doubled_block, logisti
 from rlstm.kernels.reset_steps import gru_sequence
 from rlstm.kernels.triton.support import TritonKernel
 
-__all__ = ["GRUCell", "GRUKernel"]
-
 
 class GRUKernel(BPTTKernel):
     """The arithmetic of a GRU.

@@ -23,8 +23,6 @@ from rlstm.cells.base import (
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
-__all__ = ["Gradient", "LSTM1997Cell"]
-
 Gradient = Literal["full", "truncated"]
 
 

@@ -16,8 +16,6 @@ from rlstm.cells.product_cell import OutputState, ProductCell, Weights
 from rlstm.kernels.min_scan import Candidate, keep_and_candidate, min_scan
 from rlstm.kernels.triton.support import TritonKernel
 
-__all__ = ["MinGRUCell"]
-
 
 class MinGRUCell(ProductCell):
     """Minimal GRU.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from rlstm.cells.min_gru import MinGRUCell
 
-__all__ = ["MinLSTMCell"]
-
 
 class MinLSTMCell(MinGRUCell):
     """Minimal LSTM.

@@ -18,8 +18,6 @@ from rlstm.cells.slstm import choose_heads
 from rlstm.kernels.mlstm_chunks import mlstm_chunks
 from rlstm.kernels.resets import NEVER
 
-__all__ = ["MLSTMCell", "MLSTMState", "check_chunk_length", "initial_mlstm", "mix_mlstm", "normalise_heads"]
-
 
 class MLSTMState(NamedTuple):
     """What an mLSTM carries: memory, normaliser and the logarithm by which both are scaled down."""

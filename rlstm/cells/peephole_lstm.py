@@ -18,8 +18,6 @@ from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, doubled_block, logistic_slope, tanh_slope
 from rlstm.kernels.triton.support import TritonKernel
 
-__all__ = ["PeepholeLSTMCell"]
-
 
 class PeepholeKernel(BPTTKernel):
     """The arithmetic of a peephole LSTM.

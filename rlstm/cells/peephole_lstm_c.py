@@ -16,8 +16,6 @@ from rlstm.cells.base import MemoryInit, RecurrentCell, check_choice, lstm_biase
 from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
-__all__ = ["OutputActivation", "PeepholeLSTMCCell", "PeepholeLSTMCState"]
-
 OutputActivation = Literal["tanh", "identity"]
 
 

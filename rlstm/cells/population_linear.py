@@ -10,8 +10,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["PopulationLinear"]
-
 _FEW_ROWS = 4
 _HAS_KERNEL = "fbgemm" in torch.backends.quantized.supported_engines  # In torch for x86.
 

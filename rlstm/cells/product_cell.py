@@ -16,8 +16,6 @@ from rlstm.cells.base import CellStep, RecurrentCell, State, orthogonal_blocks, 
 from rlstm.cells.population_linear import PopulationLinear
 from rlstm.kernels.bptt.gated import BPTTKernel, bptt_sequence
 
-__all__ = ["LSTMState", "OutputState", "ProductCell", "Weights"]
-
 Terms = Sequence[tuple[Tensor, Tensor | None]]
 """Weights ``(G, N)`` and a bias ``(G,)``, or ``None``, for each of the vectors that a product reads."""
 

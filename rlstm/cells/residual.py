@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
 
-__all__ = ["ResidualCell"]
-
 
 class ResidualCell(RecurrentCell):
     """A cell between a layer norm and a residual connection: y = cell(norm(x)) + x.

@@ -13,8 +13,6 @@ from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.kernels.triton.support import why_never, why_not_here
 
-__all__ = ["check_sequence_path", "name_sequence_path", "sequence_paths_of"]
-
 
 def sequence_paths_of(cell: RecurrentCell) -> list[SequencePath]:
     """Return the paths that the cell has at its size, on whatever device."""

@@ -17,8 +17,6 @@ from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.resets import NEVER
 from rlstm.kernels.triton.support import TritonKernel
 
-__all__ = ["ForgetGate", "SLSTMCell", "SLSTMState", "choose_heads", "forget_biases", "initial_slstm", "mix_slstm"]
-
 ForgetGate = Literal["sigmoid", "exponential"]
 
 

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
 
-__all__ = ["LayeredCell", "StackedCell"]
-
 
 class LayeredCell(RecurrentCell):
     """A cell that runs cells from bottom to top; the state is a tuple with one state a layer."""

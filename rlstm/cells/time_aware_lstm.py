@@ -17,8 +17,6 @@ from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases, orthogonal_
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
 from rlstm.kernels.bptt.gated import BPTTKernel, ProductSums, by_step, doubled_block, logistic_slope, tanh_slope
 
-__all__ = ["TimeAwareLSTMCell"]
-
 
 class TimeAwareKernel(BPTTKernel):
     """The arithmetic of a time-aware LSTM.

@@ -14,8 +14,6 @@ from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, State, check_m
 from rlstm.cells.stacked import LayeredCell
 from rlstm.cells.xlstm_blocks import MLSTMBlock, SLSTMBlock
 
-__all__ = ["XLSTMCell"]
-
 
 class XLSTMCell(LayeredCell):
     """xLSTM: h = norm(block_n(... block_1(W x + b))).

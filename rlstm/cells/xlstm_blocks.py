@@ -21,8 +21,6 @@ from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.causal_conv import causal_conv, causal_conv_step
 from rlstm.kernels.mlstm_chunks import mlstm_chunks
 
-__all__ = ["MLSTMBlock", "MLSTMBlockState", "SLSTMBlock", "SLSTMBlockState"]
-
 _TAPS = 4
 _EXPANSION = 2  # Of the mLSTM block.
 _FEED_FORWARD = 4 / 3

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ACTION_MASK_KEY", "BoolArray", "FloatArray", "IntArray"]
-
 ACTION_MASK_KEY = "action_mask"
 """Key of the action mask in an info, and in a Dict observation."""
 

@@ -5,16 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = [
-    "CheckpointError",
-    "DemonstrationsError",
-    "EnvironmentFailure",
-    "NonFiniteError",
-    "UnknownNameError",
-    "UnsupportedSpaceError",
-    "unknown_name",
-]
-
 _MAX_LISTED = 20  # A longer list of valid names hides the nearest one.
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["json_ready", "write_atomically", "write_json"]
-
 
 def json_ready(value: Any) -> Any:
     """Turns dataclasses, mappings, sequences, enums, paths and numpy values into plain ones; else `TypeError`."""

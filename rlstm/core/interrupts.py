@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupt", "interruptible"]
-
 
 class Interrupt:
     """Ctrl-C once asks the loop to stop after the update; twice stops at once."""

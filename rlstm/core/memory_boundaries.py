@@ -22,8 +22,6 @@ import numpy as np
 from rlstm.core.arrays import BoolArray
 from rlstm.core.ranges import AtLeast, check_ranges
 
-__all__ = ["Boundary", "InputsConfig", "MemoryConfig", "crosses"]
-
 Boundary = Literal["episode", "trial", "lifelong"]
 _ALLOWED_CREDIT: dict[str, tuple[str, ...]] = {
     "episode": ("episode",),

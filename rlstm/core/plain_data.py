@@ -15,8 +15,6 @@ from torch import Tensor
 
 from rlstm.core.errors import CheckpointError
 
-__all__ = ["decode", "encode", "plain_tensor"]
-
 _TAG = "__rlstm__"  # The key that marks a dict standing for something else: a numpy array, numpy scalar or huge int.
 
 

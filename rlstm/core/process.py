@@ -9,8 +9,6 @@ import sys
 
 import torch
 
-__all__ = ["choose_device", "prepare_process"]
-
 _MAX_THREADS = 4  # A recurrent policy of usual size gains nothing from more.
 _KEPT_MEMORY = 2**30
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # Of mallopt(3).

@@ -8,8 +8,6 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["AtLeast", "Between", "NotNegative", "Positive", "Range", "check_ranges"]
-
 
 @dataclass(frozen=True)
 class Range:

@@ -12,8 +12,6 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-__all__ = ["Stream", "generator", "integer_seeds", "seed_everything"]
-
 # In the order of their numbers, by which runs are drawn: a new one goes to the end.
 Stream = Literal[
     "initialisation",

@@ -8,8 +8,6 @@ from gymnasium import spaces
 
 from rlstm.core.trees import Tree
 
-__all__ = ["drop_text", "text_places", "without_text"]
-
 
 def _is_text(space: spaces.Space[Any]) -> bool:
     """Return whether values are text: ``spaces.Text``, and spaces of a package's own such as MiniGrid's missions."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Tree", "tree_leaves", "tree_map"]
-
 Tree = Any  # A leaf (tensor or array) or a nested dict, tuple, list or NamedTuple of leaves.
 
 

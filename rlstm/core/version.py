@@ -1,5 +1,3 @@
 """The version of the package, where everything may read it; pyproject.toml does too."""
 
-__all__ = ["__version__"]
-
 __version__ = "0.1.0"

@@ -27,8 +27,6 @@ from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evolution.teacher_sequences import TeacherSequences, teacher_sequences_from_demonstrations
 from rlstm.policies.policy import RecurrentPolicy
 
-__all__ = ["EliteArchive"]
-
 LEAST_WEIGHT = 1e-3
 """Of the worst trajectory that is kept; of the best it is 1. So there is always something to solve."""
 

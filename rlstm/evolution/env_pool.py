@@ -7,8 +7,6 @@ from typing import Any
 
 from rlstm.vector.adapter import VectorEnvs
 
-__all__ = ["EnvPool"]
-
 
 class EnvPool:
     """Makes vector envs, by ``make(num_envs=...)``, when first needed and keeps them; a pickled pool holds none."""

@@ -37,8 +37,6 @@ from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import SteppedEnvs
 
-__all__ = ["FitnessEvaluator", "FitnessResult", "shard_sizes"]
-
 _ENVS_OF_A_SHARD = {"native": 256}  # By the kind of the vector env: enough for a step to be worth its overhead.
 _FEWEST_ENVS = 16
 _MOST_SHARDS = 16

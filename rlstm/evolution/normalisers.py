@@ -13,8 +13,6 @@ from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import SteppedEnvs
 
-__all__ = ["fill_normalisers"]
-
 
 def fill_normalisers(policy: RecurrentPolicy, envs: SteppedEnvs, seeds: Sequence[int]) -> int:
     """Take what the policy, sampling, sees in one episode of every env into its normalisers; returns the steps.

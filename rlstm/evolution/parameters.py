@@ -18,8 +18,6 @@ from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.evolution.readouts import Readout
 from rlstm.policies.policy import RecurrentPolicy
 
-__all__ = ["EvolvedParameters", "ParameterLayout"]
-
 
 class _Gene(NamedTuple):
     """Where a parameter stands in a genome."""

@@ -24,8 +24,6 @@ from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import SteppedEnvs
 
-__all__ = ["PopulationSnapshot", "play_population"]
-
 
 class PopulationSnapshot:
     """P policies laid out for acting together, as ``ActingSnapshot`` lays out one.

@@ -19,8 +19,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["Readout", "Solver", "least_squares", "ridge", "svm"]
-
 RCOND = 1e-15
 """Singular values up to so many times the largest count as 0; with many rows up to ε √R, the rounding of a sum."""
 

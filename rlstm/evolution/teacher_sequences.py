@@ -26,8 +26,6 @@ from rlstm.rollouts.inputs import PolicyInputsTracker, observation_tensors
 from rlstm.rollouts.play import play_step
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 
-__all__ = ["TeacherSequences", "forces_answers", "play_teacher_sequences", "teacher_sequences_from_demonstrations"]
-
 
 class TeacherSequences(NamedTuple):
     """S sequences of at most T steps."""

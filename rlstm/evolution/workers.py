@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.process import prepare_process
 
-__all__ = ["Workers"]
-
 _MOST_DEATHS = 3  # Of workers over one part.
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["causal_conv", "causal_conv_step"]
-
 
 def causal_conv_step(inputs: Tensor, window: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Advance one step: y = b + Σ_k w_k x_(t - K + 1 + k).

@@ -20,8 +20,6 @@ from torch.autograd.function import once_differentiable
 
 from rlstm.kernels.resets import check_rows, rows_of_resets
 
-__all__ = ["Candidate", "keep_and_candidate", "min_scan"]
-
 Candidate = Literal["positive", "identity"]
 
 

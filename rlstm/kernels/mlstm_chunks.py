@@ -27,8 +27,6 @@ from torch import Tensor
 
 from rlstm.kernels.resets import NEVER, check_rows
 
-__all__ = ["Memory", "mlstm_chunks"]
-
 Memory = tuple[Tensor, Tensor, Tensor]
 """C ``(B, N, D, D)``, n ``(B, N, D)`` and m ``(B, N)``."""
 

@@ -22,8 +22,6 @@ from torch.autograd.function import once_differentiable
 
 from rlstm.kernels.resets import check_rows
 
-__all__ = ["ResetPlan", "gru_sequence", "lstm_sequence", "plan_reset_steps"]
-
 _SATURATE = 1e4  # The logistic of -1e4 is exactly 0 in every floating type.
 _LENGTH_MULTIPLE = 8  # Dense CPU kernels are cached for each shape: few lengths, few kernels.
 

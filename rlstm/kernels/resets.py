@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["NEVER", "check_rows", "rows_of_resets"]
-
 NEVER = -1e30
 """m of a memory that has seen nothing: the logarithm of 0, but finite."""
 

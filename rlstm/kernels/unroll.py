@@ -25,8 +25,6 @@ from torch.autograd.function import once_differentiable
 
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 
-__all__ = ["Run", "recomputed_sequence", "unroll"]
-
 Run = Callable[[Tree, Tree, Tensor], tuple[Tensor, Tree]]
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from rlstm.core.errors import NonFiniteError
 
-__all__ = ["annealed", "descend", "schedule", "set_learning_rate"]
-
 
 def annealed(start: float, end: float | None, progress: float) -> float:
     """Return what goes linearly from ``start`` to ``end`` while ``progress`` goes from 0 to 1; None stays at start."""

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["PolicyLoss", "clipped_policy_loss", "clipped_value_loss", "masked_mean", "masked_normalise"]
-
 
 class PolicyLoss(NamedTuple):
     """A policy loss with its diagnostics, scalars."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["discounted_sums", "explained_variance", "gae", "rewards_to_go", "steps_since_cut"]
-
 
 def gae(
     rewards: Tensor,

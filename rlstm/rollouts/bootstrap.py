@@ -17,8 +17,6 @@ from rlstm.rollouts.buffers import StoredSteps
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
 
-__all__ = ["FinalRows"]
-
 
 class _Rows(NamedTuple):
     """Envs whose next value at step t is that of a final observation, under the state before the reset."""

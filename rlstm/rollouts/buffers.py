@@ -14,8 +14,6 @@ from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
 
-__all__ = ["Flags", "RolloutBuffers", "StoredSteps"]
-
 
 class StoredSteps(NamedTuple):
     """What is stored on the policy's device, ``(T, B, ...)``."""

@@ -26,8 +26,6 @@ from rlstm.rollouts.rollout import Rollout
 from rlstm.rollouts.statistics import EpisodeStatistics
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 
-__all__ = ["CollectorState", "collect", "collect_trajectories", "refresh_state", "start"]
-
 _FIRST_CAPACITY = 64  # Steps that buffers can hold at first if their number isn't known.
 _LONGEST_TRAJECTORY = 100_000  # Steps.
 

@@ -18,8 +18,6 @@ from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep
 
-__all__ = ["PolicyInputsTracker", "observation_tensors"]
-
 
 class PolicyInputsTracker:
     """The next inputs of B envs.

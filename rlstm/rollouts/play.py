@@ -17,8 +17,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep, SteppedEnvs
 
-__all__ = ["ChooseActions", "play_step"]
-
 ChooseActions = Callable[[PolicyInputs, Tensor], Tensor]
 """From what is seen and ``is_first`` ``(B,)`` to actions ``(B, ...)`` as stored; the state is the function's own."""
 

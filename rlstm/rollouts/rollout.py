@@ -39,8 +39,6 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import PolicyEvaluation, RecurrentPolicy
 
-__all__ = ["Rollout"]
-
 _MASKS = ("is_first", "terminated", "truncated", "credit_cuts", "valid")
 _NUMBERS = ("log_probs", "values", "rewards", "next_values")
 

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from rlstm.core.arrays import BoolArray
 
-__all__ = ["EpisodeStatistics"]
-
 _WINDOW = 100  # Episodes behind a running mean, as in Stable-Baselines3.
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from rlstm.cells.base import RecurrentCell, State
 from rlstm.core.trees import tree_leaves, tree_map
 
-__all__ = ["ContractError", "check_cell", "reset_patterns"]
-
 MakeCell = Callable[[int, int], RecurrentCell]
 _INPUT, _HIDDEN, _STEPS, _ROWS = 4, 5, 9, 3
 

@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["MeanStrategy", "Strategy", "check_least_sigma", "normal", "share_ties"]
-
 
 class Strategy(ABC):
     """A distribution, or a pool, of genomes that moves towards the fitter ones.

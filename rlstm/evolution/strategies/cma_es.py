@@ -13,8 +13,6 @@ from torch import Tensor
 from rlstm.evolution.strategies.base import normal
 from rlstm.evolution.strategies.cma_paths import CovarianceAdaptation
 
-__all__ = ["CMAES", "MOST_GENES"]
-
 SMALLEST_VARIANCE = 1e-200
 
 MOST_GENES = 2000

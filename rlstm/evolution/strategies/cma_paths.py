@@ -15,8 +15,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.base import MeanStrategy, check_least_sigma, share_ties
 
-__all__ = ["CMAConstants", "CovarianceAdaptation", "next_paths"]
-
 
 class CMAConstants:
     """The default constants for a number of genes and a population.

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.pools import FEWEST, PoolStrategy, cauchy
 
-__all__ = ["CoSyNE"]
-
 
 class CoSyNE(PoolStrategy):
     """A matrix of genomes; after each generation genes change places among the genomes, each within its own column.

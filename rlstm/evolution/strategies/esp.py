@@ -15,8 +15,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.pools import FEWEST, PoolStrategy, cauchy
 
-__all__ = ["ESP"]
-
 Credit = Literal["mean", "max"]
 
 

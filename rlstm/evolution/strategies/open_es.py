@@ -13,8 +13,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.base import MeanStrategy, normal, share_ties
 
-__all__ = ["OpenES"]
-
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Of Adam.
 
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.base import Strategy
 
-__all__ = ["FEWEST", "PoolStrategy", "cauchy"]
-
 FEWEST = 8
 """Chromosomes, or genomes, that a pool needs: the best quarter must hold a pair of parents."""
 

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.base import Strategy
 
-__all__ = ["Restarts"]
-
 PREFIX = "present_try."
 """In front of the names of the present try's state."""
 

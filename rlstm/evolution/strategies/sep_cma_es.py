@@ -13,8 +13,6 @@ from torch import Tensor
 from rlstm.evolution.strategies.base import normal
 from rlstm.evolution.strategies.cma_paths import CovarianceAdaptation
 
-__all__ = ["SepCMAES"]
-
 SMALLEST_VARIANCE = 1e-200
 """Variances stay above it: a generation after generation of ties would shrink them to 0."""
 

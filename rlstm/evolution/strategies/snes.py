@@ -14,8 +14,6 @@ from torch import Tensor
 
 from rlstm.evolution.strategies.base import MeanStrategy, check_least_sigma, normal, share_ties
 
-__all__ = ["SNES"]
-
 
 class SNES(MeanStrategy):
     """Follow the natural gradient of the expected utility in mean μ and deviations σ.

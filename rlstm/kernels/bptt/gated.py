@@ -34,8 +34,6 @@ from torch.autograd.function import once_differentiable
 
 from rlstm.kernels.resets import check_rows, rows_of_resets
 
-__all__ = ["BPTTKernel", "ProductSums", "bptt_sequence", "by_step", "doubled_block", "logistic_slope", "tanh_slope"]
-
 _CACHED = 2**16  # Numbers of one factor computed at a time: torch shares them between threads from 2**15 on.
 
 

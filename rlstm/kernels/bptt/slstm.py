@@ -24,8 +24,6 @@ from torch import Tensor
 from rlstm.kernels.bptt.gated import BPTTKernel, bptt_sequence, by_step, tanh_slope
 from rlstm.kernels.resets import NEVER
 
-__all__ = ["across_heads", "slstm_bptt_sequence"]
-
 _LOG2_E = math.log2(math.e)
 
 

@@ -25,8 +25,6 @@ from rlstm.kernels.triton.ops import load_block, logistic, store_four, tanh, til
 from rlstm.kernels.triton.recurrence import Kept, Kernels, Recurrence, Storage, run_recurrence
 from rlstm.kernels.triton.wide import add_recurrent_gradients, add_recurrent_sums, copy_leaves
 
-__all__ = ["gru"]
-
 
 def gru(
     inputs: Tensor,

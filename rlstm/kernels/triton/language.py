@@ -6,8 +6,6 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["tl", "triton"]
-
 
 class _NotInstalled:
     """Decorates kernels that can't run here: see ``rlstm.kernels.triton.support.why_not_here``."""

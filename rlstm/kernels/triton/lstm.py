@@ -24,8 +24,6 @@ from rlstm.kernels.triton.ops import load_block, load_four, load_four_blocks, lo
 from rlstm.kernels.triton.recurrence import Kept, Kernels, Recurrence, Storage, run_recurrence
 from rlstm.kernels.triton.wide import add_recurrent_gradients, add_recurrent_sums, copy_leaves
 
-__all__ = ["lstm", "peephole_lstm"]
-
 
 def lstm(
     inputs: Tensor,

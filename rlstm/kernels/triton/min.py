@@ -22,8 +22,6 @@ from rlstm.kernels.triton.language import tl, triton
 from rlstm.kernels.triton.ops import log_logistic, logistic, tile
 from rlstm.kernels.triton.recurrence import Kernels, Recurrence, Storage, run_recurrence
 
-__all__ = ["minimal"]
-
 
 def minimal(
     inputs: Tensor,

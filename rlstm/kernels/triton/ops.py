@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from rlstm.kernels.triton.language import tl, triton
 
-__all__ = ["load_block", "load_four", "load_four_blocks", "log_logistic", "logistic", "store_four", "tanh", "tile"]
-
 
 @triton.jit
 def logistic(x):

@@ -31,8 +31,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["NUM_STAGES", "Kept", "Kernels", "Recurrence", "Storage", "run_recurrence"]
-
 Storage = torch.dtype
 _SHARED_MEMORY = 227 * 1024  # Bytes of an H100, where there is no CUDA device to ask.
 _BESIDE_WEIGHTS = 32 * 1024  # Bytes that a program needs beside R: 32 KiB at most when compiled for an H100.

@@ -36,8 +36,6 @@ from rlstm.kernels.triton.ops import (
 from rlstm.kernels.triton.recurrence import Kernels, Recurrence, Storage, run_recurrence
 from rlstm.kernels.triton.wide import add_recurrent_gradients, add_recurrent_sums, copy_leaves
 
-__all__ = ["slstm"]
-
 
 def slstm(
     inputs: Tensor,

@@ -22,8 +22,6 @@ from torch import Tensor, nn
 
 from rlstm.kernels.resets import check_rows
 
-__all__ = ["WIDEST_PROGRAM", "TritonKernel", "run_triton", "why_never", "why_not_here"]
-
 WIDEST_PROGRAM = 256
 """Most units that see each other in one program. Above 128 it reads all of R at every step, (H / N)² of each gate."""
 

@@ -22,8 +22,6 @@ from __future__ import annotations
 from rlstm.kernels.triton.language import tl, triton
 from rlstm.kernels.triton.ops import load_block, tile
 
-__all__ = ["add_recurrent_gradients", "add_recurrent_sums", "copy_leaves"]
-
 
 @triton.jit
 def copy_leaves(
