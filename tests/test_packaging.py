@@ -28,7 +28,9 @@ def folders_with_modules() -> list[Path]:
 def test_every_folder_on_disk_is_listed_and_every_listed_package_is_on_disk(setuptools_table: dict) -> None:
     on_disk = {folder.relative_to(ROOT).as_posix().replace("/", ".") for folder in folders_with_modules()}
     on_disk = {f"rlstm.{name}" if name.split(".")[0] in MAPPED else name for name in on_disk}
-    assert sorted(setuptools_table["packages"]) == sorted(on_disk)
+    listed = set(setuptools_table["packages"])
+    assert on_disk - listed == set(), "on disk, but not among the packages of tool.setuptools in pyproject.toml"
+    assert listed - on_disk == set(), "among the packages of tool.setuptools in pyproject.toml, but not on disk"
 
 
 def test_every_folder_with_modules_is_a_package() -> None:

@@ -32,11 +32,23 @@ from rlstm.vector.make import make
 
 
 class OnPolicyAgent(Agent, Protocol):
-    """What the loop needs of an agent: REINFORCE, PPO."""
+    """What the loop of updates needs of an agent: PPO, REINFORCE, and the random one.
+
+    Args:
+        policy: What is trained.
+        config: The agent's own constants.
+        num_envs: Envs B of every rollout.
+        total_steps: Environment steps of the run, for schedules.
+        generator: Draws what the agent draws, minibatches for instance.
+    """
 
     policy: RecurrentPolicy
     config: Any
     begins_anew: bool  # Whether every rollout resets all envs, so that a checkpoint need not hold theirs.
+
+    def __init__(
+        self, policy: RecurrentPolicy, config: Any, *, num_envs: int, total_steps: int, generator: torch.Generator
+    ) -> None: ...
 
     def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
         """Play one rollout, from where the envs stand."""

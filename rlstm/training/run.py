@@ -8,7 +8,7 @@ import random
 from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -54,7 +54,10 @@ def make_policy(
 
 
 class Agent(Protocol):
-    """What a run needs of every agent for its checkpoints."""
+    """What a run needs of every agent."""
+
+    run_type: ClassVar[type[Run]]
+    """The kind of run that trains it; its module declares what else it needs."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""

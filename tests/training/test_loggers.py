@@ -6,7 +6,6 @@ import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from rlstm.training.loggers import (
     cut_csv,
     write_curves,
 )
+from tests import kit
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -156,17 +156,13 @@ def test_one_event_file_a_process_with_layout_and_hyperparameters_written_once(t
 def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The names of the metrics that a tiny run of each agent logs."""
     tiny = {"env": "rlstm/TMaze-v0", "env_kwargs": {"corridor_length": 1}, "num_envs": 4, "hidden_size": 4}
-    own: dict[str, dict[str, Any]] = {
-        "ppo": {"num_steps": 8},
-        "random": {"num_steps": 8},
-        "reinforce": {"num_episodes": 4},
-        "evolino": {"population": 4},
-    }
     names = {}
     for agent in AGENTS:
         path = tmp_path_factory.mktemp("runs") / agent
         run = {"run_dir": str(path), "total_steps": 64, "eval_episodes": 1, "num_threads": 1}
-        rlstm.train(agent, ui="none", **tiny, **own[agent], **run)
+        rlstm.train(
+            agent, ui="none", **tiny, **({"population": 4} if agent == "evolino" else kit.short_rollouts(agent)), **run
+        )
         names[agent] = list(rows(path / "progress.csv")[0])
     return names
 

@@ -23,6 +23,7 @@ from rlstm.core.trees import tree_leaves
 from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
 from rlstm.training.on_policy import Training
 from rlstm.training.run_directory import RunDirectory
+from tests import kit
 from tests.kit import covering
 
 UPDATE = 4 * 8  # Environment steps of an update of PPO and the random agent; REINFORCE's are as long as its episodes.
@@ -61,7 +62,9 @@ EVOLINO = [  # Its own tests resume it; here the runs are longer.
 
 def train(path, agent="ppo", **settings):
     name = agent.split()[0]  # A variant of an agent has a second word.
-    return api.train(name, ui="none", run_dir=str(path), **{**TINY, **ALGORITHMS[agent], **settings})
+    return api.train(
+        name, ui="none", run_dir=str(path), **{**TINY, **ALGORITHMS.get(agent, kit.short_rollouts(name)), **settings}
+    )
 
 
 def everything(path):
