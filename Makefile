@@ -41,7 +41,7 @@ bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contri
 	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.recurrent_ppo
 
 clean:  ## remove builds and caches; environments and runs stay
-	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage htmlcov
+	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage htmlcov
 	@find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An environment is set up once, and again when the dependencies or their pins change. One pip command with the
