@@ -29,7 +29,7 @@ GLYPHS[" "], BLOCK = np.zeros((5, 3), dtype=np.bool_), np.ones((5, 3), dtype=np.
 
 
 def draw_text(text: str) -> npt.NDArray[np.uint8]:
-    """Draw a text; lines that are too long go on in the next one, and what finds no room at the end is left out.
+    """Draw a text; lines that are too long go on in the next one, and what does not fit at the end is left out.
 
     Returns:
         An image (height, width, 3).

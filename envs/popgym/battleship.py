@@ -43,7 +43,7 @@ class Battleship(BatchedTask):
     ## Arguments
     - `board_size`: cells along a side, 2 or more.
     - `ship_sizes`: the number of cells of each ship, from 1 to `board_size`, in the order of placing. They must be so
-      few that room is left for the last one however the others lie.
+      few that space is left for the last one however the others lie.
     """
 
     memory = "which cells were shot at, and where the hits were"
@@ -115,7 +115,7 @@ class Battleship(BatchedTask):
 
 
 def _check_ships(board_size: int, ship_sizes: object) -> None:
-    """Raise ValueError unless there is room for all ships, however the earlier ones lie, and for some water."""
+    """Raise ValueError unless there is space for all ships, however the earlier ones lie, and for some water."""
     if not isinstance(ship_sizes, list | tuple) or not ship_sizes:
         raise ValueError(f"ship_sizes must be a list or tuple of one size or more, but got {ship_sizes!r}.")
     for number, size in enumerate(ship_sizes):
@@ -128,7 +128,7 @@ def _check_ships(board_size: int, ship_sizes: object) -> None:
         blocked = sum(min(earlier + size - 1, places) + earlier * min(size, places) for earlier in ship_sizes[:number])
         if blocked >= 2 * board_size * places:
             raise ValueError(
-                f"ship_sizes must leave room for every ship however the earlier ones lie, but on a board of "
+                f"ship_sizes must leave space for every ship however the earlier ones lie, but on a board of "
                 f"{board_size} x {board_size} cells ship {number + 1} of {ship_sizes!r} may find none: use fewer or "
                 "smaller ships."
             )

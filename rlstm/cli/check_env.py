@@ -46,15 +46,15 @@ def run(words: list[str]) -> Answer:
         env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers
     )
     findings, measured = examine(resolve_env(config), config, flags.train_steps)
-    fit, verdict = _verdict(findings)
+    fit, summary = _summary(findings)
     rows = [(one.level, one.topic, f"{one.text.rstrip('.')}. {one.advice}".strip()) for one in findings]
     text = table(("level", "check", "finding"), rows, wrapped=("finding",))
     checks = [{"check": one.topic, "level": one.level, "finding": one.text, "advice": one.advice} for one in findings]
-    values = {"env": flags.env, "fit": fit, "verdict": verdict, **measured, "checks": checks}
-    return Answer(f"{text}\n\n{flags.env}: {verdict}", values, exit_code=0 if fit else 1)
+    values = {"env": flags.env, "fit": fit, "verdict": summary, **measured, "checks": checks}
+    return Answer(f"{text}\n\n{flags.env}: {summary}", values, exit_code=0 if fit else 1)
 
 
-def _verdict(findings: list[Finding]) -> tuple[bool, str]:
+def _summary(findings: list[Finding]) -> tuple[bool, str]:
     unfit = [f"{one.text} {one.advice}".strip() for one in findings if one.level == "unfit"]
     if unfit:
         return False, f"not fit: {' '.join(unfit)}"

@@ -38,7 +38,7 @@ class Outcome:
     """What became of a breakage."""
 
     breakage: Breakage
-    verdict: str  # killed, SURVIVED, STALE or UNFIT
+    result: str  # killed, SURVIVED, STALE or UNFIT
     detail: str
     seconds: float = 0.0
 
@@ -229,8 +229,8 @@ def table(outcomes: list[Outcome]) -> str:
     """Return how many breakages of each area were killed."""
     lines = []
     for area in sorted({one.breakage.area for one in outcomes}):
-        verdicts = [one.verdict for one in outcomes if one.breakage.area == area]
-        lines.append(f"{area:<28}{verdicts.count('killed'):>4} of {len(verdicts)}")
+        results = [one.result for one in outcomes if one.breakage.area == area]
+        lines.append(f"{area:<28}{results.count('killed'):>4} of {len(results)}")
     return "\n".join(lines)
 
 
@@ -262,15 +262,15 @@ def main(words: list[str] | None = None) -> int:
     for outcome in run(ROOT, chosen, jobs=options.jobs, limit=options.seconds, control=not options.no_control):
         outcomes.append(outcome)
         place = f"{outcome.breakage.area}: {outcome.breakage.name}"
-        print(f"{outcome.verdict:<9}{outcome.seconds:6.1f} s  {place}: {outcome.detail}", flush=True)
-    killed = sum(one.verdict == "killed" for one in outcomes)
+        print(f"{outcome.result:<9}{outcome.seconds:6.1f} s  {place}: {outcome.detail}", flush=True)
+    killed = sum(one.result == "killed" for one in outcomes)
     print(f"\n{table(outcomes)}\n")
     print(
         f"{killed} of {len(outcomes)} killed ({100 * killed / len(outcomes):.1f} %) in {time.monotonic() - began:.0f} s"
     )
     for one in outcomes:
-        if one.verdict != "killed":
-            print(f"{one.verdict}  {one.breakage.area}: {one.breakage.name}: {one.detail}")
+        if one.result != "killed":
+            print(f"{one.result}  {one.breakage.area}: {one.breakage.name}: {one.detail}")
     return 0 if killed == len(outcomes) else 1
 
 

@@ -153,7 +153,7 @@ def test_a_kept_board_is_kept_and_its_shots_are_forgotten() -> None:
         ({"ship_sizes": 3}, "ship_sizes must be a list or tuple of one size or more, but got 3"),
         ({"ship_sizes": [2, 0]}, "ship_sizes of each ship must be an integer >= 1, but got 0"),
         ({"ship_sizes": [2, 2.0]}, "ship_sizes of each ship must be an integer >= 1, but got 2.0"),
-        ({"board_size": 4, "ship_sizes": (2, 3, 3, 4)}, r"leave room .* 4 x 4 cells ship 4 of \(2, 3, 3, 4\)"),
+        ({"board_size": 4, "ship_sizes": (2, 3, 3, 4)}, r"leave space .* 4 x 4 cells ship 4 of \(2, 3, 3, 4\)"),
         ({"board_size": 2, "ship_sizes": (1, 1, 1, 1)}, "cover fewer than the 4 cells of board_size 2, but .* cover 4"),
     ],
 )

@@ -176,7 +176,7 @@ def test_threads_wait_before_they_read_what_others_may_have_stored(
 ) -> None:
     """The interpreter has one thread, which never waits: addresses stored since the last barrier are not loaded."""
     if device.type == "cuda":
-        pytest.skip("needs the interpreter")
+        pytest.skip("follows addresses in Triton's interpreter, which a CUDA device does not use")
     builder = importlib.import_module("triton.runtime.interpreter").InterpreterBuilder
     load, store = builder.create_masked_load, builder.create_masked_store
     stored: set[int] = set()
@@ -224,7 +224,7 @@ def test_one_part_is_the_whole_bit_for_bit(
 ) -> None:
     """What is carried through buffers instead of registers is rounded nowhere else."""
     if device.type == "cuda":
-        pytest.skip("the compiler may contract sums in one and not in the other")
+        pytest.skip("bit equality is of the interpreter: a compiler may contract the sums of one form only")
     multiply_bfloat16_rightly(monkeypatch)
     cell = build(variant, 10, device)
     run = importlib.import_module(cell.triton.module).__dict__[cell.triton.function]
@@ -258,7 +258,7 @@ def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, de
             return outputs.double(), type(state)(*(leaf.double() for leaf in final))
 
     if device.type == "cuda":
-        pytest.skip("check_cell works on the CPU")
+        pytest.skip("check_cell computes on the CPU, where Triton runs by its interpreter")
     check_cell(lambda inputs, hidden: Kernel(inputs, rounded(hidden, options), **options), tolerance=2e-5)
 
 

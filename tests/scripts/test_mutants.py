@@ -60,9 +60,9 @@ def test_the_runner_tells_killed_survived_stale_and_unfit_and_leaves_the_tree(tr
         breakage("4 * x", "3 * x"),
         breakage("2 * x", "x + x", "test_bad.py"),
     ]
-    outcomes = {one.breakage: one.verdict for one in run(tree, cases, jobs=1, preload=["pytest"])}
+    outcomes = {one.breakage: one.result for one in run(tree, cases, jobs=1, preload=["pytest"])}
     assert [outcomes[one] for one in cases] == ["killed", "SURVIVED", "STALE", "UNFIT"]
     endless = breakage("return 2", "while True:\n        pass\n    return 2")
     (outcome,) = run(tree, [endless], jobs=1, limit=1.0, control=False, preload=["pytest"])
-    assert (outcome.verdict, outcome.detail) == ("killed", "the time limit")
+    assert (outcome.result, outcome.detail) == ("killed", "the time limit")
     assert (tree / "doubling.py").read_text() == before

@@ -23,7 +23,7 @@ def named_commits() -> set[str]:
 
 def test_commits_of_rows_are_in_the_history_or_known_as_rewritten(scripts) -> None:
     if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
-        pytest.skip("not a checkout with its whole history")
+        pytest.skip("a shallow clone lacks the commits that rows name")
     missing = {one for one in named_commits() if git("merge-base", "--is-ancestor", one, "HEAD").returncode}
     assert missing == scripts.results_table.REWRITTEN
 

@@ -42,19 +42,19 @@ def copy_leaves(
 
 @triton.jit
 def add_recurrent_sums(
-    a, b, c, d, hidden, index, erased, weight, num_rows, to_part,
+    a, b, c, d, hidden, index, is_reset, weight, num_rows, to_part,
     BLOCKS: tl.constexpr, HIDDEN: tl.constexpr, WIDTH: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_UNITS: tl.constexpr, PARTS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Return the sums of part ``to_part`` of the units, of ``PARTS``, with R h̄ added, block by block.
 
     The sums a, b, c, d are ``(BLOCK_ROWS, BLOCK_UNITS)`` float32, and d is returned as it is where ``BLOCKS`` is 3, not
-    4. ``hidden`` is ``(T + 1, B, H)``, ``index`` t · B + b, ``(BLOCK_ROWS,)``. Where ``erased`` ``(BLOCK_ROWS, 1)``, h̄
-    is 0 and nothing is read. The rest is as in ``tile``.
+    4. ``hidden`` is ``(T + 1, B, H)``, ``index`` t · B + b, ``(BLOCK_ROWS,)``. Where ``is_reset`` ``(BLOCK_ROWS, 1)``,
+    h̄ is 0 and nothing is read. The rest is as in ``tile``.
     """
     for part in range(PARTS):
         _rows, units, inside = tile(num_rows, HIDDEN, WIDTH, BLOCK_ROWS, BLOCK_UNITS, part)
-        before = tl.load(hidden + index[:, None] * HIDDEN + units[None, :], mask=inside & ~erased, other=0.0)
+        before = tl.load(hidden + index[:, None] * HIDDEN + units[None, :], mask=inside & ~is_reset, other=0.0)
         weight_a = load_block(weight, 0, HIDDEN, WIDTH, BLOCK_UNITS, True, to_part, part)  # All in flight together.
         weight_b = load_block(weight, 1, HIDDEN, WIDTH, BLOCK_UNITS, True, to_part, part)
         weight_c = load_block(weight, 2, HIDDEN, WIDTH, BLOCK_UNITS, True, to_part, part)
