@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,6 +85,9 @@ class PPOConfig(AgentConfig):
 
     vf_coef: float = 0.5
     """Weight of the value loss."""
+
+    value_bias: Literal["zero", "returns"] = "zero"
+    """Where values begin: at 0, or at the mean return that the first rollout lets expect."""
 
     max_grad_norm: Annotated[float, Positive] = 0.5
     """Largest global norm of the gradient."""
@@ -158,12 +161,16 @@ class PPO:
             NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
         """
         config = self.config
-        if self.policy.lacks_statistics:
-            self._update_normalisers(rollout)
-            return {}
         steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
         advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
         returns = advantages + rollout.values
+        if self.policy.lacks_statistics:
+            self._update_normalisers(rollout)
+            self.policy.renormalise_values(returns[rollout.valid])
+            if config.value_bias == "returns":
+                self.policy.begin_values_at(_expected_return(rollout, config.gamma))
+            return {}
+        self.policy.renormalise_values(returns[rollout.valid])
         learning_rate, ent_coef = schedule(self._optimizer, config, self.num_updates / self._total_updates)
         steps: list[_StepMetrics] = []
         for lanes in self._minibatches(rollout.num_envs):
@@ -221,7 +228,8 @@ class PPO:
             advantages = masked_normalise(advantages, valid)
         evaluation = batch.replay(self.policy)
         surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
-        values, old_values, targets = evaluation.values / scale, batch.values / scale, returns / scale
+        centre = self.policy.return_centre
+        values, old_values, targets = ((part - centre) / scale for part in (evaluation.values, batch.values, returns))
         value_loss = clipped_value_loss(values, old_values, targets, valid, config.clip_vloss)
         entropy_loss = -masked_mean(evaluation.entropies, valid)
         loss = surrogate.loss + ent_coef * entropy_loss + config.vf_coef * value_loss
@@ -242,3 +250,10 @@ class PPO:
             rollout.rewards, rollout.credit_cuts, self._return_sums, self.config.gamma
         )
         self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
+
+
+def _expected_return(rollout: Rollout, gamma: float) -> float:
+    """Return the mean value that agrees with a rollout: V = r + γ(1 - p)V with its mean reward and share p of ends."""
+    ends = rollout.credit_cuts & rollout.terminated & ~rollout.truncated
+    rewards, share = rollout.rewards[rollout.valid].mean(), ends[rollout.valid].double().mean()
+    return float(rewards / (1 - gamma * (1 - share)))

@@ -35,6 +35,7 @@ class ActingSnapshot:
     distribution: ActionDistribution
     init_state: Callable[[int], State]
     return_scale: Tensor  # What a value is worth in raw reward units, a scalar.
+    return_centre: Tensor  # The raw value where the critic puts out 0, a scalar.
     reward_scale: Tensor  # By what previous rewards are divided, a scalar.
     generator: torch.Generator  # Draws the actions.
 
@@ -69,7 +70,7 @@ class ActingSnapshot:
             features.append(output)
             states.append(trunk_state)
         parameters, values = self.heads(features)
-        return parameters, values.squeeze(-1) * self.return_scale, tuple(states)
+        return parameters, torch.addcmul(self.return_centre, values.squeeze(-1), self.return_scale), tuple(states)
 
     def _reset(self, state: State, is_first: Tensor) -> State:
         """Do what ``RecurrentCell.reset`` does, with initial states that are made once."""

@@ -47,8 +47,9 @@ class PolicyConfig:
     head_sizes: Annotated[tuple[int, ...], AtLeast(1)] = ()
     """Widths of the tanh layers between memory and each head."""
 
-    critic_memory: Literal["shared", "separate"] | None = None
-    """Whether the critic reads the actor's memory or has an encoder and a memory of its own. Default: the agent's."""
+    critic_memory: Literal["shared", "detached", "separate"] | None = None
+    """Whether the critic reads the actor's memory, reads it without training it, or has an encoder and a memory of its
+    own. Default: the agent's."""
 
     memory_length: int | None = None
     """Longest lag in steps to bridge: the gates begin with time scales up to it (Tallec & Ollivier 2018)."""
@@ -67,6 +68,10 @@ class PolicyConfig:
 
     scale_rewards: bool = True
     """Divide the critic's targets by the running deviation of discounted returns."""
+
+    popart: bool = False
+    """Normalise the critic's targets by their running mean and deviation; its values are preserved when these change
+    (van Hasselt et al. 2016)."""
 
     def __post_init__(self) -> None:
         """Refuse sizes out of range."""

@@ -7,7 +7,7 @@ step t is consumed; ``is_first[t]`` resets it before the cell sees that observat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from gymnasium import spaces
@@ -73,6 +73,7 @@ class RecurrentPolicy(nn.Module):
     """
 
     _unit: Tensor
+    _zero: Tensor
 
     def __init__(
         self,
@@ -96,7 +97,8 @@ class RecurrentPolicy(nn.Module):
         self.critic = self._make_trunk() if config.critic_memory == "separate" else None
         self.policy_head = _make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
         self.value_head = _make_head(self.actor.cell.output_size, config, 1, gain=1.0)
-        self.return_moments = RunningMoments(1) if config.scale_rewards else None
+        self.return_moments = RunningMoments(1) if config.scale_rewards and not config.popart else None
+        self.value_moments = RunningMoments(1) if config.popart else None
         sees_rewards = bool(self.inputs.previous_reward) and config.normalize_observations
         self.reward_moments = RunningMoments(1) if sees_rewards else None
         self.input_features = InputFeatures(
@@ -106,6 +108,7 @@ class RecurrentPolicy(nn.Module):
             elapsed_time=config.elapsed_time,
         )
         self.register_buffer("_unit", torch.ones(()), persistent=False)  # Knows the type and the device of the weights.
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def _make_trunk(self) -> _Trunk:
         config, seen = self.config, self.inputs
@@ -162,7 +165,12 @@ class RecurrentPolicy(nn.Module):
     @property
     def return_scale(self) -> Tensor:
         """What a value in the critic's units is worth in raw reward units, a scalar."""
-        return self._deviation(self.return_moments)
+        return self._deviation(self.return_moments if self.value_moments is None else self.value_moments)
+
+    @property
+    def return_centre(self) -> Tensor:
+        """The raw value where the critic puts out 0, a scalar."""
+        return self._zero if self.value_moments is None else self.value_moments.mean[0].to(self.dtype)
 
     @property
     def reward_scale(self) -> Tensor:
@@ -189,7 +197,12 @@ class RecurrentPolicy(nn.Module):
     @property
     def lacks_statistics(self) -> bool:
         """Whether a normaliser has seen nothing yet."""
-        moments = [*(trunk.encoder.moments for trunk in self.trunks()), self.return_moments, self.reward_moments]
+        moments = [
+            *(trunk.encoder.moments for trunk in self.trunks()),
+            self.return_moments,
+            self.value_moments,
+            self.reward_moments,
+        ]
         return any(float(one.count) == 0 for one in moments if one is not None)
 
     def init_state(self, batch_size: int) -> State:
@@ -208,6 +221,7 @@ class RecurrentPolicy(nn.Module):
             self.distribution,
             init_state=self.init_state,
             return_scale=self.return_scale,
+            return_centre=self.return_centre,
             reward_scale=self.reward_scale,
             generator=self.generator if generator is None else generator,
         )
@@ -239,15 +253,40 @@ class RecurrentPolicy(nn.Module):
         features, state = self._run(inputs, is_first, initial_state)
         parameters = self.policy_head(features[0])
         log_probs, entropies = self.distribution.log_prob_and_entropy(parameters, actions, inputs.action_masks)
-        values = self.value_head(features[-1]).squeeze(-1) * self.return_scale
+        values = self._raw_values(features[-1])
         return PolicyEvaluation(log_probs, entropies, values, state)
 
     def values(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> Tensor:
         """Run the critic alone over whole sequences, with gradient: values ``(T, B)``. Arguments as ``evaluate``."""
         *_, trunk = self.trunks()
         features, _ = self._sequence(trunk, inputs, is_first, initial_state[-1])
-        values: Tensor = self.value_head(features).squeeze(-1) * self.return_scale
-        return values
+        return self._raw_values(features)
+
+    def _raw_values(self, features: Tensor) -> Tensor:
+        """Return the values ``(T, B)`` in raw units of what the critic reads, ``(T, B, H)``."""
+        if self.config.critic_memory == "detached":
+            features = features.detach()
+        values: Tensor = self.value_head(features).squeeze(-1)
+        return torch.addcmul(self.return_centre, values, self.return_scale)
+
+    @torch.no_grad()
+    def renormalise_values(self, targets: Tensor) -> None:
+        """Take value targets ``(N,)`` into the statistics of PopArt; the values of all observations stay the same."""
+        moments = self.value_moments
+        if moments is None:
+            return
+        before = self.return_scale.double(), self.return_centre.double()
+        moments.update(targets.unsqueeze(-1))
+        scale, centre = self.return_scale.double(), self.return_centre.double()
+        last = cast(nn.Linear, self.value_head[-1])
+        last.weight.mul_(before[0] / scale)
+        last.bias.copy_((before[0] * last.bias.double() + before[1] - centre) / scale)
+
+    @torch.no_grad()
+    def begin_values_at(self, value: float) -> None:
+        """Move the critic's bias so that its output 0 becomes the raw ``value``."""
+        last = cast(nn.Linear, self.value_head[-1])
+        last.bias.copy_((value - self.return_centre.double()) / self.return_scale.double())
 
     @torch.no_grad()
     def replay_state(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> State:

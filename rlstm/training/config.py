@@ -69,7 +69,7 @@ class AgentConfig:
     """Defaults of other settings where this agent has its own."""
 
     @property
-    def critic_memory(self) -> Literal["shared", "separate"]:
+    def critic_memory(self) -> Literal["shared", "detached", "separate"]:
         """The memory of the critic where ``critic_memory`` is not set."""
         return "shared"
 
