@@ -60,11 +60,11 @@ def config_from_layers(
 
     See ``make_config``, and for ``complete`` ``build_config``.
     """
-    from rlstm.agents import AGENTS, load_agent
+    from rlstm.agents import AGENTS, load_agent_config
 
     if agent not in AGENTS:
         raise unknown_name("agent", agent, AGENTS)
-    algorithm_type = load_agent(agent)[1]
+    algorithm_type = load_agent_config(agent)
     settings: dict[str, Any] = dict(algorithm_type.defaults)
     if preset is not None:
         found = find_preset(preset)

@@ -9,7 +9,8 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 import rlstm.envs  # noqa: F401 - registers our envs.
-from rlstm.agents.ppo import PPO, PPOConfig
+from rlstm.agents.configs.ppo import PPOConfig
+from rlstm.agents.ppo import PPO
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluate, evaluation_envs

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstm.agents.ppo import PPO, PPOConfig
+from rlstm.agents.configs.ppo import PPOConfig
+from rlstm.agents.ppo import PPO
 from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.memory_boundaries import MemoryConfig

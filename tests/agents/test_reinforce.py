@@ -11,7 +11,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from rlstm.agents.reinforce import REINFORCE, REINFORCEConfig
+from rlstm.agents.configs.reinforce import REINFORCEConfig
+from rlstm.agents.reinforce import REINFORCE
 from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
