@@ -38,7 +38,8 @@ from rlstm.core.seeding import integer_seeds
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, make_single
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, make_single
 from rlstm.vector.sub_env import supports_new_task
 
 Level = Literal["ok", "hint", "remark", "unfit"]

@@ -74,7 +74,7 @@ def _agents_help() -> str:
 
 def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
     """Return the experiment of a command line, and the flags that are no settings."""
-    from rlstm.api.experiments import config_from_layers
+    from rlstm.api.configs import config_from_layers
 
     preset = given_value(words, "--preset")
     file_settings = _file_settings(agent, given_value(words, "--config"))

@@ -17,7 +17,8 @@ from rlstm.evaluation.evaluate import evaluate, evaluation_envs
 from rlstm.rollouts.collect import collect, start
 from rlstm.testing.probe_envs import ActionEnv, ConstantValueEnv, DiscountEnv, ForgetEnv, ObservationValueEnv, RecallEnv
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
 from tests import kit
 

@@ -17,7 +17,8 @@ from rlstm.envs.base.registration import ENVS
 from rlstm.losses.returns import discounted_sums, gae
 from rlstm.rollouts.collect import collect, start
 from rlstm.rollouts.rollout import Rollout
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from tests import kit
 from tests.kit import covering
 

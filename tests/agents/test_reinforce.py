@@ -26,7 +26,8 @@ from rlstm.rollouts.collect import start
 from rlstm.rollouts.rollout import Rollout
 from rlstm.testing.probe_envs import ActionEnv, RecallEnv
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
 from tests import kit
 from tests.kit import covering

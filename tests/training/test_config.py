@@ -18,7 +18,7 @@ from rlstm.agents.configs.ppo import PPOConfig
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.policies.config import PolicyConfig
 from rlstm.training.config import ConfigError, ExperimentConfig, RunConfig, build_config, layer, read_config_file
-from rlstm.vector.make import EnvConfig
+from rlstm.vector.config import EnvConfig
 
 
 @dataclass(frozen=True)
