@@ -43,6 +43,13 @@ def test_the_links_and_the_package_map_name_the_same_folders(setuptools_table: d
     assert setuptools_table["package-dir"] == {f"rlstm.{name}": name for name in MAPPED}
 
 
+def test_every_file_that_is_no_module_is_listed(setuptools_table: dict) -> None:
+    files = [path for path in (ROOT / "rlstm").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    folders = {package: ROOT / package.replace(".", "/") for package in setuptools_table["package-data"]}
+    listed = [folders[package] / name for package, names in setuptools_table["package-data"].items() for name in names]
+    assert sorted(files) == sorted(listed)
+
+
 def run_python(code: str) -> str:
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert process.returncode == 0, process.stderr
