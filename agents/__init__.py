@@ -1,18 +1,18 @@
-"""Agents. Adding one is one file in this folder and one line in ``AGENTS``."""
+"""Agents. Adding one is a file in this folder, one in ``configs/`` for its settings, and one line in ``AGENTS``."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-__all__ = ["AGENTS", "load_agent"]
+__all__ = ["AGENTS", "load_agent", "load_agent_config"]
 
 AGENTS: dict[str, tuple[str, str, str]] = {
-    # name: module, agent class, config class. Modules are imported when an agent is used.
-    "ppo": ("rlstm.agents.ppo", "PPO", "PPOConfig"),
-    "reinforce": ("rlstm.agents.reinforce", "REINFORCE", "REINFORCEConfig"),
-    "evolino": ("rlstm.agents.evolino", "Evolino", "EvolinoConfig"),
-    "random": ("rlstm.agents.random_agent", "RandomAgent", "RandomConfig"),
+    # name: module in this folder and in configs/, agent class, config class. Modules are imported when they are used.
+    "ppo": ("ppo", "PPO", "PPOConfig"),
+    "reinforce": ("reinforce", "REINFORCE", "REINFORCEConfig"),
+    "evolino": ("evolino", "Evolino", "EvolinoConfig"),
+    "random": ("random_agent", "RandomAgent", "RandomConfig"),
 }
 
 
@@ -22,6 +22,16 @@ def load_agent(name: str) -> tuple[type[Any], type[Any]]:
     Raises:
         KeyError: If there is no such agent.
     """
-    module_name, agent, config = AGENTS[name]
-    module = importlib.import_module(module_name)
-    return getattr(module, agent), getattr(module, config)
+    module_name, agent, _ = AGENTS[name]
+    return getattr(importlib.import_module(f"rlstm.agents.{module_name}"), agent), load_agent_config(name)
+
+
+def load_agent_config(name: str) -> type[Any]:
+    """Return the config class of the agent called ``name``, without importing torch.
+
+    Raises:
+        KeyError: If there is no such agent.
+    """
+    module_name, _, config = AGENTS[name]
+    config_type: type[Any] = getattr(importlib.import_module(f"rlstm.agents.configs.{module_name}"), config)
+    return config_type

@@ -25,82 +25,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlstm.core.ranges import AtLeast, Between, Positive, check_ranges
+from rlstm.agents.configs.ppo import PPOConfig
 from rlstm.losses.optimisation import descend, schedule
 from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
 from rlstm.rollouts.rollout import Rollout
-from rlstm.training.config import AgentConfig
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
-
-
-@dataclass(frozen=True)
-class PPOConfig(AgentConfig):
-    """Recurrent proximal policy optimisation."""
-
-    num_steps: Annotated[int, AtLeast(1)] = 128
-    """Steps T of a rollout in each environment."""
-
-    num_minibatches: Annotated[int, AtLeast(1)] = 4
-    """Minibatches an epoch; each holds whole sequences, so this must divide num_envs."""
-
-    update_epochs: Annotated[int, AtLeast(1)] = 4
-    """Passes over a rollout."""
-
-    learning_rate: Annotated[float, Positive] = 5e-4
-    """Adam's step size."""
-
-    anneal_lr: bool = False
-    """Lower the learning rate linearly to 0 over the run."""
-
-    gamma: Annotated[float, Between(0, 1)] = 0.99
-    """Discount a step."""
-
-    gae_lambda: Annotated[float, Between(0, 1)] = 0.95
-    """λ of the advantage estimate; 1 gives Monte Carlo returns."""
-
-    clip_coef: Annotated[float, Positive] = 0.2
-    """Half width ε of the clipped ratio."""
-
-    clip_vloss: float | None = None
-    """Clip the value's change to this range, in the critic's units. Default: no clipping."""
-
-    norm_adv: bool = True
-    """Normalise advantages in each minibatch."""
-
-    ent_coef: float = 0.01
-    """Weight of the entropy bonus."""
-
-    final_ent_coef: float | None = None
-    """Its weight at the end of the run, reached linearly. Default: the same."""
-
-    vf_coef: float = 0.5
-    """Weight of the value loss."""
-
-    value_bias: Literal["zero", "returns"] = "zero"
-    """Where values begin: at 0, or at the mean return that the first rollout lets expect."""
-
-    max_grad_norm: Annotated[float, Positive] = 0.5
-    """Largest global norm of the gradient."""
-
-    target_kl: float | None = None
-    """End the epochs once the KL estimate passes 1.5 times this. Default: never."""
-
-    refresh_states: bool = True
-    """Replay the rollout with the new weights, so that the carried state is theirs."""
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        check_ranges(self)
 
 
 class _StepMetrics(NamedTuple):

@@ -5,31 +5,17 @@ Discrete choices are uniform, continuous ones are drawn around 0 with the initia
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from rlstm.core.ranges import AtLeast, check_ranges
+from rlstm.agents.configs.random_agent import RandomConfig
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect
 from rlstm.rollouts.rollout import Rollout
-from rlstm.training.config import AgentConfig
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
-
-
-@dataclass(frozen=True)
-class RandomConfig(AgentConfig):
-    """Uniformly random actions."""
-
-    num_steps: Annotated[int, AtLeast(1)] = 128
-    """Steps T of a rollout in each environment."""
-
-    def __post_init__(self) -> None:
-        """Refuse an empty rollout."""
-        check_ranges(self)
 
 
 class RandomAgent:

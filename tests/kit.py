@@ -16,7 +16,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from rlstm.agents import load_agent
+from rlstm.agents import load_agent_config
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.trees import tree_map
 from rlstm.policies.config import PolicyConfig
@@ -279,5 +279,5 @@ def assert_trees_equal(left: Any, right: Any) -> None:
 
 def short_rollouts(agent: str) -> dict[str, int]:
     """Settings with which an agent that a test has no own ones for takes few steps an update."""
-    fields = load_agent(agent)[1].__dataclass_fields__
+    fields = load_agent_config(agent).__dataclass_fields__
     return {name: count for name, count in {"num_steps": 8, "num_episodes": 6}.items() if name in fields}

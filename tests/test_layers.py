@@ -63,6 +63,10 @@ def broken_rules(path: str, source: str) -> list[str]:
             rules["agents don't import the API"] = not within(name, *LAZY)
             table = path == "agents/__init__.py" and within(name, "rlstm.agents")
             rules["the table of agents imports them lazily"] = lazy or not table
+            others = within(name, "rlstm.agents.configs") and not within(
+                name, f"rlstm.agents.configs.{Path(path).stem}"
+            )
+            rules["an agent imports its own settings only"] = not others
         broken += [f"{path}: {name}: {rule}" for rule, kept in rules.items() if not kept]
     return broken
 
@@ -89,6 +93,7 @@ def test_every_file_keeps_the_rules() -> None:
         ("envs/mazes/tmaze.py", "import torch"),
         ("envs/mazes/tmaze.py", "from rlstm.core.seeding import spawn"),
         ("agents/ppo.py", "from rlstm import load"),
+        ("agents/ppo.py", "from rlstm.agents.configs.evolino import EvolinoConfig"),
         ("agents/__init__.py", "from rlstm.agents.ppo import PPO"),
     ],
 )
@@ -103,6 +108,7 @@ def test_a_forbidden_import_is_seen(path: str, source: str) -> None:
         ("rlstm/cli/train.py", "if TYPE_CHECKING:\n    from rlstm.agents.ppo import PPO"),
         ("rlstm/training/loggers.py", "from torch.utils.tensorboard import SummaryWriter"),
         ("envs/mazes/tmaze.py", "import math\nimport numpy as np\nfrom rlstm.envs.base.batched import BatchedEnv"),
+        ("agents/ppo.py", "from rlstm.agents.configs.ppo import PPOConfig"),
         ("agents/ppo.py", "import torch\nfrom rlstm.losses.policy_losses import ppo_loss"),
         ("agents/__init__.py", "def f():\n    from rlstm.agents.ppo import PPO"),
     ],

@@ -14,66 +14,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal
 
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.core.errors import UnknownNameError, unknown_name
+from rlstm.api.configs import make_config
+from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
 from rlstm.training.checkpoints import check_meta, load_checkpoint
-from rlstm.training.config import ConfigError, ExperimentConfig, build_config, layer, refusals_name_settings
+from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
 from rlstm.training.on_policy import run, summary
-from rlstm.training.presets import find_preset
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
-from rlstm.vector.make import EnvConfig, resolve_spec, with_wrappers
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import resolve_spec, with_wrappers
 
 Which = Literal["latest", "best"] | int
 """Which checkpoint of a run."""
-
-
-def make_config(agent: str, preset: str | None = None, **settings: Any) -> ExperimentConfig[Any]:
-    """Build an experiment from settings over a preset over the defaults.
-
-    Args:
-        agent: Name of the agent, see ``rlstm.agents.AGENTS``.
-        preset: Name of a preset, see ``rlstm presets``.
-        **settings: By the names of the flags.
-
-    Raises:
-        UnknownNameError: If the agent or the preset is unknown.
-        ConfigError: If a setting is unknown or has a wrong value, or the preset is another agent's.
-    """
-    return config_from_layers(agent, preset, settings)
-
-
-def config_from_layers(
-    agent: str, preset: str | None, *layers: Mapping[str, Any], complete: bool = True
-) -> ExperimentConfig[Any]:
-    """Build an experiment from layers of settings over a preset, or none, the later layers winning.
-
-    See ``make_config``, and for ``complete`` ``build_config``.
-    """
-    from rlstm.agents import AGENTS, load_agent
-
-    if agent not in AGENTS:
-        raise unknown_name("agent", agent, AGENTS)
-    algorithm_type = load_agent(agent)[1]
-    settings: dict[str, Any] = dict(algorithm_type.defaults)
-    if preset is not None:
-        found = find_preset(preset)
-        if found.agent != agent:
-            raise ConfigError(f"Preset '{preset}' is for agent '{found.agent}', not '{agent}'.")
-        settings = layer(settings, found.settings)
-    for one in layers:
-        settings = layer(settings, one)
-    return build_config(agent, algorithm_type, settings, complete=complete)
 
 
 def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **settings: Any) -> TrainResult:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, State
+from rlstm.cells.base import CellStep, RecurrentCell, State
 from rlstm.cells.conv_lstm import ConvLSTMCell
 from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
@@ -23,6 +23,7 @@ from rlstm.cells.slstm import SLSTMCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
 from rlstm.cells.xlstm import XLSTMCell
+from rlstm.core.cell_options import MemoryInit
 from rlstm.core.errors import unknown_name
 
 __all__ = ["CELLS", "CellStep", "MemoryInit", "RecurrentCell", "State", "make_cell"]

@@ -11,19 +11,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from rlstm.core.cell_options import MemoryInit, SequencePath, check_memory_length
 from rlstm.core.trees import tree_map
 from rlstm.kernels.triton.support import TritonKernel, run_triton
 
 State = Any  # A NamedTuple of leaves (B, ...), or a tuple of such states for stacked cells.
 CellStep = Callable[[Tensor, State], tuple[Tensor, State]]
 SequenceRun = Callable[[Tensor, State, Tensor], tuple[Tensor, State]]
-MemoryInit = Literal["chrono", "log_spaced"]
-SequencePath = Literal["auto", "loop", "triton"]
 
 
 class RecurrentCell(nn.Module, ABC):
@@ -180,16 +179,6 @@ def reset_rows(state: State, initial: State, is_first: Tensor) -> State:
     return tree_map(select, state, initial)
 
 
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Refuse a value that is none of those of a ``Literal``.
-
-    Raises:
-        ValueError: With the name of the option, the value and the choices.
-    """
-    if value not in get_args(choices):
-        raise ValueError(f"{name} is '{value}'; it must be one of {', '.join(get_args(choices))}.")
-
-
 def xavier_blocks(weight: Tensor, num_blocks: int) -> None:
     """Initialise each of the ``num_blocks`` blocks of rows in ``weight`` uniformly, by Xavier's bounds for it alone."""
     for block in weight.detach().chunk(num_blocks):
@@ -259,31 +248,3 @@ def memory_bias(size: int, memory_length: int, memory_init: MemoryInit = "chrono
     shortest = math.log(2.0) if size > 1 else longest
     # In float64, where exp and log undo each other to the last digit of float32.
     return torch.linspace(shortest, longest, size, dtype=torch.float64).exp().sub(1.0).log()
-
-
-def check_memory_length(memory_length: int | None, memory_init: str) -> None:
-    """Refuse a memory length out of range, and a way to spread time scales that are not asked for.
-
-    Raises:
-        ValueError: If ``memory_length`` is smaller than 3, where no time scale lies between the shortest and the
-            longest; if ``memory_init`` is unknown; or if it is not the default and there is no ``memory_length``.
-    """
-    check_choice("memory_init", memory_init, MemoryInit)
-    if memory_length is None and memory_init != "chrono":
-        raise ValueError(
-            f"memory_init is '{memory_init}', but memory_length is not set: say how many steps the memory should "
-            "bridge, or leave memory_init away."
-        )
-    if memory_length is not None and memory_length < 3:
-        raise ValueError(f"memory_length is {memory_length}; it must be at least 3 steps.")
-
-
-def refuse_memory_length(memory_length: int | None, memory_init: str, reason: str) -> None:
-    """Refuse whatever sets a memory length, for cells where nothing could hold one.
-
-    Raises:
-        ValueError: If ``memory_length`` is given or ``memory_init`` is not the default, with the reason.
-    """
-    for name, value, default in (("memory_length", memory_length, None), ("memory_init", memory_init, "chrono")):
-        if value != default:
-            raise ValueError(f"{name} is {value!r}, but {reason}; use 'lstm' or 'gru'.")

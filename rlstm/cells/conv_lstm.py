@@ -11,7 +11,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases
+from rlstm.cells.base import RecurrentCell, lstm_biases
+from rlstm.core.cell_options import MemoryInit
 
 
 class ConvLSTMState(NamedTuple):

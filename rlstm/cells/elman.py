@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rlstm.cells.base import MemoryInit, refuse_memory_length
 from rlstm.cells.product_cell import OutputState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit, refuse_memory_length
 from rlstm.kernels.bptt.gated import BPTTKernel, tanh_slope
 
 

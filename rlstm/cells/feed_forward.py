@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, refuse_memory_length
+from rlstm.cells.base import CellStep, RecurrentCell
 from rlstm.cells.population_linear import PopulationLinear
+from rlstm.core.cell_options import MemoryInit, refuse_memory_length
 
 
 class NoState(NamedTuple):

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlstm.cells.base import MemoryInit, check_memory_length, memory_bias
+from rlstm.cells.base import memory_bias
 from rlstm.cells.product_cell import OutputState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit, check_memory_length
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, doubled_block, logistic_slope, tanh_slope
 from rlstm.kernels.reset_steps import gru_sequence
 from rlstm.kernels.triton.support import TritonKernel

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from rlstm.cells.base import MemoryInit, lstm_biases
+from rlstm.cells.base import lstm_biases
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit
 from rlstm.kernels.reset_steps import lstm_sequence
 from rlstm.kernels.triton.support import TritonKernel
 

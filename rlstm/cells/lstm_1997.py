@@ -12,15 +12,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import (
-    MemoryInit,
-    RecurrentCell,
-    check_choice,
-    orthogonal_blocks,
-    refuse_memory_length,
-    xavier_blocks,
-)
+from rlstm.cells.base import RecurrentCell, orthogonal_blocks, xavier_blocks
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit, check_choice, refuse_memory_length
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
 Gradient = Literal["full", "truncated"]

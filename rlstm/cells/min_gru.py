@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, check_choice, check_memory_length, memory_bias, xavier_blocks
+from rlstm.cells.base import memory_bias, xavier_blocks
 from rlstm.cells.product_cell import OutputState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit, check_choice, check_memory_length
 from rlstm.kernels.min_scan import Candidate, keep_and_candidate, min_scan
 from rlstm.kernels.triton.support import TritonKernel
 

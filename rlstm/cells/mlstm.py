@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, check_memory_length, mlstm_biases, xavier_blocks
+from rlstm.cells.base import mlstm_biases, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
 from rlstm.cells.slstm import choose_heads
+from rlstm.core.cell_options import MemoryInit, check_memory_length
 from rlstm.kernels.mlstm_chunks import mlstm_chunks
 from rlstm.kernels.resets import NEVER
 

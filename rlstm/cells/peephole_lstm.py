@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases
+from rlstm.cells.base import RecurrentCell, lstm_biases
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, doubled_block, logistic_slope, tanh_slope
 from rlstm.kernels.triton.support import TritonKernel
 

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, check_choice, lstm_biases, orthogonal_blocks, xavier_blocks
+from rlstm.cells.base import RecurrentCell, lstm_biases, orthogonal_blocks, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit, check_choice
 from rlstm.kernels.bptt.gated import BPTTKernel, by_step, logistic_slope, tanh_slope
 
 OutputActivation = Literal["tanh", "identity"]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
+from rlstm.cells.base import CellStep, RecurrentCell, SequenceRun, State
+from rlstm.core.cell_options import SequencePath
 
 
 class ResidualCell(RecurrentCell):

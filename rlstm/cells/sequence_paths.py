@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from rlstm.cells.base import RecurrentCell, SequencePath
+from rlstm.cells.base import RecurrentCell
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
+from rlstm.core.cell_options import SequencePath
 from rlstm.kernels.triton.support import why_never, why_not_here
 
 

@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, check_choice, check_memory_length, memory_bias, xavier_blocks
+from rlstm.cells.base import memory_bias, xavier_blocks
 from rlstm.cells.product_cell import ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit, check_choice, check_memory_length
 from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.resets import NEVER
 from rlstm.kernels.triton.support import TritonKernel

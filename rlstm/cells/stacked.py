@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, RecurrentCell, SequencePath, SequenceRun, State
+from rlstm.cells.base import CellStep, RecurrentCell, SequenceRun, State
+from rlstm.core.cell_options import SequencePath
 
 
 class LayeredCell(RecurrentCell):

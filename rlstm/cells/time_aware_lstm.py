@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, lstm_biases, orthogonal_blocks
+from rlstm.cells.base import RecurrentCell, lstm_biases, orthogonal_blocks
 from rlstm.cells.product_cell import LSTMState, ProductCell, Weights
+from rlstm.core.cell_options import MemoryInit
 from rlstm.kernels.bptt.gated import BPTTKernel, ProductSums, by_step, doubled_block, logistic_slope, tanh_slope
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rlstm.cells.base import CellStep, MemoryInit, RecurrentCell, State, check_memory_length
+from rlstm.cells.base import CellStep, RecurrentCell, State
 from rlstm.cells.stacked import LayeredCell
 from rlstm.cells.xlstm_blocks import MLSTMBlock, SLSTMBlock
+from rlstm.core.cell_options import MemoryInit, check_memory_length
 
 
 class XLSTMCell(LayeredCell):

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.cells.base import MemoryInit, RecurrentCell, mlstm_biases
+from rlstm.cells.base import RecurrentCell, mlstm_biases
 from rlstm.cells.mlstm import MLSTMState, check_chunk_length, initial_mlstm, mix_mlstm, normalise_heads
 from rlstm.cells.slstm import SLSTMState, choose_heads, forget_biases, initial_slstm, mix_slstm
+from rlstm.core.cell_options import MemoryInit
 from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.causal_conv import causal_conv, causal_conv_step
 from rlstm.kernels.mlstm_chunks import mlstm_chunks

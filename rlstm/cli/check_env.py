@@ -40,7 +40,7 @@ def run(words: list[str]) -> Answer:
         raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
     from rlstm.api.experiments import resolve_env
     from rlstm.cli.env_checks import examine
-    from rlstm.vector.make import EnvConfig
+    from rlstm.vector.config import EnvConfig
 
     config = EnvConfig(
         env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers

@@ -38,7 +38,8 @@ from rlstm.core.seeding import integer_seeds
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, make_single
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, make_single
 from rlstm.vector.sub_env import supports_new_task
 
 Level = Literal["ok", "hint", "remark", "unfit"]
@@ -171,7 +172,7 @@ def _trials(supported: bool) -> Finding:
 
 def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
     """Compare the lengths of episodes with how far gradients reach by default."""
-    from rlstm.agents import load_agent
+    from rlstm.agents import load_agent_config
 
     if not play.lengths:
         text = f"none ended within {play.steps} steps: returns are known at an episode's end only, and memory is reset"
@@ -179,7 +180,7 @@ def _episodes(play: Play, spec: EnvSpec, measured: Measured) -> Finding:
         return Finding("episodes", "remark", f"{text} there", advice)
     mean, longest = float(np.mean(play.lengths)), max(play.lengths)
     measured["mean_episode_length"], measured["max_episode_length"] = mean, longest
-    reach = int(load_agent("ppo")[1]().num_steps)
+    reach = int(load_agent_config("ppo")().num_steps)
     limit = "" if spec.max_episode_steps is None else f" (max_episode_steps {spec.max_episode_steps})"
     parts = [
         f"{mean:.1f} steps on average, {longest} at most, under random play",

@@ -22,7 +22,7 @@ from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.trees import Tree, tree_leaves
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep, VectorEnvs
-from rlstm.vector.make import EnvConfig
+from rlstm.vector.config import EnvConfig
 
 REFERENCES = ("memoryless_return", "optimal_return")
 _SECONDS = 10.0
@@ -156,7 +156,7 @@ def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortR
         ValueError: If the env has something that can't be trained.
     """
     from rlstm.agents import load_agent
-    from rlstm.api.experiments import make_config
+    from rlstm.api.configs import make_config
     from rlstm.training.on_policy import Training
 
     names = ("env", "env_kwargs", "env_import", "env_wrappers", "num_envs", "vectorization")

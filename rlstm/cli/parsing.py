@@ -99,7 +99,12 @@ def parse(
         SystemExit: If help was asked for, after it has been printed.
     """
     prog = f"rlstm {verb}"
-    options: dict[str, Any] = {"prog": prog, "description": description or flags_type.__doc__, "registry": REGISTRY}
+    options: dict[str, Any] = {
+        "prog": prog,
+        "description": description or flags_type.__doc__,
+        "registry": REGISTRY,
+        "config": (tyro.conf.HelptextFromCommentsOff,),  # Which would read the sources once more.
+    }
     if default is not None:
         options["default"] = default
 

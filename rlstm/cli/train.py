@@ -63,10 +63,10 @@ def _agent(words: Sequence[str]) -> str:
 
 
 def _agents_help() -> str:
-    from rlstm.agents import AGENTS, load_agent
+    from rlstm.agents import AGENTS, load_agent_config
 
     width = max(map(len, AGENTS))
-    lines = [f"  {name:{width}}  {(load_agent(name)[1].__doc__ or '').strip().splitlines()[0]}" for name in AGENTS]
+    lines = [f"  {name:{width}}  {(load_agent_config(name).__doc__ or '').strip().splitlines()[0]}" for name in AGENTS]
     head = "usage: rlstm train AGENT --env ID [FLAGS]\n       rlstm train AGENT --preset NAME [FLAGS]\n\nAgents:"
     foot = "\nAll flags of an agent: rlstm train AGENT --help.\nWhat there is: rlstm envs, rlstm cells, rlstm presets."
     return "\n".join([head, *lines, foot])
@@ -74,7 +74,7 @@ def _agents_help() -> str:
 
 def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
     """Return the experiment of a command line, and the flags that are no settings."""
-    from rlstm.api.experiments import config_from_layers
+    from rlstm.api.configs import config_from_layers
 
     preset = given_value(words, "--preset")
     file_settings = _file_settings(agent, given_value(words, "--config"))

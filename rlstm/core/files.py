@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 def json_ready(value: Any) -> Any:
     """Turns dataclasses, mappings, sequences, enums, paths and numpy values into plain ones; else `TypeError`."""
@@ -24,14 +22,16 @@ def json_ready(value: Any) -> Any:
         return [json_ready(item) for item in value]
     if isinstance(value, enum.Enum):
         return json_ready(value.value)
-    if isinstance(value, (np.generic, np.ndarray)):
-        return json_ready(value.tolist())
     if isinstance(value, os.PathLike):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (str, int, float)):
         return value
+    import numpy as np  # Here, so that lists of plain values don't wait for it.
+
+    if isinstance(value, (np.generic, np.ndarray)):
+        return json_ready(value.tolist())
     raise TypeError(f"JSON can't hold {value!r} of type {type(value).__name__}; give numbers, text, lists or mappings.")
 
 

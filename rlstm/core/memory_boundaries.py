@@ -17,9 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
-
-from rlstm.core.arrays import BoolArray
 from rlstm.core.ranges import AtLeast, check_ranges
 
 Boundary = Literal["episode", "trial", "lifelong"]
@@ -91,16 +88,3 @@ class InputsConfig:
         default = lifetime != "episode"
         values = (self.previous_action, self.previous_reward, self.episode_start)
         return InputsConfig(*(default if value is None else value for value in values))
-
-
-def crosses(boundary: Boundary, episode_ends: BoolArray, trial_ends: BoolArray) -> BoolArray:
-    """Return ``(B,)`` bool: after which steps the ``boundary`` of memory, or that of credit, is reached.
-
-    ``episode_ends`` ``(B,)``: an episode, terminated or truncated, ended with the step; ``trial_ends`` ``(B,)``: it was
-    the last of its trial.
-    """
-    if boundary == "episode":
-        return episode_ends
-    if boundary == "trial":
-        return trial_ends
-    return np.zeros_like(episode_ends)

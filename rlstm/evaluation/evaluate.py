@@ -24,7 +24,8 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.rollouts.play import ChooseActions, play_step
 from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
-from rlstm.vector.make import EnvConfig, make
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make
 
 _MAX_ENVS = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from rlstm.cells.base import MemoryInit, SequencePath, check_memory_length
+from rlstm.core.cell_options import MemoryInit, SequencePath, check_memory_length
 from rlstm.core.ranges import AtLeast, check_ranges
 
 

@@ -14,14 +14,13 @@ from torch import Tensor
 from rlstm.cells import State
 from rlstm.core.arrays import BoolArray, IntArray
 from rlstm.core.errors import EnvironmentFailure
-from rlstm.core.memory_boundaries import crosses
 from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs, PolicyStep
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.bootstrap import FinalRows
 from rlstm.rollouts.buffers import RolloutBuffers
 from rlstm.rollouts.inputs import PolicyInputsTracker
-from rlstm.rollouts.play import play_step
+from rlstm.rollouts.play import crosses, play_step
 from rlstm.rollouts.rollout import Rollout
 from rlstm.rollouts.statistics import EpisodeStatistics
 from rlstm.vector.adapter import EnvStep, VectorEnvs

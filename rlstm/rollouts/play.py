@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rlstm.core.memory_boundaries import crosses
+from rlstm.core.arrays import BoolArray
+from rlstm.core.memory_boundaries import Boundary
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
@@ -55,3 +57,16 @@ def play_step(
     memory_ends = crosses(policy.memory.lifetime, outcome.episode_ends, outcome.trial_ends)
     tracker.advance(outcome, actions if corrected is None else corrected(actions, outcome), memory_ends)
     return outcome
+
+
+def crosses(boundary: Boundary, episode_ends: BoolArray, trial_ends: BoolArray) -> BoolArray:
+    """Return ``(B,)`` bool: after which steps the ``boundary`` of memory, or that of credit, is reached.
+
+    ``episode_ends`` ``(B,)``: an episode, terminated or truncated, ended with the step; ``trial_ends`` ``(B,)``: it was
+    the last of its trial.
+    """
+    if boundary == "episode":
+        return episode_ends
+    if boundary == "trial":
+        return trial_ends
+    return np.zeros_like(episode_ends)

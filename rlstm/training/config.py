@@ -34,7 +34,7 @@ from rlstm.core.ranges import AtLeast, NotNegative, check_ranges
 
 if typing.TYPE_CHECKING:
     from rlstm.policies.config import PolicyConfig
-    from rlstm.vector.make import EnvConfig
+    from rlstm.vector.config import EnvConfig
 
 AlgorithmT = TypeVar("AlgorithmT")
 PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
@@ -172,7 +172,7 @@ def build_config(
         ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
     """
     from rlstm.policies.config import PolicyConfig
-    from rlstm.vector.make import EnvConfig
+    from rlstm.vector.config import EnvConfig
 
     classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
     part_types: dict[str, Any] = dict(zip(PARTS, classes, strict=True))

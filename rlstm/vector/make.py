@@ -18,8 +18,7 @@ import importlib
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
@@ -27,12 +26,11 @@ from gymnasium.vector import AutoresetMode
 
 from rlstm.core.errors import EnvironmentFailure, unknown_name
 from rlstm.core.memory_boundaries import MemoryConfig
-from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.core.text_leaves import text_places
 from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.config import EnvConfig
 from rlstm.vector.sub_env import SubEnv, TrialEnv
 
-Vectorization = Literal["auto", "native", "sync", "async"]
 VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
 
@@ -46,42 +44,6 @@ class WrapperEntry(Protocol):
     @property
     def read(self) -> Callable[[str | None], dict[str, Any]]:
         """Turns the text after ``=`` into arguments."""
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """The environment."""
-
-    env: str = ""
-    """Env id: 'rlstm/TMaze-v0', 'module:ns/Name-v0' to import a module first, with wrappers 'Name-v0+flicker=0.3'."""
-
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the env as KEY=VALUE; values are read as JSON."""
-
-    env_import: tuple[str, ...] = ()
-    """Modules to import first, so that they can register their envs."""
-
-    env_wrappers: tuple[str, ...] = ()
-    """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
-
-    num_envs: Annotated[int, AtLeast(1)] = 16
-    """Environments stepped side by side."""
-
-    vectorization: Vectorization = "auto"
-    """How they are stepped: the env's own batched form, in this process, or in workers."""
-
-    def __post_init__(self) -> None:
-        """Refuse an impossible number of envs; wrappers in the id become the innermost ones."""
-        env_id, wrappers = split_wrappers(self.env)
-        object.__setattr__(self, "env", env_id)
-        object.__setattr__(self, "env_wrappers", (*wrappers, *self.env_wrappers))
-        check_ranges(self)
-
-
-def split_wrappers(env: str) -> tuple[str, tuple[str, ...]]:
-    """Split ``CartPole-v1+mask=0,2+flicker`` into the id and its wrappers; no id has a ``+`` of its own."""
-    env_id, *wrappers = env.split("+")
-    return env_id, tuple(wrappers)
 
 
 def resolve_spec(config: EnvConfig) -> EnvSpec:

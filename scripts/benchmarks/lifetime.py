@@ -16,7 +16,8 @@ import time
 
 import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.agents import load_agent
-from rlstm.api.experiments import make_config, resolve_env
+from rlstm.api.configs import make_config
+from rlstm.api.experiments import resolve_env
 from rlstm.core.process import prepare_process
 from rlstm.training.on_policy import Training
 

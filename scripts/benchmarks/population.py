@@ -42,7 +42,8 @@ from rlstm.policies.config import PolicyConfig
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make
 from scripts.results_table import ROOT, commit, write_rows
 
 RESULTS = ROOT / "scripts" / "results" / "population_speed.csv"

@@ -32,7 +32,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from rlstm.api.experiments import make_config
+from rlstm.api.configs import make_config
 from rlstm.core.process import prepare_process
 from rlstm.training.on_policy import Training
 from rlstm.vector.make import resolve_spec

@@ -97,7 +97,8 @@ def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.boo
 
     from rlstm.api.experiments import resolve_env
     from rlstm.evaluation.evaluate import Player
-    from rlstm.vector.make import EnvConfig, make
+    from rlstm.vector.config import EnvConfig
+    from rlstm.vector.make import make
 
     config = EnvConfig(env="rlstm/AnBnCn-v0", num_envs=len(some), env_kwargs={"max_n": max(some)})
     with contextlib.closing(make(resolve_env(config), config, policy.memory, num_envs=len(some))) as envs:

@@ -22,7 +22,8 @@ from rlstm.policies.config import PolicyConfig
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make
 from scripts.experiments.double_pole_settings import Setting
 
 __all__ = ["MAX_STEPS", "Actor", "Bench"]

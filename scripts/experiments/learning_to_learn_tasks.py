@@ -17,7 +17,7 @@ import numpy as np
 
 import scripts.experiments.oracles_bandits as bandits
 import scripts.experiments.oracles_mdps as mdps
-from rlstm.vector.make import EnvConfig
+from rlstm.vector.config import EnvConfig
 from scripts.experiments.oracles import Oracle
 
 MakeOracle = Callable[[int, np.random.Generator], Oracle]

@@ -16,7 +16,8 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from rlstm.agents import load_agent
-from rlstm.api.experiments import make_config, resolve_env
+from rlstm.api.configs import make_config
+from rlstm.api.experiments import resolve_env
 from rlstm.evaluation.evaluate import evaluate, evaluation_envs
 from rlstm.rollouts.rollout import Rollout
 from rlstm.testing.probe_envs import CarriedSignEnv, KeyEnv, ProbeEnv, SecretEnv

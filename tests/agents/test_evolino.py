@@ -13,7 +13,8 @@ import torch
 from gymnasium import spaces
 
 import rlstm
-from rlstm.agents.evolino import Evolino, EvolinoConfig
+from rlstm.agents.configs.evolino import EvolinoConfig
+from rlstm.agents.evolino import Evolino
 from rlstm.api import experiments as api
 from rlstm.api.finished_runs import evaluate_run
 from rlstm.core.errors import EnvironmentFailure, UnsupportedSpaceError

@@ -9,14 +9,16 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 import rlstm.envs  # noqa: F401 - registers our envs.
-from rlstm.agents.ppo import PPO, PPOConfig
+from rlstm.agents.configs.ppo import PPOConfig
+from rlstm.agents.ppo import PPO
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluate, evaluation_envs
 from rlstm.rollouts.collect import collect, start
 from rlstm.testing.probe_envs import ActionEnv, ConstantValueEnv, DiscountEnv, ForgetEnv, ObservationValueEnv, RecallEnv
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
 from tests import kit
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstm.agents.ppo import PPO, PPOConfig
+from rlstm.agents.configs.ppo import PPOConfig
+from rlstm.agents.ppo import PPO
 from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.memory_boundaries import MemoryConfig
@@ -16,7 +17,8 @@ from rlstm.envs.base.registration import ENVS
 from rlstm.losses.returns import discounted_sums, gae
 from rlstm.rollouts.collect import collect, start
 from rlstm.rollouts.rollout import Rollout
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from tests import kit
 from tests.kit import covering
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlstm.agents.random_agent import RandomAgent, RandomConfig
+from rlstm.agents.configs.random_agent import RandomConfig
+from rlstm.agents.random_agent import RandomAgent
 from rlstm.rollouts.collect import collect, start
 from tests import kit
 

@@ -11,7 +11,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
-from rlstm.agents.reinforce import REINFORCE, REINFORCEConfig
+from rlstm.agents.configs.reinforce import REINFORCEConfig
+from rlstm.agents.reinforce import REINFORCE
 from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
@@ -25,7 +26,8 @@ from rlstm.rollouts.collect import start
 from rlstm.rollouts.rollout import Rollout
 from rlstm.testing.probe_envs import ActionEnv, RecallEnv
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
 from tests import kit
 from tests.kit import covering

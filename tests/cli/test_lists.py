@@ -1,5 +1,8 @@
 """What there is: envs, cells, presets, as tables that fit a terminal and as JSON."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from rlstm.cells import CELLS
@@ -7,6 +10,7 @@ from rlstm.cli.tables import WIDTH, table
 from rlstm.envs import ENVS
 from rlstm.training.presets import PRESETS
 
+ROOT = Path(__file__).parents[2]
 SHOWN_ENVS = {env_id: row for env_id, row in ENVS.items() if row.level in ("", "Easy")}
 
 
@@ -38,14 +42,16 @@ def test_envs_are_described_by_their_references(rlstm) -> None:
     assert described["rlstm/CartPoleNoVel-v0"]["memoryless_return"]["value"] is None
 
 
-def test_cells_are_counted(rlstm) -> None:
+def test_cells_come_as_they_were_counted(rlstm) -> None:
     found = rlstm("cells --json").json
-    cells = {one["name"]: one for one in found["cells"]}
-    assert cells.keys() == CELLS.keys()
-    inputs, hidden = found["input_size"], found["hidden_size"]
-    assert cells["lstm"]["parameters"] == 4 * hidden * (inputs + hidden + 2)
-    assert (cells["lstm"]["state_size"], cells["none"]["state_size"]) == (2 * hidden, 0)
-    assert all(one["sequence_path"]["cpu"] and one["source"] for one in cells.values())
+    assert found == json.loads((ROOT / "rlstm" / "cli" / "cells.json").read_text(encoding="utf-8"))
+
+
+def test_paths_that_differ_by_device_are_told_apart(rlstm) -> None:
+    (gru,) = [line for line in rlstm("cells").out.splitlines() if line.startswith("gru ")]
+    assert "cpu: " in gru
+    (elman,) = [line for line in rlstm("cells").out.splitlines() if line.startswith("elman ")]
+    assert "cpu: " not in elman
 
 
 def test_presets_come_with_their_settings(rlstm) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rlstm.agents import AGENTS
-from rlstm.api.experiments import make_config
+from rlstm.api.configs import make_config
 from rlstm.cli.flag_types import read_key_values
 from rlstm.cli.train import experiment
 from rlstm.training.config import ConfigError

@@ -9,12 +9,13 @@ import pytest
 from safetensors.numpy import load_file
 
 import rlstm as package
-from rlstm.api.experiments import make_config, resolve_env
+from rlstm.api.configs import make_config
+from rlstm.api.experiments import resolve_env
 from rlstm.cli.train import experiment
 from rlstm.core.errors import UnknownNameError
 from rlstm.envs.wrappers import WRAPPERS
 from rlstm.training.config import ConfigError, layer
-from rlstm.vector.make import EnvConfig
+from rlstm.vector.config import EnvConfig
 
 
 def env_of(words: str) -> tuple[str, tuple[str, ...], dict[str, object]]:

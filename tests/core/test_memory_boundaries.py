@@ -1,9 +1,8 @@
-"""Three boundaries, three choices: which combinations there are, and where each falls."""
+"""Three boundaries, three choices: which combinations there are."""
 
-import numpy as np
 import pytest
 
-from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig, crosses
+from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 
 BOUNDARIES = ("episode", "trial", "lifelong")
 ALLOWED = {
@@ -59,14 +58,6 @@ def test_values_out_of_range_are_refused_by_name(options, complaint):
 def test_the_past_is_kept_and_not_recomputed_unless_told_otherwise():
     assert MemoryConfig().recompute is False
     assert MemoryConfig("lifelong", recompute=True).recompute is True
-
-
-def test_each_boundary_is_crossed_where_it_lies():
-    episode_ends = np.array([False, True, True, False])
-    trial_ends = np.array([False, False, True, False])
-    assert crosses("episode", episode_ends, trial_ends).tolist() == [False, True, True, False]
-    assert crosses("trial", episode_ends, trial_ends).tolist() == [False, False, True, False]
-    assert crosses("lifelong", episode_ends, trial_ends).tolist() == [False] * 4
 
 
 @pytest.mark.parametrize("lifetime", BOUNDARIES)

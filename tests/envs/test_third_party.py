@@ -13,7 +13,8 @@ from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.core.text_leaves import drop_text, text_places, without_text
 from rlstm.rollouts.collect import collect, start
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
 from tests import kit
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rlstm.core.memory_boundaries import MemoryConfig
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import TrialEnv
 
 NUM_ENVS, EPISODES_PER_TRIAL = 20, 4

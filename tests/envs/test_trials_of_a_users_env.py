@@ -10,7 +10,8 @@ import pytest
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 
 EPISODES_PER_TRIAL, NUM_ENVS = 3, 6
 

@@ -22,7 +22,8 @@ from rlstm.envs.base.registration import ENVS
 from rlstm.envs.wrappers import wrap
 from rlstm.envs.wrappers.adapters import TransformedEnv, TransformedVectorEnv
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec, with_wrappers
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec, with_wrappers
 
 STACKS = [
     "mask=0",

@@ -17,7 +17,8 @@ from rlstm.evaluation import evaluate as evaluation
 from rlstm.evaluation.evaluate import EvaluationResult, _quotas, evaluate, evaluation_envs
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, start
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from tests import kit
 from tests.kit import covering
 

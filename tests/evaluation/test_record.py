@@ -20,7 +20,8 @@ from rlstm.evaluation import record as recording
 from rlstm.evaluation.evaluate import evaluate
 from rlstm.evaluation.record import record
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv, TrialEnv
 from tests import kit
 from tests.kit import covering

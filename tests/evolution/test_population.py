@@ -17,7 +17,8 @@ from rlstm.evolution.population import PopulationSnapshot, play_population
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.vector.make import EnvConfig, make
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make
 
 CELLS = [name for name, cell in ALL_CELLS.items() if not cell.reads_maps]  # Those that read vectors.
 

@@ -17,7 +17,8 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
-from rlstm.agents.ppo import PPO, PPOConfig
+from rlstm.agents.configs.ppo import PPOConfig
+from rlstm.agents.ppo import PPO
 from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.trees import tree_leaves, tree_map

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlstm.api.experiments import make_config
+from rlstm.api.configs import make_config
 from rlstm.cli.train import experiment as parse_experiment
 from rlstm.training.presets import PRESETS
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rlstm.agents.reinforce import REINFORCE
-from rlstm.api.experiments import make_config, resolve_env
+from rlstm.api.configs import make_config
+from rlstm.api.experiments import resolve_env
 from rlstm.losses.returns import rewards_to_go
 from rlstm.rollouts.rollout import Rollout
 from rlstm.training.config import ExperimentConfig

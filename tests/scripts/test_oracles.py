@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rlstm.core.memory_boundaries import MemoryConfig
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 
 
 def play(scripts, task, name, num_trials=5_000, seed=0):

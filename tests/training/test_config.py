@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import pytest
 
-from rlstm.agents.evolino import EvolinoConfig
-from rlstm.agents.ppo import PPOConfig
+from rlstm.agents.configs.evolino import EvolinoConfig
+from rlstm.agents.configs.ppo import PPOConfig
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.policies.config import PolicyConfig
 from rlstm.training.config import ConfigError, ExperimentConfig, RunConfig, build_config, layer, read_config_file
-from rlstm.vector.make import EnvConfig
+from rlstm.vector.config import EnvConfig
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.rollouts.collect import collect, start
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import EnvConfig, make, resolve_spec
+from rlstm.vector.config import EnvConfig
+from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
 from tests import kit
 
@@ -466,7 +467,8 @@ def test_ctrl_c_in_a_terminal_leaves_the_workers_to_the_main_process(tmp_path):
         import numpy as np
         import rlstm.envs
         from rlstm.core.memory_boundaries import MemoryConfig
-        from rlstm.vector.make import EnvConfig, make, resolve_spec
+        from rlstm.vector.config import EnvConfig
+        from rlstm.vector.make import make, resolve_spec
         config = EnvConfig(env="rlstm/TMaze-v0", num_envs=2, vectorization="async")
         envs = make(resolve_spec(config), config, MemoryConfig())
         envs.reset([0, 1])

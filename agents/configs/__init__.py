@@ -1,0 +1,1 @@
+"""Settings of the agents, one module for each; none imports torch, so that help and presets don't wait for it."""
