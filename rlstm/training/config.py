@@ -31,10 +31,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.ranges import AtLeast, NotNegative, check_ranges
-
-if typing.TYPE_CHECKING:
-    from rlstm.policies.config import PolicyConfig
-    from rlstm.vector.config import EnvConfig
+from rlstm.policies.config import PolicyConfig
+from rlstm.vector.config import EnvConfig
 
 AlgorithmT = TypeVar("AlgorithmT")
 PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
@@ -171,9 +169,6 @@ def build_config(
     Raises:
         ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
     """
-    from rlstm.policies.config import PolicyConfig
-    from rlstm.vector.config import EnvConfig
-
     classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
     part_types: dict[str, Any] = dict(zip(PARTS, classes, strict=True))
     if not complete:
