@@ -77,6 +77,7 @@ def measure(command: str, checkouts: Sequence[Path], runs: int, folder: str) -> 
     environments = [environment_for(checkout, folder) for checkout in checkouts]
     words = ["-m", "rlstm", *command.split()]
     for environment in environments:
+        run(FLOOR, environment, folder)
         run(words, environment, folder)
     first = [run(words, environment, folder).wall for environment in environments]
     count = min(runs, SLOW_RUNS) if max(first) > SLOW_SECONDS else runs
