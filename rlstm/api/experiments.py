@@ -22,6 +22,7 @@ from typing import Any, Literal
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api.configs import make_config
+from rlstm.api.envs import resolve_env
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
@@ -32,8 +33,6 @@ from rlstm.training.on_policy import run, summary
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
-from rlstm.vector.config import EnvConfig
-from rlstm.vector.make import resolve_spec, with_wrappers
 
 Which = Literal["latest", "best"] | int
 """Which checkpoint of a run."""
@@ -147,22 +146,6 @@ def _written_spec(spec: EnvSpec) -> str:
 
 def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
     return {"agent": config.agent, "settings": config.settings()}
-
-
-def resolve_env(config: EnvConfig) -> EnvSpec:
-    """Return the spec of an env, ours or another's, with its wrappers.
-
-    Raises:
-        EnvironmentFailure: If a module fails to import.
-        UnknownNameError: If there is no such env or wrapper.
-        ConfigError: If there is no id, or a wrapper can't be given this value.
-    """
-    if not config.env:
-        raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
-    from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.
-
-    with refusals_name_settings():
-        return with_wrappers(resolve_spec(config), config.env_wrappers, WRAPPERS)
 
 
 def _run(

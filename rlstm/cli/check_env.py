@@ -39,18 +39,20 @@ def run(words: list[str]) -> Answer:
     flags = parse(CheckEnvFlags, words, "check-env")
     if flags.train_steps < 0:
         raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
-    report = _stay_silent if flags.json else _say_what_comes
-    report("imports")
-    from rlstm.api.experiments import resolve_env
-    from rlstm.cli.env_checks import examine
-    from rlstm.core.process import prepare_process
+    from rlstm.api.envs import resolve_env
     from rlstm.vector.config import EnvConfig
 
     config = EnvConfig(
         env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers
     )
+    spec = resolve_env(config)
+    report = _stay_silent if flags.json else _say_what_comes
+    report("imports")
+    from rlstm.cli.env_checks import examine
+    from rlstm.core.process import prepare_process
+
     prepare_process(num_threads=1)  # Its networks are small: threads would wait for each other longer than they work.
-    findings, measured = examine(resolve_env(config), config, flags.train_steps, report)
+    findings, measured = examine(spec, config, flags.train_steps, report)
     fit, summary = _summary(findings)
     rows = [(one.level, one.topic, f"{one.text.rstrip('.')}. {one.advice}".strip()) for one in findings]
     text = table(("level", "check", "finding"), rows, wrapped=("finding",))

@@ -170,7 +170,7 @@ def test_a_training_that_fails_makes_it_unfit(rlstm, monkeypatch: pytest.MonkeyP
 
 
 def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlstm.api.experiments import resolve_env
+    from rlstm.api.envs import resolve_env
     from rlstm.vector.config import EnvConfig
 
     config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 2})
