@@ -102,7 +102,7 @@ def train_config(
     config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None
 ) -> TrainResult:
     """Train the experiment ``config``; see ``train``."""
-    prepare_process(config.run.num_threads)
+    prepare_process()  # Initial weights are drawn by one thread, however many there are later.
     training, spec = _make_training(config)
     with closing(training):
         if config.run.init_from is not None:
@@ -111,6 +111,7 @@ def train_config(
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         stored, written, device = _stored_form(config), _written_spec(spec), str(training.device)
         directory = RunDirectory.create(path, config=stored, env_spec=written, command=command, device=device)
+        training.choose_threads()
         return _run(training, directory, ui, purge_step=None)
 
 
@@ -123,6 +124,7 @@ def resume(
     run_dir: str | os.PathLike[str],
     *,
     total_steps: int | None = None,
+    num_threads: int | None = None,
     ui: UI = "auto",
     command: Sequence[str] | None = None,
 ) -> TrainResult:
@@ -131,6 +133,8 @@ def resume(
     Args:
         run_dir: The run's folder.
         total_steps: The new total, not extra; the old total by default.
+        num_threads: Threads of torch from here on, 0 to measure which number is fastest. By default as many as before,
+            which the last bit of a result may depend on.
         ui: The display.
         command: The command line, for the run's ``command.txt``.
 
@@ -140,9 +144,10 @@ def resume(
         RunDirectoryError: If the folder is no run.
     """
     directory = RunDirectory.open(run_dir)
-    overrides = {} if total_steps is None else {"total_steps": total_steps}
+    given = {"total_steps": total_steps, "num_threads": num_threads}
+    overrides = {name: value for name, value in given.items() if value is not None}
     config = read_config(directory, **overrides)
-    prepare_process(config.run.num_threads)
+    prepare_process()
     checkpoint = load_checkpoint(directory, "latest")
     check_meta(checkpoint, config.identity())
     if config.run.total_steps <= checkpoint.step:
@@ -152,14 +157,14 @@ def resume(
         )
     training, _ = _make_training(config, read_spec(directory, config))
     with closing(training):
-        note = training.load(checkpoint)
+        notes = [training.load(checkpoint), training.choose_threads(anew=num_threads == 0)]
         directory.cut_evaluations(checkpoint.step)
         cut_csv(directory.progress_path, checkpoint.step)
         if command is not None:
             directory.append_command(command)
-        # A new total is kept, so that a run stopped once more goes on to the same end.
+        # They are kept, so that a run stopped once more goes on to the same end with as many threads.
         write_json(directory.config_path, _stored_form(config))
-        return _run(training, directory, ui, purge_step=checkpoint.step + 1, note=note)
+        return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes)
 
 
 def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
@@ -203,14 +208,14 @@ def resolve_env(config: EnvConfig) -> EnvSpec:
 
 
 def _run(
-    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, note: str | None = None
+    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, notes: Sequence[str | None] = ()
 ) -> TrainResult:
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)
     with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
         board.log_hyperparameters(config.settings())
         progress.start(summary(training, directory), config.run.total_steps, training.step)
-        if note is not None:
+        for note in filter(None, notes):
             progress.message(note)
         result = run(training, directory, logger, progress)
     return replace(result, run_dir=str(directory.path))

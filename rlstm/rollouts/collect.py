@@ -24,7 +24,7 @@ from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.rollouts.play import play_step
 from rlstm.rollouts.rollout import Rollout
 from rlstm.rollouts.statistics import EpisodeStatistics
-from rlstm.vector.adapter import EnvStep, VectorEnvs
+from rlstm.vector.adapter import EnvStep, SteppedEnvs
 
 _FIRST_CAPACITY = 64  # Steps that buffers can hold at first if their number isn't known.
 _LONGEST_TRAJECTORY = 100_000  # Steps.
@@ -60,7 +60,7 @@ class CollectorState:
         self.statistics.load_state_dict(values["statistics"])
 
 
-def start(policy: RecurrentPolicy, envs: VectorEnvs, seeds: list[int]) -> CollectorState:
+def start(policy: RecurrentPolicy, envs: SteppedEnvs, seeds: list[int]) -> CollectorState:
     """Reset every env with its seed and begin a trajectory in each."""
     tracker = PolicyInputsTracker(policy, envs.reset(seeds))
     return CollectorState(tracker, policy.init_state(envs.num_envs), EpisodeStatistics(envs.num_envs))
@@ -70,7 +70,7 @@ class _Collection:
     """A rollout in the making; its steps are taken inside ``torch.inference_mode``."""
 
     def __init__(
-        self, policy: RecurrentPolicy, envs: VectorEnvs, collector_state: CollectorState, capacity: int
+        self, policy: RecurrentPolicy, envs: SteppedEnvs, collector_state: CollectorState, capacity: int
     ) -> None:
         self.policy, self.envs, self.collector_state = policy, envs, collector_state
         self.initial_state = tree_map(Tensor.clone, collector_state.state)
@@ -137,7 +137,7 @@ def _only(active: BoolArray, outcome: EnvStep) -> EnvStep:
     )
 
 
-def collect(policy: RecurrentPolicy, envs: VectorEnvs, collector_state: CollectorState, num_steps: int) -> Rollout:
+def collect(policy: RecurrentPolicy, envs: SteppedEnvs, collector_state: CollectorState, num_steps: int) -> Rollout:
     """Collect ``num_steps`` steps T of every env, sampling actions with weights that don't change meanwhile.
 
     The collector's state is moved on to the end of the rollout, which holds next values and ordinary tensors.
@@ -151,7 +151,7 @@ def collect(policy: RecurrentPolicy, envs: VectorEnvs, collector_state: Collecto
 
 def collect_trajectories(
     policy: RecurrentPolicy,
-    envs: VectorEnvs,
+    envs: SteppedEnvs,
     collector_state: CollectorState,
     num_trajectories: int,
     seeds: Sequence[int],

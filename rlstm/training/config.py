@@ -103,7 +103,7 @@ class RunConfig:
     """auto, cpu, cuda or cuda:N."""
 
     num_threads: Annotated[int, NotNegative] = 0
-    """Threads of torch; 0 for as many as there are cores, 4 at most."""
+    """Threads of torch; 0 for the fastest number, measured at the start: 4, the cores or OMP_NUM_THREADS at most."""
 
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights, states and rollouts."""
