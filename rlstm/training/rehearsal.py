@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,10 @@ from gymnasium.vector.utils import batch_space
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.threads import ThreadChoice, candidates, choose
 from rlstm.core.trees import Tree, tree_map
+from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import collect, start
-from rlstm.vector.adapter import EnvStep
-
-if TYPE_CHECKING:
-    from rlstm.training.on_policy import Training
+from rlstm.training.config import ExperimentConfig
+from rlstm.vector.adapter import EnvStep, VectorEnvs
 
 _FIRST_STEPS = 8  # Steps T of a first look at how long an update takes.
 _DEFAULT_STEPS = 64  # Where the agent's rollouts have no fixed length.
@@ -33,7 +32,17 @@ _MOST_ROUNDS, _LEAST_ROUNDS, _ENOUGH_SECONDS = 5, 3, 1.0
 _HOPELESS = 3.0  # So many times the seconds of one thread: not tried again.
 
 
-def measured_choice(training: Training, limit: int) -> ThreadChoice:
+class Rehearsed(Protocol):
+    """What is rehearsed of a run."""
+
+    config: ExperimentConfig[Any]
+    device: torch.device
+    policy: RecurrentPolicy
+    agent: Any  # An ``OnPolicyAgent``.
+    envs: VectorEnvs  # Only their number.
+
+
+def measured_choice(training: Rehearsed, limit: int) -> ThreadChoice:
     """Choose the number of threads, ``limit`` at most, by rehearsing updates of a run; takes about half a second.
 
     The rounds go through all numbers of threads, so that a disturbance meets all of them. Of a long update only some
@@ -83,7 +92,7 @@ class Rehearsal:
     Calling it with a number of steps returns the seconds that this took.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Rehearsed) -> None:
         config, num_envs = training.config, training.envs.num_envs
         actions = torch.Generator(training.device).manual_seed(0)
         self._policy = copy.deepcopy(training.policy, {id(training.policy.generator): actions})

@@ -52,7 +52,9 @@ OPENMP = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_")
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
     """Keep so many processes busy."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    # They end with this process too, however it ends.
+    code = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(10**6))"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
     try:
         yield
     finally:
