@@ -16,9 +16,9 @@ from scripts.benchmarks.peers.worker import MINIBATCHES, NUM_STEPS
 TRAINER = """
 import json, time
 print(json.dumps({"torch": "0"}), flush=True)
-while True:
+for number in range(10**6):
     time.sleep(0.02)
-    print(json.dumps({"steps": 10, "clock": time.monotonic(), "collect": 0.01}), flush=True)
+    print(json.dumps({"steps": 10, "clock": time.monotonic(), "collect": 0.01, "number": number}), flush=True)
 """
 
 
@@ -41,11 +41,12 @@ def test_a_turn_counts_the_updates_between_its_first_and_its_last_line(worker) -
 
 def test_a_process_is_stopped_but_for_its_turns_and_the_stop_is_not_timed(worker) -> None:
     worker.warm_up()
-    worker.turn(0.0)
+    last = worker.turn(0.0)["number"]
     time.sleep(0.5)
     before = time.monotonic()
     turn = worker.turn(0.0)
     assert turn["updates"] == 1
+    assert turn["number"] <= last + 5, "it went on while it was stopped"
     assert turn["seconds"] <= time.monotonic() - before
 
 
@@ -112,6 +113,16 @@ def test_the_pattern_replays_what_it_acted_on(played) -> None:
     choice = torch.distributions.Categorical(logits=network.policy_head(hidden))
     torch.testing.assert_close(choice.log_prob(rollout["actions"]), rollout["log_probs"], rtol=0, atol=1e-5)
     torch.testing.assert_close(network.value_head(hidden).squeeze(-1), rollout["values"], rtol=0, atol=1e-5)
+
+
+def test_the_pattern_forgets_where_an_episode_begins() -> None:
+    torch.manual_seed(0)
+    network, observations, dones = cleanrl_pattern.Network(2, 2), torch.randn(6, 3, 2), torch.zeros(6, 3)
+    dones[4, 1] = 1
+    whole, _ = network.memory(observations, cleanrl_pattern.init_state(3), dones)
+    anew, _ = network.memory(observations[4:], cleanrl_pattern.init_state(3), dones[4:])
+    torch.testing.assert_close(whole[4:, 1], anew[:, 1])
+    assert not torch.allclose(whole[4:, 0], anew[:, 0])
 
 
 def test_the_pattern_s_advantages_are_ours() -> None:
