@@ -7,16 +7,17 @@ WORKERS ?= 2
 
 VENV := .venv
 BENCH_VENV := .venv-bench
+SAMPLE_FACTORY_VENV := .venv-sample-factory
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow mutants bench clean
+.PHONY: help demo test check test-slow mutants bench bench-sample-factory clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 30
 
 demo: $(VENV)/.installed  ## watch an agent learn to remember
 	@$(BIN)/python -m scripts.demo
@@ -36,9 +37,13 @@ test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full product
 mutants: $(VENV)/.installed  ## break the library in many small ways: do the tests notice? (K=word for some)
 	@$(BIN)/python -m scripts.mutants --jobs $(WORKERS) $(if $(K),-k $(K))
 
-bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contrib
+bench: $(BENCH_VENV)/.installed  ## compare with the recurrent PPO of sb3-contrib and CleanRL's pattern
 	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.cells
 	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.recurrent_ppo
+
+bench-sample-factory: $(BENCH_VENV)/.installed $(SAMPLE_FACTORY_VENV)/.installed  ## and with Sample Factory; writes the table
+	@$(BENCH_VENV)/bin/python -m scripts.benchmarks.recurrent_ppo \
+		--python sample-factory=$(SAMPLE_FACTORY_VENV)/bin/python
 
 clean:  ## remove builds and caches; environments and runs stay
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage htmlcov
@@ -55,4 +60,11 @@ $(VENV)/.installed $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	@echo 'Installing into $(@D) ...' >&2
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) --constraint constraints.txt --editable '.[$(EXTRA)]'
+	@touch $@
+
+# Sample Factory needs older versions of Gymnasium and numpy than this project, so it has pins of its own.
+$(SAMPLE_FACTORY_VENV)/.installed: scripts/benchmarks/peers/sample-factory.txt
+	@echo 'Installing into $(@D) ...' >&2
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
 	@touch $@

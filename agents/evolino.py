@@ -74,6 +74,7 @@ _READ_BY = {
 }
 """The strategies, or readouts, that alone read a setting."""
 _STATE = ("champion", "champion_return", "champion_success", "champion_episodes", "alike", "varied")
+_NARROW, _WIDE = 0.1, 3.0  # Deviations of the first generation if none is set, see ``EvolinoConfig.sigma``.
 _EQUAL_GENERATIONS = 20  # Generations of equal fitness after which a warning is due.
 
 
@@ -111,7 +112,8 @@ class Evolino:
         evolved = ParameterLayout(policy, **genes, input_gain=config.input_gain)
         self.parameters = EvolvedParameters(policy, evolved)
         self.evaluator = FitnessEvaluator(policy, self.parameters, envs, self.solve, config.workers)
-        self.strategy = self._make_strategy(torch.zeros(evolved.num_genes, dtype=torch.float64))
+        sigma = _WIDE if self.readout == "joint" else _NARROW
+        self.strategy = self._make_strategy(torch.zeros(evolved.num_genes, dtype=torch.float64), sigma)
         self.champion: Tensor | None = None  # (N,) all acting weights
         self.champion_return, self.champion_success, self.champion_episodes = -math.inf, math.nan, 0
         self.alike, self.varied = 0, False
@@ -285,9 +287,10 @@ class Evolino:
                     stacklevel=3,
                 )
 
-    def _make_strategy(self, mean: Tensor) -> Strategy:
+    def _make_strategy(self, mean: Tensor, default_sigma: float) -> Strategy:
         """Return the strategy before its first generation, which lies around ``mean`` ``(N,)``."""
         config = self.config
+        sigma = default_sigma if config.sigma is None else config.sigma
         kind: Any = STRATEGIES[self.strategy_name]
         settings = [name for name, readers in _READ_BY.items() if self.strategy_name in readers]
         options = {name.removeprefix("es_"): getattr(config, name) for name in settings}
@@ -295,14 +298,14 @@ class Evolino:
             options["groups"] = self.parameters.evolved.groups(self.policy)
         draws = generator(self.seed, "minibatches")
         begin: Callable[[], Strategy] = partial(
-            kind, mean, population=config.population, sigma=config.sigma, generator=draws, **options
+            kind, mean, population=config.population, sigma=sigma, generator=draws, **options
         )
         begin()  # A seed stands for the second draw, as in runs of earlier versions.
         return begin() if config.patience is None else Restarts(begin, generator=draws, patience=config.patience)
 
     def begin_around_weights(self) -> None:
         """Draw the first generation around the policy's present weights instead of around 0."""
-        self.strategy = self._make_strategy(self.parameters.evolved.read(self.policy))
+        self.strategy = self._make_strategy(self.parameters.evolved.read(self.policy), _NARROW)
 
     def _warn_of_equal_fitness(self, fitness: Tensor) -> None:
         """Warn if all genomes have been equally good for long, unless they are as good as the champion."""

@@ -16,6 +16,7 @@ Implementation details, each with its origin:
 6.  Normaliser statistics change after the last epoch only, so the first ratio is exactly 1 up to rounding:
     ``train/first_ratio_error``.
 7.  The first rollout only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
+    Nor does one train that untrained values begin from (``value_bias``): its targets are bootstrapped from others.
 8.  Adam with ε = 1e-5 and optional linear annealing of the learning rate and of the entropy's weight; gradients clipped
     by their global norm (OpenAI baselines).
 9.  Epochs end early once the KL estimate passes 1.5 ``target_kl`` (Spinning Up, Stable-Baselines3).
@@ -31,14 +32,36 @@ import torch
 from torch import Tensor
 
 from rlstm.agents.configs.ppo import PPOConfig
-from rlstm.losses.optimisation import descend, schedule
+from rlstm.cells import State
+from rlstm.core.trees import tree_map
+from rlstm.losses.optimisation import Descent, schedule
 from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
+from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
 from rlstm.rollouts.rollout import Rollout
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
+
+
+class _Sequences(NamedTuple):
+    """What an update reads of a rollout, ``(T, B, ...)``; the initial state ``(B, ...)``."""
+
+    inputs: PolicyInputs
+    actions: Tensor
+    is_first: Tensor
+    valid: Tensor | None  # None if all steps are.
+    log_probs: Tensor
+    advantages: Tensor
+    targets: Tensor  # Of values, in the critic's units.
+    values: Tensor | None  # As they were, in the critic's units; None if their change is not clipped.
+    initial_state: State
+
+    def select(self, envs: Tensor) -> _Sequences:
+        """Return the sequences of some envs ``(N,)``, in that order."""
+        of_steps = tree_map(lambda leaf: leaf.index_select(1, envs), self[:-1])
+        return _Sequences._make((*of_steps, tree_map(lambda leaf: leaf.index_select(0, envs), self.initial_state)))
 
 
 class _StepMetrics(NamedTuple):
@@ -85,7 +108,9 @@ class PPO:
         self.generator = generator
         self.num_updates = 0
         self._total_updates = max(1, math.ceil(total_steps / (num_envs * config.num_steps)))
-        self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+        self._descent = Descent(
+            policy.named_parameters(), learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm
+        )
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
     def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
@@ -102,19 +127,20 @@ class PPO:
         steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
         advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
         returns = advantages + rollout.values
-        if self.policy.lacks_statistics:
-            self._update_normalisers(rollout)
-            self.policy.renormalise_values(returns[rollout.valid])
-            if config.value_bias == "returns":
-                self.policy.begin_values_at(_expected_return(rollout, config.gamma))
-            return {}
+        lacks_statistics, begin = self.policy.lacks_statistics, self._values_to_begin_at(rollout)
         self.policy.renormalise_values(returns[rollout.valid])
-        learning_rate, ent_coef = schedule(self._optimizer, config, self.num_updates / self._total_updates)
+        if lacks_statistics or begin is not None:
+            self._update_normalisers(rollout)
+            if begin is not None:
+                self.policy.begin_values_at(begin)
+            return {}
+        learning_rate, ent_coef = schedule(self._descent.optimizer, config, self.num_updates / self._total_updates)
+        sequences = self._sequences(rollout, advantages, returns)
         steps: list[_StepMetrics] = []
         for lanes in self._minibatches(rollout.num_envs):
             if steps and config.target_kl is not None and float(steps[-1].approx_kl) > 1.5 * config.target_kl:
                 break
-            steps.append(self._step(rollout.select(lanes), advantages[:, lanes], returns[:, lanes], ent_coef))
+            steps.append(self._step(sequences.select(lanes), ent_coef))
         self.num_updates += 1
         self._update_normalisers(rollout)
         means = torch.stack([torch.stack(step[:-1]) for step in steps]).mean(0).tolist()
@@ -137,7 +163,7 @@ class PPO:
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
         return {
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._descent.state_dict(),
             "generator": self.generator.get_state(),
             "action_generator": self.policy.generator.get_state(),
             "num_updates": self.num_updates,
@@ -146,7 +172,7 @@ class PPO:
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""
-        self._optimizer.load_state_dict(values["optimizer"])
+        self._descent.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
         self.policy.generator.set_state(values["action_generator"])
         self.num_updates = values["num_updates"]
@@ -158,22 +184,33 @@ class PPO:
             lanes = torch.randperm(num_envs, generator=self.generator).to(self.policy.device)
             yield from lanes.chunk(self.config.num_minibatches)
 
-    def _step(self, batch: Rollout, advantages: Tensor, returns: Tensor, ent_coef: float) -> _StepMetrics:
+    def _sequences(self, rollout: Rollout, advantages: Tensor, returns: Tensor) -> _Sequences:
+        """Return what the gradient steps read."""
+        scale, centre = self.policy.return_scale, self.policy.return_centre
+        return _Sequences(
+            inputs=rollout.inputs,
+            actions=rollout.actions,
+            is_first=rollout.is_first,
+            valid=None if rollout.all_valid else rollout.valid,
+            log_probs=rollout.log_probs,
+            advantages=advantages,
+            targets=(returns - centre) / scale,
+            values=None if self.config.clip_vloss is None else (rollout.values - centre) / scale,
+            initial_state=rollout.initial_state,
+        )
+
+    def _step(self, batch: _Sequences, ent_coef: float) -> _StepMetrics:
         """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
-        config, scale = self.config, self.policy.return_scale
-        valid = None if batch.all_valid else batch.valid
-        if config.norm_adv:
-            advantages = masked_normalise(advantages, valid)
-        evaluation = batch.replay(self.policy)
+        config, policy, valid = self.config, self.policy, batch.valid
+        advantages = masked_normalise(batch.advantages, valid) if config.norm_adv else batch.advantages
+        evaluation = policy.evaluate(batch.inputs, batch.actions, batch.is_first, batch.initial_state)
         surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
-        centre = self.policy.return_centre
-        values, old_values, targets = ((part - centre) / scale for part in (evaluation.values, batch.values, returns))
-        value_loss = clipped_value_loss(values, old_values, targets, valid, config.clip_vloss)
+        values = (evaluation.values - policy.return_centre) / policy.return_scale
+        value_loss = clipped_value_loss(values, batch.values, batch.targets, valid, config.clip_vloss)
         entropy_loss = -masked_mean(evaluation.entropies, valid)
         loss = surrogate.loss + ent_coef * entropy_loss + config.vf_coef * value_loss
         losses = {"policy_gradient_loss": surrogate.loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
-        named, place = self.policy.named_parameters(), f"update {self.num_updates}"
-        grad_norm = descend(self._optimizer, named, loss, losses, max_grad_norm=config.max_grad_norm, place=place)
+        grad_norm = self._descent.step(loss, losses, f"update {self.num_updates}")
         return _StepMetrics(
             **{name: value.detach() for name, value in losses.items()},
             loss=loss.detach(),
@@ -183,6 +220,12 @@ class PPO:
             grad_norm=grad_norm,
         )
 
+    def _values_to_begin_at(self, rollout: Rollout) -> float | None:
+        """Return the value that untrained values should begin at, or None where they stay as they are."""
+        if self.config.value_bias == "zero" or self.num_updates or self.policy.values_have_moved:
+            return None
+        return _expected_return(rollout, self.config.gamma) or None  # They are at 0 already.
+
     def _update_normalisers(self, rollout: Rollout) -> None:
         sums, self._return_sums = discounted_sums(
             rollout.rewards, rollout.credit_cuts, self._return_sums, self.config.gamma
@@ -191,7 +234,12 @@ class PPO:
 
 
 def _expected_return(rollout: Rollout, gamma: float) -> float:
-    """Return the mean value that agrees with a rollout: V = r + γ(1 - p)V with its mean reward and share p of ends."""
-    ends = rollout.credit_cuts & rollout.terminated & ~rollout.truncated
-    rewards, share = rollout.rewards[rollout.valid].mean(), ends[rollout.valid].double().mean()
-    return float(rewards / (1 - gamma * (1 - share)))
+    """Return the mean value that agrees with a rollout: V = r + γ(1 - p)V with its mean reward and share p of ends.
+
+    Ends are steps after which nothing is worth anything; the others go on, truncated ones too. Where γ is 1 and nothing
+    ends, V is that of a rollout's length.
+    """
+    ends = rollout.credit_cuts & rollout.terminated
+    reward, share = (float(steps[rollout.valid].double().mean()) for steps in (rollout.rewards, ends))
+    goes_on = gamma * (1 - share)
+    return reward / (1 - goes_on) if goes_on < 1 else reward * rollout.num_steps

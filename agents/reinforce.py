@@ -52,7 +52,8 @@ class REINFORCE:
     Arguments as those of ``rlstm.agents.ppo.PPO``; the generator draws the seeds of the envs' resets.
 
     Raises:
-        ValueError: If memory never ends, so that no trajectory is complete, or a batch holds no whole number of trials.
+        ValueError: If memory never ends, so that no trajectory is complete, a batch holds no whole number of trials, or
+            ``popart`` is set.
     """
 
     run_type = Training
@@ -67,6 +68,11 @@ class REINFORCE:
         total_steps: int,
         generator: torch.Generator,
     ) -> None:
+        if policy.config.popart:
+            raise ValueError(
+                "popart is set, but REINFORCE's critic learns what the history adds to a running mean: leave it out, "
+                "scale_rewards brings returns to one size, or train with ppo."
+            )
         self.policy = policy
         self.config = config
         self.generator = generator

@@ -8,6 +8,7 @@ This module is light and lazy: `import rlstm` imports no torch; the functions do
 
 from typing import TYPE_CHECKING
 
+from rlstm.core.threads import wait_passively
 from rlstm.core.version import __version__
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rlstm.api.finished_runs import record as record
 
 __all__ = ["__version__", "load", "record", "train"]
+
+wait_passively()  # Before torch is loaded, which reads it once.
 
 if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept any attribute.
 

@@ -31,15 +31,15 @@ LEAST_SEEDS = 3
 """Intervals over seeds are printed from so many on."""
 
 
-def commit() -> str:
-    """Return the checkout's commit, marked if code that results depend on was changed since or is not in it.
+def commit(root: Path = ROOT) -> str:
+    """Return the commit of a checkout, marked if code that results depend on was changed since or is not in it.
 
     It is empty outside a checkout, as in an unpacked archive.
     """
     answers = []
     for words in (("rev-parse", "--short=10", "HEAD"), ("status", "--porcelain", "--", *CODE)):
         try:
-            answer = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True)
+            answer = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
         except (OSError, subprocess.SubprocessError):
             return ""
         answers.append(answer.stdout.strip())

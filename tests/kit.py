@@ -21,7 +21,7 @@ from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.trees import tree_map
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.distributions import make_distribution
-from rlstm.policies.inputs import PolicyInputs, PolicyStep
+from rlstm.policies.inputs import PolicyInputs, SampledStep
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.rollout import Rollout
 from rlstm.vector.adapter import VectorEnvs
@@ -194,7 +194,7 @@ class KnownPolicy:
     def init_state(self, batch_size: int) -> tuple[Seen, ...]:
         return tuple(Seen(torch.zeros(batch_size, dtype=self.dtype)) for _ in range(1 + self.separate))
 
-    def acting_snapshot(self) -> "KnownPolicy":
+    def acting_snapshot(self, *, block: int) -> "KnownPolicy":
         return self
 
     def _advance(self, inputs: PolicyInputs, state: Any, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
@@ -206,9 +206,12 @@ class KnownPolicy:
         )
         return state[-1].total, state
 
-    def step(self, inputs: PolicyInputs, state: Any, is_first: torch.Tensor) -> PolicyStep:
+    def sample(self, inputs: PolicyInputs, state: Any, is_first: torch.Tensor) -> SampledStep:
         values, state = self._advance(inputs, state, is_first)
-        return PolicyStep(torch.ones(len(values), dtype=torch.int64), torch.zeros_like(values), values, state)
+        return SampledStep(torch.ones(len(values), dtype=torch.int64), values.unsqueeze(-1), state)
+
+    def read(self, outputs: torch.Tensor, actions: torch.Tensor, action_masks: Any) -> tuple[torch.Tensor, ...]:
+        return torch.zeros_like(outputs[..., 0]), outputs[..., 0]
 
     def values(self, inputs: PolicyInputs, state: Any, is_first: torch.Tensor) -> torch.Tensor:
         self.value_calls.append(len(is_first))

@@ -20,8 +20,10 @@ class EvolinoConfig(AgentConfig):
         "encoder_sizes": (),
         "normalize_observations": False,
         "scale_rewards": False,
+        "total_steps": 1_000_000,
     }
-    """What other settings are if they are not set: small networks that read observations as they are."""
+    """What other settings are if they are not set: small networks that read observations as they are, and steps for
+    tens of generations."""
 
     strategy: Literal["snes", "esp", "cosyne", "open-es", "sep-cma-es", "cma-es"] = "snes"
     """What proposes genomes."""
@@ -42,8 +44,9 @@ class EvolinoConfig(AgentConfig):
     episodes: Annotated[int, AtLeast(1)] = 1
     """Episodes (trials, if memory lasts for one) of each genome in each of its environments."""
 
-    sigma: Annotated[float, Positive] = 0.1
-    """Standard deviation of the first generation's genes."""
+    sigma: Annotated[float | None, Positive] = None
+    """Standard deviation of the first generation's genes. Default: 3 if readouts evolve with the memory, so that gates
+    are open or shut from the start; 0.1 otherwise, and around the weights of another run."""
 
     least_sigma: float = 0.0
     """Below which the deviation never falls: snes, sep-cma-es, cma-es."""

@@ -22,10 +22,10 @@ class PPOConfig(AgentConfig):
     update_epochs: Annotated[int, AtLeast(1)] = 4
     """Passes over a rollout."""
 
-    learning_rate: Annotated[float, Positive] = 5e-4
+    learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size."""
 
-    anneal_lr: bool = False
+    anneal_lr: bool = True
     """Lower the learning rate linearly to 0 over the run."""
 
     gamma: Annotated[float, Between(0, 1)] = 0.99
@@ -52,8 +52,8 @@ class PPOConfig(AgentConfig):
     vf_coef: float = 0.5
     """Weight of the value loss."""
 
-    value_bias: Literal["zero", "returns"] = "zero"
-    """Where values begin: at 0, or at the mean return that the first rollout lets expect."""
+    value_bias: Literal["zero", "returns"] = "returns"
+    """Where values begin: at 0, or at the mean return that the first rollout lets expect, which then trains nothing."""
 
     max_grad_norm: Annotated[float, Positive] = 0.5
     """Largest global norm of the gradient."""

@@ -22,17 +22,17 @@ class REINFORCEConfig(AgentConfig):
     learning_rate: Annotated[float, Positive] = 2e-3
     """Adam's step size."""
 
-    anneal_lr: bool = False
+    anneal_lr: bool = True
     """Lower the learning rate linearly to 0 over the run."""
 
     gamma: Annotated[float, Between(0, 1)] = 0.99
     """Discount a step."""
 
-    ent_coef: float = 0.01
+    ent_coef: float = 0.03
     """Weight of the entropy bonus."""
 
-    final_ent_coef: float | None = None
-    """Its weight at the end of the run, reached linearly. Default: the same."""
+    final_ent_coef: float | None = 0.003
+    """Its weight at the end of the run, reached linearly; none for the same."""
 
     vf_coef: float = 0.5
     """Weight of the value loss where the critic reads the actor's memory."""

@@ -81,6 +81,8 @@ def check_actions(space: gym.Space[Any], actions: Any, num_envs: int) -> Array:
         ValueError: The shape or kind is wrong, or a lane's action lies outside `space`.
     """
     array = np.asarray(actions)
+    if _are_choices(space, array, num_envs):  # Nearly always, and then nothing else need be asked.
+        return array
     shape = (num_envs, *(space.shape or ()))
     if array.shape != shape:
         raise ValueError(
@@ -99,15 +101,27 @@ def check_actions(space: gym.Space[Any], actions: Any, num_envs: int) -> Array:
     return array.astype(space.dtype, copy=False)
 
 
+def _are_choices(space: gym.Space[Any], array: Array, num_envs: int) -> bool:
+    """Whether `array` is surely an int64 action of a Discrete space from 0 on for each lane."""
+    return (
+        type(space) is gym.spaces.Discrete
+        and array.dtype == np.int64
+        and array.shape == (num_envs,)
+        and not space.start
+        # Seen as unsigned, a negative number is huge: one comparison does for both ends.
+        and bool(np.maximum.reduce(array.view(np.uint64)) < space.n)
+    )
+
+
 def _check_discrete(space: gym.spaces.Discrete[Any], array: Array) -> Array:
     if array.dtype.kind not in "iu":
         raise ValueError(f"Actions are of dtype {array.dtype}, but {space} needs integers.")
     offsets = array.astype(np.int64, copy=False)
     if space.start:
         offsets = offsets - space.start
-    # Seen as unsigned, a negative number is huge: one comparison does for both ends.
-    if offsets.view(np.uint64).max() >= space.n:
-        raise _outside(space, array, int(np.argmax((offsets < 0) | (offsets >= space.n))))
+    outside = (offsets < 0) | (offsets >= space.n)
+    if outside.any():
+        raise _outside(space, array, int(np.argmax(outside)))
     return array.astype(np.int64, copy=False)
 
 

@@ -13,6 +13,7 @@ generators", OOPSLA 2014, with the constants of Stafford's variant 13). Keys go 
 SplitMix64's seed: as seeds, two keys would be two places on the same sequence, and streams could overlap.
 """
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -85,19 +86,23 @@ class LaneRandom:
 
     def words(self, rows: IntArray, size: tuple[int, ...] = ()) -> WordArray:
         """Return the next prod(size) words of each lane in `rows`, (R, *size)."""
-        num_draws = math.prod(size)
-        trailing = (1,) * len(size)
-        first = self.counters[rows]
-        self.counters[rows] = first + np.uint64(num_draws)
-        index = first.reshape(-1, *trailing) + np.arange(num_draws, dtype=np.uint64).reshape(size)
+        num_draws, offsets = _offsets(size)
+        first, keys = self.counters[rows], self.keys[rows]
+        self.counters[rows] = first + num_draws
+        if size:
+            shape = (-1, *(1,) * len(size))
+            first, keys = first.reshape(shape), keys.reshape(shape)
+        index = first + offsets
         index *= GOLDEN
         mix(index)
-        index ^= self.keys[rows].reshape(-1, *trailing)
+        index ^= keys
         return mix(index)
 
     def uniform(self, rows: IntArray, size: tuple[int, ...] = ()) -> FloatArray:
         """Draw uniformly on [0, 1), multiples of 2**-53, (R, *size)."""
-        return (self.words(rows, size) >> SHIFT_11).astype(np.float64) * UNIT_IN_LAST_PLACE
+        words = self.words(rows, size)
+        words >>= SHIFT_11
+        return words.astype(np.float64) * UNIT_IN_LAST_PLACE
 
     def integers(self, rows: IntArray, high: int, size: tuple[int, ...] = ()) -> IntArray:
         """Draw uniformly on 0, ..., high - 1, (R, *size); probabilities are off by less than high * 2**-53.
@@ -129,6 +134,13 @@ class LaneRandom:
         self.keys[:] = state["random_keys"]
         self.counters[:] = state["random_counters"]
         self.seeded[:] = True
+
+
+@functools.cache
+def _offsets(size: tuple[int, ...]) -> tuple[np.uint64, WordArray]:
+    """Return the number of words of one lane's draw, and how far each is from the first, (*size)."""
+    num_draws = math.prod(size)
+    return np.uint64(num_draws), np.arange(num_draws, dtype=np.uint64).reshape(size)
 
 
 def _checked_seed(seed: int) -> int:

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.api.configs import make_config
+from rlstm.api.configs import config_from_layers, make_config
+from rlstm.api.envs import resolve_env
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
@@ -32,8 +33,9 @@ from rlstm.training.on_policy import run, summary
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
-from rlstm.vector.config import EnvConfig
-from rlstm.vector.make import resolve_spec, with_wrappers
+
+_EARLIER = {"ppo": {"value_bias": "zero"}}
+"""What runs of an agent did before there was a setting for it, where that is not its default."""
 
 Which = Literal["latest", "best"] | int
 """Which checkpoint of a run."""
@@ -62,10 +64,10 @@ def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **s
 
 
 def train_config(
-    config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None
+    config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None, note: str | None = None
 ) -> TrainResult:
-    """Train the experiment ``config``; see ``train``."""
-    prepare_process(config.run.num_threads)
+    """Train the experiment ``config``; see ``train``. A display shows the note before it begins."""
+    prepare_process()  # Initial weights are drawn by one thread, however many there are later.
     training, spec = _make_training(config)
     with closing(training):
         if config.run.init_from is not None:
@@ -74,7 +76,8 @@ def train_config(
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         stored, written, device = _stored_form(config), _written_spec(spec), str(training.device)
         directory = RunDirectory.create(path, config=stored, env_spec=written, command=command, device=device)
-        return _run(training, directory, ui, purge_step=None)
+        training.choose_threads()
+        return _run(training, directory, ui, purge_step=None, notes=[] if note is None else [note])
 
 
 def best_or_latest(directory: RunDirectory) -> Which:
@@ -86,6 +89,7 @@ def resume(
     run_dir: str | os.PathLike[str],
     *,
     total_steps: int | None = None,
+    num_threads: int | None = None,
     ui: UI = "auto",
     command: Sequence[str] | None = None,
 ) -> TrainResult:
@@ -94,6 +98,8 @@ def resume(
     Args:
         run_dir: The run's folder.
         total_steps: The new total, not extra; the old total by default.
+        num_threads: Threads of torch from here on, 0 to measure which number is fastest. By default as many as before,
+            which the last bit of a result may depend on.
         ui: The display.
         command: The command line, for the run's ``command.txt``.
 
@@ -103,9 +109,10 @@ def resume(
         RunDirectoryError: If the folder is no run.
     """
     directory = RunDirectory.open(run_dir)
-    overrides = {} if total_steps is None else {"total_steps": total_steps}
+    given = {"total_steps": total_steps, "num_threads": num_threads}
+    overrides = {name: value for name, value in given.items() if value is not None}
     config = read_config(directory, **overrides)
-    prepare_process(config.run.num_threads)
+    prepare_process()
     checkpoint = load_checkpoint(directory, "latest")
     check_meta(checkpoint, config.identity())
     if config.run.total_steps <= checkpoint.step:
@@ -115,14 +122,14 @@ def resume(
         )
     training, _ = _make_training(config, read_spec(directory, config))
     with closing(training):
-        note = training.load(checkpoint)
+        notes = [training.load(checkpoint), training.choose_threads(anew=num_threads == 0)]
         directory.cut_evaluations(checkpoint.step)
         cut_csv(directory.progress_path, checkpoint.step)
         if command is not None:
             directory.append_command(command)
-        # A new total is kept, so that a run stopped once more goes on to the same end.
+        # They are kept, so that a run stopped once more goes on to the same end with as many threads.
         write_json(directory.config_path, _stored_form(config))
-        return _run(training, directory, ui, purge_step=checkpoint.step + 1, note=note)
+        return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes)
 
 
 def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
@@ -149,31 +156,15 @@ def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
     return {"agent": config.agent, "settings": config.settings()}
 
 
-def resolve_env(config: EnvConfig) -> EnvSpec:
-    """Return the spec of an env, ours or another's, with its wrappers.
-
-    Raises:
-        EnvironmentFailure: If a module fails to import.
-        UnknownNameError: If there is no such env or wrapper.
-        ConfigError: If there is no id, or a wrapper can't be given this value.
-    """
-    if not config.env:
-        raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
-    from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.
-
-    with refusals_name_settings():
-        return with_wrappers(resolve_spec(config), config.env_wrappers, WRAPPERS)
-
-
 def _run(
-    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, note: str | None = None
+    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, notes: Sequence[str | None] = ()
 ) -> TrainResult:
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)
     with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
         board.log_hyperparameters(config.settings())
         progress.start(summary(training, directory), config.run.total_steps, training.step)
-        if note is not None:
+        for note in filter(None, notes):
             progress.message(note)
         result = run(training, directory, logger, progress)
     return replace(result, run_dir=str(directory.path))
@@ -188,7 +179,7 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     """
     stored = directory.read_config()
     try:
-        config = make_config(stored["agent"], **stored["settings"])
+        config = config_from_layers(stored["agent"], None, _EARLIER.get(stored["agent"], {}), stored["settings"])
     except (ConfigError, UnknownNameError, KeyError, TypeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunDirectoryError(

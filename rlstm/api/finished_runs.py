@@ -82,12 +82,20 @@ def open_run(
 
 
 def _open_to_play(
-    run_dir: str | os.PathLike[str], checkpoint: Which, episodes: int, seed: int, env_kwargs: Mapping[str, Any]
+    run_dir: str | os.PathLike[str],
+    checkpoint: Which,
+    episodes: int,
+    seed: int,
+    num_threads: int | None,
+    env_kwargs: Mapping[str, Any],
 ) -> FinishedRun:
-    """Load a run and prepare the process as the run did."""
+    """Load a run and prepare the process: as many threads as were asked for here or for the run, or one."""
     if episodes < 1 or seed < 0:
         raise ConfigError(f"episodes is {episodes}, seed is {seed}; they must be at least 1 and 0.")
-    prepare_process(read_config(RunDirectory.open(run_dir)).run.num_threads)
+    if num_threads is not None and num_threads < 1:
+        raise ConfigError(f"num_threads is {num_threads}; it must be at least 1.")
+    asked = read_config(RunDirectory.open(run_dir)).run.num_threads
+    prepare_process(asked if num_threads is None else num_threads)
     return open_run(run_dir, checkpoint, env_kwargs=env_kwargs)
 
 
@@ -100,6 +108,7 @@ def evaluate_run(
     checkpoint: Which = "latest",
     ablate_memory: bool = False,
     env_kwargs: dict[str, Any] | None = None,
+    num_threads: int | None = None,
 ) -> EvaluationResult:
     """Play complete episodes with the agent of a run, on seeds that training never uses.
 
@@ -111,12 +120,13 @@ def evaluate_run(
         checkpoint: latest, best, or a step.
         ablate_memory: Reset the state before every step.
         env_kwargs: Arguments of the env to change, e.g. a longer corridor.
+        num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
 
     Raises:
         ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
-    run = _open_to_play(run_dir, checkpoint, episodes, seed, env_kwargs or {})
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, env_kwargs or {})
     with run.envs(episodes) as envs:
         return evaluate(run.policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
 
@@ -130,6 +140,7 @@ def record(
     deterministic: bool = True,
     checkpoint: Which = "latest",
     only_successes: bool = False,
+    num_threads: int | None = None,
 ) -> Demonstrations:
     """Play complete episodes with the agent of a run, and write what it saw and did.
 
@@ -141,6 +152,7 @@ def record(
         deterministic: Take the likeliest action instead of sampling.
         checkpoint: latest, best, or a step.
         only_successes: Keep of what is played the episodes that succeed, and the trials that end in success.
+        num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
 
     Returns:
         What was written; ``Demonstrations.load`` reads it back.
@@ -152,7 +164,7 @@ def record(
         EnvironmentFailure: If an episode doesn't end.
     """
     path = RunDirectory(run_dir).demonstrations_path if output is None else Path(output)
-    run = _open_to_play(run_dir, checkpoint, episodes, seed, {})
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, {})
     refuse_existing(path)
     with run.envs(episodes) as envs:
         played = record_trajectories(run.policy, envs, episodes, seed=seed, deterministic=deterministic)

@@ -172,9 +172,10 @@ class _Step(nn.Module):
 
 def reset_rows(state: State, initial: State, is_first: Tensor) -> State:
     """Return ``state`` with the rows where ``is_first`` ``(B,)`` holds replaced by those of ``initial``."""
+    column = is_first.unsqueeze(1)
 
     def select(leaf: Tensor, fresh: Tensor) -> Tensor:
-        return torch.where(is_first.view(-1, *(1,) * (leaf.dim() - 1)), fresh, leaf)
+        return torch.where(column if leaf.dim() == 2 else is_first.view(-1, *(1,) * (leaf.dim() - 1)), fresh, leaf)
 
     return tree_map(select, state, initial)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ class CheckEnvFlags(JsonFlags):
     """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
 
     train_steps: int = 20_000
-    """Steps of a short training without memory, 10 seconds at most; 0 leaves it out."""
+    """Steps of a short training without memory, 5 seconds at most; 0 leaves it out."""
 
 
 def run(words: list[str]) -> Answer:
@@ -38,20 +39,34 @@ def run(words: list[str]) -> Answer:
     flags = parse(CheckEnvFlags, words, "check-env")
     if flags.train_steps < 0:
         raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
-    from rlstm.api.experiments import resolve_env
-    from rlstm.cli.env_checks import examine
+    from rlstm.api.envs import resolve_env
     from rlstm.vector.config import EnvConfig
 
     config = EnvConfig(
         env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers
     )
-    findings, measured = examine(resolve_env(config), config, flags.train_steps)
+    spec = resolve_env(config)
+    report = _stay_silent if flags.json else _say_what_comes
+    report("imports")
+    from rlstm.cli.env_checks import examine
+    from rlstm.core.process import prepare_process
+
+    prepare_process(num_threads=1)  # Its networks are small: threads would wait for each other longer than they work.
+    findings, measured = examine(spec, config, flags.train_steps, report)
     fit, summary = _summary(findings)
     rows = [(one.level, one.topic, f"{one.text.rstrip('.')}. {one.advice}".strip()) for one in findings]
     text = table(("level", "check", "finding"), rows, wrapped=("finding",))
     checks = [{"check": one.topic, "level": one.level, "finding": one.text, "advice": one.advice} for one in findings]
     values = {"env": flags.env, "fit": fit, "verdict": summary, **measured, "checks": checks}
     return Answer(f"{text}\n\n{flags.env}: {summary}", values, exit_code=0 if fit else 1)
+
+
+def _say_what_comes(checks: str) -> None:
+    print(f"checking: {checks} ...", file=sys.stderr, flush=True)
+
+
+def _stay_silent(checks: str) -> None:
+    pass
 
 
 def _summary(findings: list[Finding]) -> tuple[bool, str]:

@@ -13,6 +13,7 @@ import dataclasses
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlstm.cli.env_play import (
     REFERENCES,
+    TRAIN_SECONDS,
     Play,
     first_difference,
     outside,
@@ -44,6 +46,8 @@ from rlstm.vector.sub_env import supports_new_task
 
 Level = Literal["ok", "hint", "remark", "unfit"]
 Measured = dict[str, Any]
+Report = Callable[[str], None]
+"""Is told which checks come next."""
 
 _PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # In each env; whichever comes first.
 _REPEATED_STEPS = 100
@@ -66,7 +70,7 @@ class Finding:
     """What to do about it."""
 
 
-def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[list[Finding], Measured]:
+def examine(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) -> tuple[list[Finding], Measured]:
     """Return the findings in the order in which they were made, and what was measured, for programs.
 
     ``train_steps`` are environment steps of the short training without memory; 0 leaves it out.
@@ -79,11 +83,13 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
         except Exception as error:
             return [_unfit("making", f"It can't be made: {_say(error)}")], measured
         with contextlib.closing(env):
+            report("gymnasium, dtypes")
             findings = [_gymnasium(env), _dtypes(env)]
             measured["trials"] = supports_new_task(env)
             if not config.env_wrappers:  # The references are those of the whole task.
                 measured |= references(env.unwrapped)
         findings.append(_trials(measured["trials"]))
+        report("lanes")
         try:
             envs = make(spec, config, MemoryConfig())
         except EnvironmentFailure as error:
@@ -92,13 +98,14 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int = 0) -> tuple[lis
             measured["vectorization"] = envs.kind
             text = f"auto takes {envs.kind}: {envs.description}"
             findings.append(Finding("lanes", "ok" if envs.kind == "native" else "hint", text))
-            findings += _of_play(spec, config, envs, measured)
+            findings += _of_play(spec, config, envs, measured, report)
         if train_steps and all(one.level != "unfit" for one in findings):
+            report(f"learning: {train_steps:,} steps without memory, {TRAIN_SECONDS:g} s at most")
             findings.append(_without_memory(spec, config, train_steps, measured))
     return findings, measured
 
 
-def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measured) -> list[Finding]:
+def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measured, report: Report) -> list[Finding]:
     """Make the checks that need a policy and play."""
     try:
         parts = PolicyConfig(), MemoryConfig(), InputsConfig()
@@ -107,10 +114,13 @@ def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measu
         return [_unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
     findings = [Finding("spaces", "ok", f"observations {envs.observation_space}; actions {envs.action_space}")]
     try:
+        report(f"episodes, speed: random play, {_PLAY_SECONDS:g} s at most")
         play = play_on(envs, policy, reset(envs), _PLAY_STEPS, seconds=_PLAY_SECONDS)
         measured["random_return"] = float(np.mean(play.returns)) if play.returns else None
         findings += [_episodes(play, spec, measured), _speed(play, envs, measured)]
+        report("bounds, determinism, autoreset")
         findings += _repeated(spec, config, envs.kind, policy)
+        report("resume")
         findings.append(_resume(envs, policy, measured))
     except EnvironmentFailure as error:
         findings.append(_unfit("play", f"It breaks under random play: {error}"))

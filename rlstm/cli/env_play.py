@@ -25,7 +25,7 @@ from rlstm.vector.adapter import EnvStep, VectorEnvs
 from rlstm.vector.config import EnvConfig
 
 REFERENCES = ("memoryless_return", "optimal_return")
-_SECONDS = 10.0
+TRAIN_SECONDS = 5.0  # Of a training alone: to import what it needs may take as long again.
 _BESIDE = {"random_return": "random play", "memoryless_return": "best without memory", "optimal_return": "best of all"}
 
 
@@ -62,7 +62,8 @@ def play_on(
     while play.steps < steps and time.perf_counter() - began < seconds:
         masks = None if outcome.action_masks is None else torch.from_numpy(outcome.action_masks)
         with torch.inference_mode():
-            actions = policy.distribution.sample(parameters, masks, source)[0]
+            noise = policy.distribution.draw_noise((envs.num_envs,), source, parameters)
+            actions = policy.distribution.sample(parameters, masks, noise)
         to_env = policy.distribution.to_env(actions)
         before = time.perf_counter()
         outcome = envs.step(to_env)
@@ -146,7 +147,7 @@ class ShortRun(NamedTuple):
 
 
 def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortRun:
-    """Train PPO without a memory cell, for so many steps or 10 seconds, whichever comes first.
+    """Train PPO without a memory cell, for so many steps or ``TRAIN_SECONDS``, whichever comes first.
 
     Environment steps are rounded up to whole rollouts.
 
@@ -162,8 +163,8 @@ def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortR
     names = ("env", "env_kwargs", "env_import", "env_wrappers", "num_envs", "vectorization")
     settings = {name: getattr(config, name) for name in names}
     experiment = make_config("ppo", cell="none", total_steps=max(1, steps), device="cpu", **settings)
-    began = time.perf_counter()
     with contextlib.closing(Training(experiment, load_agent("ppo")[0], spec)) as training:
-        while training.step < steps and time.perf_counter() - began < _SECONDS:
+        began = time.perf_counter()
+        while training.step < steps and time.perf_counter() - began < TRAIN_SECONDS:
             training.update()
         return ShortRun(training.step, training.result(interrupted=False).mean_return)

@@ -59,10 +59,14 @@ class PlayFlags(JsonFlags):
     seed: int = 0
     """Decides the episodes; those of training, evaluations and recordings are never the same."""
 
+    num_threads: int | None = None
+    """Threads of torch. Default: the run's --num-threads, or one: single steps gain little from more."""
+
     def choices(self) -> dict[str, Any]:
         """Return them as arguments of ``evaluate_run`` and ``record``; UsageError if the checkpoint is none."""
         checkpoint = read_checkpoint(self.checkpoint)
-        return {"seed": self.seed, "deterministic": not self.stochastic, "checkpoint": checkpoint}
+        choices = {"seed": self.seed, "deterministic": not self.stochastic, "checkpoint": checkpoint}
+        return {**choices, "num_threads": self.num_threads}
 
     def how(self) -> str:
         """Say how it plays."""

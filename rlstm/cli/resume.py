@@ -19,6 +19,9 @@ class ResumeFlags(DisplayFlags):
     total_steps: int | None = None
     """The new total of environment steps, not extra. Default: the run's own."""
 
+    num_threads: int | None = None
+    """Threads of torch from here on; 0 measures which number is fastest. Default: as many as before."""
+
 
 def run(words: list[str]) -> Answer:
     """Resume the run."""
@@ -27,4 +30,5 @@ def run(words: list[str]) -> Answer:
     from rlstm.cli.train import training_answer
 
     command = ["rlstm", "resume", *words]
-    return training_answer(resume(flags.run_dir, total_steps=flags.total_steps, ui=flags.ui, command=command))
+    settings = {"total_steps": flags.total_steps, "num_threads": flags.num_threads}
+    return training_answer(resume(flags.run_dir, **settings, ui=flags.ui, command=command))

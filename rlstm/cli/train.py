@@ -17,6 +17,7 @@ from rlstm.cli.answers import Answer, UsageError
 from rlstm.cli.parsing import DisplayFlags, Flat, given_value, parse
 from rlstm.cli.tables import facts, number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
+from rlstm.training.presets import presets_for
 
 if TYPE_CHECKING:
     from rlstm.training.run import TrainResult
@@ -45,7 +46,17 @@ def run(words: list[str]) -> Answer:
     config, flags = experiment(agent, words[1:])
     from rlstm.api.experiments import train_config
 
-    return training_answer(train_config(config, ui=flags.ui, command=["rlstm", "train", *words]))
+    note = None if flags.preset is not None or flags.config is not None else _preset_note(agent, config.env.env)
+    return training_answer(train_config(config, ui=flags.ui, command=["rlstm", "train", *words], note=note))
+
+
+def _preset_note(agent: str, env: str) -> str | None:
+    """Return in one line that there are presets for this env, or None."""
+    names = presets_for(agent, env)
+    if not names:
+        return None
+    kind = "a preset for this env" if len(names) == 1 else "presets for this env"
+    return f"There {'is' if len(names) == 1 else 'are'} {kind}: {' or '.join(f'--preset {name}' for name in names)}"
 
 
 def _agent(words: Sequence[str]) -> str:

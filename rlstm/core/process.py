@@ -9,13 +9,12 @@ import sys
 
 import torch
 
-_MAX_THREADS = 4  # A recurrent policy of usual size gains nothing from more.
 _KEPT_MEMORY = 2**30
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # Of mallopt(3).
 _MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")
 
 
-def prepare_process(num_threads: int) -> int:
+def prepare_process(num_threads: int = 1) -> int:
     """Set torch's threads once, flush denormals, keep freed memory; returns the number of threads.
 
     Decaying memories make denormal numbers, which are many times slower on CPUs. The mode is inherited by threads that
@@ -24,12 +23,11 @@ def prepare_process(num_threads: int) -> int:
     Every sequence makes buffers of many megabytes and frees them. glibc hands such memory back to the system at once,
     and to get it again page by page took a third of the time of an LSTM's forward and backward pass (T 128, B 64, H 64
     and 128). So up to 1 GiB of freed memory is kept, unless the environment says otherwise (``MALLOC_TRIM_THRESHOLD_``
-    and its like). ``num_threads`` 0 stands for as many as there are cores, 4 at most.
+    and its like). ``num_threads`` 0, where a run measures which number is fastest, stands for one until it has.
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = num_threads or min(available, _MAX_THREADS)
+    count = max(1, num_threads)
     torch.set_num_threads(count)
     return count
 

@@ -27,6 +27,7 @@ from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make
 
+_BLOCK = 64  # Steps whose noise is drawn at once.
 _MAX_ENVS = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
 # counts as the env's next one.
@@ -146,7 +147,7 @@ def evaluate(
     """
     quotas = episode_quotas(episodes, envs.num_envs, policy.memory)
     player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs))
-    snapshot = policy.acting_snapshot(generator(seed, _ACTIONS[stream], policy.device))
+    snapshot = policy.acting_snapshot(generator(seed, _ACTIONS[stream], policy.device), block=_BLOCK)
     state = policy.init_state(envs.num_envs)
     actor = SnapshotActor(snapshot, state, deterministic=deterministic, ablate_memory=ablate_memory)
     with torch.inference_mode():

@@ -62,7 +62,8 @@ class PopulationSnapshot:
         parameters, state = self.answer(inputs, state, is_first)
         if generator is None:
             return self._distribution.mode(parameters, inputs.action_masks), state
-        return self._distribution.sample(parameters, inputs.action_masks, generator)[0], state
+        noise = self._distribution.draw_noise((len(parameters),), generator, parameters)
+        return self._distribution.sample(parameters, inputs.action_masks, noise), state
 
     def answer(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Return what the policy heads put out, ``(P·E, Y)``, and the next state; otherwise as ``act``."""

@@ -62,15 +62,16 @@ def clipped_policy_loss(
 
 
 def clipped_value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, valid: Tensor | None, clip_range: float | None
+    values: Tensor, old_values: Tensor | None, returns: Tensor, valid: Tensor | None, clip_range: float | None
 ) -> Tensor:
     """Return ½E[(v - R)²], each error at least that of v clipped to within ``clip_range`` of the old value.
 
-    Arguments are in the critic's units. Without a range it is the plain squared error.
+    Arguments are in the critic's units. Without a range, or old values, it is the plain squared error.
     """
-    values, old_values, returns = (_valid_part(part, valid) for part in (values, old_values, returns))
+    values, returns = _valid_part(values, valid), _valid_part(returns, valid)
     errors = (values - returns).square()
-    if clip_range is not None:
+    if clip_range is not None and old_values is not None:
+        old_values = _valid_part(old_values, valid)
         clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
         errors = torch.maximum(errors, (clipped - returns).square())
     return 0.5 * masked_mean(errors, valid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -33,9 +35,14 @@ def gae(
     decay = (~credit_cuts).to(deltas.dtype) * (gamma * gae_lambda)
     advantages = torch.empty_like(deltas)
     running = torch.zeros_like(deltas[0])
-    for t in range(len(deltas) - 1, -1, -1):
-        running = torch.addcmul(deltas[t], decay[t], running, out=advantages[t])
+    for delta, factor, advantage in zip(*map(_backwards, (deltas, decay, advantages)), strict=True):
+        running = torch.addcmul(delta, factor, running, out=advantage)
     return advantages
+
+
+def _backwards(steps: Tensor) -> Iterator[Tensor]:
+    """Yield the steps of ``(T, ...)`` from the last to the first."""
+    return reversed(steps.unbind())
 
 
 def rewards_to_go(rewards: Tensor, credit_cuts: Tensor, *, gamma: float) -> Tensor:
@@ -71,12 +78,12 @@ def discounted_sums(rewards: Tensor, credit_cuts: Tensor, start: Tensor, gamma: 
     Returns:
         The sums ``(T, B)`` and the one to carry ``(B,)``.
     """
-    sums = torch.empty_like(rewards)
-    running = start
-    for t in range(len(rewards)):
-        sums[t] = rewards[t] + gamma * running
-        running = sums[t].masked_fill(credit_cuts[t], 0.0)
-    return sums, running
+    sums, running = torch.empty_like(rewards), start
+    decay = torch.full_like(rewards, gamma)  # Of the sum before each step.
+    decay[1:].masked_fill_(credit_cuts[:-1], 0.0)
+    for reward, factor, place in zip(rewards.unbind(), decay.unbind(), sums.unbind(), strict=True):
+        running = torch.addcmul(reward, factor, running, out=place)
+    return sums, running.masked_fill(credit_cuts[-1], 0.0)
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:

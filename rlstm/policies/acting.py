@@ -13,10 +13,10 @@ from rlstm.cells import State
 from rlstm.cells.base import CellStep, reset_rows
 from rlstm.policies.distributions import ActionDistribution
 from rlstm.policies.features import InputFeatures
-from rlstm.policies.inputs import PolicyInputs, PolicyStep
+from rlstm.policies.inputs import PolicyInputs, PolicyStep, SampledStep
 
-Heads = Callable[[list[Tensor]], tuple[Tensor, Tensor]]
-"""From the features of the trunks ``(B, H)`` to distribution parameters ``(B, P)`` and values ``(B, 1)``."""
+Heads = Callable[[list[Tensor]], Tensor]
+"""From the features of the trunks ``(B, H)`` to the heads' outputs ``(B, P + 1)``, see ``SampledStep``."""
 
 
 @dataclass(eq=False)
@@ -38,30 +38,56 @@ class ActingSnapshot:
     return_centre: Tensor  # The raw value where the critic puts out 0, a scalar.
     reward_scale: Tensor  # By what previous rewards are divided, a scalar.
     generator: torch.Generator  # Draws the actions.
+    block: int = 1  # Steps whose noise is drawn at once.
 
     def __post_init__(self) -> None:
         """Make the initial state of one memory."""
         self._fresh, self._fresh_size = self.init_state(1), 1
+        self._noise: list[Tensor] = []  # Of the steps to come, the next one last.
+
+    def sample(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> SampledStep:
+        """Sample actions; leaves ``(B, ...)``. ``read`` has the rest of the outputs."""
+        outputs, state = self._forward(inputs, state, is_first)
+        return SampledStep(self._sample(outputs, inputs.action_masks), outputs, state)
+
+    def read(self, outputs: Tensor, actions: Tensor, action_masks: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and values ``(...)`` of sampled steps.
+
+        Args:
+            outputs: ``(..., P + 1)``.
+            actions: As stored, ``(..., *action_shape)``.
+            action_masks: ``(..., M)``, or None.
+        """
+        log_probs, _ = self.distribution.log_prob_and_entropy(outputs[..., :-1], actions, action_masks)
+        return log_probs, self._values(outputs)
 
     def step(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> PolicyStep:
-        """Sample actions; leaves ``(B, ...)``."""
-        parameters, values, state = self._forward(inputs, state, is_first)
-        actions, log_probs = self.distribution.sample(parameters, inputs.action_masks, self.generator)
-        return PolicyStep(actions, log_probs, values, state)
+        """Sample actions, with their log-probabilities and the values; leaves ``(B, ...)``."""
+        actions, outputs, state = self.sample(inputs, state, is_first)
+        return PolicyStep(actions, *self.read(outputs, actions, inputs.action_masks), state)
 
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
         """Choose the likeliest actions, or sample them."""
-        parameters, _, state = self._forward(inputs, state, is_first)
+        outputs, state = self._forward(inputs, state, is_first)
         if deterministic:
-            return self.distribution.mode(parameters, inputs.action_masks), state
-        return self.distribution.sample(parameters, inputs.action_masks, self.generator)[0], state
+            return self.distribution.mode(outputs[:, :-1], inputs.action_masks), state
+        return self._sample(outputs, inputs.action_masks), state
 
     def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
         """Return the values ``(B,)`` of observations, without acting on them."""
-        return self._forward(inputs, state, is_first)[1]
+        return self._values(self._forward(inputs, state, is_first)[0])
 
-    def _forward(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, Tensor, State]:
-        if bool(is_first.any()):
+    def _sample(self, outputs: Tensor, action_masks: Tensor | None) -> Tensor:
+        if not self._noise or len(self._noise[-1]) != len(outputs):
+            drawn = self.distribution.draw_noise((self.block, len(outputs)), self.generator, outputs)
+            self._noise = list(reversed(drawn.unbind()))
+        return self.distribution.sample(outputs[:, :-1], action_masks, self._noise.pop())
+
+    def _values(self, outputs: Tensor) -> Tensor:
+        return torch.addcmul(self.return_centre, outputs[..., -1], self.return_scale)
+
+    def _forward(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        if is_first.any():
             state = self._reset(state, is_first)
         features, states = [], []
         for (encoder, cell_step), trunk_state in zip(self.trunks, state, strict=True):
@@ -69,8 +95,7 @@ class ActingSnapshot:
             output, trunk_state = cell_step(encoded, trunk_state)
             features.append(output)
             states.append(trunk_state)
-        parameters, values = self.heads(features)
-        return parameters, torch.addcmul(self.return_centre, values.squeeze(-1), self.return_scale), tuple(states)
+        return self.heads(features), tuple(states)
 
     def _reset(self, state: State, is_first: Tensor) -> State:
         """Do what ``RecurrentCell.reset`` does, with initial states that are made once."""
@@ -99,20 +124,14 @@ class SnapshotActor:
 
 @torch.no_grad()
 def join_heads(policy_head: nn.Sequential, value_head: nn.Sequential, *, separate: bool) -> Heads:
-    """Return a function from the trunks' features to distribution parameters and values in the critic's units.
+    """Return a function from the trunks' features to the outputs of both heads.
 
     The policy's head reads the first trunk, the value's the last. Two linear heads on one memory, where the trunks are
     not ``separate``, are one matrix product.
     """
     if separate or len(policy_head) > 1:
-        return lambda features: (policy_head(features[0]), value_head(features[-1]))
+        return lambda features: torch.cat([policy_head(features[0]), value_head(features[-1])], -1)
     last_policy, last_value = cast(nn.Linear, policy_head[-1]), cast(nn.Linear, value_head[-1])
     weight = torch.cat([last_policy.weight, last_value.weight]).t().contiguous()
     bias = torch.cat([last_policy.bias, last_value.bias])
-    size = last_policy.out_features
-
-    def heads(features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        both = torch.addmm(bias, features[0], weight)
-        return both[:, :size], both[:, size:]
-
-    return heads
+    return lambda features: torch.addmm(bias, features[0], weight)

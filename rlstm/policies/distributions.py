@@ -20,6 +20,8 @@ from rlstm.core.errors import UnsupportedSpaceError
 
 _FORBIDDEN = -1e9  # Logit of a masked action: probability exactly 0, and 0 · log 0 stays 0 instead of NaN.
 
+_LEAST_UNIFORM = 2.0**-54  # Stands for a drawn 0, at which noise would be infinite.
+
 _LARGEST_SQUASHED = 0.999  # Of a target on a bound, which a squash never reaches.
 
 
@@ -45,8 +47,22 @@ class ActionDistribution(nn.Module, ABC):
     """Whether the env gets actions clipped to bounds."""
 
     @abstractmethod
-    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw actions; returns them and their log-probabilities ``(...)``."""
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Turn numbers ``(..., P)`` uniform on (0, 1) into what ``sample`` adds to the parameters, in place."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, mask: Tensor | None, noise: Tensor) -> Tensor:
+        """Return the actions that ``noise`` ``(..., P)``, drawn for them alone, decides."""
+
+    def draw_noise(self, shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+        """Return noise ``(*shape, P)`` for ``sample``, of the type of ``like`` and on its device.
+
+        On a CPU the numbers are those that as many single draws would give. They are drawn in float64, whose tails hold
+        every action that could ever be taken.
+        """
+        size = (*shape, self.num_parameters)
+        uniform = torch.rand(size, generator=generator, dtype=torch.float64, device=like.device)
+        return self.noise(uniform.clamp_(min=_LEAST_UNIFORM)).to(like.dtype)
 
     @abstractmethod
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
@@ -93,9 +109,13 @@ class Categorical(ActionDistribution):
         self.start = int(space.start)
         self.action_shape, self.action_dtype = (), torch.int64
 
-    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw by the exponential race: the argmax of p / E is distributed as p."""
-        return _sample_logits(_masked(parameters, mask), generator)
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Return Gumbel noise, -log(-log u)."""
+        return _gumbel(uniform)
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, noise: Tensor) -> Tensor:
+        """Return the largest of logit + Gumbel noise, which is distributed as the softmax."""
+        return (_masked(parameters, mask) + noise).argmax(-1)
 
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Return the action of the largest logit."""
@@ -139,10 +159,13 @@ class MultiCategorical(ActionDistribution):
     def _split(self, parameters: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
         return torch.split(_masked(parameters, mask), self.sizes, dim=-1)
 
-    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw every choice."""
-        drawn = [_sample_logits(logits, generator) for logits in self._split(parameters, mask)]
-        return torch.stack([a for a, _ in drawn], -1), torch.stack([p for _, p in drawn], -1).sum(-1)
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Return Gumbel noise, -log(-log u)."""
+        return _gumbel(uniform)
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, noise: Tensor) -> Tensor:
+        """Return for every choice the largest of logit + Gumbel noise."""
+        return self.mode(_masked(parameters, mask) + noise, None)
 
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Return the likeliest choice of each."""
@@ -179,11 +202,13 @@ class Bernoulli(ActionDistribution):
         self.num_parameters = self.num_features = math.prod(space.shape)
         self.action_shape, self.action_dtype = (self.num_parameters,), torch.int64
 
-    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw every bit."""
-        uniform = torch.rand(parameters.shape, generator=generator, dtype=parameters.dtype, device=parameters.device)
-        actions = (uniform < torch.sigmoid(parameters)).long()
-        return actions, self.log_prob_and_entropy(parameters, actions, mask)[0]
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Return logistic noise, log u - log(1 - u)."""
+        return torch.logit_(uniform)
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, noise: Tensor) -> Tensor:
+        """Return where logit + logistic noise is positive, which has the probability σ(logit)."""
+        return (parameters + noise > 0).long()
 
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Return the likelier value of each bit."""
@@ -233,11 +258,14 @@ class Gaussian(ActionDistribution):
         self.register_buffer("high", torch.as_tensor(space.high.reshape(-1), dtype=torch.float32), persistent=False)
         self.log_std = nn.Parameter(torch.full((self.num_parameters,), float(initial_log_std)))
 
-    def sample(self, parameters: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw mean + σ·ε."""
-        noise = torch.randn(parameters.shape, generator=generator, dtype=parameters.dtype, device=parameters.device)
-        actions = parameters + self.log_std.exp() * noise
-        return actions, self.log_prob_and_entropy(parameters, actions, mask)[0]
+    def noise(self, uniform: Tensor) -> Tensor:
+        """Return ε, standard normal: the inverse of its distribution function at u."""
+        normal: Tensor = torch.special.ndtri(uniform)
+        return normal
+
+    def sample(self, parameters: Tensor, mask: Tensor | None, noise: Tensor) -> Tensor:
+        """Return mean + σ·ε."""
+        return torch.addcmul(parameters, self.log_std.exp(), noise)
 
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Return the mean."""
@@ -307,11 +335,8 @@ def _masked(logits: Tensor, mask: Tensor | None) -> Tensor:
     return logits if mask is None else logits.masked_fill(~mask, _FORBIDDEN)
 
 
-def _sample_logits(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    log_probs = torch.log_softmax(logits, -1)
-    race = torch.empty_like(log_probs).exponential_(generator=generator).log_()
-    actions = (log_probs - race).argmax(-1)
-    return actions, log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+def _gumbel(uniform: Tensor) -> Tensor:
+    return uniform.log_().neg_().log_().neg_()
 
 
 def _logits_log_prob_and_entropy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

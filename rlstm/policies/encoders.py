@@ -83,8 +83,11 @@ class _Leaf(nn.Module):
     def read(self, tree: Tree, dtype: torch.dtype) -> Tensor:
         for key in self.path:
             tree = tree[key]
-        features: Tensor = self(tree, dtype)
-        return features
+        return self.forward(tree, dtype)
+
+    def forward(self, leaf: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the features of a leaf with any leading axes; called by ``read``, without a module's overhead."""
+        raise NotImplementedError
 
 
 class _Vector(_Leaf):
@@ -235,7 +238,9 @@ class ObservationEncoder(nn.Module):
             parts = [leaf.read(observations, dtype) for leaf in leaves]
             if normalise is not None:
                 parts[:num_vectors] = [normalise(_join(parts[:num_vectors]))]
-            return layers(_join(parts + [extra.to(dtype) for extra in extras]))
+            if extras:
+                parts += [extra.to(dtype) for extra in extras]
+            return layers(_join(parts))
 
         return encode
 

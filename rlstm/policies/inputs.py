@@ -27,3 +27,11 @@ class PolicyStep(NamedTuple):
     log_probs: Tensor  # (B,)
     values: Tensor  # (B,) raw units
     state: State
+
+
+class SampledStep(NamedTuple):
+    """One step of acting, of which log-probabilities and values are computed later, for many steps at once."""
+
+    actions: Tensor  # (B, *action_shape) as stored
+    outputs: Tensor  # (B, P + 1) parameters of the distribution, and last the value in the critic's units
+    state: State

@@ -170,7 +170,9 @@ class RecurrentPolicy(nn.Module):
     @property
     def return_centre(self) -> Tensor:
         """The raw value where the critic puts out 0, a scalar."""
-        return self._zero if self.value_moments is None else self.value_moments.mean[0].to(self.dtype)
+        if self.value_moments is None:
+            return self._zero
+        return self.value_moments.mean[0].to(self.dtype, copy=True)  # The statistics change in place.
 
     @property
     def reward_scale(self) -> Tensor:
@@ -209,10 +211,11 @@ class RecurrentPolicy(nn.Module):
         """Return the state of ``batch_size`` memories that have seen nothing: one state a trunk."""
         return tuple(trunk.cell.init_state(batch_size) for trunk in self.trunks())
 
-    def acting_snapshot(self, generator: torch.Generator | None = None) -> ActingSnapshot:
+    def acting_snapshot(self, generator: torch.Generator | None = None, *, block: int = 1) -> ActingSnapshot:
         """Return a snapshot of the weights for acting, in the fastest layout; valid until they change.
 
-        The generator, the policy's own by default, draws the actions on the policy's device.
+        The generator, the policy's own by default, draws the actions on the policy's device, those of ``block`` steps
+        at once: what is drawn for steps that are not taken is lost.
         """
         return ActingSnapshot(
             [(trunk.encoder.acting_snapshot(self.dtype), trunk.cell.acting_snapshot()) for trunk in self.trunks()],
@@ -224,6 +227,7 @@ class RecurrentPolicy(nn.Module):
             return_centre=self.return_centre,
             reward_scale=self.reward_scale,
             generator=self.generator if generator is None else generator,
+            block=block,
         )
 
     @torch.inference_mode()
@@ -281,6 +285,11 @@ class RecurrentPolicy(nn.Module):
         last = cast(nn.Linear, self.value_head[-1])
         last.weight.mul_(before[0] / scale)
         last.bias.copy_((before[0] * last.bias.double() + before[1] - centre) / scale)
+
+    @property
+    def values_have_moved(self) -> bool:
+        """Whether the critic's bias is no longer the 0 that it is made with."""
+        return bool(cast(nn.Linear, self.value_head[-1]).bias.any())
 
     @torch.no_grad()
     def begin_values_at(self, value: float) -> None:

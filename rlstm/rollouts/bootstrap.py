@@ -12,7 +12,7 @@ from rlstm.cells import State
 from rlstm.core.arrays import BoolArray
 from rlstm.core.trees import Tree, tree_map
 from rlstm.policies.acting import ActingSnapshot
-from rlstm.policies.inputs import PolicyStep
+from rlstm.policies.inputs import SampledStep
 from rlstm.rollouts.buffers import StoredSteps
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
@@ -35,12 +35,12 @@ class FinalRows:
         self._observations: list[Tree] = []  # numpy (N, ...)
         self._rows: list[_Rows] = []
 
-    def add(self, t: int, cuts: BoolArray, step: PolicyStep, outcome: EnvStep, tracker: PolicyInputsTracker) -> None:
+    def add(self, t: int, cuts: BoolArray, step: SampledStep, outcome: EnvStep, tracker: PolicyInputsTracker) -> None:
         """Take the envs where credit is cut after step t by a truncation alone; ``tracker`` is past the step."""
         rows = np.flatnonzero((cuts & outcome.truncated & ~outcome.terminated)[outcome.finished])
         if not len(rows):
             return
-        envs = torch.as_tensor(outcome.finished[rows], device=step.values.device)
+        envs = torch.as_tensor(outcome.finished[rows], device=step.actions.device)
 
         def pick(leaf: Tensor) -> Tensor:
             return leaf.index_select(0, envs)

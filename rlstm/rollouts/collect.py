@@ -15,7 +15,7 @@ from rlstm.cells import State
 from rlstm.core.arrays import BoolArray, IntArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import tree_leaves, tree_map
-from rlstm.policies.inputs import PolicyInputs, PolicyStep
+from rlstm.policies.inputs import PolicyInputs, SampledStep
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.bootstrap import FinalRows
 from rlstm.rollouts.buffers import RolloutBuffers
@@ -23,9 +23,9 @@ from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.rollouts.play import crosses, play_step
 from rlstm.rollouts.rollout import Rollout
 from rlstm.rollouts.statistics import EpisodeStatistics
-from rlstm.vector.adapter import EnvStep, VectorEnvs
+from rlstm.vector.adapter import EnvStep, SteppedEnvs
 
-_FIRST_CAPACITY = 64  # Steps that buffers can hold at first if their number isn't known.
+_BLOCK = 64  # Steps whose noise is drawn at once if the number of steps isn't known.
 _LONGEST_TRAJECTORY = 100_000  # Steps.
 
 
@@ -59,7 +59,7 @@ class CollectorState:
         self.statistics.load_state_dict(values["statistics"])
 
 
-def start(policy: RecurrentPolicy, envs: VectorEnvs, seeds: list[int]) -> CollectorState:
+def start(policy: RecurrentPolicy, envs: SteppedEnvs, seeds: list[int]) -> CollectorState:
     """Reset every env with its seed and begin a trajectory in each."""
     tracker = PolicyInputsTracker(policy, envs.reset(seeds))
     return CollectorState(tracker, policy.init_state(envs.num_envs), EpisodeStatistics(envs.num_envs))
@@ -68,15 +68,14 @@ def start(policy: RecurrentPolicy, envs: VectorEnvs, seeds: list[int]) -> Collec
 class _Collection:
     """A rollout in the making; its steps are taken inside ``torch.inference_mode``."""
 
-    def __init__(
-        self, policy: RecurrentPolicy, envs: VectorEnvs, collector_state: CollectorState, capacity: int
-    ) -> None:
+    def __init__(self, policy: RecurrentPolicy, envs: SteppedEnvs, collector_state: CollectorState, block: int) -> None:
         self.policy, self.envs, self.collector_state = policy, envs, collector_state
         self.initial_state = tree_map(Tensor.clone, collector_state.state)
-        self.snapshot = policy.acting_snapshot()
-        self.buffers = RolloutBuffers(collector_state.tracker, capacity)
+        self.snapshot = policy.acting_snapshot(block=block)
+        self.buffers = RolloutBuffers()
         self.final_rows = FinalRows()
-        self._chosen: PolicyStep
+        self._all: BoolArray = np.ones(envs.num_envs, dtype=bool)
+        self._chosen: SampledStep
 
     def step(self, active: BoolArray | None = None) -> BoolArray:
         """Step every env; returns ``(B,)`` where memory is reset next.
@@ -85,6 +84,7 @@ class _Collection:
             active: ``(B,)`` envs whose step counts; the others are idle. None for all.
         """
         tracker, statistics = self.collector_state.tracker, self.collector_state.statistics
+        is_first = tracker.is_first
         outcome = play_step(self.policy, self.envs, tracker, self._choose)
         step = self._chosen
         self.collector_state.state = step.state
@@ -98,19 +98,18 @@ class _Collection:
         statistics.add(outcome.rewards, outcome.finished, outcome.successes, outcome.trial_ends)
         if len(outcome.finished):
             self.final_rows.add(self.buffers.num_steps, cuts, step, outcome, tracker)
-        self.buffers.write_outcome(outcome, cuts, active)
+        self.buffers.write_outcome(outcome, is_first, cuts, self._all if active is None else active.copy())
         return tracker.is_first
 
     def _choose(self, inputs: PolicyInputs, is_first: Tensor) -> Tensor:
-        """Sample actions; what was seen is stored now, as an env may write its next observation into the same array."""
-        self._chosen = self.snapshot.step(inputs, self.collector_state.state, is_first)
-        self.buffers.write(self.collector_state.tracker.is_first, inputs, self._chosen)
+        self._chosen = self.snapshot.sample(inputs, self.collector_state.state, is_first)
+        self.buffers.write(inputs, self._chosen)
         return self._chosen.actions
 
     def rollout(self) -> Rollout:
         """Return what was collected, next values included, in ordinary tensors."""
         carried = self.collector_state
-        steps, flags = self.buffers.cut()
+        steps, flags = self.buffers.stack(self.snapshot)
         with torch.inference_mode():
             self.final_rows.write_next_values(steps, flags.credit_cuts, self.snapshot, carried.tracker, carried.state)
         # Out of inference mode: usable wherever gradients flow.
@@ -136,7 +135,7 @@ def _only(active: BoolArray, outcome: EnvStep) -> EnvStep:
     )
 
 
-def collect(policy: RecurrentPolicy, envs: VectorEnvs, collector_state: CollectorState, num_steps: int) -> Rollout:
+def collect(policy: RecurrentPolicy, envs: SteppedEnvs, collector_state: CollectorState, num_steps: int) -> Rollout:
     """Collect ``num_steps`` steps T of every env, sampling actions with weights that don't change meanwhile.
 
     The collector's state is moved on to the end of the rollout, which holds next values and ordinary tensors.
@@ -150,7 +149,7 @@ def collect(policy: RecurrentPolicy, envs: VectorEnvs, collector_state: Collecto
 
 def collect_trajectories(
     policy: RecurrentPolicy,
-    envs: VectorEnvs,
+    envs: SteppedEnvs,
     collector_state: CollectorState,
     num_trajectories: int,
     seeds: Sequence[int],
@@ -172,7 +171,7 @@ def collect_trajectories(
         EnvironmentFailure: If a trajectory does not end.
     """
     collector_state.begin(policy, envs.reset(seeds))
-    collection = _Collection(policy, envs, collector_state, _FIRST_CAPACITY)
+    collection = _Collection(policy, envs, collector_state, _BLOCK)
     active = np.arange(envs.num_envs) < num_trajectories
     to_begin = max(0, num_trajectories - envs.num_envs)
     ages = np.zeros(envs.num_envs, dtype=np.int64)

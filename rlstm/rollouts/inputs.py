@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstm.core.arrays import BoolArray
+from rlstm.core.arrays import Array, BoolArray
 from rlstm.core.trees import Tree, tree_map
 from rlstm.policies.encoders import observation_dtypes
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep
+
+_TYPES = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int64)  # As of ``observation_dtypes``.
+_NUMPY_TYPES = {one: torch.empty(0, dtype=one).numpy().dtype for one in _TYPES}
 
 
 class PolicyInputsTracker:
@@ -69,7 +72,8 @@ class PolicyInputsTracker:
         self.is_first = is_first
         self.episode_starts = outcome.episode_ends
         self.previous_actions = actions
-        self.previous_rewards = torch.as_tensor(outcome.rewards).to(self.previous_rewards)
+        if self._seen.previous_reward:
+            self.previous_rewards = torch.from_numpy(outcome.rewards).to(self.previous_rewards)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain containers, arrays and tensors."""
@@ -83,7 +87,15 @@ class PolicyInputsTracker:
 
 
 def observation_tensors(observations: Tree, types: Tree, device: torch.device) -> Tree:
-    """Return numpy observations as tensors of the types in which a policy keeps them (``observation_dtypes``)."""
-    return tree_map(
-        lambda leaf, dtype: torch.as_tensor(np.ascontiguousarray(leaf)).to(device, dtype), observations, types
-    )
+    """Return numpy observations as tensors of the types in which a policy keeps them (``observation_dtypes``).
+
+    They are copies: an env may write its next observations into the same arrays.
+    """
+    if isinstance(observations, np.ndarray):  # No tree to walk.
+        return _tensor(observations, types, device)
+    return tree_map(lambda leaf, dtype: _tensor(leaf, dtype, device), observations, types)
+
+
+def _tensor(leaf: Array, dtype: torch.dtype, device: torch.device) -> Tensor:
+    copied = torch.from_numpy(np.array(leaf, _NUMPY_TYPES[dtype], order="C"))
+    return copied if device.type == "cpu" else copied.to(device)

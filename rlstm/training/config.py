@@ -31,10 +31,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.ranges import AtLeast, NotNegative, check_ranges
-
-if typing.TYPE_CHECKING:
-    from rlstm.policies.config import PolicyConfig
-    from rlstm.vector.config import EnvConfig
+from rlstm.policies.config import PolicyConfig
+from rlstm.vector.config import EnvConfig
 
 AlgorithmT = TypeVar("AlgorithmT")
 PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
@@ -78,7 +76,7 @@ class AgentConfig:
 class RunConfig:
     """The run."""
 
-    total_steps: Annotated[int, AtLeast(1)] = 100_000
+    total_steps: Annotated[int, AtLeast(1)] = 500_000
     """Environment steps in all."""
 
     seed: Annotated[int, AtLeast(0)] = 0
@@ -103,7 +101,7 @@ class RunConfig:
     """auto, cpu, cuda or cuda:N."""
 
     num_threads: Annotated[int, NotNegative] = 0
-    """Threads of torch; 0 for as many as there are cores, 4 at most."""
+    """Threads of torch; 0 for the fastest number, measured at the start: 4, the cores or OMP_NUM_THREADS at most."""
 
     dtype: Literal["float32", "float64"] = "float32"
     """Type of weights, states and rollouts."""
@@ -171,9 +169,6 @@ def build_config(
     Raises:
         ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
     """
-    from rlstm.policies.config import PolicyConfig
-    from rlstm.vector.config import EnvConfig
-
     classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
     part_types: dict[str, Any] = dict(zip(PARTS, classes, strict=True))
     if not complete:

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
-import torch
 from gymnasium.envs.registration import EnvSpec
 
+from rlstm.core.threads import ThreadChoice
 from rlstm.evolution.env_pool import EnvPool
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint
@@ -66,9 +66,12 @@ class Evolution(Run):
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[EvolutionaryAgent], spec: EnvSpec) -> None:
         super().__init__(config, agent_type, spec)
-        if config.policy.critic_memory == "separate":
-            raise ConfigError("critic_memory is 'separate', but evolution has no critic; leave it out.")
-        torch.set_num_threads(1)  # So that a genome is worth the same in this process and in a worker.
+        if config.policy.critic_memory in ("detached", "separate"):
+            raise ConfigError(
+                f"critic_memory is '{config.policy.critic_memory}', but evolution has no critic; leave it out."
+            )
+        if config.policy.popart:
+            raise ConfigError("popart is set, but evolution has no critic; leave it out.")
         seed, num_envs = config.run.seed, config.env.num_envs
         self._envs = EnvPool(partial(make, spec, config.env, config.memory))
         with ExitStack() as on_failure:
@@ -83,6 +86,11 @@ class Evolution(Run):
         """Close the envs and stop the workers."""
         self.agent.close()
         self._envs.close()
+
+    def choose_threads(self, *, anew: bool = False) -> str | None:
+        """Compute with one thread, so that a genome is worth the same in this process and in a worker."""
+        self._compute_with(ThreadChoice(1, "in each process"))
+        return None
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begin around the weights of another run, normalisers included."""

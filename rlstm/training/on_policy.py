@@ -18,6 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.interrupts import interruptible
 from rlstm.core.seeding import generator, integer_seeds
+from rlstm.core.threads import SpeedWatch, ThreadChoice, thread_limit
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, start
 from rlstm.rollouts.rollout import Rollout
@@ -25,6 +26,7 @@ from rlstm.training.checkpoints import list_checkpoints
 from rlstm.training.config import ExperimentConfig
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
+from rlstm.training.rehearsal import measured_choice
 from rlstm.training.run import Agent, Run, TrainResult, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
@@ -86,6 +88,7 @@ class Training(Run):
             )
             self.collector_state = start(self.policy, self.envs, self._seeds)
             on_failure.pop_all()
+        self._speed = SpeedWatch()
 
     def close(self) -> None:
         """Close the envs."""
@@ -104,6 +107,27 @@ class Training(Run):
         metrics |= self.count(num_steps, updated - began)
         metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
         return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def measure_threads(self, limit: int) -> ThreadChoice:
+        """Choose the number of threads with which updates are fastest, 1 if a GPU computes them."""
+        if self.device.type != "cpu":
+            return ThreadChoice(1, f"{self.device.type} computes")
+        return measured_choice(self, limit)
+
+    def reconsider_threads(self, rate: float, seconds: float) -> str | None:
+        """Measure again if several threads were chosen by measuring and speed has fallen for seconds.
+
+        Other programs may compute on the cores by now. From one thread on there is nothing to gain.
+        """
+        if self.config.run.num_threads or self.threads.count == 1 or not self._speed.has_fallen(rate, seconds):
+            return None
+        before, best = self.threads.count, self._speed.best
+        self._speed = SpeedWatch()
+        self._compute_with(self.measure_threads(thread_limit()[0]))
+        return (
+            f"Speed has fallen to less than half of {best:,.0f} steps/s. Threads were measured again: {before} before,"
+            f" now {self.threads}."
+        )
 
     def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
         """Return the agent's state, the envs' and where they stand in their trajectories."""
@@ -180,6 +204,8 @@ def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: P
             for phase, duration in seconds.items():
                 phases[phase] += duration
             progress.update(training.step, values, phases)
+            if news := training.reconsider_threads(metrics["time/fps"], sum(seconds.values())):
+                progress.message(news)
         if interrupt.requested():
             progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
     return training.result(interrupted=interrupt.requested())
@@ -224,6 +250,7 @@ def summary(training: Run, directory: RunDirectory) -> Mapping[str, str]:
         "envs": facts.pop("envs"),
         "cell": f"{policy.cell} {policy.hidden_size}{height}",
         **facts,
-        "device": f"{training.device_reason}, {torch.get_num_threads()} threads",
+        "device": training.device_reason,
+        "threads": str(training.threads),
         "run": str(directory.path),
     }

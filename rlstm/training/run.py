@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rlstm.core.process import choose_device
 from rlstm.core.seeding import generator, seed_everything
+from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint, save_checkpoint
@@ -78,6 +79,8 @@ class Run(ABC):
         self.num_updates = 0
         self.best_return = -math.inf
         self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
+        self.threads = ThreadChoice(1, "not chosen yet")
+        self._kept_threads: int | None = None  # Those of the checkpoint from which it goes on.
 
     @abstractmethod
     def close(self) -> None:
@@ -118,6 +121,39 @@ class Run(ABC):
             "time/total_timesteps": float(self.step),
         }
 
+    def choose_threads(self, *, anew: bool = False) -> str | None:
+        """Choose the number of threads, and compute with so many from here on.
+
+        What ``num_threads`` says comes first, then what the run had up to here, then what is measured.
+
+        Args:
+            anew: Measure though the run had a number up to here.
+
+        Returns:
+            What it means for a resumed run, in a sentence, or None.
+        """
+        kept = self._kept_threads
+        choice = known_choice(self.config.run.num_threads, None if anew else kept)
+        self._compute_with(self.measure_threads(thread_limit()[0]) if choice is None else choice)
+        if kept in (None, self.threads.count):
+            return None
+        return (
+            f"The run had {kept} threads up to here and goes on with {self.threads}: its last bits may differ from "
+            "those of a run without this change."
+        )
+
+    def _compute_with(self, choice: ThreadChoice) -> None:
+        self.threads = choice
+        torch.set_num_threads(choice.count)
+
+    def measure_threads(self, limit: int) -> ThreadChoice:
+        """Choose a number of threads, ``limit`` at most, without touching the run."""
+        return ThreadChoice(1, "nothing is measured")
+
+    def reconsider_threads(self, rate: float, seconds: float) -> str | None:
+        """Take the steps per second of an update that took so long; returns what changed, in a sentence, or None."""
+        return None
+
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begin with the weights of another run."""
         load_weights(self.policy, checkpoint)
@@ -135,6 +171,7 @@ class Run(ABC):
             "num_updates": self.num_updates,
             "best_return": self.best_return,
             "seconds": self.seconds,
+            "num_threads": self.threads.count,
             "torch_rng": torch.get_rng_state(),
             "python_rng": random.getstate(),
             "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
@@ -148,6 +185,7 @@ class Run(ABC):
         trainer = checkpoint.trainer
         self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
         self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
+        self._kept_threads = trainer.get("num_threads")  # Earlier versions did not write it down.
         note = self.load_training_state(trainer)
         # Last of all, since the resets of a user's envs may draw from the global generators.
         torch.set_rng_state(trainer["torch_rng"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -16,10 +16,14 @@ from rlstm.core.trees import Tree, tree_leaves, tree_map
 FloatArray = npt.NDArray[np.float64]
 
 _NOBODY: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)
+_NOTHING_SAID: FloatArray = np.zeros(0)
 
 
 class EnvStep(NamedTuple):
-    """What all lanes return from a reset or a step. Rows of arrays are lanes."""
+    """What all lanes return from a reset or a step. Rows of arrays are lanes.
+
+    Observations may be arrays that the envs write their next ones into; all else is this step's own.
+    """
 
     observations: Tree  # (B, ...) after any autoreset
     rewards: FloatArray  # (B,)
@@ -76,7 +80,7 @@ class VectorEnvs:
         """
         self._steps += 1
         observations, rewards, terminated, truncated, infos = self._guard(self.envs.step, actions)
-        return self._pack(observations, np.asarray(rewards, dtype=np.float64), terminated, truncated, infos)
+        return self._pack(observations, np.array(rewards, dtype=np.float64), terminated, truncated, infos)
 
     def _guard(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -99,40 +103,46 @@ class VectorEnvs:
         at_reset: bool = False,
     ) -> EnvStep:
         ends = terminated | truncated
-        finished = np.flatnonzero(ends) if ends.any() else _NOBODY
         self._check(observations, rewards)
-        final_observations = None
-        if len(finished):
+        finished, final_observations = _NOBODY, None
+        if ends.any():
+            finished = np.flatnonzero(ends)
             if "final_obs" not in infos:
                 raise EnvironmentFailure("An episode ended, but the env's infos have no 'final_obs' (SAME_STEP mode).")
             final_observations = _final_rows(infos["final_obs"], finished)
             self._check(final_observations, rewards[finished], finished)
         trial_starts = infos.get("trial_start")
+        told = {} if at_reset else infos
+        masked = bool(infos) or self._gives_masks or isinstance(observations, dict)
         return EnvStep(
             observations,
             rewards,
-            np.asarray(terminated, dtype=bool),
-            np.asarray(truncated, dtype=bool),
+            np.array(terminated, dtype=bool),
+            np.array(truncated, dtype=bool),
             ends,
             ends if trial_starts is None else ends & np.asarray(trial_starts, dtype=bool),
-            self._masks(observations, infos, at_reset=at_reset),
+            self._masks(observations, infos, at_reset=at_reset) if masked else None,
             finished,
             final_observations,
-            _successes(infos, finished, self.num_envs),
-            None if at_reset else _regrets(infos, finished, self.num_envs),
-            *((None, None) if at_reset else _targets(infos, finished, self.num_envs)),
+            _successes(infos, finished, self.num_envs) if len(finished) else _NOTHING_SAID,
+            _regrets(told, finished, self.num_envs) if told else None,
+            *(_targets(told, finished, self.num_envs) if told else (None, None)),
         )
 
     def _check(self, observations: Tree, rewards: FloatArray, lanes: npt.NDArray[np.intp] | None = None) -> None:
         """Refuse values that are not numbers before they reach memory, naming the lane."""
-        for name, values in (("reward", rewards), *(("observation", leaf) for leaf in tree_leaves(observations))):
-            if values.dtype.kind != "f" or np.isfinite(values).all():
-                continue
-            row = int(np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))[0])
-            lane = row if lanes is None else int(lanes[row])
-            raise EnvironmentFailure(
-                f"Env {lane} returned a {name} that is not finite at its step {self._steps}: {values[row]}."
-            )
+        if not _all_finite(rewards):
+            self._refuse("reward", rewards, lanes)
+        for leaf in (observations,) if isinstance(observations, np.ndarray) else tree_leaves(observations):
+            if not _all_finite(leaf):
+                self._refuse("observation", leaf, lanes)
+
+    def _refuse(self, name: str, values: npt.NDArray[Any], lanes: npt.NDArray[np.intp] | None) -> NoReturn:
+        row = int(np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))[0])
+        lane = row if lanes is None else int(lanes[row])
+        raise EnvironmentFailure(
+            f"Env {lane} returned a {name} that is not finite at its step {self._steps}: {values[row]}."
+        )
 
     def _masks(self, observations: Tree, infos: dict[str, Any], *, at_reset: bool) -> BoolArray | None:
         """Return the masks for the observations; lanes that give none may do anything.
@@ -188,6 +198,10 @@ class VectorEnvs:
         self.envs.close()
 
 
+def _all_finite(values: npt.NDArray[Any]) -> bool:
+    return values.dtype.kind != "f" or bool(np.logical_and.reduce(np.isfinite(values), axis=None))
+
+
 def _mask_sizes(space: gym.Space[Any]) -> list[int]:
     """Return the number of choices of every discrete action, in the order of a mask; [0] where none is discrete."""
     if isinstance(space, gym.spaces.MultiDiscrete):
@@ -214,9 +228,9 @@ def _said(
     What a finished lane's last step said stands in ``final``: beside it is already the info of the reset. None where no
     lane says anything, or what is said are not numbers.
     """
-    sources = [one for one in ((infos, False), (final, True)) if isinstance(one[0], dict) and name in one[0]]
-    if not sources:
+    if name not in infos and not (isinstance(final, dict) and name in final):
         return None
+    sources = [one for one in ((infos, False), (final, True)) if isinstance(one[0], dict) and name in one[0]]
     ends = np.zeros(num_envs, dtype=bool)
     ends[finished] = True
     found = [(source, ends if is_final else ~ends) for source, is_final in sources]
@@ -233,10 +247,15 @@ def _said(
 
 def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray:
     """Return ``is_success`` of the finished lanes from the last step's info, NaN where it is not given."""
-    said = _said({}, infos.get("final_info", infos), "is_success", finished, num_envs)
-    if said is None:
+    final = infos.get("final_info", infos)
+    said = final.get("is_success") if isinstance(final, dict) else None
+    if isinstance(said, np.ndarray) and said.dtype.kind in "fiub" and said.shape == (num_envs,):  # As envs of ours do.
+        given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), num_envs)
+        return np.where(given[finished], said[finished].astype(np.float64), np.nan)
+    every = _said({}, final, "is_success", finished, num_envs)
+    if every is None:
         return np.full(len(finished), np.nan)
-    return np.where(said[1], said[0].astype(np.float64), np.nan)[finished]
+    return np.where(every[1], every[0].astype(np.float64), np.nan)[finished]
 
 
 def _regrets(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray | None:

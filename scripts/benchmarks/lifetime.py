@@ -17,7 +17,7 @@ import time
 import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.agents import load_agent
 from rlstm.api.configs import make_config
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.core.process import prepare_process
 from rlstm.training.on_policy import Training
 

@@ -31,7 +31,7 @@ import torch
 from gymnasium import spaces
 
 import rlstm.envs  # noqa: F401 - registers our envs.
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.cells.lstm import LSTMCell, LSTMState
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.process import prepare_process

@@ -1,203 +1,289 @@
-"""Measure steps per second of recurrent PPO, beside sb3-contrib's RecurrentPPO, in one run.
+"""Measure steps per second of recurrent PPO, beside sb3-contrib, CleanRL's pattern and Sample Factory, in one run.
 
-    make bench                                              # everything, in its own environment
-    python -m scripts.benchmarks.recurrent_ppo --envs 8 64   # some sizes; without sb3-contrib only ours is measured
+    make bench                                               # without Sample Factory: printed
+    make bench-sample-factory                                # all: written to scripts/results and docs/speed.md
+    python -m scripts.benchmarks.recurrent_ppo --envs 16 --num-threads 1 --python sample-factory=PATH/bin/python
 
 Task and network: CartPole without velocities, encoder 64, LSTM 128, rollouts of 128 steps, 4 epochs, 4 minibatches.
-sb3-contrib has no encoder before its LSTM; its two forms are
+The modules of ``scripts.benchmarks.peers`` say what each implementation can't have equal.
 
-* ``shared``: one LSTM on the two raw inputs, heads of 64 behind it (its cheaper form);
-* ``default``: one LSTM for the actor and one for the critic, heads of 64.
+Each implementation is a process of its own, in the interpreter of its own virtual environment (``--python NAME=PATH``),
+that trains without end and prints a line of JSON an update. It has as many threads as cores, with flushed denormals
+and, by the environment's variables, the same memory allocator: one that keeps what is freed. The processes take turns
+of about ``--turn-seconds``, there and back; those whose turn it isn't are stopped by a signal. The first update of a
+turn doesn't count, so all figures are of the steady state. A row is one turn.
 
-Neither normalises. Each is given what its users would use: single envs in this process for sb3-contrib, the batched env
-here. Both run in the same process with the same threads and flushed denormals. They take turns, and the median of the
-turns is printed, because the speed of a shared machine drifts.
-
-The floor of our update is the LSTM's training arithmetic, 24·T·B·H·(H + I) a pass, at the rate of a large matrix
-product measured in the same run; the share of it that the update reaches is printed with it.
-
-With both forms of sb3-contrib and all sizes the rows are written to ``scripts/results/recurrent_ppo.csv`` and the table
-to docs/speed.md.
+In every turn a product of float32 matrices of 1024 x 1024 is timed with one thread: ``gflops`` tells machines and
+their loads apart. The floor of our update is the LSTM's training arithmetic, 24·T·B·H·(H + I) a pass, at the rate of
+that product with as many threads; ``floor_share`` is the share of it that the update reaches.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shlex
+import signal
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import gymnasium as gym
-import numpy as np
 import torch
 
-from rlstm.api.configs import make_config
-from rlstm.core.process import prepare_process
-from rlstm.training.on_policy import Training
-from rlstm.vector.make import resolve_spec
+from scripts.benchmarks.peers.worker import ENCODER, EPOCHS, HIDDEN
 from scripts.experiments.training_run import MACHINE_COLUMNS, machine
 from scripts.results_table import ROOT, markdown_table, read_rows, write_between, write_rows
 
 RESULTS = ROOT / "scripts" / "results" / "recurrent_ppo.csv"
 BEGIN, END = "<!-- recurrent PPO: written by scripts/benchmarks/recurrent_ppo.py -->", "<!-- end of recurrent PPO -->"
-FORMS, SIZES = ("shared", "default"), (8, 16, 64)
-COLUMNS = ("num_envs", "ours", *FORMS, "collect_ms", "update_ms", "floor_share", "sb3_contrib", "command")
-COLUMNS = (*COLUMNS, *MACHINE_COLUMNS)
-NUM_STEPS, EPOCHS, MINIBATCHES, ENCODER, HIDDEN = 128, 4, 4, 64, 128
+SIZES, THREADS, WARM_UP = (8, 16, 64), (1, 2), 2
+COLUMNS = ("implementation", "num_envs", "turn", "steps", "seconds", "steps_per_second", "collect_ms", "update_ms")
+COLUMNS = (*COLUMNS, "floor_share", "gflops", "package", "command", *MACHINE_COLUMNS)
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
-class PositionsOnly(gym.ObservationWrapper):
-    """CartPole's position and angle."""
+class Implementation(NamedTuple):
+    """One that is measured."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        space = env.observation_space
-        self.observation_space = gym.spaces.Box(space.low[[0, 2]], space.high[[0, 2]], dtype=np.float32)
-
-    def observation(self, observation: Any) -> Any:
-        """Leave out the velocities."""
-        return observation[[0, 2]]
+    title: str
+    venv: str  # The name of its interpreter on the command line.
+    module: str  # Of scripts.benchmarks.peers.
+    form: str
 
 
-def make_ours(num_envs: int) -> Training:
-    """Return a run of ours that is ready to update."""
-    import rlstm.envs  # noqa: F401 - registers our envs.
-    from rlstm.agents.ppo import PPO
-
-    config = make_config(
-        "ppo",
-        env="rlstm/CartPoleNoVel-v0",
-        num_envs=num_envs,
-        num_steps=NUM_STEPS,
-        update_epochs=EPOCHS,
-        num_minibatches=MINIBATCHES,
-        encoder_sizes=(ENCODER,),
-        hidden_size=HIDDEN,
-        normalize_observations=False,
-        scale_rewards=False,
-        total_steps=10**7,
-    )
-    return Training(config, PPO, resolve_spec(config.env))
+OURS = Implementation("rlstm", "rlstm", "rlstm_ppo", "native")
+IMPLEMENTATIONS = (
+    OURS,
+    Implementation("rlstm, single envs", "rlstm", "rlstm_ppo", "sync"),
+    Implementation("sb3-contrib, shared", "sb3-contrib", "sb3_contrib_ppo", "shared"),
+    Implementation("sb3-contrib, default", "sb3-contrib", "sb3_contrib_ppo", "default"),
+    Implementation("CleanRL's pattern", "cleanrl", "cleanrl_pattern", "sync"),
+    Implementation("Sample Factory, serial", "sample-factory", "sample_factory_appo", "serial"),
+    Implementation("Sample Factory, async", "sample-factory", "sample_factory_appo", "async"),
+)
+PACKAGES = {"rlstm": "torch", "sb3-contrib": "sb3_contrib", "cleanrl": "gymnasium", "sample-factory": "sample_factory"}
+"""By the name of an interpreter: what it must be able to import."""
 
 
-def make_peer(num_envs: int, form: str) -> Callable[[int], None]:
-    """Return a function that trains sb3-contrib's RecurrentPPO for so many steps."""
-    from sb3_contrib import RecurrentPPO
-    from stable_baselines3.common.vec_env import DummyVecEnv
+class Worker:
+    """A process that trains; it is stopped but for its turns.
 
-    envs = DummyVecEnv([lambda: PositionsOnly(gym.make("CartPole-v1"))] * num_envs)
-    shared = {"shared_lstm": True, "enable_critic_lstm": False} if form == "shared" else {}
-    model = RecurrentPPO(
-        "MlpLstmPolicy",
-        envs,
-        n_steps=NUM_STEPS,
-        batch_size=num_envs * NUM_STEPS // MINIBATCHES,
-        n_epochs=EPOCHS,
-        policy_kwargs={"lstm_hidden_size": HIDDEN, "net_arch": [64], **shared},
-        device="cpu",
-        seed=0,
-    )
-    return lambda steps: model.learn(steps, reset_num_timesteps=False) and None
+    Args:
+        command: That starts it.
+        folder: Where it may put files.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        self.words = shlex.join(command)
+        self._log = (folder / "stderr").open("w+")
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+        environment |= {**ALLOCATOR, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "CUDA_VISIBLE_DEVICES": ""}
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            start_new_session=True,  # Signals reach the processes that it starts.
+        )
+        self.versions: dict[str, str] = {}
+
+    def warm_up(self) -> None:
+        """Read its versions, let it make some updates, and stop it."""
+        self.versions = self._line()
+        for _ in range(WARM_UP):
+            self._line()
+        self._signal(signal.SIGSTOP)
+
+    def turn(self, seconds: float) -> dict[str, float]:
+        """Let it go on for about so long, at least two updates; returns sums over all but the first of them."""
+        began = time.monotonic()
+        self._signal(signal.SIGCONT)
+        line = self._line()
+        while line["clock"] < began:  # Printed before it was stopped.
+            line = self._line()
+        first, counted = line["clock"], []
+        while not counted or counted[-1]["clock"] - first < seconds:
+            counted.append(self._line())
+        self._signal(signal.SIGSTOP)
+        sums = {name: sum(one[name] for one in counted) for name in counted[0] if name != "clock"}
+        return {**sums, "seconds": counted[-1]["clock"] - first, "updates": len(counted)}
+
+    def close(self) -> None:
+        """End it and all that it started."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._log.close()
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        text = self._process.stdout.readline()
+        if not text:
+            self._log.seek(0)
+            raise SystemExit(f"{self.words} ended by itself:\n{self._log.read()[-3000:]}")
+        return json.loads(text)
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """Return how long a call takes."""
-    began = time.perf_counter()
-    function()
-    return time.perf_counter() - began
+def gemm_rate(num_threads: int, size: int = 1024, repeats: int = 15) -> float:
+    """Return the rate of a large float32 matrix product in FLOP/s, the best of several."""
+    torch.set_num_threads(num_threads)
+    left, right, best = torch.randn(size, size), torch.randn(size, size), float("inf")
+    for _ in range(repeats):
+        began = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
 
 
-def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
-    """Return the measured rate of a large float32 matrix product in FLOP/s, the best of several."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    return 2 * size**3 / min(seconds(lambda: left @ right) for _ in range(repeats))
+def figures(implementation: Implementation, num_envs: int, turn: dict[str, float], rate: float) -> dict[str, Any]:
+    """Return what a row tells of a turn.
+
+    Args:
+        implementation: Whose turn it was.
+        num_envs: Its envs.
+        turn: Of ``Worker.turn``.
+        rate: Of the matrix product with as many threads, in FLOP/s.
+    """
+    row: dict[str, Any] = {"implementation": implementation.title, "num_envs": num_envs, "steps": int(turn["steps"])}
+    row |= {"seconds": f"{turn['seconds']:.3f}", "steps_per_second": f"{turn['steps'] / turn['seconds']:.0f}"}
+    if "update" in turn:
+        row |= {f"{phase}_ms": f"{turn[phase] / turn['updates'] * 1e3:.1f}" for phase in ("collect", "update")}
+    if implementation.venv == "rlstm":
+        flops = EPOCHS * 24 * turn["steps"] * HIDDEN * (HIDDEN + ENCODER)
+        row["floor_share"] = f"{flops / turn['update'] / rate:.3f}"
+    return row
 
 
-def measure(num_envs: int, forms: list[str], turns: int, turn_seconds: float) -> dict[str, Any]:
-    """Let ours and the peers take turns of about ``turn_seconds``; return the medians."""
-    ours = make_ours(num_envs)
-    peers = {form: make_peer(num_envs, form) for form in forms}
-    rollout = NUM_STEPS * num_envs
-    for _ in range(2):
-        ours.update()
-    for learn in peers.values():
-        learn(rollout)
-    rates: dict[str, list[float]] = {name: [] for name in ("ours", *forms)}
-    collecting, updating = [], []
-    for _ in range(turns):
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() - began < turn_seconds:
-            phases = ours.update()[1]
-            collecting.append(phases["collect"])
-            updating.append(phases["update"])
-            steps += rollout
-        rates["ours"].append(steps / (time.perf_counter() - began))
-        for form, learn in peers.items():
-            count = max(1, round(turn_seconds * (rates[form][-1] if rates[form] else 1000) / rollout)) * rollout
-            rates[form].append(count / seconds(lambda learn=learn, count=count: learn(count)))
-    ours.close()
-    flops = EPOCHS * 24 * rollout * HIDDEN * (HIDDEN + ENCODER)
-    update = statistics.median(updating)
-    return {
-        "num_envs": num_envs,
-        **{name: statistics.median(values) for name, values in rates.items()},
-        "collect_ms": statistics.median(collecting) * 1e3,
-        "update_ms": update * 1e3,
-        "floor_share": flops / update / gemm_rate(),
-    }
+def measure(
+    chosen: Sequence[Implementation],
+    pythons: dict[str, str],
+    num_envs: int,
+    num_threads: int,
+    turns: int,
+    length: float,
+) -> list[dict[str, Any]]:
+    """Let all take turns of about ``length`` seconds; returns a row for each turn of each."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        # Entered first, so that it is left last: its threads end when the processes that they read from have ended.
+        pool, workers = stack.enter_context(ThreadPoolExecutor(len(chosen))), []
+        for number, one in enumerate(chosen):
+            words = f"-m scripts.benchmarks.peers.{one.module} --form {one.form} --num-envs {num_envs}"
+            own = Path(folder) / str(number)
+            own.mkdir()
+            worker = Worker([pythons[one.venv], *words.split(), "--num-threads", str(num_threads)], own)
+            stack.callback(worker.close)
+            workers.append((one, worker))
+        # They start side by side, and each is stopped once it is warm.
+        list(pool.map(lambda pair: pair[1].warm_up(), workers))
+        for turn in range(turns):
+            gflops, rate = gemm_rate(1) / 1e9, gemm_rate(num_threads)
+            for one, worker in workers if turn % 2 == 0 else reversed(workers):
+                row = figures(one, num_envs, worker.turn(length), rate)
+                rows.append({**row, "turn": turn, "gflops": f"{gflops:.1f}", **machine(num_threads), **worker.versions})
+    return rows
 
 
-def table(rows: list[dict[str, str]]) -> str:
-    """Return the Markdown table of committed rows."""
-    head = ("envs", "rlstm", "sb3-contrib, shared", "", "sb3-contrib, default", "")
-    lines = []
+def medians(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int, int], float]:
+    """Return the median of the turns' steps per second by implementation, threads and envs."""
+    groups: dict[tuple[str, int, int], list[float]] = {}
     for row in rows:
-        cells = [row["num_envs"], f"{float(row['ours']):,.0f}"]
-        for form in FORMS:
-            cells += [f"{float(row[form]):,.0f}", f"{float(row['ours']) / float(row[form]):.1f}x"]
-        lines.append(cells)
+        key = (row["implementation"], int(row["threads"]), int(row["num_envs"]))
+        groups.setdefault(key, []).append(float(row["steps_per_second"]))
+    return {key: statistics.median(values) for key, values in groups.items()}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the Markdown table: steps per second, and how many times as fast ours is; "-" where nothing was measured.
+
+    Rates are medians over turns, and ratios those of medians.
+    """
+    found = medians(rows)
+    cases = sorted({key[1:] for key in found})
+    head = ["", *(f"{envs} envs, {threads} thread{'s' * (threads > 1)}" for threads, envs in cases)]
+    lines = []
+    for title in dict.fromkeys(one.title for one in IMPLEMENTATIONS):
+        cells = []
+        for case in cases:
+            own, ours = found.get((title, *case)), found.get((OURS.title, *case))
+            ratio = f" ({ours / own:.1f}x)" if own and ours and title != OURS.title else ""
+            cells.append("-" if own is None else f"{own:,.0f}{ratio}")
+        if set(cells) != {"-"}:
+            lines.append([title, *cells])
     return markdown_table(head, lines)
+
+
+def find_pythons(given: Sequence[str]) -> dict[str, str]:
+    """Return the interpreters by name: those given as NAME=PATH, else this one; only such as import what they must.
+
+    Raises:
+        SystemExit: If a name is unknown, or an interpreter that was given can't import its package.
+    """
+    named = dict(one.partition("=")[::2] for one in given)
+    if unknown := set(named) - set(PACKAGES):
+        raise SystemExit(f"--python has the unknown name '{min(unknown)}'; there are {', '.join(PACKAGES)}")
+    found = {}
+    for name, package in PACKAGES.items():
+        python = str(Path(named.get(name) or sys.executable).absolute())  # Not resolved: a venv's is a link.
+        check = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
+        try:
+            can_import = subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
+        except OSError as error:
+            raise SystemExit(f"--python {name}={python} can't be started: {error}") from error
+        if can_import:
+            found[name] = python
+        elif name in named:
+            raise SystemExit(f"--python {name}={python} has no package '{package}'; install it there")
+        else:
+            print(f"{name} is left out: no package '{package}' here; name another with --python {name}=PATH")
+    return found
 
 
 def main() -> None:
     """Measure and print the table, and write it if nothing is left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--turn-seconds", type=float, default=3.0)
-    parser.add_argument("--num-threads", type=int, default=2)
+    parser.add_argument("--num-threads", type=int, nargs="+", default=list(THREADS))
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turn-seconds", type=float, default=1.5)
+    parser.add_argument("--python", nargs="+", default=[], metavar="NAME=PATH", help=f"names: {', '.join(PACKAGES)}")
+    parser.add_argument("--table", action="store_true", help="only write the table, from the rows there are")
     arguments = parser.parse_args()
-    threads = prepare_process(arguments.num_threads)
-    try:
-        import sb3_contrib
-
-        forms, peer = list(FORMS), sb3_contrib.__version__
-        print(f"sb3-contrib {peer}, torch {torch.__version__}, {threads} threads")
-    except ImportError:
-        forms, peer = [], ""
-        print(f"sb3-contrib is not installed: only ours. torch {torch.__version__}, {threads} threads")
-    print(f"matrix product: {gemm_rate() / 1e9:.0f} GFLOP/s")
-    print(
-        "envs | rlstm steps/s | sb3 shared | ratio | sb3 default | ratio | collect ms | update ms | share of GEMM rate"
-    )
-    rows = []
-    for num_envs in arguments.envs:
-        row = measure(num_envs, forms, arguments.turns, arguments.turn_seconds)
-        peers = " | ".join(
-            f"{row[form]:7.0f} | {row['ours'] / row[form]:4.1f}x" if form in row else "- | -" for form in FORMS
-        )
-        print(
-            f"{num_envs:4d} | {row['ours']:7.0f} | {peers} | {row['collect_ms']:.0f} | {row['update_ms']:.0f} | "
-            f"{row['floor_share']:.0%}",
-            flush=True,
-        )
-        rounded = {name: value if name == "num_envs" else f"{value:.4g}" for name, value in row.items()}
-        command = "python -m scripts.benchmarks.recurrent_ppo"
-        rows.append({**rounded, "sb3_contrib": peer, "command": command, **machine(threads)})
-    if forms and tuple(arguments.envs) == SIZES:
-        write_rows(RESULTS, COLUMNS, rows)
-        write_between(ROOT / "docs" / "speed.md", BEGIN, END, table(read_rows(RESULTS)))
+    page = ROOT / "docs" / "speed.md"
+    if arguments.table:
+        write_between(page, BEGIN, END, table(read_rows(RESULTS)))
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that the processes are ended.
+    pythons = find_pythons(arguments.python)
+    chosen = [one for one in IMPLEMENTATIONS if one.venv in pythons]
+    rows: list[dict[str, Any]] = []
+    for threads in arguments.num_threads:
+        for num_envs in arguments.envs:
+            size = measure(chosen, pythons, num_envs, threads, arguments.turns, arguments.turn_seconds)
+            print(f"\nmatrix product, 1 thread: {', '.join(dict.fromkeys(row['gflops'] for row in size))} GFLOP/s")
+            print(table(size), flush=True)
+            rows += size
+    complete = len(chosen) == len(IMPLEMENTATIONS) and set(SIZES) <= set(arguments.envs)
+    if complete and set(THREADS) <= set(arguments.num_threads):
+        write_rows(RESULTS, COLUMNS, [{**row, "command": "make bench-sample-factory"} for row in rows])
+        write_between(page, BEGIN, END, table(rows))
 
 
 if __name__ == "__main__":

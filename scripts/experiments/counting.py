@@ -95,7 +95,7 @@ def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.boo
     """
     import torch
 
-    from rlstm.api.experiments import resolve_env
+    from rlstm.api.envs import resolve_env
     from rlstm.evaluation.evaluate import Player
     from rlstm.vector.config import EnvConfig
     from rlstm.vector.make import make

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.evaluation.evaluate import EvaluationResult
 from rlstm.evolution.parameters import ParameterLayout

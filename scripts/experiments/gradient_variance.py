@@ -35,7 +35,7 @@ import torch
 from rlstm.agents import load_agent
 from rlstm.agents.reinforce import REINFORCE
 from rlstm.api.configs import make_config
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.core.process import prepare_process
 from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.trees import tree_map

@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env
 
 from rlstm.agents import load_agent
 from rlstm.api.configs import make_config
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.evaluation.evaluate import evaluate, evaluation_envs
 from rlstm.rollouts.rollout import Rollout
 from rlstm.testing.probe_envs import CarriedSignEnv, KeyEnv, ProbeEnv, SecretEnv

@@ -16,7 +16,6 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.envs.base.registration import ENVS
 from rlstm.losses.returns import discounted_sums, gae
 from rlstm.rollouts.collect import collect, start
-from rlstm.rollouts.rollout import Rollout
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make, resolve_spec
 from tests import kit
@@ -35,7 +34,7 @@ MEMORIES = {
 
 
 def make_agent(policy, num_envs, total_steps=10_000, **config):
-    settings = {"num_steps": 8, "num_minibatches": 2, "update_epochs": 2, **config}
+    settings = {"num_steps": 8, "num_minibatches": 2, "update_epochs": 2, "value_bias": "zero", **config}
     return PPO(
         policy,
         PPOConfig(**settings),
@@ -139,14 +138,14 @@ def same(left, right):
 
 
 def watch(agent, monkeypatch):
-    """Keep every batch that the policy evaluates, with the weights it is evaluated with."""
-    seen, replay = [], Rollout.replay
+    """Keep every batch of sequences that a gradient step is taken on, with the weights before it."""
+    seen, step = [], agent._step
 
-    def evaluate_and_keep(batch, policy):
-        seen.append((batch, weights(policy)))
-        return replay(batch, policy)
+    def keep_and_step(batch, ent_coef):
+        seen.append((batch, weights(agent.policy)))
+        return step(batch, ent_coef)
 
-    monkeypatch.setattr(Rollout, "replay", evaluate_and_keep)
+    monkeypatch.setattr(agent, "_step", keep_and_step)
     return seen
 
 
@@ -188,7 +187,8 @@ def test_minibatches_that_do_not_divide_the_envs_are_refused_with_those_that_do(
 
 @pytest.mark.parametrize("memory", MEMORIES.values(), ids=MEMORIES)
 def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatch, memory):
-    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8, clip_coef=0.3)
+    losses = {"clip_coef": 0.3, "clip_vloss": 0.4}
+    agent, rollout, *_ = trained(memory, num_minibatches=3, norm_adv=False, gamma=0.9, gae_lambda=0.8, **losses)
     met = []
 
     def keep(name):
@@ -209,10 +209,12 @@ def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatc
     advantages = gae(
         rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts, gamma=0.9, gae_lambda=0.8
     )
+    assert len(seen) == 6
     for index, (batch, _) in enumerate(seen):
         lanes = batch.inputs.observations[0, :, 0].long()
-        (_, (_, old_log_probs, met_advantages, _, clip)), (_, (_, old_values, returns, *_)) = met[2 * index :][:2]
-        assert clip == 0.3
+        (_, policys), (_, values) = met[2 * index :][:2]
+        (_, old_log_probs, met_advantages, _, clip), (_, old_values, returns, _, clip_values) = policys, values
+        assert (clip, clip_values) == (0.3, 0.4)
         assert torch.equal(old_log_probs, rollout.log_probs[:, lanes])
         assert torch.equal(met_advantages, advantages[:, lanes])
         assert torch.equal(old_values, rollout.values[:, lanes])

@@ -87,24 +87,24 @@ def test_a_loaded_agent_acts_as_in_an_evaluation_step_by_step(tmp_path, lifetime
     assert len(taken) > episodes
 
 
-def greedy_logits(agent, observations, **options):
-    """The parameters of the action distribution, which tell more than the actions."""
+def greedy_outputs(agent, observations, **options):
+    """What the heads put out, which tells more than the actions."""
     seen = []
     forward = agent._snapshot._forward
     agent._snapshot._forward = lambda *a: seen.append(forward(*a)) or seen[-1]
     for observation in observations:
         agent.act(observation, **options)
     agent._snapshot._forward = forward
-    return torch.cat([parameters for parameters, _, _ in seen])
+    return torch.cat([outputs for outputs, _ in seen])
 
 
 def test_an_agent_remembers_until_it_is_reset(run):
     agent = rlstm.load(run.run_dir)
     observations = np.random.default_rng(0).random((6, 3)).astype(np.float32)
-    first = greedy_logits(agent, observations)
-    went_on = greedy_logits(agent, observations)
+    first = greedy_outputs(agent, observations)
+    went_on = greedy_outputs(agent, observations)
     agent.reset()
-    again = greedy_logits(agent, observations)
+    again = greedy_outputs(agent, observations)
     assert torch.equal(first, again)
     assert not torch.equal(first, went_on)
 
@@ -116,7 +116,7 @@ def test_reward_and_episode_start_are_seen_by_an_agent_trained_with_them(tmp_pat
     results = []
     for options in ({}, {"reward": 1.0}, {"episode_start": True}):
         agent.reset()
-        results.append(greedy_logits(agent, observations, **options))
+        results.append(greedy_outputs(agent, observations, **options))
     plain, rewarded, started = results
     assert torch.equal(plain[0], rewarded[0])  # What came before the first observation of a memory is nothing.
     assert torch.equal(plain[0], started[0])

@@ -1,5 +1,6 @@
 """``rlstm check-env`` tells what is fit, what deserves a look, and what can't be trained."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,25 @@ def test_a_training_that_fails_makes_it_unfit(rlstm, monkeypatch: pytest.MonkeyP
 
 
 def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlstm.api.experiments import resolve_env
+    from rlstm.api.envs import resolve_env
     from rlstm.vector.config import EnvConfig
 
     config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 2})
     run = env_play.train_without_memory(resolve_env(config), config, 10)
     assert run.steps == 2048  # A whole rollout.
-    monkeypatch.setattr(env_play, "_SECONDS", 0.0)
+    monkeypatch.setattr(env_play, "TRAIN_SECONDS", 0.0)
     run = env_play.train_without_memory(resolve_env(config), config, 10**9)
     assert run == (0, None)
     assert run.beside({}).startswith("trains, but no episode ended")
+
+
+def test_each_check_is_announced_on_stderr_and_nothing_with_json(rlstm) -> None:
+    words = "check-env rlstm/TMaze-v0 --env-kwargs corridor_length=2 --train-steps 64"
+    told = rlstm(words)
+    assert "checking" not in told.out
+    announced = [re.match(r"checking: ([a-z, ]+)", line)[1].rstrip() for line in told.err.splitlines()]
+    assert announced[0] == "imports"
+    found = rlstm(f"{words} --json")
+    assert found.err == ""
+    slow = [one["check"] for one in found.json["checks"] if one["check"] not in ("trials", "spaces")]
+    assert ", ".join(announced[1:]).split(", ") == slow

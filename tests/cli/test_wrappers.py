@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import rlstm as package
 from rlstm.api.configs import make_config
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.cli.train import experiment
 from rlstm.core.errors import UnknownNameError
 from rlstm.envs.wrappers import WRAPPERS

@@ -59,20 +59,9 @@ def test_any_other_name_is_refused_with_those_that_are_right(name: str) -> None:
 
 
 @pytest.mark.usefixtures("restored")
-def test_threads_are_those_asked_for_and_4_at_most_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_those_asked_for_and_one_until_more_are_chosen() -> None:
     assert prepare_process(3) == torch.get_num_threads() == 3
-    for cores, threads in ((64, 4), (2, 2), (1, 1)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
-        assert prepare_process(0) == torch.get_num_threads() == threads
-
-
-@pytest.mark.usefixtures("restored")
-def test_a_platform_without_affinity_counts_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    assert prepare_process(0) == 3
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert prepare_process(0) == 1
+    assert prepare_process(0) == torch.get_num_threads() == 1
 
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="This CPU can't flush denormals.")

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig

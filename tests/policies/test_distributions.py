@@ -31,6 +31,15 @@ SPACES: dict[str, spaces.Space[Any]] = {
 BOUNDED = ["box", "box matrix of float64", "box scalar"]
 
 
+def sampled(
+    distribution: ActionDistribution, parameters: torch.Tensor, mask: torch.Tensor | None, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Actions and their log-probabilities."""
+    noise = distribution.draw_noise(tuple(parameters.shape[:-1]), generator, parameters)
+    actions = distribution.sample(parameters, mask, noise)
+    return actions, distribution.log_prob_and_entropy(parameters, actions, mask)[0]
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
@@ -47,7 +56,7 @@ def make(name: str, squash: bool = False, initial_log_std: float = -0.5) -> Acti
 def draw(distribution: ActionDistribution, count: int, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     parameters = torch.randn(count, distribution.num_parameters).double()
     with torch.no_grad():
-        return parameters, *distribution.sample(parameters, mask, torch.Generator().manual_seed(1))
+        return parameters, *sampled(distribution, parameters, mask, torch.Generator().manual_seed(1))
 
 
 def every_distribution() -> list[Any]:
@@ -91,7 +100,7 @@ def test_log_probabilities_and_entropies_are_torchs(name: str) -> None:
 def test_sampling_and_evaluating_agree_over_any_leading_axes(name: str, squash: bool) -> None:
     distribution = make(name, squash)
     parameters = torch.randn(4, 3, distribution.num_parameters).double()
-    actions, log_probs = distribution.sample(parameters, None, torch.Generator().manual_seed(0))
+    actions, log_probs = sampled(distribution, parameters, None, torch.Generator().manual_seed(0))
     assert actions.shape == (4, 3, *distribution.action_shape)
     assert actions.dtype == (distribution.action_dtype or torch.float64)
     again, entropies = distribution.log_prob_and_entropy(parameters, actions, None)
@@ -177,7 +186,7 @@ def chi_square(counts: Tensor, probabilities: Tensor) -> float:
 def test_categorical_frequencies_are_the_probabilities() -> None:
     distribution = make("discrete")
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0]).double()
-    actions, _ = distribution.sample(logits.expand(20_000, 4), None, torch.Generator().manual_seed(0))
+    actions, _ = sampled(distribution, logits.expand(20_000, 4), None, torch.Generator().manual_seed(0))
     # Three degrees of freedom: 40 is passed by chance once in 10⁸ seeds.
     assert chi_square(actions.bincount(minlength=4).double(), logits.softmax(-1)) < 40
 
@@ -185,7 +194,7 @@ def test_categorical_frequencies_are_the_probabilities() -> None:
 def test_choices_of_a_multi_discrete_action_are_independent_and_as_likely_as_said() -> None:
     distribution = make("multi-discrete")
     logits = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.5]).double()
-    actions, _ = distribution.sample(logits.expand(20_000, 5), None, torch.Generator().manual_seed(0))
+    actions, _ = sampled(distribution, logits.expand(20_000, 5), None, torch.Generator().manual_seed(0))
     joint = torch.outer(logits[:2].softmax(-1), logits[2:].softmax(-1)).flatten()
     assert chi_square((actions[:, 0] * 3 + actions[:, 1]).bincount(minlength=6).double(), joint) < 45
 
@@ -193,7 +202,7 @@ def test_choices_of_a_multi_discrete_action_are_independent_and_as_likely_as_sai
 def test_bits_are_independent_with_the_right_frequencies() -> None:
     distribution = make("multi-binary")
     logits = torch.tensor([0.0, 1.0, -2.0]).double()
-    actions, _ = distribution.sample(logits.expand(20_000, 3), None, torch.Generator().manual_seed(0))
+    actions, _ = sampled(distribution, logits.expand(20_000, 3), None, torch.Generator().manual_seed(0))
     one = logits.sigmoid()
     cells = torch.tensor(list(itertools.product((0, 1), repeat=3)))
     joint = torch.where(cells.bool(), one, 1 - one).prod(-1)
@@ -203,7 +212,7 @@ def test_bits_are_independent_with_the_right_frequencies() -> None:
 def test_gaussian_actions_have_the_mean_and_the_deviation_of_the_parameters() -> None:
     distribution: Any = make("box without bounds")
     mean = torch.tensor([3.0, -1.0]).double()
-    actions, _ = distribution.sample(mean.expand(20_000, 2), None, torch.Generator().manual_seed(0))
+    actions, _ = sampled(distribution, mean.expand(20_000, 2), None, torch.Generator().manual_seed(0))
     standardised = ((actions - mean) / distribution.log_std.exp()).detach()
     assert (standardised.mean(0).abs() < 0.05).all()  # Seven standard errors.
     assert ((standardised.std(0) - 1).abs() < 0.04).all()
@@ -217,9 +226,34 @@ def test_the_generator_alone_decides_what_is_drawn(name: str, squash: bool) -> N
     draws = []
     for seed, global_seed in ((1, 1), (1, 2), (2, 1)):
         torch.manual_seed(global_seed)
-        draws.append(distribution.sample(parameters, None, torch.Generator().manual_seed(seed))[0])
+        draws.append(sampled(distribution, parameters, None, torch.Generator().manual_seed(seed))[0])
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SPACES)
+def test_noise_drawn_for_many_steps_is_that_of_as_many_single_draws(name: str, dtype: torch.dtype) -> None:
+    distribution, like = make(name), torch.zeros(1, dtype=dtype)
+    single, block = (torch.Generator().manual_seed(5) for _ in range(2))
+    one_by_one = torch.stack([distribution.draw_noise((3,), single, like) for _ in range(17)])
+    at_once = distribution.draw_noise((17, 3), block, like)
+    assert at_once.shape == (17, 3, distribution.num_parameters)
+    assert at_once.dtype == dtype
+    assert torch.equal(at_once, one_by_one)
+    assert torch.equal(single.get_state(), block.get_state())
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2.0**-53], ids=["least", "largest"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SPACES)
+def test_no_number_that_may_be_drawn_makes_infinite_noise(
+    name: str, dtype: torch.dtype, uniform: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda size, **options: torch.full(size, uniform, dtype=options["dtype"]))
+    noise = make(name).draw_noise((2,), torch.Generator(), torch.zeros(1, dtype=dtype))
+    assert torch.isfinite(noise).all()
+    assert noise.abs().min() > 3  # In the tail.
 
 
 @pytest.mark.parametrize(("name", "squash"), every_distribution())
@@ -251,7 +285,7 @@ def test_a_forbidden_action_has_no_probability_and_is_never_the_mode(name: str, 
     mask = random_mask(distribution, sizes, 5000)
     parameters, actions, log_probs = draw(distribution, 5000, mask)
     parameters = torch.where(mask, parameters, 20.0)  # The likeliest of all, were they allowed.
-    drawn, _ = distribution.sample(parameters, mask, torch.Generator().manual_seed(0))
+    drawn, _ = sampled(distribution, parameters, mask, torch.Generator().manual_seed(0))
     modes = distribution.mode(parameters, mask)
     starts = np.cumsum([0, *sizes[:-1]])
     for choices in (actions, drawn, modes):
@@ -277,7 +311,7 @@ def test_masked_entropies_and_gradients_are_finite_and_forbidden_logits_get_none
     distribution = make(name)
     mask = random_mask(distribution, sizes, 300)
     parameters = torch.randn(300, sum(sizes), dtype=dtype, requires_grad=True)
-    actions, _ = distribution.sample(parameters.detach(), mask, torch.Generator().manual_seed(0))
+    actions, _ = sampled(distribution, parameters.detach(), mask, torch.Generator().manual_seed(0))
     log_probs, entropies = distribution.log_prob_and_entropy(parameters, actions, mask)
     assert (entropies >= 0).all()
     (grad,) = torch.autograd.grad((log_probs + entropies).sum(), parameters)
@@ -308,7 +342,7 @@ def test_masks_make_no_sense_for_bits_and_numbers(name: str) -> None:
 def test_every_drawn_action_lies_in_the_space(name: str, squash: bool, dtype: torch.dtype, scale: float) -> None:
     distribution = make(name, squash, initial_log_std=math.log(scale)).to(dtype)
     parameters = torch.randn(500, distribution.num_parameters, dtype=dtype) * scale
-    actions, _ = distribution.sample(parameters, None, torch.Generator().manual_seed(0))
+    actions, _ = sampled(distribution, parameters, None, torch.Generator().manual_seed(0))
     for stored in (actions, distribution.mode(parameters, None)):
         env_actions = distribution.to_env(stored.detach())
         assert env_actions.shape == (500, *(SPACES[name].shape or ()))
@@ -381,7 +415,7 @@ def test_actions_are_beyond_the_bounds_where_the_env_gets_other_numbers(name: st
     distribution = make(name, squash)
     generator = torch.Generator().manual_seed(1)
     parameters = 3.0 * torch.randn(64, distribution.num_parameters, dtype=torch.float64, generator=generator)
-    actions = distribution.sample(parameters, None, generator)[0].detach()
+    actions = sampled(distribution, parameters, None, generator)[0].detach()
     beyond = distribution.beyond_bounds(actions)
     if squash or not name.startswith("box"):
         assert not beyond.any()

@@ -17,6 +17,7 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, collect_trajectories, start
 from rlstm.rollouts.rollout import Rollout
+from rlstm.vector.adapter import VectorEnvs
 from tests import kit
 from tests.kit import covering
 
@@ -890,3 +891,43 @@ def test_an_env_that_raises_stops_with_env_and_step_and_its_own_words():
     envs.envs.envs[1].unwrapped.broken = {2: KeyError("the arm fell off")}
     with pytest.raises(EnvironmentFailure, match="Env 1, its step 3: step raised: KeyError: 'the arm fell off'"):
         collect(policy, envs, carry, 8)
+
+
+class OneArray(kit.ScriptedVectorEnv):
+    """Writes everything that it returns into the same arrays, and afterwards over them."""
+
+    def _own(self, name, value):
+        if not hasattr(self, name):
+            setattr(self, name, np.array(value))
+        array = getattr(self, name)
+        array[...] = value
+        return array
+
+    def reset(self, **options):
+        observations, infos = super().reset(**options)
+        return self._own("observations", observations), infos
+
+    def step(self, actions):
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        if "final_obs" in infos:
+            infos["final_obs"] = self._own("final", infos["final_obs"])
+        names = ("observations", "rewards", "terminated", "truncated")
+        values = (observations, rewards, terminated, truncated)
+        return *map(self._own, names, values), infos
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_an_env_writes_into_its_arrays_after_a_step_changes_no_rollout(dtype):
+    memory = MemoryConfig("lifelong", "episode")  # Previous rewards and episode starts are seen.
+    rollouts = []
+    for make_env in (kit.ScriptedVectorEnv, OneArray):
+        policy = kit.make_policy(memory=memory, dtype=dtype)
+        envs = VectorEnvs(make_env(SCRIPTS), "native", "")
+        carry = start(policy, envs, [0] * len(SCRIPTS))
+        collect(policy, envs, carry, 3)
+        rollout = collect(policy, envs, carry, 8)
+        if make_env is OneArray:
+            for name in ("observations", "rewards", "terminated", "truncated", "final"):
+                getattr(envs.envs, name)[...] = 1
+        rollouts.append(kit.rollout_leaves(rollout))
+    kit.assert_trees_equal(*rollouts)

@@ -9,7 +9,7 @@ import torch
 
 from rlstm.agents.reinforce import REINFORCE
 from rlstm.api.configs import make_config
-from rlstm.api.experiments import resolve_env
+from rlstm.api.envs import resolve_env
 from rlstm.losses.returns import rewards_to_go
 from rlstm.rollouts.rollout import Rollout
 from rlstm.training.config import ExperimentConfig

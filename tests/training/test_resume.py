@@ -151,6 +151,19 @@ def test_it_does_with_normalisers_annealing_and_a_critic_of_its_own(tmp_path, dt
 
 
 @pytest.mark.parametrize(
+    ("normalisers", "critic_memory", "step"),
+    [({"popart": True}, "detached", 1), ({"popart": True}, "separate", 2), ({"scale_rewards": False}, "shared", 1)],
+)
+def test_it_does_with_popart_and_values_that_began_at_returns(tmp_path, normalisers, critic_memory, step):
+    """Stopped after the first rollout, which began the values, or after the first update that trains."""
+    settings = {"value_bias": "returns", "normalize_observations": False, "critic_memory": critic_memory}
+    train(tmp_path / "whole", **settings, **normalisers, total_steps=4 * UPDATE)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", step * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
     ("dtype", "baseline", "place"),
     [("float32", "mean", 1), ("float64", "history", 2)],
 )

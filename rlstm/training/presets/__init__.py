@@ -7,7 +7,7 @@ from rlstm.training.presets.neuroevolution import NEUROEVOLUTION
 from rlstm.training.presets.policy_gradients import POLICY_GRADIENTS
 from rlstm.training.presets.preset import Preset
 
-__all__ = ["PRESETS", "Preset", "find_preset"]
+__all__ = ["PRESETS", "Preset", "find_preset", "presets_for"]
 
 PRESETS: dict[str, Preset] = {**POLICY_GRADIENTS, **NEUROEVOLUTION}
 
@@ -21,3 +21,8 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return PRESETS[name]
+
+
+def presets_for(agent: str, env: str) -> list[str]:
+    """Return the names of an agent's presets for an env, by its id."""
+    return [name for name, one in PRESETS.items() if (one.agent, one.settings["env"]) == (agent, env)]

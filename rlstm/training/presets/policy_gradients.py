@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
+from typing import Any
 
 from rlstm.training.presets.preset import Preset, preset, task
 
-_ppo, _reinforce = partial(preset, "ppo"), partial(preset, "reinforce")
+# The presets were found with these, which are not all defaults any more.
+_PPO = {"learning_rate": 5e-4, "anneal_lr": False, "value_bias": "zero"}
+_REINFORCE = {"learning_rate": 2e-3, "anneal_lr": False, "ent_coef": 0.01, "final_ent_coef": None}
+
+
+def _ppo(description: str, *layers: Mapping[str, Any], **settings: Any) -> Preset:
+    return preset("ppo", description, _PPO, *layers, **settings)
+
+
+def _reinforce(description: str, *layers: Mapping[str, Any], **settings: Any) -> Preset:
+    return preset("reinforce", description, _REINFORCE, *layers, **settings)
+
+
 _FAST = {"learning_rate": 1e-3, "anneal_lr": True}
 _CORRIDOR = {"num_envs": 64, "hidden_size": 64, "encoder_sizes": (32,), "anneal_lr": True}
 # Long corridors: gradients over the whole way, a discount that leaves the start worth something, and an entropy bonus
