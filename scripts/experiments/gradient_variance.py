@@ -84,6 +84,7 @@ class Task:
 
 
 _COMMON = {"num_envs": 64, "num_episodes": 64, "hidden_size": 32, "encoder_sizes": (32,), "gamma": 0.98}
+_COMMON |= {"anneal_lr": False}
 TASKS = {
     "tmaze": Task(
         "T-maze, corridor 10",
@@ -106,6 +107,7 @@ TASKS = {
             "env_kwargs": {"max_steps": 200},
             "total_steps": 1_000_000,
             "ent_coef": 0.0,
+            "final_ent_coef": None,
             "learning_rate": 3e-3,
             **_COMMON,
         },

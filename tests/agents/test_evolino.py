@@ -309,6 +309,26 @@ def test_a_strategy_is_made_from_the_settings_that_it_takes(start: Any, name: An
     assert made.population == 16
 
 
+@pytest.mark.parametrize(
+    ("settings", "deviation"),
+    [(MAZE, 3.0), ({**MAZE, "readout": "cma"}, 0.1), (SINES, 0.1), ({**MAZE, "sigma": 0.5}, 0.5)],
+    ids=["joint", "readout alone", "teacher", "set"],
+)
+def test_the_first_genes_are_drawn_wide_where_the_readout_evolves_with_the_memory(
+    start: Any, settings: dict[str, Any], deviation: float
+) -> None:
+    unset = {} if deviation == 0.5 else {"sigma": None}
+    _, agent = start(settings, population=400, **unset)
+    assert float(agent.strategy.ask().std()) == pytest.approx(deviation, rel=0.05)
+
+
+def test_the_first_genes_are_drawn_narrow_around_weights_that_are_loaded(start: Any) -> None:
+    _, agent = start(MAZE, population=400, sigma=None)
+    agent.begin_around_weights()
+    genes = agent.strategy.ask()
+    assert float((genes - genes.mean(0)).std()) == pytest.approx(0.1, rel=0.05)
+
+
 # Resuming, and other runs.
 
 

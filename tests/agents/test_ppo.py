@@ -376,8 +376,8 @@ def test_the_learning_rate_falls_linearly_and_reaches_zero(trained):
     assert same(before, weights(agent.policy))
 
 
-def test_the_learning_rate_stays_unless_told_to_fall(trained):
-    agent, rollout, *_ = trained(learning_rate=0.1, total_steps=2 * 8 * 6)
+def test_the_learning_rate_stays_if_it_is_not_annealed(trained):
+    agent, rollout, *_ = trained(learning_rate=0.1, anneal_lr=False, total_steps=2 * 8 * 6)
     assert [agent.update(rollout)["train/learning_rate"] for _ in range(4)] == [0.1] * 4
 
 

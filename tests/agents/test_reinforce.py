@@ -571,8 +571,9 @@ def test_rates_go_linearly_with_the_steps_that_count_and_stay_at_their_end(train
     assert agent.num_steps == 6 * num_steps
 
 
-def test_rates_stay_unless_told_to_change(trained):
-    agent, rollout, *_ = trained(learning_rate=0.1, ent_coef=0.3, total_steps=10)
+def test_rates_stay_if_nothing_is_annealed(trained):
+    constant = {"anneal_lr": False, "final_ent_coef": None}
+    agent, rollout, *_ = trained(learning_rate=0.1, ent_coef=0.3, **constant, total_steps=10)
     for _ in range(3):
         metrics = agent.update(rollout)
         assert (metrics["train/learning_rate"], metrics["train/ent_coef"]) == (0.1, 0.3)

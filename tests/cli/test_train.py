@@ -32,6 +32,20 @@ def test_what_is_unknown_is_null(train) -> None:
     assert (answer["mean_return"], answer["success_rate"]) == (None, None)
 
 
+def test_a_run_without_settings_is_told_of_presets_for_its_env(train, tmp_path) -> None:
+    assert (
+        "There are presets for this env: --preset tmaze or --preset tmaze-long"
+        in train("--env rlstm/TMaze-v0 --ui plain").err
+    )
+    assert (
+        "There is a preset for this env: --preset cartpole-no-vel"
+        in train("--env rlstm/CartPoleNoVel-v0 --ui plain").err
+    )
+    Path("some.toml").write_text("num_envs = 4", encoding="utf-8")
+    for words in ("--env CartPole-v1", "--preset tmaze", "--env rlstm/TMaze-v0 --config some.toml"):
+        assert "preset" not in train(f"{words} --ui plain").err
+
+
 def test_the_display_goes_to_stderr(train) -> None:
     result = train("--env rlstm/TMaze-v0 --ui plain")
     assert result.json["steps"] == 256
