@@ -13,8 +13,9 @@ from rlstm.training.config import AgentConfig
 class REINFORCEConfig(AgentConfig):
     """Recurrent policy gradients (REINFORCE)."""
 
-    num_episodes: Annotated[int, AtLeast(1)] = 32
-    """Complete episodes of a batch; if memory lasts for a trial, a multiple of its episodes."""
+    num_episodes: Annotated[int | None, AtLeast(1)] = None
+    """Complete episodes of a batch; if memory lasts for a trial, a multiple of its episodes. Default: 32, or as many
+    as the whole trials nearest to that."""
 
     baseline: Literal["none", "mean", "history"] = "history"
     """Taken from returns: nothing, a running mean for each time step, or that and the critic's value of the history."""
