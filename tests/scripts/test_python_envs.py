@@ -1,37 +1,18 @@
-"""The benchmark of single Python envs: what sleeps does so at the same time in workers; its table's ratios."""
+"""The benchmark of single Python envs: one sleeps in every step; its table's ratios."""
 
-import time
-from contextlib import ExitStack
-
-import gymnasium as gym
 import pytest
 
 from scripts.benchmarks import python_envs
 
 
-@pytest.fixture
-def sleeping(monkeypatch: pytest.MonkeyPatch):
-    """The id of an env that sleeps so long that nothing else counts."""
-    monkeypatch.setattr(python_envs, "SLEEP", 0.1)
-    monkeypatch.setattr(python_envs, "NUM_ENVS", 4)
-    monkeypatch.setattr(python_envs, "NUM_ACTIONS", 3)
-    python_envs.register()
-    yield "SleepingCartPole-v0"
-    gym.registry.pop("SleepingCartPole-v0")
-
-
-def seconds(env_id: str, kind: str) -> float:
-    with ExitStack() as stack:
-        play = python_envs.stepping(env_id, kind, stack)
-        began = time.perf_counter()
-        assert play() == 12
-        return time.perf_counter() - began
-
-
-def test_envs_in_workers_sleep_at_the_same_time(sleeping: str) -> None:
-    in_turn, at_once = seconds(sleeping, "sync"), seconds(sleeping, "async")
-    assert in_turn >= 3 * 4 * 0.1
-    assert 3 * 0.1 <= at_once < in_turn / 2
+def test_the_sleeping_env_sleeps_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(python_envs.time, "sleep", slept.append)
+    env = python_envs.SleepingCartPole()
+    env.reset(seed=0)
+    for _ in range(3):
+        env.step(0)
+    assert slept == [python_envs.SLEEP] * 3
 
 
 def test_the_table_compares_the_turns_of_async_and_sync() -> None:
