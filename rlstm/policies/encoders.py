@@ -6,6 +6,7 @@ An encoder turns a tree of observations with any leading axes into one feature v
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ def mlp(num_inputs: int, sizes: Sequence[int], *, is_highway: bool = False) -> t
     return nn.Sequential(*layers), num_inputs
 
 
-class _Leaf(nn.Module):
+class _Leaf(nn.Module, ABC):
     """Reads one leaf of an observation tree: features ``(..., size)``."""
 
     size: int
@@ -85,9 +86,9 @@ class _Leaf(nn.Module):
             tree = tree[key]
         return self.forward(tree, dtype)
 
+    @abstractmethod
     def forward(self, leaf: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the features of a leaf with any leading axes; called by ``read``, without a module's overhead."""
-        raise NotImplementedError
 
 
 class _Vector(_Leaf):
