@@ -34,8 +34,8 @@ from torch import Tensor
 from rlstm.agents.configs.ppo import PPOConfig
 from rlstm.cells import State
 from rlstm.core.trees import tree_map
-from rlstm.losses.optimisation import Descent, schedule
-from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
+from rlstm.losses.optimisation import Descent, Term
+from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, entropy_loss, masked_normalise
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
@@ -108,9 +108,7 @@ class PPO:
         self.generator = generator
         self.num_updates = 0
         self._total_updates = max(1, math.ceil(total_steps / (num_envs * config.num_steps)))
-        self._descent = Descent(
-            policy.named_parameters(), learning_rate=config.learning_rate, max_grad_norm=config.max_grad_norm
-        )
+        self._descent = Descent(policy.named_parameters(), max_grad_norm=config.max_grad_norm)
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
     def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
@@ -134,7 +132,7 @@ class PPO:
             if begin is not None:
                 self.policy.begin_values_at(begin)
             return {}
-        learning_rate, ent_coef = schedule(self._descent.optimizer, config, self.num_updates / self._total_updates)
+        learning_rate, ent_coef = self._descent.schedule(config, self.num_updates / self._total_updates)
         sequences = self._sequences(rollout, advantages, returns)
         steps: list[_StepMetrics] = []
         for lanes in self._minibatches(rollout.num_envs):
@@ -205,15 +203,18 @@ class PPO:
         advantages = masked_normalise(batch.advantages, valid) if config.norm_adv else batch.advantages
         evaluation = policy.evaluate(batch.inputs, batch.actions, batch.is_first, batch.initial_state)
         surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
-        values = (evaluation.values - policy.return_centre) / policy.return_scale
-        value_loss = clipped_value_loss(values, batch.values, batch.targets, valid, config.clip_vloss)
-        entropy_loss = -masked_mean(evaluation.entropies, valid)
-        loss = surrogate.loss + ent_coef * entropy_loss + config.vf_coef * value_loss
-        losses = {"policy_gradient_loss": surrogate.loss, "value_loss": value_loss, "entropy_loss": entropy_loss}
-        grad_norm = self._descent.step(loss, losses, f"update {self.num_updates}")
+        values = (evaluation.values.detach() - policy.return_centre) / policy.return_scale
+        value = clipped_value_loss(values, batch.values, batch.targets, valid, config.clip_vloss)
+        entropy = entropy_loss(evaluation.entropies, valid)
+        terms = {
+            "policy_gradient_loss": Term(evaluation.log_probs, *surrogate[:2]),
+            "value_loss": Term(evaluation.values, value.value, value.gradient / policy.return_scale, config.vf_coef),
+            "entropy_loss": Term(evaluation.entropies, *entropy, ent_coef),
+        }
+        loss, grad_norm = self._descent.step(terms, f"update {self.num_updates}")
         return _StepMetrics(
-            **{name: value.detach() for name, value in losses.items()},
-            loss=loss.detach(),
+            **{name: term.loss for name, term in terms.items()},
+            loss=loss,
             approx_kl=surrogate.approx_kl,
             clip_fraction=surrogate.clip_fraction,
             ratio_error=surrogate.ratio_error,

@@ -34,8 +34,8 @@ import torch
 from torch import Tensor
 
 from rlstm.agents.configs.reinforce import REINFORCEConfig
-from rlstm.losses.optimisation import descend, schedule
-from rlstm.losses.policy_losses import clipped_value_loss, masked_mean
+from rlstm.losses.optimisation import Descent, Term
+from rlstm.losses.policy_losses import clipped_value_loss, entropy_loss, policy_gradient_loss
 from rlstm.losses.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect_trajectories
@@ -82,7 +82,11 @@ class REINFORCE:
         self._num_trajectories = _num_trajectories(policy, config)
         self._num_envs = num_envs
         self._total_steps = total_steps
-        self._optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+        self._descent = Descent(
+            policy.named_parameters(),
+            max_grad_norm=config.max_grad_norm,
+            apart=() if policy.critic is None else ("critic.", "value_head."),
+        )
         # On the host, where sums are added in one order, so that a resumed run is the same to the last bit.
         self._means = self._mean_counts = torch.zeros(0, dtype=policy.dtype)
 
@@ -114,7 +118,7 @@ class REINFORCE:
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
         return {
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._descent.state_dict(),
             "generator": self.generator.get_state(),
             "action_generator": self.policy.generator.get_state(),
             "num_updates": self.num_updates,
@@ -125,7 +129,7 @@ class REINFORCE:
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""
-        self._optimizer.load_state_dict(values["optimizer"])
+        self._descent.load_state_dict(values["optimizer"])
         self.generator.set_state(values["generator"])
         self.policy.generator.set_state(values["action_generator"])
         self.num_updates, self.num_steps = values["num_updates"], values["num_steps"]
@@ -150,29 +154,32 @@ class REINFORCE:
         """Take the gradient steps of a batch ``(T, B)``: the policy's, then the critic's."""
         config, policy = self.config, self.policy
         valid = None if batch.all_valid else batch.valid
-        learning_rate, ent_coef = schedule(self._optimizer, config, self.num_steps / self._total_steps)
+        learning_rate, ent_coef = self._descent.schedule(config, self.num_steps / self._total_steps)
         baselines = self.baselines(batch)
         advantages = (returns - baselines) / policy.return_scale
         evaluation = batch.replay(policy)
-        losses = {
-            "policy_gradient_loss": -masked_mean(evaluation.log_probs * advantages, valid),
-            "entropy_loss": -masked_mean(evaluation.entropies, valid),
+        terms = {
+            "policy_gradient_loss": Term(
+                evaluation.log_probs, *policy_gradient_loss(evaluation.log_probs, advantages, valid)
+            ),
+            "entropy_loss": Term(evaluation.entropies, *entropy_loss(evaluation.entropies, valid), ent_coef),
         }
-        loss = losses["policy_gradient_loss"] + ent_coef * losses["entropy_loss"]
+        of_critic = {}
         if config.baseline == "history":
-            losses["value_loss"] = self._value_loss(batch, returns, evaluation.values)
-            if policy.critic is None:
-                loss = loss + config.vf_coef * losses["value_loss"]
-        grad_norm = self._descend(loss, losses)
-        if "value_loss" in losses and policy.critic is not None:
-            self._descend(losses["value_loss"], losses)
+            weight = config.vf_coef if policy.critic is None else 1.0
+            of_critic = {"value_loss": self._value_term(batch, returns, evaluation.values, weight)}
+        if policy.critic is None:
+            terms |= of_critic
+        loss, grad_norm = self._descent.step(terms, self._place)
+        if of_critic and policy.critic is not None:
+            self._descent.step(of_critic, self._place, apart=True)
             for _ in range(config.critic_epochs - 1):
                 self._fit_critic(batch, returns)
         log_ratios = (evaluation.log_probs - batch.log_probs).detach()[batch.valid]
         return {
-            **{f"train/{name}": float(value.detach()) for name, value in losses.items()},
-            "train/loss": float(loss.detach()),
-            "train/grad_norm": grad_norm,
+            **{f"train/{name}": float(term.loss) for name, term in (terms | of_critic).items()},
+            "train/loss": float(loss),
+            "train/grad_norm": float(grad_norm),
             "train/first_ratio_error": float((log_ratios.exp() - 1).abs().max()),
             "train/explained_variance": explained_variance(baselines[batch.valid], returns[batch.valid]),
             "train/learning_rate": learning_rate,
@@ -182,20 +189,18 @@ class REINFORCE:
 
     def _fit_critic(self, batch: Rollout, returns: Tensor) -> None:
         values = self.policy.values(batch.inputs, batch.is_first, batch.initial_state)
-        value_loss = self._value_loss(batch, returns, values)
-        self._descend(value_loss, {"value_loss": value_loss})
+        self._descent.step({"value_loss": self._value_term(batch, returns, values, 1.0)}, self._place, apart=True)
 
-    def _value_loss(self, batch: Rollout, returns: Tensor, values: Tensor) -> Tensor:
-        """Return the critic's loss: values are what the history adds to the running mean of the step."""
+    def _value_term(self, batch: Rollout, returns: Tensor, values: Tensor, weight: float) -> Term:
+        """Return the critic's part of the loss: values are what the history adds to the running mean of the step."""
         scale, valid = self.policy.return_scale, None if batch.all_valid else batch.valid
         targets = (returns - self._means_at_steps(batch)) / scale
-        return clipped_value_loss(values / scale, batch.values / scale, targets, valid, None)
+        loss = clipped_value_loss(values.detach() / scale, None, targets, valid, None)
+        return Term(values, loss.value, loss.gradient / scale, weight)
 
-    def _descend(self, loss: Tensor, parts: dict[str, Tensor]) -> float:
-        """Take one step down a loss; what it doesn't depend on stays."""
-        config, place = self.config, f"update {self.num_updates}"
-        named = self.policy.named_parameters()
-        return float(descend(self._optimizer, named, loss, parts, max_grad_norm=config.max_grad_norm, place=place))
+    @property
+    def _place(self) -> str:
+        return f"update {self.num_updates}"
 
     def _update_mean(self, rollout: Rollout, returns: Tensor) -> None:
         """Take a batch into the running mean of returns for each time step."""

@@ -14,8 +14,10 @@ Shapes: inputs ``(T, B, I)``, states ``(B, H)``, ``is_first`` ``(T, B)``; L is t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -30,8 +32,7 @@ class ResetPlan(NamedTuple):
     """Where the real steps lie in the padded sequence."""
 
     rows: Tensor  # (T·B,) position of step (t, b) in the flattened (L·B) padded sequence, all different.
-    resets: Tensor  # (L, B) bool: an inserted step that clears.
-    holds: Tensor  # (L, B) bool: padding that keeps.
+    kinds: Tensor  # (L, B, 2) bool: an inserted step that clears; padding that keeps.
     length: int  # L
 
 
@@ -44,35 +45,47 @@ def plan_reset_steps(is_first: Tensor) -> ResetPlan | None:
     num_steps, num_rows = is_first.shape
     if not num_rows:
         return None
-    inner = is_first.clone()
-    inner[0] = False
-    shift = inner.cumsum(0)
+    shift = is_first.cpu().numpy().cumsum(0)  # On the host: a plan is some ten operations on few numbers.
+    shift -= shift[0]
     largest = int(shift[-1].max())
     if largest == 0:
         return None
     length = -(-(num_steps + largest) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-    positions = torch.arange(num_steps, device=is_first.device).unsqueeze(1) + shift  # (T, B)
-    rows = (positions * num_rows + torch.arange(num_rows, device=is_first.device)).reshape(-1)
-    inserted = torch.ones(length * num_rows, dtype=torch.bool, device=is_first.device)
-    inserted[rows] = False
-    inserted = inserted.view(length, num_rows)
-    holds = torch.arange(length, device=is_first.device).unsqueeze(1) > positions[-1]
-    return ResetPlan(rows, inserted & ~holds, holds, length)
+    positions = np.arange(num_steps)[:, np.newaxis] + shift  # (T, B)
+    rows = (positions * num_rows + np.arange(num_rows)).reshape(-1)
+    kinds = np.zeros((length, num_rows, 2), dtype=np.bool_)
+    kinds[..., 1] = np.arange(length)[:, np.newaxis] > positions[-1]
+    kinds[..., 0] = ~kinds[..., 1]
+    kinds.reshape(-1, 2)[rows] = False
+    return ResetPlan(torch.from_numpy(rows).to(is_first.device), torch.from_numpy(kinds).to(is_first.device), length)
 
 
-class _Scatter(torch.autograd.Function):
-    """Rows ``(N, F)`` to their different places in a zero ``(M, F)``; the gradient gathers them back."""
+@lru_cache(maxsize=8)
+def _lstm_flag_weights(hidden: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the weights of the flags, ``(4·H, 2)``: a reset closes i, f and o; a hold opens f and closes i and o."""
+    weights = torch.full((4, hidden, 2), -_SATURATE, dtype=dtype, device=device)  # Gates i, f, g, o.
+    weights[1, :, 1] = _SATURATE
+    weights[2] = 0.0
+    return weights.flatten(0, 1)
+
+
+class _Insert(torch.autograd.Function):
+    """Rows ``(N, F)`` to their different places in a zero ``(M, F)``, beside flags ``(M, K)``: ``(M, F + K)``."""
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, rows: Tensor, num_places: int) -> Tensor:
+    def forward(ctx: Any, source: Tensor, rows: Tensor, flags: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        return source.new_zeros(num_places, source.shape[1]).index_copy_(0, rows, source)
+        ctx.width = source.shape[1]
+        spread = source.new_zeros(len(flags), source.shape[1] + flags.shape[1])
+        spread[:, : ctx.width].index_copy_(0, rows, source)
+        spread[:, ctx.width :] = flags
+        return spread
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (rows,) = ctx.saved_tensors
-        return grad.index_select(0, rows), None, None
+        return grad[:, : ctx.width].index_select(0, rows), None, None
 
 
 class _Gather(torch.autograd.Function):
@@ -92,14 +105,9 @@ class _Gather(torch.autograd.Function):
 
 
 def _insert(inputs: Tensor, flags: Tensor, plan: ResetPlan) -> Tensor:
-    """Spread ``(T, B, I)`` over the padded sequence and set the flag columns: ``(L, B, I + flags)``."""
-    num_steps, num_rows, width = inputs.shape
-    wide = torch.nn.functional.pad(inputs, (0, flags.shape[-1])).view(num_steps * num_rows, -1)
-    spread: Tensor = _Scatter.apply(wide, plan.rows, plan.length * num_rows)  # type: ignore[no-untyped-call]
-    spread = spread.view(plan.length, num_rows, -1)
-    # Written in place behind autograd's back: the flags are constants and the columns' own gradient is not wanted.
-    spread.detach()[..., width:] = flags
-    return spread
+    """Spread ``(T, B, I)`` over the padded sequence, beside flags ``(L, B, K)``: ``(L, B, I + K)``."""
+    spread: Tensor = _Insert.apply(inputs.flatten(0, 1), plan.rows, flags.flatten(0, 1))  # type: ignore[no-untyped-call]
+    return spread.view(plan.length, inputs.shape[1], -1)
 
 
 def _extract(outputs: Tensor, plan: ResetPlan, num_steps: int) -> Tensor:
@@ -127,13 +135,10 @@ def lstm_sequence(
     if plan is None:
         outputs, h_end, c_end = _dense(torch.lstm, inputs, start, weights)
         return outputs, h_end[0], c_end[0]
-    flags = torch.stack([plan.resets, plan.holds], dim=-1).to(inputs.dtype)
     weight_ih, *others = weights
-    flag_weights = weight_ih.new_full((4, h.shape[1], 2), -_SATURATE)  # gates i, f, g, o; reset, hold
-    flag_weights[1, :, 1] = _SATURATE
-    flag_weights[2] = 0.0
-    weight_ih = torch.cat([weight_ih, flag_weights.flatten(0, 1)], dim=1)
-    padded, _, c_end = _dense(torch.lstm, _insert(inputs, flags, plan), start, [weight_ih, *others])
+    flag_weights = _lstm_flag_weights(h.shape[1], weight_ih.dtype, weight_ih.device)
+    spread = _insert(inputs, plan.kinds, plan)
+    padded, _, c_end = _dense(torch.lstm, spread, start, [torch.cat([weight_ih, flag_weights], dim=1), *others])
     outputs = _extract(padded, plan, len(inputs))
     # A hold step closes the output gate, so h is taken from the last real step; c is kept to the end.
     return outputs, outputs[-1], c_end[0]
@@ -156,8 +161,8 @@ def gru_sequence(inputs: Tensor, h: Tensor, is_first: Tensor, *weights: Tensor) 
         return outputs, h_end[0]
     weight_ih, weight_hh, bias_ih, bias_hh = weights
     hidden = weight_hh.shape[1]
-    inserted = plan.resets | plan.holds  # The output is the whole state, so what follows the last step is free.
-    flags = torch.stack([inserted, ~inserted], dim=-1).to(inputs.dtype)
+    inserted = plan.kinds.any(-1)  # The output is the whole state, so what follows the last step is free.
+    flags = torch.stack([inserted, ~inserted], dim=-1)
     reset_column = weight_ih.new_full((3 * hidden, 1), -_SATURATE)  # gates r, z, n
     reset_column[2 * hidden :] = 0.0
     gate_bias, new_bias = bias_ih[: 2 * hidden], bias_ih[2 * hidden :]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,179 +14,202 @@ from rlstm.core.errors import NonFiniteError
 _ALIGNED = 16  # Numbers to a cache line, at which every parameter begins: products read them faster.
 
 
+class Term(NamedTuple):
+    """A part of what is descended: a weight times a loss of some outputs."""
+
+    outputs: Tensor  # Of the network, with their record for autograd.
+    loss: Tensor  # A scalar, without one.
+    gradient: Tensor  # Of the loss, with respect to the outputs.
+    weight: float = 1.0
+
+
 def annealed(start: float, end: float | None, progress: float) -> float:
     """Return what goes linearly from ``start`` to ``end`` while ``progress`` goes from 0 to 1; None stays at start."""
     return start if end is None else start + (end - start) * progress
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the learning rate of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-
-
-def schedule(optimizer: torch.optim.Optimizer, config: Any, progress: float) -> tuple[float, float]:
-    """Set an agent's learning rate at a ``progress`` from 0 on, at most 1; returns it and the entropy's weight.
-
-    Its config has ``learning_rate`` and ``anneal_lr``, ``ent_coef`` and ``final_ent_coef``.
-    """
-    progress = min(1.0, progress)
-    learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
-    set_learning_rate(optimizer, learning_rate)
-    return learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
-
-
 class Descent:
-    """Adam over all parameters of a module, with gradients clipped by their global norm.
+    """Adam over all parameters of a module, with gradients clipped by their global norm (Kingma & Ba 2015).
 
     The parameters become parts of one vector, and their gradients parts of another, so that zeroing, norm, clipping and
     Adam are one operation each, however many parameters there are. The module keeps its parameters and their values.
-    Its ``state_dict`` is that of an Adam over the single parameters.
+    ``state_dict`` has for every parameter what that of ``torch.optim.Adam`` has, which is not used for a single vector:
+    around the same kernel it takes several times as long as the kernel, and a second to be imported.
 
     Args:
         named_parameters: All that are trained, of one type on one device.
-        learning_rate: Adam's step size.
         max_grad_norm: Largest global norm of the gradient.
+        apart: Beginnings of the names of parameters that take steps apart from the others: their own gradient, norm and
+            averages.
     """
 
     def __init__(
-        self, named_parameters: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, max_grad_norm: float
+        self, named_parameters: Iterable[tuple[str, nn.Parameter]], *, max_grad_norm: float, apart: tuple[str, ...] = ()
     ) -> None:
-        self._named = list(named_parameters)
+        self.learning_rate = 0.0
         self._max_grad_norm = max_grad_norm
-        self._places, size = [], 0
-        for _, parameter in self._named:
-            self._places.append(slice(size, size + parameter.numel()))
-            size += -(-parameter.numel() // _ALIGNED) * _ALIGNED
-        like = self._named[0][1].detach()
-        self._vector = nn.Parameter(like.new_zeros(size))
-        self._gradient = like.new_zeros(size)
-        self.optimizer = torch.optim.Adam([self._vector], lr=learning_rate, eps=1e-5, fused=True)
-        self._join()
+        self._named = list(named_parameters)
+        groups: tuple[list[int], list[int]] = ([], [])
+        for index, (name, _) in enumerate(self._named):
+            groups[name.startswith(apart)].append(index)
+        self._groups = groups
+        self._vectors = [_Vector([self._named[index] for index in group]) if group else None for group in groups]
 
-    def _join(self) -> None:
-        """Make the parameters parts of the vector, with the values that they have."""
-        self._vector.grad = self._gradient
-        with torch.no_grad():
-            for (_, parameter), place in zip(self._named, self._places, strict=True):
-                part = self._vector.detach()[place].view_as(parameter)
-                part.copy_(parameter.detach())
-                parameter.data, parameter.grad = part, self._gradient[place].view_as(parameter)
+    def schedule(self, config: Any, progress: float) -> tuple[float, float]:
+        """Set the learning rate at a ``progress`` from 0 on, at most 1; returns it and the entropy's weight.
 
-    def _is_joined(self) -> bool:
-        """Whether the parameters are parts of the vector: those of a copy of the module are not yet."""
-        ends = (self._named[0][1], self._places[0]), (self._named[-1][1], self._places[-1])
-        return all(
-            part.grad is not None
-            and part.data_ptr() == self._vector[place].data_ptr()
-            and part.grad.data_ptr() == self._gradient[place].data_ptr()
-            for part, place in ends
-        )
+        An agent's config has ``learning_rate`` and ``anneal_lr``, ``ent_coef`` and ``final_ent_coef``.
+        """
+        progress = min(1.0, progress)
+        self.learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
+        return self.learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
 
-    def step(self, loss: Tensor, parts: Mapping[str, Tensor], place: str) -> Tensor:
-        """Take one step down ``loss``.
+    def step(self, terms: Mapping[str, Term], place: str, *, apart: bool = False) -> tuple[Tensor, Tensor]:
+        """Take one step down the weighted sum of some losses.
 
         Args:
-            loss: Scalar.
-            parts: The losses that ``loss`` is made of, to name the one that is not finite.
+            terms: What is summed, by name.
             place: Where in the run this is, for errors: "update 7".
+            apart: Whether the parameters that are ``apart`` take the step, or the others.
 
         Returns:
-            The global norm of the gradient before clipping, a scalar.
+            The sum, and the global norm of its gradient before clipping: scalars.
 
         Raises:
             NonFiniteError: If the loss or a gradient is not finite, naming it; the weights are then untouched.
         """
-        _check_loss(loss, parts, place)
-        if not self._is_joined():
-            self._join()
-        self._gradient.zero_()
-        loss.backward()
-        norm: Tensor = torch.linalg.vector_norm(self._gradient)
+        loss, vector = _sum(terms, place), self._vectors[apart]
+        assert vector is not None
+        for one in self._vectors:
+            if one is not None:
+                one.begin()
+        _backpropagate(terms)
+        norm: Tensor = torch.linalg.vector_norm(vector.gradient)
         size = norm.item()
         if not math.isfinite(size):  # Before clipping, which spreads a NaN to all gradients.
             raise NonFiniteError(f"Not finite in {place}: the gradient of {_first_bad(self._named)}.")
         if size > self._max_grad_norm:
-            self._gradient.mul_(self._max_grad_norm / (size + 1e-6))
-        self.optimizer.step()
-        return norm
+            vector.gradient.mul_(self._max_grad_norm / (size + 1e-6))
+        vector.step(self.learning_rate)
+        return loss, norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimiser's state, parameter by parameter."""
-        whole = self.optimizer.state_dict()
-        group = {**whole["param_groups"][0], "params": list(range(len(self._named)))}
-        states = {
-            index: {name: self._part(value, index) for name, value in whole["state"][0].items()}
-            for index in (range(len(self._named)) if whole["state"] else ())
-        }
-        return {"state": states, "param_groups": [group]}
-
-    def _part(self, value: Tensor, index: int) -> Tensor:
-        """Return a parameter's part of a vector of the state, a copy, or the number that all have in common."""
-        return value[self._places[index]].view_as(self._named[index][1]).clone() if value.dim() else value.clone()
+        """Return the state of every parameter that has taken a step, by its place among them."""
+        state: dict[int, Any] = {}
+        for group, vector in zip(self._groups, self._vectors, strict=True):
+            if vector is not None:
+                state.update(zip(group, vector.states(), strict=False))
+        return {"state": dict(sorted(state.items()))}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Load what ``state_dict`` returned."""
-        state = {}
-        if values["state"]:
-            state[0] = {name: self._whole(name, values["state"]) for name in values["state"][0]}
-        self.optimizer.load_state_dict({"state": state, "param_groups": [{**values["param_groups"][0], "params": [0]}]})
-
-    def _whole(self, name: str, states: Mapping[int, Mapping[str, Tensor]]) -> Tensor:
-        if not states[0][name].dim():
-            return states[0][name].clone()  # Adam counts in place.
-        whole = torch.zeros_like(self._vector.detach())
-        for index, place in enumerate(self._places):
-            whole[place] = states[index][name].flatten().to(whole)
-        return whole
+        """Load what ``state_dict`` returned, or an Adam's over the same parameters."""
+        for group, vector in zip(self._groups, self._vectors, strict=True):
+            if vector is not None:
+                vector.load([values["state"].get(index) for index in group])
 
 
-def descend(
-    optimizer: torch.optim.Optimizer,
-    named_parameters: Iterable[tuple[str, nn.Parameter]],
-    loss: Tensor,
-    parts: Mapping[str, Tensor],
-    *,
-    max_grad_norm: float,
-    place: str,
-) -> Tensor:
-    """Take one optimiser step on ``loss`` with the gradient clipped by its global norm.
+class _Vector:
+    """Parameters that take their steps together, as one vector."""
 
-    Args:
-        optimizer: Owns the parameters.
-        named_parameters: The same parameters with their names.
-        loss: Scalar.
-        parts: The losses that ``loss`` is made of, to name the one that is not finite.
-        max_grad_norm: Largest global norm of the gradient.
-        place: Where in the run this is, for errors: "update 7".
+    def __init__(self, named_parameters: list[tuple[str, nn.Parameter]]) -> None:
+        self._parameters = [parameter for _, parameter in named_parameters]
+        self._places, size = [], 0
+        for parameter in self._parameters:
+            self._places.append(slice(size, size + parameter.numel()))
+            size += -(-parameter.numel() // _ALIGNED) * _ALIGNED
+        like = self._parameters[0].detach()
+        self._values, self.gradient, self._means, self._squares = like.new_zeros(4, size).unbind()
+        self._num_steps = like.new_zeros((), dtype=torch.float32)
+        self._join()
 
-    Returns:
-        The global norm of the gradient before clipping, a scalar.
+    def begin(self) -> None:
+        """Set the gradient to zero."""
+        if not self._is_joined():
+            self._join()
+        self.gradient.zero_()
 
-    Raises:
-        NonFiniteError: If the loss or a gradient is not finite, naming it; the weights are then untouched.
-    """
-    _check_loss(loss, parts, place)
-    named = list(named_parameters)
-    for _, parameter in named:
-        parameter.grad = None
-    loss.backward()
-    gradients = [parameter.grad for _, parameter in named if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-    size = norm.item()
-    if not math.isfinite(size):  # Before clipping, which spreads a NaN to all gradients.
-        raise NonFiniteError(f"Not finite in {place}: the gradient of {_first_bad(named)}.")
-    if size > max_grad_norm:
-        for gradient in gradients:
-            gradient.mul_(max_grad_norm / (size + 1e-6))
-    optimizer.step()
-    return norm
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Take Adam's step."""
+        self._num_steps += 1
+        torch._fused_adam_(  # What torch.optim.Adam(fused=True) calls.
+            [self._values],
+            [self.gradient],
+            [self._means],
+            [self._squares],
+            [],
+            [self._num_steps],
+            lr=learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=0.0,
+            eps=1e-5,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def states(self) -> list[dict[str, Tensor]]:
+        """Return a copy of the state of each parameter, none before the first step."""
+        if not self._num_steps:
+            return []
+        parts = zip(self._parameters, self._places, strict=True)
+        return [
+            {
+                "step": self._num_steps.clone(),
+                "exp_avg": self._means[place].view_as(parameter).clone(),
+                "exp_avg_sq": self._squares[place].view_as(parameter).clone(),
+            }
+            for parameter, place in parts
+        ]
+
+    def load(self, states: Sequence[Mapping[str, Tensor] | None]) -> None:
+        """Load the states of the parameters: None for one that has taken no step."""
+        for vector in (self._num_steps, self._means, self._squares):
+            vector.zero_()
+        for place, state in zip(self._places, states, strict=True):
+            if state is not None:
+                self._num_steps.copy_(state["step"])
+                self._means[place] = state["exp_avg"].flatten().to(self._means)
+                self._squares[place] = state["exp_avg_sq"].flatten().to(self._squares)
+
+    @torch.no_grad()
+    def _join(self) -> None:
+        """Make the parameters parts of the vector, with the values that they have."""
+        for parameter, place in zip(self._parameters, self._places, strict=True):
+            part = self._values[place].view_as(parameter)
+            part.copy_(parameter)
+            parameter.data, parameter.grad = part, self.gradient[place].view_as(parameter)
+
+    def _is_joined(self) -> bool:
+        """Whether the parameters are parts of the vector: those of a copy of the module are not yet."""
+        ends = (self._parameters[0], self._places[0]), (self._parameters[-1], self._places[-1])
+        return all(
+            part.grad is not None
+            and part.data_ptr() == self._values[place].data_ptr()
+            and part.grad.data_ptr() == self.gradient[place].data_ptr()
+            for part, place in ends
+        )
 
 
-def _check_loss(loss: Tensor, parts: Mapping[str, Tensor], place: str) -> None:
+def _sum(terms: Mapping[str, Term], place: str) -> Tensor:
+    """Return the weighted sum of the losses, if it is finite."""
+    first, *others = terms.values()
+    loss = first.weight * first.loss
+    for term in others:
+        loss = torch.add(loss, term.loss, alpha=term.weight)
     if not math.isfinite(loss.item()):
-        bad = [name for name, value in parts.items() if not math.isfinite(value.item())]
+        bad = [name for name, term in terms.items() if not math.isfinite(term.loss.item())]
         raise NonFiniteError(f"Not finite in {place}: {', '.join(bad) or 'loss'}.")
+    return loss
+
+
+def _backpropagate(terms: Mapping[str, Term]) -> None:
+    """Add the gradient of the weighted sum to the parameters'."""
+    counted = [term for term in terms.values() if term.weight]
+    torch.autograd.backward(
+        [term.outputs for term in counted],
+        [term.gradient if term.weight == 1 else term.weight * term.gradient for term in counted],
+    )
 
 
 def _first_bad(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> str:

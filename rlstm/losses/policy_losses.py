@@ -1,7 +1,8 @@
-"""Losses of policy gradients.
+"""Losses of policy gradients, with their derivatives in closed form.
 
-Arguments are ``(T, B)``; means are over the steps where ``valid`` holds, or over all if it is None. What stands
+Arguments are ``(T, B)``; means E are over the N steps where ``valid`` holds, or over all if it is None. What stands
 elsewhere is replaced before anything is computed from it: masking the result alone would leave 0 · NaN in the gradient.
+Nothing is recorded for autograd, which would take longer over short sequences than the losses themselves.
 """
 
 from __future__ import annotations
@@ -12,10 +13,18 @@ import torch
 from torch import Tensor
 
 
-class PolicyLoss(NamedTuple):
-    """A policy loss with its diagnostics, scalars."""
+class Loss(NamedTuple):
+    """A loss of some outputs of a network."""
 
-    loss: Tensor
+    value: Tensor  # A scalar.
+    gradient: Tensor  # (T, B), with respect to the outputs.
+
+
+class PolicyLoss(NamedTuple):
+    """A loss of log-probabilities, with diagnostics; all but the gradient are scalars."""
+
+    value: Tensor
+    gradient: Tensor
     approx_kl: Tensor
     clip_fraction: Tensor
     ratio_error: Tensor
@@ -41,37 +50,67 @@ def masked_normalise(values: Tensor, valid: Tensor | None) -> Tensor:
     return centred / (masked_mean(centred.square(), valid) + 1e-8).sqrt()
 
 
+def _gradient_of_mean(gradients: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the gradient of the masked mean of what has these gradients, which must be 0 where it isn't valid."""
+    return gradients / (gradients.numel() if valid is None else valid.sum())
+
+
+@torch.no_grad()
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, valid: Tensor | None) -> Loss:
+    """Return -E[A log p] (Williams 1992), a loss of the log-probabilities."""
+    advantages = _valid_part(advantages, valid)
+    value = -masked_mean(_valid_part(log_probs, valid) * advantages, valid)
+    return Loss(value, _gradient_of_mean(-advantages, valid))
+
+
+@torch.no_grad()
+def entropy_loss(entropies: Tensor, valid: Tensor | None) -> Loss:
+    """Return -E[H], a loss of the entropies."""
+    ones = _valid_part(torch.ones_like(entropies), valid)
+    return Loss(-masked_mean(entropies, valid), _gradient_of_mean(-ones, valid))
+
+
+@torch.no_grad()
 def clipped_policy_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor | None, clip_coef: float
 ) -> PolicyLoss:
     """Return PPO's clipped surrogate, -E[min(ρA, clip(ρ, 1 - ε, 1 + ε)A)] (Schulman et al. 2017, equation 7).
 
-    The KL estimate is E[(ρ - 1) - log ρ] (Schulman, *Approximating KL divergence*, 2020).
+    Its gradient is -ρA/N where ρA is the smaller of the two, else 0. The KL estimate is E[(ρ - 1) - log ρ] (Schulman,
+    *Approximating KL divergence*, 2020).
     """
     log_ratio = _valid_part(log_probs - old_log_probs, valid)
     advantages = _valid_part(advantages, valid)
     ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
-    loss = -masked_mean(torch.minimum(ratio * advantages, clipped * advantages), valid)
-    with torch.no_grad():
-        error = ratio - 1
-        approx_kl = masked_mean(error - log_ratio, valid)
-        size = error.abs()
-        clip_fraction = masked_mean((size > clip_coef).to(size.dtype), valid)
-        return PolicyLoss(loss, approx_kl, clip_fraction, size.max())
+    plain, clipped = ratio * advantages, ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantages
+    error = ratio - 1
+    size = error.abs()
+    return PolicyLoss(
+        value=-masked_mean(torch.minimum(plain, clipped), valid),
+        gradient=_gradient_of_mean(torch.where(plain <= clipped, -plain, 0.0), valid),
+        approx_kl=masked_mean(error - log_ratio, valid),
+        clip_fraction=masked_mean((size > clip_coef).to(size.dtype), valid),
+        ratio_error=size.max(),
+    )
 
 
+@torch.no_grad()
 def clipped_value_loss(
     values: Tensor, old_values: Tensor | None, returns: Tensor, valid: Tensor | None, clip_range: float | None
-) -> Tensor:
+) -> Loss:
     """Return ½E[(v - R)²], each error at least that of v clipped to within ``clip_range`` of the old value.
 
-    Arguments are in the critic's units. Without a range, or old values, it is the plain squared error.
+    Arguments are in the critic's units. Without a range, or old values, it is the plain squared error. The gradient is
+    (v - R)/N, but 0 where v is clipped and its error then larger.
     """
     values, returns = _valid_part(values, valid), _valid_part(returns, valid)
-    errors = (values - returns).square()
+    differences = values - returns
+    errors = differences.square()
     if clip_range is not None and old_values is not None:
         old_values = _valid_part(old_values, valid)
-        clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
-        errors = torch.maximum(errors, (clipped - returns).square())
-    return 0.5 * masked_mean(errors, valid)
+        changes = values - old_values
+        errors_of_clipped = (old_values + changes.clamp(-clip_range, clip_range) - returns).square()
+        passes = (errors >= errors_of_clipped) | (changes.abs() <= clip_range)  # Equal but for rounding within it.
+        differences = torch.where(passes, differences, 0.0)
+        errors = torch.maximum(errors, errors_of_clipped)
+    return Loss(0.5 * masked_mean(errors, valid), _gradient_of_mean(differences, valid))

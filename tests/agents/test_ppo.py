@@ -1,5 +1,6 @@
 """PPO: the first ratio, the minibatches, what changes when, and what stops it."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -331,6 +332,33 @@ def test_the_value_loss_is_in_the_critics_units(trained):
     assert scale > 10  # Rewards of the scripted env are large.
     expected = 0.5 * (advantages / scale).square().mean().item()
     assert agent.update(rollout)["train/value_loss"] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("policy", [{"scale_rewards": True}, {"popart": True}])
+def test_the_gradient_is_that_of_the_weighted_sum_of_the_losses(trained, policy):
+    """Autograd through the formulas, with values in units of the returns' deviation."""
+    settings = {"vf_coef": 0.25, "ent_coef": 0.5, "clip_vloss": None, "norm_adv": False, "max_grad_norm": 1e9}
+    agent, rollout, carry, envs = trained(policy=policy, num_minibatches=1, update_epochs=1, gamma=0.9, **settings)
+    agent.update(rollout)
+    rollout = collect(agent.policy, envs, carry, 8)
+    advantages = gae(
+        rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts, gamma=0.9, gae_lambda=0.95
+    )
+    targets = advantages + rollout.values
+    agent.policy.renormalise_values(targets.flatten())
+    before = copy.deepcopy(agent.policy)
+    before.zero_grad()
+    evaluation, scale = rollout.replay(before), before.return_scale
+    assert scale > 10
+    ratio = (evaluation.log_probs - rollout.log_probs).exp()
+    value_loss = 0.5 * ((evaluation.values - targets) / scale).square().mean()
+    loss = -(ratio * advantages).mean() + 0.25 * value_loss - 0.5 * evaluation.entropies.mean()
+    loss.backward()
+    agent.policy.renormalise_values = lambda targets: None  # It has been done.
+    metrics = agent.update(rollout)
+    assert metrics["train/loss"] == pytest.approx(loss.item())
+    for (name, found), expected in zip(agent.policy.named_parameters(), before.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-6, atol=1e-9, msg=name)
 
 
 # What ends or slows the epochs.

@@ -186,17 +186,16 @@ def exact_gradient(policy, inner_end, size=1e-5):
 
 def gradient_of_the_policys_step(agent, batch):
     """The gradient of the first step of an update, by parameter; the critic's own steps come after it."""
-    gradients, descend = [], agent._descend
+    gradients, step = [], agent._descent.step
 
-    def noting(loss, parts):
-        norm = descend(loss, parts)
-        named = agent.policy.named_parameters()
-        gradients.append({name: one.grad.flatten().clone() for name, one in named if one.grad is not None})
-        return norm
+    def noting(terms, place, **apart):
+        result = step(terms, place, **apart)
+        gradients.append({name: one.grad.flatten().clone() for name, one in agent.policy.named_parameters()})
+        return result
 
-    agent._descend = noting
+    agent._descent.step = noting
     agent.update(batch)
-    del agent._descend
+    del agent._descent.step
     return gradients[0]
 
 
@@ -456,10 +455,12 @@ def test_the_critic_learns_what_the_mean_leaves(trained):
 
 def test_a_critic_of_its_own_takes_so_many_steps_a_batch(trained, monkeypatch):
     agent, rollout, *_ = trained(baseline="history", critic_epochs=3, policy={"critic_memory": "separate"})
-    steps, descend = [], agent._descend
-    monkeypatch.setattr(agent, "_descend", lambda loss, parts: steps.append(loss) or descend(loss, parts))
+    steps, step = [], agent._descent.step
+    monkeypatch.setattr(agent._descent, "step", lambda *a, **apart: steps.append((*a[0], apart)) or step(*a, **apart))
     agent.update(rollout)
-    assert len(steps) == 1 + 3  # The policy's one, and the critic's.
+    policys, *critics = steps
+    assert policys == ("policy_gradient_loss", "entropy_loss", {})
+    assert critics == [("value_loss", {"apart": True})] * 3
 
 
 # Idle tails.

@@ -187,8 +187,8 @@ def test_the_plan_of_reset_steps_is_the_one_drawn_by_hand() -> None:
     assert plan.rows.view(4, 2).tolist() == [[0, 1], [2, 5], [6, 9], [8, 13]]
     # Real step 0, real 1, reset, real 2, real 3, then hold; real and reset in turn, then hold.
     for lane, steps in enumerate(["..R..HHH", ".R.R.R.H"]):
-        assert plan.resets[:, lane].tolist() == [step == "R" for step in steps]
-        assert plan.holds[:, lane].tolist() == [step == "H" for step in steps]
+        assert plan.kinds[:, lane, 0].tolist() == [step == "R" for step in steps]
+        assert plan.kinds[:, lane, 1].tolist() == [step == "H" for step in steps]
 
 
 @pytest.mark.parametrize("pattern", ["none", "t = 0"])

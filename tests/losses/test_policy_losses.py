@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, masked_mean, masked_normalise
+from rlstm.losses.policy_losses import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    entropy_loss,
+    masked_mean,
+    masked_normalise,
+    policy_gradient_loss,
+)
 
 VALID = torch.tensor([[True, True], [True, False], [False, False]])
 
@@ -46,12 +53,11 @@ def test_equal_advantages_normalise_to_zero_and_not_to_nan():
     ],
 )
 def test_the_policy_loss_is_that_of_the_paper(ratio, advantage, surrogate, passes_gradient):
-    log_prob = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
+    log_prob = torch.tensor([[math.log(ratio)]], dtype=torch.float64)
     old = torch.zeros(1, 1, dtype=torch.float64)
     result = clipped_policy_loss(log_prob, old, torch.full_like(old, advantage), torch.ones(1, 1).bool(), 0.2)
-    assert result.loss.item() == pytest.approx(-surrogate)
-    result.loss.backward()
-    assert (log_prob.grad.item() != 0) is passes_gradient
+    assert result.value.item() == pytest.approx(-surrogate)
+    assert result.gradient.item() == pytest.approx(-surrogate if passes_gradient else 0.0)
     assert result.approx_kl.item() == pytest.approx(ratio - 1 - math.log(ratio))
     assert result.clip_fraction.item() == float(abs(ratio - 1) > 0.2)
     assert result.ratio_error.item() == pytest.approx(abs(ratio - 1))
@@ -64,23 +70,21 @@ def test_the_policy_loss_is_that_of_the_paper(ratio, advantage, surrogate, passe
 def test_a_clipped_value_error_is_never_smaller_than_the_plain_one(value, clip_range, error):
     """The old value is 0 and the return 3: with a range of 1/2 a value of 5 is clipped to 1/2, 2.5 from the return."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    assert clipped_value_loss(value * one, 0 * one, 3 * one, one.bool(), clip_range).item() == 0.5 * error**2
+    assert clipped_value_loss(value * one, 0 * one, 3 * one, one.bool(), clip_range).value.item() == 0.5 * error**2
 
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
 def test_invalid_steps_change_neither_the_policy_loss_nor_its_gradient(filling):
     results = []
     for fill in (0.0, filling):
-        log_probs = padded(0.3 * numbers(3, 2), fill).requires_grad_()
+        log_probs = padded(0.3 * numbers(3, 2), fill)
         old, advantages = padded(0.3 * numbers(3, 2, seed=1), -fill), padded(numbers(3, 2, seed=2), fill)
         advantages = masked_normalise(advantages, VALID)
-        result = clipped_policy_loss(log_probs, old, advantages, VALID, 0.2)
-        result.loss.backward()
-        results.append((*result, log_probs.grad))
+        results.append(clipped_policy_loss(log_probs, old, advantages, VALID, 0.2))
     for zero, filled in zip(*results, strict=True):
         assert torch.equal(zero, filled)
-    assert (results[1][-1][~VALID] == 0).all()
-    assert (results[1][-1][VALID] != 0).any()
+    assert (results[1].gradient[~VALID] == 0).all()
+    assert (results[1].gradient[VALID] != 0).any()
 
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
@@ -88,14 +92,24 @@ def test_invalid_steps_change_neither_the_policy_loss_nor_its_gradient(filling):
 def test_invalid_steps_change_neither_the_value_loss_nor_its_gradient(filling, clip_range):
     results = []
     for fill in (0.0, filling):
-        values = padded(numbers(3, 2), fill).requires_grad_()
+        values = padded(numbers(3, 2), fill)
         old, returns = padded(numbers(3, 2, seed=1), fill), padded(numbers(3, 2, seed=2), -fill)
-        loss = clipped_value_loss(values, old, returns, VALID, clip_range)
-        loss.backward()
-        results.append((loss.detach(), values.grad))
+        results.append(clipped_value_loss(values, old, returns, VALID, clip_range))
     for zero, filled in zip(*results, strict=True):
         assert torch.equal(zero, filled)
-    assert (results[1][-1][~VALID] == 0).all()
+    assert (results[1].gradient[~VALID] == 0).all()
+
+
+@pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
+def test_invalid_steps_change_neither_the_other_losses_nor_their_gradients(filling):
+    results = []
+    for fill in (0.0, filling):
+        outputs, advantages = padded(numbers(3, 2), fill), padded(numbers(3, 2, seed=1), -fill)
+        results.append((*policy_gradient_loss(outputs, advantages, VALID), *entropy_loss(outputs, VALID)))
+    for zero, filled in zip(*results, strict=True):
+        assert torch.equal(zero, filled)
+    assert (results[1][1][~VALID] == 0).all()
+    assert (results[1][3][~VALID] == 0).all()
 
 
 def test_invalid_steps_that_count_would_change_the_loss():
@@ -103,8 +117,8 @@ def test_invalid_steps_that_count_would_change_the_loss():
     log_probs, old, advantages = (numbers(3, 2, seed=seed) for seed in range(3))
     everything = torch.ones_like(VALID)
     assert (
-        clipped_policy_loss(log_probs, old, advantages, VALID, 0.2).loss
-        != clipped_policy_loss(log_probs, old, advantages, everything, 0.2).loss
+        clipped_policy_loss(log_probs, old, advantages, VALID, 0.2).value
+        != clipped_policy_loss(log_probs, old, advantages, everything, 0.2).value
     )
 
 
@@ -113,6 +127,7 @@ def test_a_loss_of_a_batch_with_padding_is_that_of_the_batch_cut_short():
     valid = torch.tensor([[True, True], [True, True], [False, False], [False, False]])
     whole = clipped_policy_loss(log_probs, old, advantages, valid, 0.2)
     short = clipped_policy_loss(log_probs[:2], old[:2], advantages[:2], valid[:2], 0.2)
+    whole = whole._replace(gradient=whole.gradient[:2])
     for padded_one, short_one in zip(whole, short, strict=True):
         torch.testing.assert_close(padded_one, short_one, rtol=1e-14, atol=0)
 
@@ -127,4 +142,43 @@ def test_no_mask_is_a_mask_that_is_true_everywhere():
     for clip_range in (None, 0.2):
         masked_value = clipped_value_loss(log_probs, old, advantages, everything, clip_range)
         plain_value = clipped_value_loss(log_probs, old, advantages, None, clip_range)
-        torch.testing.assert_close(masked_value, plain_value, rtol=1e-14, atol=0)
+        for one, other in zip(masked_value, plain_value, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-14, atol=0)
+    for masked, plain in (
+        (policy_gradient_loss(log_probs, advantages, everything), policy_gradient_loss(log_probs, advantages, None)),
+        (entropy_loss(old, everything), entropy_loss(old, None)),
+    ):
+        for one, other in zip(masked, plain, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("valid", [None, torch.rand(40, 5, generator=torch.Generator().manual_seed(3)) < 0.8])
+@pytest.mark.parametrize("clip_range", [None, 0.3])
+def test_the_gradients_in_closed_form_are_those_of_the_formulas(valid, clip_range):
+    """Autograd differentiates the formulas as they are written in the sources."""
+    outputs, old, other = (numbers(40, 5, seed=seed) for seed in range(3))
+    old = 0.3 * old
+    counted = torch.ones(40, 5).bool() if valid is None else valid
+    ratio, value = lambda x: (x - old).exp(), lambda x: (x - other).square()
+    clipped_value = (lambda x: value(x)) if clip_range is None else lambda x: value(old + (x - old).clamp(-0.3, 0.3))
+    cases = {
+        "surrogate": (
+            clipped_policy_loss(outputs, old, other, valid, 0.2),
+            lambda x: -torch.minimum(ratio(x) * other, ratio(x).clamp(0.8, 1.2) * other),
+        ),
+        "value": (
+            clipped_value_loss(outputs, old, other, valid, clip_range),
+            lambda x: 0.5 * torch.maximum(value(x), clipped_value(x)),
+        ),
+        "policy gradient": (policy_gradient_loss(outputs, other, valid), lambda x: -other * x),
+        "entropy": (entropy_loss(outputs, valid), lambda x: -x),
+    }
+    for name, (loss, formula) in cases.items():
+        differentiated = outputs.clone().requires_grad_()
+        mean = formula(differentiated)[counted].mean()
+        (expected,) = torch.autograd.grad(mean, differentiated)
+        torch.testing.assert_close(loss.value, mean.detach(), rtol=1e-12, atol=0, msg=name)
+        torch.testing.assert_close(loss.gradient, expected, rtol=1e-12, atol=1e-18, msg=name)
+        assert not loss.gradient.requires_grad
+        if name == "surrogate" or (name == "value" and clip_range is not None):  # Both branches occur.
+            assert 0.05 < (expected[counted] == 0).double().mean() < 0.95
