@@ -1,6 +1,6 @@
 """The floor: an agent that never learns. What it reaches, an env gives away.
 
-Discrete choices are uniform, continuous ones are drawn around 0 with the initial deviation and kept in the bounds.
+Choices are uniform, and so are numbers between finite bounds; others are standard normal in the policy's units.
 """
 
 from __future__ import annotations

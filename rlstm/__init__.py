@@ -1,7 +1,8 @@
 """Reinforcement learning agents that remember.
 
-`rlstm.train` trains an agent into a run directory, `rlstm.load` brings one back to act, `rlstm.record` lets it
-demonstrate. Everything else is imported from its own module, e.g. `from rlstm.cells import CELLS`.
+`rlstm.train` trains an agent into a run directory and `rlstm.resume` goes on with it, `rlstm.evaluate` plays episodes
+with what was learnt, `rlstm.load` brings it back to act, `rlstm.record` lets it demonstrate. All else is imported
+from its own module, e.g. `from rlstm.cells import CELLS`.
 
 This module is light and lazy: `import rlstm` imports no torch; the functions do so on first use.
 """
@@ -12,11 +13,13 @@ from rlstm.core.threads import wait_passively
 from rlstm.core.version import __version__
 
 if TYPE_CHECKING:
+    from rlstm.api.experiments import resume as resume
     from rlstm.api.experiments import train as train
+    from rlstm.api.finished_runs import evaluate_run as evaluate
     from rlstm.api.finished_runs import load as load
     from rlstm.api.finished_runs import record as record
 
-__all__ = ["__version__", "load", "record", "train"]
+__all__ = ["__version__", "evaluate", "load", "record", "resume", "train"]
 
 wait_passively()  # Before torch is loaded, which reads it once.
 
@@ -24,14 +27,14 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept
 
     def __getattr__(name: str) -> object:
         """Import the functions on first use."""
-        if name == "train":
-            from rlstm.api.experiments import train
+        if name in ("train", "resume"):
+            from rlstm.api import experiments
 
-            return train
-        if name in ("load", "record"):
+            return getattr(experiments, name)
+        if name in ("evaluate", "load", "record"):
             from rlstm.api import finished_runs
 
-            return getattr(finished_runs, name)
+            return getattr(finished_runs, "evaluate_run" if name == "evaluate" else name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

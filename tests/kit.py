@@ -188,7 +188,7 @@ class KnownPolicy:
         self.memory, self.separate = memory, separate
         self.inputs = InputsConfig().resolve(memory.lifetime)
         self.action_space = gym.spaces.Discrete(3)
-        self.distribution = make_distribution(self.action_space, squash=False, initial_log_std=0.0)
+        self.distribution = make_distribution(self.action_space, squash=False, scale=True, initial_log_std=0.0)
         self.value_calls: list[int] = []
 
     def init_state(self, batch_size: int) -> tuple[Seen, ...]:

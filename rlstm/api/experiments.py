@@ -12,6 +12,7 @@ Every setting has the name of its flag with underscores; those of memory and inp
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, Literal
 
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api.configs import config_from_layers, make_config
@@ -26,28 +28,48 @@ from rlstm.api.envs import resolve_env
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
+from rlstm.core.tagged_json import decode, encode
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
-from rlstm.training.on_policy import run, summary
+from rlstm.training.on_policy import OnEvaluation, run, summary
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
 
-_EARLIER = {"ppo": {"value_bias": "zero"}}
-"""What runs of an agent did before there was a setting for it, where that is not its default."""
+_EARLIER = {"scale_actions": False}
+_EARLIER_OF = {"ppo": {"value_bias": "zero"}}
+"""What runs, and those of an agent, did before there was a setting for it, where that is not its default."""
+
+_FREE_FORM = ("env_kwargs", "cell_kwargs")
+"""Settings that may hold any value that ``encode`` takes."""
+
+_IN_PROCESS = "registered_in_process"
+_REGISTER_IT = (
+    "was registered with a class, a function or another object in one process alone, so the run can be resumed and "
+    "evaluated only where the same is registered first; every process finds an entry point like 'module:Class'"
+)
 
 Which = Literal["latest", "best"] | int
 """Which checkpoint of a run."""
 
 
-def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **settings: Any) -> TrainResult:
+def train(
+    agent: str = "ppo",
+    preset: str | None = None,
+    *,
+    ui: UI = "auto",
+    on_evaluation: OnEvaluation | None = None,
+    **settings: Any,
+) -> TrainResult:
     """Train an agent into a new run directory.
 
     Args:
         agent: Name of the agent.
         preset: Name of a preset to start from.
         ui: The display: auto, rich, plain or none. It goes to stderr.
+        on_evaluation: Called after every evaluation with the step and all metrics of the update by name; if it returns
+            False, the run ends as if its steps were done. What it raises ends the run after the checkpoint is saved.
         **settings: By the names of the flags of ``rlstm train``, e.g. ``env="rlstm/TMaze-v0"``, ``num_envs=64``,
             ``memory={"lifetime": "trial", "episodes_per_trial": 2}``.
 
@@ -60,28 +82,46 @@ def train(agent: str = "ppo", preset: str | None = None, *, ui: UI = "auto", **s
         NonFiniteError: If the training diverges.
         RunDirectoryError: If the run directory exists or can't be written.
     """
-    return train_config(make_config(agent, preset, **settings), ui=ui)
+    return train_config(make_config(agent, preset, **settings), ui=ui, on_evaluation=on_evaluation)
 
 
 def train_config(
-    config: ExperimentConfig[Any], *, ui: UI = "auto", command: Sequence[str] | None = None, note: str | None = None
+    config: ExperimentConfig[Any],
+    *,
+    ui: UI = "auto",
+    command: Sequence[str] | None = None,
+    note: str | None = None,
+    on_evaluation: OnEvaluation | None = None,
 ) -> TrainResult:
     """Train the experiment ``config``; see ``train``. A display shows the note before it begins."""
     prepare_process()  # Initial weights are drawn by one thread, however many there are later.
+    stored = _stored_form(config)
     training, spec = _make_training(config)
     with closing(training):
         if config.run.init_from is not None:
             start_from = RunDirectory.open(config.run.init_from)
+            _check_units(config, start_from, training.policy.action_space)
             training.start_from(load_checkpoint(start_from, best_or_latest(start_from)))
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
-        stored, written, device = _stored_form(config), _written_spec(spec), str(training.device)
+        written, device = written_spec(spec), str(training.device)
         directory = RunDirectory.create(path, config=stored, env_spec=written, command=command, device=device)
         training.choose_threads()
-        return _run(training, directory, ui, purge_step=None, notes=[] if note is None else [note])
+        registered = f"The env {_REGISTER_IT}." if written.get(_IN_PROCESS) else None
+        return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)
+
+
+def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action_space: spaces.Space[Any]) -> None:
+    """Refuse weights whose numbers would be actions in other units."""
+    theirs = read_config(start_from).policy.scale_actions
+    if isinstance(action_space, spaces.Box) and config.policy.scale_actions != theirs:
+        raise ConfigError(
+            f"scale_actions is {config.policy.scale_actions}, but {start_from.path} was trained with {theirs}, so its "
+            f"actions are in other units. Give --{'' if theirs else 'no-'}scale-actions."
+        )
 
 
 def best_or_latest(directory: RunDirectory) -> Which:
-    """Return the name of a run's best checkpoint, or of the latest where none is the best yet."""
+    """Return what stands for no checkpoint named: the best, or the latest where none is the best yet."""
     return "best" if (directory.checkpoints_path / "best").exists() else "latest"
 
 
@@ -92,6 +132,7 @@ def resume(
     num_threads: int | None = None,
     ui: UI = "auto",
     command: Sequence[str] | None = None,
+    on_evaluation: OnEvaluation | None = None,
 ) -> TrainResult:
     """Go on with a run from its latest checkpoint, as if it had never stopped.
 
@@ -102,6 +143,7 @@ def resume(
             which the last bit of a result may depend on.
         ui: The display.
         command: The command line, for the run's ``command.txt``.
+        on_evaluation: As that of ``train``.
 
     Raises:
         ConfigError: If the total is not larger than what is done.
@@ -129,7 +171,7 @@ def resume(
             directory.append_command(command)
         # They are kept, so that a run stopped once more goes on to the same end with as many threads.
         write_json(directory.config_path, _stored_form(config))
-        return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes)
+        return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes, on_evaluation=on_evaluation)
 
 
 def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
@@ -142,22 +184,58 @@ def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -
         return training, spec
 
 
-def _written_spec(spec: EnvSpec) -> str:
+def written_spec(spec: EnvSpec) -> dict[str, Any]:
+    """Return an env's spec as JSON, for ``_read_written_spec``.
+
+    A class or a function can't be written: such an env is known by its id alone, and a process that goes on with the
+    run must have registered it.
+    """
+    written = copy.copy(spec)
     try:
-        return spec.to_json()
-    except ValueError as error:
-        raise ConfigError(
-            f"Env '{spec.id}' can't be written into the run directory: {error} Register it, and its wrappers, with "
-            "an entry_point like 'module:Class'."
-        ) from error
+        written.kwargs = encode(spec.kwargs, "kwargs")
+        written.additional_wrappers = tuple(
+            replace(wrapper, kwargs=None if wrapper.kwargs is None else encode(wrapper.kwargs, wrapper.name))
+            for wrapper in spec.additional_wrappers
+        )
+        made: dict[str, Any] = json.loads(written.to_json())
+    except ValueError:
+        return {"id": spec.id, _IN_PROCESS: True}
+    return made
+
+
+def _read_written_spec(written: dict[str, Any]) -> EnvSpec:
+    spec = EnvSpec.from_json(json.dumps(written))
+    spec.kwargs = decode(spec.kwargs)
+    spec.additional_wrappers = tuple(
+        replace(wrapper, kwargs=None if wrapper.kwargs is None else decode(wrapper.kwargs))
+        for wrapper in spec.additional_wrappers
+    )
+    return spec
 
 
 def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
-    return {"agent": config.agent, "settings": config.settings()}
+    """Return an experiment as JSON.
+
+    Raises:
+        ConfigError: If an argument of the env or the cell can't be written.
+    """
+    settings = config.settings()
+    try:
+        return {
+            "agent": config.agent,
+            "settings": settings | {name: encode(settings[name], name) for name in _FREE_FORM},
+        }
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _run(
-    training: Run, directory: RunDirectory, ui: UI, purge_step: int | None, notes: Sequence[str | None] = ()
+    training: Run,
+    directory: RunDirectory,
+    ui: UI,
+    purge_step: int | None,
+    notes: Sequence[str | None] = (),
+    on_evaluation: OnEvaluation | None = None,
 ) -> TrainResult:
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)
@@ -166,7 +244,7 @@ def _run(
         progress.start(summary(training, directory), config.run.total_steps, training.step)
         for note in filter(None, notes):
             progress.message(note)
-        result = run(training, directory, logger, progress)
+        result = run(training, directory, logger, progress, on_evaluation)
     return replace(result, run_dir=str(directory.path))
 
 
@@ -179,7 +257,10 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     """
     stored = directory.read_config()
     try:
-        config = config_from_layers(stored["agent"], None, _EARLIER.get(stored["agent"], {}), stored["settings"])
+        earlier = {**_EARLIER, **_EARLIER_OF.get(stored["agent"], {})}
+        own = stored["settings"]
+        settings = own | {name: decode(own[name]) for name in _FREE_FORM if name in own}
+        config = config_from_layers(stored["agent"], None, earlier, settings)
     except (ConfigError, UnknownNameError, KeyError, TypeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunDirectoryError(
@@ -195,8 +276,13 @@ def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec
     """
     from rlstm.envs.stored_specs import present_spec
 
-    spec = resolve_env(config.env)
-    stored = EnvSpec.from_json(json.dumps(directory.read_env_spec()))
-    if stored.id != spec.id:
-        raise ConfigError(f"{directory.env_spec_path} is of env '{stored.id}', the config of '{spec.id}'.")
-    return present_spec(stored)
+    try:
+        spec = resolve_env(config.env)
+    except UnknownNameError as error:
+        if not directory.read_env_spec().get(_IN_PROCESS):
+            raise
+        raise RunDirectoryError(f"{directory.path} is of an env that {_REGISTER_IT}. {error}") from error
+    written = directory.read_env_spec()
+    if written["id"] != spec.id:
+        raise ConfigError(f"{directory.env_spec_path} is of env '{written['id']}', the config of '{spec.id}'.")
+    return spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,8 +12,8 @@ from typing import Any
 
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.api.experiments import Which, best_or_latest, read_config, read_spec
-from rlstm.api.loaded_agent import LoadedAgent
+from rlstm.api.experiments import Which, best_or_latest, read_config, read_spec, written_spec
+from rlstm.api.loaded_agent import LoadedAgent, NaN
 from rlstm.core.process import choose_device, prepare_process
 from rlstm.evaluation.demonstrations import Demonstrations, refuse_existing
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
@@ -41,15 +40,15 @@ class FinishedRun:
         return closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes))
 
     def description(self) -> dict[str, Any]:
-        """Return agent, step and env as JSON: ``EnvSpec.from_json(json.dumps(...))`` restores the env's spec."""
+        """Return agent, step and env as JSON."""
         spec = copy.copy(self.spec)
         spec.kwargs = {**spec.kwargs, **self.config.env.env_kwargs}
-        return {"agent": self.config.agent, "step": self.step, "env_spec": json.loads(spec.to_json())}
+        return {"agent": self.config.agent, "step": self.step, "env_spec": written_spec(spec)}
 
 
 def open_run(
     run_dir: str | os.PathLike[str],
-    checkpoint: Which = "latest",
+    checkpoint: Which | None = None,
     *,
     env_kwargs: Mapping[str, Any] | None = None,
     device: str | None = None,
@@ -58,7 +57,7 @@ def open_run(
 
     Args:
         run_dir: The run's folder.
-        checkpoint: latest, best, or a step.
+        checkpoint: latest, best, or a step; by default the best where there is one.
         env_kwargs: Arguments of the env to change. The policy is built for the changed env, so weights of another shape
             are refused.
         device: Where it computes; the run's own device by default.
@@ -70,7 +69,7 @@ def open_run(
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
     config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
-    loaded = load_checkpoint(directory, checkpoint)
+    loaded = load_checkpoint(directory, best_or_latest(directory) if checkpoint is None else checkpoint)
     check_meta(loaded, config.identity())
     spec = read_spec(directory, config)
     with refusals_name_settings():
@@ -83,7 +82,7 @@ def open_run(
 
 def _open_to_play(
     run_dir: str | os.PathLike[str],
-    checkpoint: Which,
+    checkpoint: Which | None,
     episodes: int,
     seed: int,
     num_threads: int | None,
@@ -105,7 +104,7 @@ def evaluate_run(
     episodes: int = 100,
     seed: int = 0,
     deterministic: bool = True,
-    checkpoint: Which = "latest",
+    checkpoint: Which | None = None,
     ablate_memory: bool = False,
     env_kwargs: dict[str, Any] | None = None,
     num_threads: int | None = None,
@@ -117,7 +116,7 @@ def evaluate_run(
         episodes: How many.
         seed: Decides the episodes.
         deterministic: Take the likeliest action instead of sampling.
-        checkpoint: latest, best, or a step.
+        checkpoint: latest, best, or a step; by default the best where there is one.
         ablate_memory: Reset the state before every step.
         env_kwargs: Arguments of the env to change, e.g. a longer corridor.
         num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
@@ -138,7 +137,7 @@ def record(
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
     deterministic: bool = True,
-    checkpoint: Which = "latest",
+    checkpoint: Which | None = None,
     only_successes: bool = False,
     num_threads: int | None = None,
 ) -> Demonstrations:
@@ -150,7 +149,7 @@ def record(
         output: The file; ``demonstrations.safetensors`` in the run's folder by default. It must not exist.
         seed: Decides the episodes, which neither training nor evaluation uses.
         deterministic: Take the likeliest action instead of sampling.
-        checkpoint: latest, best, or a step.
+        checkpoint: latest, best, or a step; by default the best where there is one.
         only_successes: Keep of what is played the episodes that succeed, and the trials that end in success.
         num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
 
@@ -174,19 +173,19 @@ def record(
     return demonstrations
 
 
-def load(run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu") -> LoadedAgent:
+def load(
+    run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu", *, nan: NaN = "refuse"
+) -> LoadedAgent:
     """Load a trained agent to act, one observation at a time.
 
     Args:
         run_dir: The run's folder.
         checkpoint: latest, best, or a step; by default the best where there is one.
         device: Where it computes.
+        nan: Whether an observation that is not finite is refused, or its last good value is held.
 
     Raises:
         RunDirectoryError: If the folder is no run.
         CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
     """
-    directory = RunDirectory.open(run_dir)
-    return LoadedAgent(
-        open_run(run_dir, best_or_latest(directory) if checkpoint is None else checkpoint, device=device).policy
-    )
+    return LoadedAgent(open_run(run_dir, checkpoint, device=device).policy, nan=nan)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
-from rlstm.core.trees import tree_map
+from rlstm.core.observations import fitted
+from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
 
+NaN = Literal["refuse", "hold"]
+"""What becomes of an observation that is not finite."""
+
 
 class LoadedAgent:
     """A trained policy that keeps its own state, for one env at a time.
+
+    With ``nan="hold"`` a number that is not finite, as of a sensor that drops out, is taken to be what it was before;
+    otherwise it is refused, and the memory stays as it was.
 
     ``reset`` empties the memory. Call it where the agent's memory ends: before every episode, unless the agent was
     trained to remember across episodes; then call it before every trial and mark episodes by ``episode_start``.
@@ -31,8 +38,11 @@ class LoadedAgent:
             done = terminated or truncated
     """
 
-    def __init__(self, policy: RecurrentPolicy) -> None:
+    def __init__(self, policy: RecurrentPolicy, *, nan: NaN = "refuse") -> None:
+        if nan not in get_args(NaN):
+            raise ValueError(f"nan is {nan!r}; it must be one of {', '.join(get_args(NaN))}.")
         self.policy = policy
+        self._holds = nan == "hold"
         self._snapshot = policy.acting_snapshot()
         self.reset()
 
@@ -41,6 +51,7 @@ class LoadedAgent:
         self._state = self.policy.init_state(1)
         self._tracker: PolicyInputsTracker | None = None
         self._actions: torch.Tensor | None = None
+        self._last: Tree = None  # The observation before.
 
     @torch.inference_mode()
     def act(
@@ -65,15 +76,16 @@ class LoadedAgent:
             An action of the env's action space.
 
         Raises:
-            ValueError: If the observation is not of the observation space.
+            ValueError: If the observation is not of the observation space, the mask doesn't fit the actions or allows
+                none, or a number is not finite; the memory is then as it was before.
         """
-        space = self.policy.observation_space
-        observation = _without_words(observation)
-        if isinstance(observation, list) or not space.contains(observation):
-            observation = _fitted(space, observation)
-        if isinstance(observation, tuple):  # Of any kind, as a plain one.
-            observation = tuple(observation)
-        step = _one_step(tree_map(lambda leaf: np.asarray(leaf)[None], observation), reward, action_mask)
+        observation = fitted(_without_words(observation), self.policy.observation_space)
+        observation = tree_map(np.array, self._finite(observation))  # A copy: the caller may write to its own.
+        if not np.isfinite(reward):
+            raise ValueError(f"The reward is {reward}; it must be a finite number.")
+        mask = self._mask(observation, action_mask)
+        self._last = observation
+        step = _one_step(tree_map(lambda leaf: leaf[None], observation), reward, mask)
         if self._tracker is None or self._actions is None:
             self._tracker = PolicyInputsTracker(self.policy, step)
         else:
@@ -86,6 +98,35 @@ class LoadedAgent:
         action = self.policy.distribution.to_env(self._actions)[0]
         return action.item() if np.ndim(action) == 0 else action
 
+    def _finite(self, observation: Tree) -> Tree:
+        """Return an observation whose numbers are finite: held if so asked, else refused."""
+        before = tree_leaves(self._last) or [None] * len(tree_leaves(observation))
+        pairs = iter(before)
+
+        def check(leaf: Any) -> Any:
+            last = next(pairs)
+            if leaf.dtype.kind != "f" or np.isfinite(leaf).all():
+                return leaf
+            if self._holds and last is not None:
+                return np.where(np.isfinite(leaf), leaf, last)
+            remedy = "hold needs one observation before it" if self._holds else "nan='hold' repeats the last good value"
+            raise ValueError(f"The observation holds {leaf[~np.isfinite(leaf)].flat[0]} in {leaf.tolist()}: {remedy}.")
+
+        return tree_map(check, observation)
+
+    def _mask(self, observation: Tree, mask: Any) -> BoolArray | None:
+        """Return the action mask ``(1, M)``, given or in a Dict observation."""
+        if mask is None and isinstance(observation, dict):
+            mask = observation.get(ACTION_MASK_KEY)
+        if mask is None:
+            return None
+        size, found = self.policy.distribution.mask_size, np.asarray(mask)
+        if size is None:
+            raise ValueError(f"There is an action mask, but actions of {self.policy.action_space} can't be masked.")
+        if found.size != size:
+            raise ValueError(f"The action mask has shape {found.shape}; it must have {size} booleans.")
+        return found.astype(bool).reshape(1, -1)
+
 
 def _without_words(observation: Any) -> Any:
     """Return an observation without the text in its dicts, which vector envs leave out too (``text_leaves``)."""
@@ -94,19 +135,8 @@ def _without_words(observation: Any) -> Any:
     return {key: _without_words(part) for key, part in observation.items() if not isinstance(part, str)}
 
 
-def _fitted(space: Any, observation: Any) -> Any:
-    """Return a bare array or number in the type of the space, or raise if its shape is another."""
-    array = np.asarray(observation)
-    if space.shape is None or array.shape != space.shape:
-        raise ValueError(f"The observation has shape {array.shape}; the agent was trained on {space}.")
-    return array.astype(space.dtype)
-
-
-def _one_step(observations: Any, reward: float, action_mask: Any) -> EnvStep:
+def _one_step(observations: Tree, reward: float, mask: BoolArray | None) -> EnvStep:
     nothing: BoolArray = np.zeros(1, dtype=bool)
-    mask = None if action_mask is None else np.asarray(action_mask, dtype=bool).reshape(1, -1)
-    if mask is None and isinstance(observations, dict) and ACTION_MASK_KEY in observations:
-        mask = np.asarray(observations[ACTION_MASK_KEY], dtype=bool).reshape(1, -1)
     return EnvStep(
         observations=observations,
         rewards=np.array([float(reward)]),

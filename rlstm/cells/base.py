@@ -74,6 +74,23 @@ class RecurrentCell(nn.Module, ABC):
         self.hidden_size = hidden_size
         self.output_size = hidden_size
 
+    def units_of_rows(self, name: str) -> list[int]:
+        """Return for each row of a parameter the unit that it enters, for strategies that evolve units apart.
+
+        Here rows of a gate are those of the units, in their order. A cell whose rows are others says so.
+
+        Raises:
+            ValueError: If the rows can't be those of units.
+        """
+        rows = len(self.get_parameter(name))
+        if rows % self.hidden_size:
+            raise ValueError(f"'{name}' has {rows} rows, which {self.hidden_size} units can't share evenly.")
+        return [row % self.hidden_size for row in range(rows)]
+
+    def units_of_outputs(self) -> list[int]:
+        """Return for each output the unit that puts it out."""
+        return list(range(self.output_size))
+
     @abstractmethod
     def init_state(self, batch_size: int) -> State:
         """Return the state of a memory that has seen nothing, leaves ``(batch_size, ...)``."""

@@ -82,6 +82,12 @@ class ConvLSTMCell(RecurrentCell):
             nn.init.orthogonal_(state_weight)
         lstm_biases(self.bias, memory_length, memory_init)
 
+    def units_of_rows(self, name: str) -> list[int]:
+        """Refuse: it has maps, whose places share their weights."""
+        raise ValueError(
+            "The cell 'conv_lstm' has maps with shared weights, so no strategy can evolve it unit by unit."
+        )
+
     def init_state(self, batch_size: int) -> ConvLSTMState:
         """Return zeros: h and c ``(batch_size, H, Y, X)``."""
         zeros = self.weight_ch.new_zeros(batch_size, *self.weight_ch.shape[1:])

@@ -166,6 +166,14 @@ class LSTM1997Cell(ProductCell):
         input_bias.fill_(-1.0)
         output_bias.copy_(torch.linspace(-1.0, -4.0, self.num_blocks))
 
+    def units_of_rows(self, name: str) -> list[int]:
+        """Return the block that each row enters: a block is a unit."""
+        return [*range(self.num_blocks), *range(self.num_blocks), *self.units_of_outputs()]
+
+    def units_of_outputs(self) -> list[int]:
+        """Return the block of each cell."""
+        return [cell // self.cells_per_block for cell in range(self.hidden_size)]
+
     def weights(self, parameters: Mapping[str, Tensor]) -> Weights:
         """Return one product for all gates."""
         p = parameters

@@ -77,6 +77,16 @@ class MLSTMCell(ProductCell):
         xavier_blocks(self.weight_ih[: 4 * hidden_size], 4)
         mlstm_biases(self.bias_ih[4 * hidden_size :], memory_length, memory_init)
 
+    def units_of_rows(self, name: str) -> list[int]:
+        """Return the head that each row enters: a head, whose memory is one matrix, is a unit."""
+        heads = self.units_of_outputs()
+        return heads if name == "norm_weight" else heads * 4 + [*range(self.num_heads)] * 2
+
+    def units_of_outputs(self) -> list[int]:
+        """Return the head of each output."""
+        width = self.hidden_size // self.num_heads
+        return [number // width for number in range(self.hidden_size)]
+
     def init_state(self, batch_size: int) -> MLSTMState:
         """Return zeros, and -1e30 for m: ``(batch_size, N, D, D)``, ``(batch_size, N, D)``, ``(batch_size, N)``."""
         return initial_mlstm(self.weight_ih, batch_size, self.num_heads, self.hidden_size // self.num_heads)

@@ -76,6 +76,10 @@ class XLSTMCell(LayeredCell):
         self.blocks = nn.ModuleList(blocks)
         self.output_norm = nn.LayerNorm(hidden_size, bias=False)
 
+    def units_of_rows(self, name: str) -> list[int]:
+        """Refuse: it has blocks of several layers."""
+        raise ValueError("The cell 'xlstm' has blocks of several layers, so no strategy can evolve it unit by unit.")
+
     def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
         outputs, state = super()._run(runs, self.input_map(inputs), state)
         return self.output_norm(outputs), state

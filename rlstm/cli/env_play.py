@@ -55,16 +55,16 @@ def play_on(
     Play ends after so many steps in each env, or so many seconds. What is seen has the time of the env alone, and if
     ``record`` every step.
     """
-    play, began = Play(), time.perf_counter()
+    play, began, distribution = Play(), time.perf_counter(), policy.distribution.at_random()
     source = generator(0, "check")
     lengths, returns = np.zeros(envs.num_envs, dtype=np.int64), np.zeros(envs.num_envs)
-    parameters = torch.zeros(envs.num_envs, policy.distribution.num_parameters)
+    parameters = torch.zeros(envs.num_envs, distribution.num_parameters)
     while play.steps < steps and time.perf_counter() - began < seconds:
         masks = None if outcome.action_masks is None else torch.from_numpy(outcome.action_masks)
         with torch.inference_mode():
-            noise = policy.distribution.draw_noise((envs.num_envs,), source, parameters)
-            actions = policy.distribution.sample(parameters, masks, noise)
-        to_env = policy.distribution.to_env(actions)
+            noise = distribution.draw_noise((envs.num_envs,), source, parameters)
+            actions = distribution.sample(parameters, masks, noise)
+        to_env = distribution.to_env(actions)
         before = time.perf_counter()
         outcome = envs.step(to_env)
         play.seconds += time.perf_counter() - before
@@ -136,6 +136,7 @@ class ShortRun(NamedTuple):
 
     steps: int
     mean_return: float | None  # Of the last episodes; None if none has ended.
+    clipped: float | None  # Share of the actions' numbers that lay on a bound at the end; None where none is clipped.
 
     def beside(self, measured: Mapping[str, Any]) -> str:
         """Return a phrase with the return beside what else is known of the env."""
@@ -164,7 +165,8 @@ def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortR
     settings = {name: getattr(config, name) for name in names}
     experiment = make_config("ppo", cell="none", total_steps=max(1, steps), device="cpu", **settings)
     with contextlib.closing(Training(experiment, load_agent("ppo")[0], spec)) as training:
-        began = time.perf_counter()
+        began, metrics = time.perf_counter(), dict[str, float]()
         while training.step < steps and time.perf_counter() - began < TRAIN_SECONDS:
-            training.update()
-        return ShortRun(training.step, training.result(interrupted=False).mean_return)
+            metrics = training.update()[0]
+        mean_return = training.result(interrupted=False).mean_return
+        return ShortRun(training.step, mean_return, metrics.get("rollout/clipped_actions"))

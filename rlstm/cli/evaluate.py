@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Json, PlayFlags, parse
+from rlstm.cli.parsing import Json, PlayFlags, how, parse
 from rlstm.cli.tables import facts, number, percent
 
 if TYPE_CHECKING:
@@ -42,7 +42,13 @@ def run(words: list[str]) -> Answer:
         env_kwargs=flags.env_kwargs,
         **choices,
     )
-    values = {**result.summary(), **_references(flags.run_dir, flags.env_kwargs)}
+    values = {
+        **flags.chosen(),
+        "ablate_memory": flags.ablate_memory,
+        "env_kwargs": flags.env_kwargs,
+        **result.summary(),
+        **_references(flags.run_dir, flags.env_kwargs),
+    }
     return Answer(_text(result, values, flags), values)
 
 
@@ -68,14 +74,18 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
 
 
 def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags) -> str:
-    how = f"{flags.how()}{', memory reset at every step' if flags.ablate_memory else ''}"
+    changed = ", ".join(f"{name}={value}" for name, value in flags.env_kwargs.items())
+    ablated = "; memory reset before every step, and with it the previous action and reward, where they are seen"
     lines = {
         "run": flags.run_dir,
-        "played": f"{number(values['episodes'])} episodes; {how}",
-        "return": f"{number(values['mean_return'])} ± {number(values['std_return'])}",
+        "played": f"{number(values['episodes'])} episodes; {how(values)}{f'; {changed}' if changed else ''}"
+        f"{ablated if flags.ablate_memory else ''}",
+        "return": f"{number(values['mean_return'])} ± {number(values['std_return'])} (standard deviation)",
         "length": f"{number(values['mean_length'])} ± {number(float(result.lengths.std()))} steps",
         "success": percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']"),
     }
+    if values["cut"]:
+        lines["cut"] = f"{values['cut']} episodes, which had not ended and count as they stand"
     if "mean_trial_return" in values:
         lines["trial return"] = number(values["mean_trial_return"])
     lines["best without memory"] = number(values["memoryless_return"])

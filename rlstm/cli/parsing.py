@@ -50,8 +50,8 @@ class PlayFlags(JsonFlags):
     run_dir: Annotated[Positional[str], tyro.conf.arg(metavar="RUN_DIR")]
     """Folder of the run."""
 
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="latest|best|STEP")] = "latest"
-    """Which checkpoint: latest, best, or the step of one."""
+    checkpoint: Annotated[str | None, tyro.conf.arg(metavar="latest|best|STEP")] = None
+    """Which checkpoint: latest, best, or the step of one. Default: the best where there is one."""
 
     stochastic: Json = False
     """Sample actions instead of taking the likeliest."""
@@ -64,20 +64,88 @@ class PlayFlags(JsonFlags):
 
     def choices(self) -> dict[str, Any]:
         """Return them as arguments of ``evaluate_run`` and ``record``; UsageError if the checkpoint is none."""
-        checkpoint = read_checkpoint(self.checkpoint)
+        checkpoint = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
         choices = {"seed": self.seed, "deterministic": not self.stochastic, "checkpoint": checkpoint}
         return {**choices, "num_threads": self.num_threads}
 
-    def how(self) -> str:
-        """Say how it plays."""
-        actions = "sampled actions" if self.stochastic else "likeliest actions"
-        return f"checkpoint {self.checkpoint}, {actions}, seed {self.seed}"
+    def chosen(self) -> dict[str, Any]:
+        """Return what is played and how, for programs."""
+        from rlstm.api.experiments import best_or_latest
+        from rlstm.training.checkpoints import checkpoint_step
+        from rlstm.training.run_directory import RunDirectory
+
+        directory = RunDirectory(self.run_dir)
+        checkpoint = best_or_latest(directory) if self.checkpoint is None else read_checkpoint(self.checkpoint)
+        return {
+            "run_dir": self.run_dir,
+            "checkpoint": checkpoint,
+            "checkpoint_step": checkpoint_step(directory, checkpoint),
+            "actions": "sampled" if self.stochastic else "likeliest",
+            "seed": self.seed,
+        }
+
+
+def how(chosen: dict[str, Any]) -> str:
+    """Say what ``PlayFlags.chosen`` returned."""
+    name, step = chosen["checkpoint"], f"step {chosen['checkpoint_step']:,}"
+    checkpoint = f"{name}, {step}" if isinstance(name, str) else step
+    return f"checkpoint {checkpoint}; {chosen['actions']} actions, seed {chosen['seed']}"
 
 
 def named(metavar: str) -> Any:
     """Return the mark that names a value in the help."""
     return tyro.conf.arg(metavar=metavar)
 
+
+_ELSEWHERE = {
+    "--lr": "--learning-rate",
+    "--policy-lr": "--learning-rate",
+    "--anneal-learning-rate": "--anneal-lr",
+    "--env-id": "--env",
+    "--env-name": "--env",
+    "--n-envs": "--num-envs",
+    "--num-processes": "--num-envs",
+    "--n-steps": "--num-steps",
+    "--rollout-length": "--num-steps",
+    "--total-timesteps": "--total-steps",
+    "--n-timesteps": "--total-steps",
+    "--num-env-steps": "--total-steps",
+    "--n-epochs": "--update-epochs",
+    "--ppo-epoch": "--update-epochs",
+    "--nminibatches": "--num-minibatches",
+    "--num-mini-batch": "--num-minibatches",
+    "--batch-size": "--num-minibatches",
+    "--clip-range": "--clip-coef",
+    "--clip-range-vf": "--clip-vloss",
+    "--entropy-coef": "--ent-coef",
+    "--entropy-coeff": "--ent-coef",
+    "--value-coef": "--vf-coef",
+    "--value-loss-coef": "--vf-coef",
+    "--norm-advantage": "--norm-adv",
+    "--normalize-advantage": "--norm-adv",
+    "--lambda": "--gae-lambda",
+    "--discount": "--gamma",
+    "--lstm-hidden-size": "--hidden-size",
+    "--rnn-hidden-size": "--hidden-size",
+    "--n-lstm-layers": "--num-layers",
+    "--lstm-layers": "--num-layers",
+    "--rnn-type": "--cell",
+    "--net-arch": "--encoder-sizes",
+    "--shared-lstm": "--critic-memory shared",
+    "--enable-critic-lstm": "--critic-memory separate",
+    "--log-std-init": "--initial-log-std",
+    "--normalize-reward": "--scale-rewards",
+    "--norm-obs": "--normalize-observations",
+    "--eval-freq": "--eval-every",
+    "--n-eval-episodes": "--eval-episodes",
+    "--save-freq": "--checkpoint-every",
+    "--tensorboard-log": "--run-dir",
+    "--log-dir": "--run-dir",
+    "--logdir": "--run-dir",
+    "--cuda": "--device cuda",
+    "--torch-threads": "--num-threads",
+}
+"""Names of flags elsewhere, in Stable-Baselines3, CleanRL, RLlib and others, by what they are called here."""
 
 _REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers")
 
@@ -131,8 +199,9 @@ def parse(
     unknown = re.match(r"Unrecognized options: [^|]*?(--[^\s,]+)", told)
     if unknown is None:
         raise UsageError(f"{_first_sentence(told)} See '{prog} --help'.")
-    near = _nearest(unknown[1], words, read)
-    hint = f"Did you mean '{near}'? " if near else ""
+    here = _ELSEWHERE.get(_normal(unknown[1]))
+    near = None if here else _nearest(unknown[1], words, read)
+    hint = f"It is called '{here}' here. " if here else f"Did you mean '{near}'? " if near else ""
     raise UsageError(f"Unknown flag '{_normal(unknown[1])}'. {hint}See '{prog} --help'.")
 
 

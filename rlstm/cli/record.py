@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Json, PlayFlags, named, parse
+from rlstm.cli.parsing import Json, PlayFlags, how, named, parse
 from rlstm.cli.tables import facts, number, percent
 
 
@@ -38,7 +38,9 @@ def run(words: list[str]) -> Answer:
         only_successes=flags.only_successes,
         **choices,
     )
+    chosen = flags.chosen()
     values = {
+        **chosen,
         "path": flags.output or str(RunDirectory(flags.run_dir).demonstrations_path),
         "episodes_played": demonstrations.metadata["episodes_played"],
         "episodes": demonstrations.num_episodes,
@@ -46,14 +48,14 @@ def run(words: list[str]) -> Answer:
         "mean_return": demonstrations.mean_return,
         "success_rate": demonstrations.metadata["success_rate"],
     }
-    return Answer(_text(values, flags), values)
+    return Answer(_text(values), values)
 
 
-def _text(values: dict[str, Any], flags: RecordFlags) -> str:
+def _text(values: dict[str, Any]) -> str:
     success = percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']")
     lines = {
-        "run": flags.run_dir,
-        "played": f"{number(values['episodes_played'])} episodes; {flags.how()}; success {success}",
+        "run": values["run_dir"],
+        "played": f"{number(values['episodes_played'])} episodes; {how(values)}; success {success}",
         "written": f"{number(values['episodes'])} episodes, {number(values['steps'])} steps",
         "return": number(values["mean_return"]),
         "file": values["path"],

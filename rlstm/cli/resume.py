@@ -30,5 +30,5 @@ def run(words: list[str]) -> Answer:
     from rlstm.cli.train import training_answer
 
     command = ["rlstm", "resume", *words]
-    settings = {"total_steps": flags.total_steps, "num_threads": flags.num_threads}
-    return training_answer(resume(flags.run_dir, **settings, ui=flags.ui, command=command))
+    steps, threads = flags.total_steps, flags.num_threads
+    return training_answer(resume(flags.run_dir, total_steps=steps, num_threads=threads, ui=flags.ui, command=command))

@@ -126,6 +126,16 @@ def _flags_type(*part_types: Any) -> Any:
     return dataclasses.make_dataclass("TrainFlags", fields, frozen=True)
 
 
+def _evaluations(result: TrainResult) -> dict[str, str]:
+    """Return lines on the evaluations."""
+    if result.eval_return is None:
+        return {}
+    lines = {"evaluated": f"{number(result.eval_return)} at the end, on episodes of its own"}
+    if result.best_return is not None and result.best_step is not None:
+        lines["best"] = f"{number(result.best_return)} at step {number(result.best_step)}"
+    return lines
+
+
 def training_answer(result: TrainResult) -> Answer:
     """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it."""
     values = {name: value for name, value in vars(result).items() if name != "interrupted"}
@@ -133,8 +143,9 @@ def training_answer(result: TrainResult) -> Answer:
     lines = {
         "trained": f"{number(result.steps)} steps, {number(result.wall_seconds)} s of play and learning "
         f"({number(result.steps_per_second)} steps/s)",
-        "return": f"{number(result.mean_return)}, mean of the last episodes",
+        "return": f"{number(result.mean_return)}, mean of the last episodes of training",
         "success": percent(result.success_rate),
+        **_evaluations(result),
         "run": result.run_dir,
         "evaluate": f"rlstm evaluate {folder}",
         "curves": f"tensorboard --logdir {folder}",

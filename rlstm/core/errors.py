@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_ALIKE = 0.6  # From here on, of 1, two names are near enough that one may be meant by the other.
 _MAX_LISTED = 20  # A longer list of valid names hides the nearest one.
 
 
@@ -18,7 +19,7 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError
     It names the nearest valid name, and all of them unless they are many.
     """
     names = sorted(valid)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name, names, n=1, cutoff=_ALIKE)
     hints = [f"Did you mean '{near[0]}'?"] if near else []
     if not near or len(names) <= _MAX_LISTED:
         hints.append(f"Valid: {', '.join(names)}.")

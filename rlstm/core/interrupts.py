@@ -12,17 +12,17 @@ class Interrupt:
     """Ctrl-C once asks the loop to stop after the update; twice stops at once."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0  # Of signals so far.
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Handle the signal."""
-        self._count += 1
-        if self._count > 1:
+        self.count += 1
+        if self.count > 1:
             raise KeyboardInterrupt
 
     def requested(self) -> bool:
         """Whether the loop shall stop."""
-        return self._count > 0
+        return self.count > 0
 
 
 @contextmanager

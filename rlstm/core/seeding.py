@@ -28,6 +28,8 @@ Stream = Literal[
     "lessons",
     "explorations",
     "explorations_actions",
+    "training_evaluation",
+    "training_evaluation_actions",
 ]
 _STREAMS: dict[Stream, int] = {stream: number for number, stream in enumerate(get_args(Stream))}
 

@@ -38,7 +38,11 @@ _METRICS = {
     "success_rate": "eval/success_rate",
     "mean_trial_return": "eval/mean_trial_reward",
 }
-_ACTIONS: dict[str, Stream] = {"evaluation": "evaluation_actions", "demonstrations": "demonstrations_actions"}
+_ACTIONS: dict[str, Stream] = {
+    "evaluation": "evaluation_actions",
+    "training_evaluation": "training_evaluation_actions",
+    "demonstrations": "demonstrations_actions",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class EvaluationResult:
     trial_returns: npt.NDArray[np.float64]  # (N / K,) or empty
     regrets: npt.NDArray[np.float64]  # (N,) info["regret"] summed over the episode, NaN where the env doesn't say
     clipped: npt.NDArray[np.int64]  # (N,) steps whose action was clipped to the bounds of its space
+    cut: npt.NDArray[np.bool_]  # (N,) episodes that had not ended after ``max_steps`` and count as they stand
 
     @property
     def mean_return(self) -> float:
@@ -59,9 +64,9 @@ class EvaluationResult:
 
     @property
     def success_rate(self) -> float | None:
-        """Share of successes, or None where the env doesn't say."""
-        known = self.successes[~np.isnan(self.successes)]
-        return float(known.mean()) if len(known) else None
+        """Share of successes, or None where the env doesn't say; an episode that was cut is none."""
+        known = ~np.isnan(self.successes)
+        return float(np.nansum(self.successes) / (known | self.cut).sum()) if known.any() else None
 
     @property
     def trial_curve(self) -> npt.NDArray[np.float64] | None:
@@ -102,6 +107,7 @@ class EvaluationResult:
             "std_return": float(self.returns.std()),
             "mean_length": float(self.lengths.mean()),
             "success_rate": self.success_rate,
+            "cut": int(self.cut.sum()),
         }
         if len(self.trial_returns):
             summary["mean_trial_return"] = float(self.trial_returns.mean())
@@ -127,7 +133,8 @@ def evaluate(
     seed: int,
     deterministic: bool = True,
     ablate_memory: bool = False,
-    stream: Literal["evaluation", "demonstrations"] = "evaluation",
+    stream: Literal["evaluation", "training_evaluation", "demonstrations"] = "evaluation",
+    max_steps: int = MAX_LENGTH,
     on_step: Callable[[], Any] | None = None,
 ) -> EvaluationResult:
     """Play complete episodes.
@@ -140,13 +147,14 @@ def evaluate(
         deterministic: Take the likeliest action instead of sampling.
         ablate_memory: Reset the state before every step: what the actor is worth without its memory.
         stream: Where the seeds are from; training uses neither.
+        max_steps: Steps after which an episode counts as it stands; what is left of it is the env's next one.
         on_step: Called after every step of the envs, for a display.
 
     Returns:
         The episodes.
     """
     quotas = episode_quotas(episodes, envs.num_envs, policy.memory)
-    player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs))
+    player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs), max_steps)
     snapshot = policy.acting_snapshot(generator(seed, _ACTIONS[stream], policy.device), block=_BLOCK)
     state = policy.init_state(envs.num_envs)
     actor = SnapshotActor(snapshot, state, deterministic=deterministic, ablate_memory=ablate_memory)
@@ -176,13 +184,15 @@ class Player:
     The policy decides what is seen, the form of actions, and where memory ends.
     """
 
-    def __init__(self, policy: RecurrentPolicy, envs: SteppedEnvs, seeds: Sequence[int]) -> None:
-        self.policy, self.envs = policy, envs
+    def __init__(
+        self, policy: RecurrentPolicy, envs: SteppedEnvs, seeds: Sequence[int], max_steps: int = MAX_LENGTH
+    ) -> None:
+        self.policy, self.envs, self._max_steps = policy, envs, max_steps
         self.tracker = PolicyInputsTracker(policy, envs.reset(seeds))
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.regrets, self.clipped = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.played = np.zeros(envs.num_envs, dtype=np.int64)
-        self.episodes: list[list[tuple[float, int, float, float, int]]] = [[] for _ in range(envs.num_envs)]
+        self.episodes: list[list[tuple[float, int, float, float, int, bool]]] = [[] for _ in range(envs.num_envs)]
 
     def step(self, choose: ChooseActions) -> None:
         """Take a step in every env and count it."""
@@ -191,12 +201,14 @@ class Player:
         self.lengths += 1
         self.regrets += np.nan if outcome.regrets is None else outcome.regrets
         if self.policy.distribution.clips:
-            self.clipped += self.policy.distribution.beyond_bounds(self.tracker.previous_actions)
+            shares = self.policy.distribution.clipped_share(self.tracker.previous_actions)
+            self.clipped += (shares > 0).cpu().numpy()
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
-        done = np.flatnonzero(outcome.episode_ends | (self.lengths >= MAX_LENGTH))
+        cut = (self.lengths >= self._max_steps) & ~outcome.episode_ends
+        done = np.flatnonzero(outcome.episode_ends | cut)
         for env in done.tolist():
             success = successes.get(env, float("nan"))
-            sums = float(self.regrets[env]), int(self.clipped[env])
+            sums = float(self.regrets[env]), int(self.clipped[env]), bool(cut[env])
             self.episodes[env].append((float(self.returns[env]), int(self.lengths[env]), success, *sums))
         for count in (self.returns, self.regrets, self.lengths, self.clipped):
             count[done] = 0
@@ -205,7 +217,7 @@ class Player:
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
         """Return the first ``quotas`` ``(B,)`` episodes of the envs."""
         rows = [row for env, quota in enumerate(quotas) for row in self.episodes[env][:quota]]
-        returns, lengths, successes, regrets, clipped = (np.array(column) for column in zip(*rows, strict=True))
+        returns, lengths, successes, regrets, clipped, cut = (np.array(column) for column in zip(*rows, strict=True))
         per_trial = self.policy.memory.episodes_per_trial
         trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)
-        return EvaluationResult(returns, lengths, successes, trial_returns, regrets, clipped)
+        return EvaluationResult(returns, lengths, successes, trial_returns, regrets, clipped, cut)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rlstm.cells.base import RecurrentCell
+from rlstm.cells.residual import ResidualCell
 from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.evolution.readouts import Readout
 from rlstm.policies.policy import RecurrentPolicy
@@ -173,20 +175,28 @@ class EvolvedParameters:
 def _units(gene: _Gene, policy: RecurrentPolicy) -> list[tuple[object, ...]]:
     """Return, for every number of a parameter, the unit that it belongs to."""
     module, _, parameter = gene.name.rpartition(".")
-    size = policy.config.hidden_size
     top = f"actor.cell.layers.{policy.config.num_layers - 1}" if policy.config.num_layers > 1 else "actor.cell"
     rows, width = gene.shape[0], math.prod(gene.shape[1:])
     if module.startswith("actor.cell"):
-        if rows % size:
-            raise ValueError(f"'{gene.name}' has {rows} rows, which {size} units can't share evenly.")
-        if ".layers." in module:  # What a layer wraps belongs to it.
-            module = ".".join(module.split(".")[:4])
-        return [(module, row % size) for row in range(rows) for _ in range(width)]
+        cell, path = _owner(policy, module)
+        units = cell.units_of_rows(gene.name.removeprefix(f"{path}."))
+        layer = ".".join(module.split(".")[:4]) if ".layers." in module else "actor.cell"
+        return [(layer, unit) for unit in units for _ in range(width)]  # What a layer wraps belongs to it.
     if module == f"policy_head.{len(policy.policy_head) - 1}":
-        below = top if len(policy.policy_head) == 1 else f"policy_head.{len(policy.policy_head) - 3}"
-        return (
-            [(module, "bias")] * rows
-            if parameter == "bias"
-            else [(below, i) for _ in range(rows) for i in range(width)]
-        )
+        if parameter == "bias":
+            return [(module, "bias")] * rows
+        if len(policy.policy_head) == 1:
+            cell, _ = _owner(policy, f"{top}.cell" if _is_residual(policy, top) else top)
+            return [(top, unit) for _ in range(rows) for unit in cell.units_of_outputs()]
+        return [(f"policy_head.{len(policy.policy_head) - 3}", i) for _ in range(rows) for i in range(width)]
     return [(module, row) for row in range(rows) for _ in range(width)]
+
+
+def _owner(policy: RecurrentPolicy, path: str) -> tuple[RecurrentCell, str]:
+    """Return the cell that a module is or is part of, and its path."""
+    module = policy.get_submodule(path)
+    return (module, path) if isinstance(module, RecurrentCell) else _owner(policy, path.rpartition(".")[0])
+
+
+def _is_residual(policy: RecurrentPolicy, path: str) -> bool:
+    return isinstance(policy.get_submodule(path), ResidualCell)

@@ -137,7 +137,7 @@ def teacher_sequences_from_demonstrations(
 ) -> TeacherSequences:
     """Return demonstrations as teacher sequences: at every observation the demonstrated action should be answered.
 
-    The first ``washout`` steps ask nothing.
+    The first ``washout`` steps of every memory ask nothing.
 
     Raises:
         DemonstrationsError: If they are of other spaces than the policy's.
@@ -151,7 +151,8 @@ def teacher_sequences_from_demonstrations(
     rewards = torch.as_tensor(demonstrations.rewards).to(policy.device, policy.dtype)
     starts = torch.as_tensor(demonstrations.episode_starts, device=policy.device)
     seen, types = policy.inputs, observation_dtypes(policy.observation_space, policy.dtype)
-    is_first = torch.zeros(steps, count, dtype=torch.bool, device=policy.device)
+    # Trials may be recorded; a memory that lives for an episode is reset within them.
+    is_first = starts.clone() if policy.memory.lifetime == "episode" else torch.zeros_like(starts)
     is_first[0] = True
     inputs = PolicyInputs(
         observation_tensors(demonstrations.observations, types, policy.device),
@@ -160,7 +161,8 @@ def teacher_sequences_from_demonstrations(
         starts if seen.episode_start else None,
     )
     weights = torch.as_tensor(demonstrations.valid).double()
-    weights[:washout] = 0.0
+    for late in range(min(washout, steps)):  # After every reset.
+        weights[late:][is_first[: steps - late].cpu()] = 0.0
     return TeacherSequences(inputs, is_first, targets.view(steps, count, -1), weights)
 
 

@@ -67,9 +67,9 @@ class ActingSnapshot:
         return PolicyStep(actions, *self.read(outputs, actions, inputs.action_masks), state)
 
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
-        """Choose the likeliest actions, or sample them."""
+        """Choose the likeliest actions, if there are any and they are asked for, or sample them."""
         outputs, state = self._forward(inputs, state, is_first)
-        if deterministic:
+        if deterministic and not self.distribution.is_random:
             return self.distribution.mode(outputs[:, :-1], inputs.action_masks), state
         return self._sample(outputs, inputs.action_masks), state
 

@@ -41,6 +41,9 @@ class PolicyConfig:
     """Widths of the tanh layers between observation and memory; none feeds the memory directly. A cell that reads the
     maps of an image has none."""
 
+    image_layout: Literal["auto", "hwc", "chw"] = "auto"
+    """Where images have their channels: last, first, or on the axis of 1, 3 or 4, else on the smaller one."""
+
     highway: bool = False
     """Whether encoder layers as wide as what they read are highway layers (Srivastava et al. 2015)."""
 
@@ -60,8 +63,11 @@ class PolicyConfig:
     squash_actions: bool = False
     """Pass continuous actions through tanh into the bounds, instead of clipping them."""
 
+    scale_actions: bool = True
+    """Take the bounds of continuous actions as their units: finite ones are -1 and 1 for the policy."""
+
     initial_log_std: float = 0.0
-    """Initial log standard deviation of continuous actions."""
+    """Initial log standard deviation of continuous actions, in the policy's units."""
 
     normalize_observations: bool = True
     """Normalise what is seen by running means and deviations: vectors of floats, previous rewards."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -93,6 +93,7 @@ class _Leaf(nn.Module, ABC):
 
 class _Vector(_Leaf):
     is_vector = True
+    is_exact = False  # Whether numbers of 64 bits stay as exact as they are: set where a normaliser reads them.
 
     def __init__(self, path: tuple[Any, ...], space: spaces.Space[Any]) -> None:
         super().__init__(path)
@@ -101,7 +102,7 @@ class _Vector(_Leaf):
         self.is_vector = isinstance(space, spaces.Box)
 
     def forward(self, leaf: Tensor, dtype: torch.dtype) -> Tensor:
-        leaf = leaf.to(dtype)
+        leaf = leaf.double() if self.is_exact and leaf.dtype in (torch.float64, torch.int64) else leaf.to(dtype)
         if self.num_axes == 1:
             return leaf
         return leaf.reshape(*leaf.shape[: leaf.dim() - self.num_axes], self.size)
@@ -126,12 +127,41 @@ class _OneHot(_Leaf):
         return torch.cat(parts, -1).to(dtype)
 
 
+ImageLayout = Literal["auto", "hwc", "chw"]
+"""Where an image has its channels: on the last axis, on the first, or decided by ``has_channels_last``."""
+
+_MOST_CHANNELS = 32  # Of an image whose layout isn't named: eight stacked frames with four channels.
+_USUAL_CHANNELS = (1, 3, 4)
+
+
+def has_channels_last(shape: tuple[int, ...], layout: ImageLayout) -> bool:
+    """Return whether the channels of an image are its last axis.
+
+    With ``auto`` they are the axis of usual size (1, 3 or 4) if only one of the two is, else the smaller one, with 32
+    channels at most.
+
+    Raises:
+        UnsupportedSpaceError: If that does not decide it.
+    """
+    if layout != "auto":
+        return layout == "hwc"
+    first, last = shape[0], shape[-1]
+    if (first in _USUAL_CHANNELS) != (last in _USUAL_CHANNELS):
+        return last in _USUAL_CHANNELS
+    if first == last or min(first, last) > _MOST_CHANNELS:
+        raise UnsupportedSpaceError(
+            f"An image of the shape {shape} may have its channels on the first axis or on the last: say which with "
+            "--image-layout chw or hwc."
+        )
+    return last < first
+
+
 class _Image(_Leaf):
     """Convolutions over images of bytes, channels first or last, scaled to [0, 1]."""
 
-    def __init__(self, path: tuple[Any, ...], space: spaces.Box) -> None:
+    def __init__(self, path: tuple[Any, ...], space: spaces.Box, layout: ImageLayout) -> None:
         super().__init__(path)
-        self.channels_last = space.shape[-1] in (1, 3, 4)
+        self.channels_last = has_channels_last(space.shape, layout)
         image_channels, height, width = (space.shape[i] for i in ((2, 0, 1) if self.channels_last else (0, 1, 2)))
         self.scale = 1.0 / float(np.max(space.high))
         if min(height, width) >= 36:  # The network of Mnih et al. 2015 needs at least this much.
@@ -139,6 +169,8 @@ class _Image(_Leaf):
         else:
             first = min(3, height, width)
             kernels = [(32, first, 1), (64, min(2, height - first + 1, width - first + 1), 1)]
+        place = f"'{'/'.join(map(str, path))}': " if path else ""
+        self.description = f"{place}{height} x {width}, {image_channels} channels on the {self._axis} axis"
         channels = image_channels
         layers: list[nn.Module] = []
         for size, kernel, stride in kernels:
@@ -154,6 +186,10 @@ class _Image(_Leaf):
         self.map_shape = (maps.shape[1], maps.shape[2], maps.shape[3])
         self.size = math.prod(self.map_shape)
 
+    @property
+    def _axis(self) -> str:
+        return "last" if self.channels_last else "first"
+
     def forward(self, leaf: Tensor, dtype: torch.dtype) -> Tensor:
         leading = leaf.shape[:-3]
         images = leaf.reshape(-1, *leaf.shape[-3:])
@@ -162,15 +198,14 @@ class _Image(_Leaf):
         return features.view(*leading, self.size)
 
 
-def _make_leaves(space: spaces.Space[Any], path: tuple[Any, ...]) -> list[_Leaf]:
-    if isinstance(space, spaces.Dict):
-        return [leaf for key, part in space.spaces.items() for leaf in _make_leaves(part, (*path, key))]
-    if isinstance(space, spaces.Tuple):
-        return [leaf for index, part in enumerate(space.spaces) for leaf in _make_leaves(part, (*path, index))]
+def _make_leaves(space: spaces.Space[Any], path: tuple[Any, ...], layout: ImageLayout) -> list[_Leaf]:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        return [leaf for key, part in parts for leaf in _make_leaves(part, (*path, key), layout)]
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return [_OneHot(path, space)]
     if isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8:
-        return [_Image(path, space)]
+        return [_Image(path, space, layout)]
     if isinstance(space, (spaces.Box, spaces.MultiBinary)):
         return [_Vector(path, space)]
     place = f" at {'/'.join(map(str, path))}" if path else ""
@@ -187,6 +222,7 @@ class ObservationEncoder(nn.Module):
         normalise: Whether vectors of floats pass a running normaliser.
         is_highway: Whether layers as wide as what they read are highway layers.
         left_out: More keys of a Dict that are not read.
+        image_layout: Where images have their channels.
 
     Raises:
         UnsupportedSpaceError: If a part of the space can't be read, naming it and what can.
@@ -201,23 +237,32 @@ class ObservationEncoder(nn.Module):
         normalise: bool,
         is_highway: bool = False,
         left_out: Sequence[str] = (),
+        image_layout: ImageLayout = "auto",
     ) -> None:
         super().__init__()
         if isinstance(space, spaces.Dict):
             unread = {ACTION_MASK_KEY, *left_out}
             space = spaces.Dict({key: part for key, part in space.spaces.items() if key not in unread})
-        leaves = _make_leaves(space, ())
+        leaves = _make_leaves(space, (), image_layout)
         # Vectors come first, so that the normaliser covers one slice.
         self.leaves = nn.ModuleList(sorted(leaves, key=lambda leaf: not leaf.is_vector))
         vector_size = sum(leaf.size for leaf in leaves if leaf.is_vector)
         self.moments = RunningMoments(vector_size) if normalise and vector_size else None
+        for leaf in self.leaves:
+            if isinstance(leaf, _Vector):
+                leaf.is_exact = self.moments is not None and leaf.is_vector
         self.map_shape = leaves[0].map_shape if len(leaves) == 1 and isinstance(leaves[0], _Image) else None
         width = sum(leaf.size for leaf in leaves) + num_extras
         self.layers, self.output_size = mlp(width, sizes, is_highway=is_highway)
 
     def vectors(self, observations: Tree, dtype: torch.dtype) -> Tensor:
-        """Return the raw vectors of floats that the normaliser covers, ``(..., V)``."""
+        """Return the raw vectors that the normaliser covers, ``(..., V)``: float64 where any has numbers of 64 bits."""
         return _join([leaf.read(observations, dtype) for leaf in self._read() if leaf.is_vector])
+
+    @property
+    def images(self) -> list[str]:
+        """How each image is read."""
+        return [leaf.description for leaf in self.leaves if isinstance(leaf, _Image)]
 
     def _read(self) -> list[_Leaf]:
         return [leaf for leaf in self.leaves if isinstance(leaf, _Leaf)]
@@ -263,7 +308,7 @@ class ObservationEncoder(nn.Module):
         raw = self.moments is None
         parts = [leaf.read(observations, dtype) for leaf in self._read() if raw or not leaf.is_vector]
         if self.moments is not None:
-            parts.insert(0, self.moments.normalise(self.vectors(observations, dtype)))
+            parts.insert(0, self.moments.normalise(self.vectors(observations, dtype), dtype))
         parts += [extra.to(dtype) for extra in extras]
         features: Tensor = self.layers(_join(parts))
         return features
@@ -276,14 +321,15 @@ def _join(parts: list[Tensor]) -> Tensor:
 def observation_dtypes(space: spaces.Space[Any], dtype: torch.dtype) -> Tree:
     """Return, as a tree like the observations, the types in which rollouts keep them.
 
-    Floats take the policy's type, bytes stay bytes, and other whole numbers become int64.
+    Floats take the policy's type, but those of 64 bits stay as they are, since a normaliser may have to subtract most
+    of them; bytes stay bytes, and other whole numbers become int64.
     """
     if isinstance(space, spaces.Dict):
         return {key: observation_dtypes(part, dtype) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(observation_dtypes(part, dtype) for part in space.spaces)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return dtype
+        return torch.float64 if np.dtype(space.dtype).itemsize > 4 else dtype
     if space.dtype in (np.uint8, np.int8, np.bool_):
         return torch.uint8 if space.dtype == np.uint8 else torch.int8
     return torch.int64

@@ -37,14 +37,26 @@ class RunningMoments(nn.Module):
                 setattr(self, name, before.to(after.device))
         return self
 
-    def normalise(self, features: Tensor) -> Tensor:
-        """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; before the first update mean 0 and σ 1."""
-        return self.snapshot(features.dtype)(features)
+    def normalise(self, features: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return (x - mean)/σ for ``(..., size)``, clipped to ±10; before the first update mean 0 and σ 1.
+
+        The result is of the type named, or that of the features.
+        """
+        return self.snapshot(features.dtype if dtype is None else dtype)(features)
 
     def snapshot(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """Return ``normalise`` with the present statistics."""
-        mean, scale = self.mean.to(dtype), (self.variance + 1e-8).rsqrt().to(dtype)
-        return lambda features: ((features - mean) * scale).clamp_(-_CLIP, _CLIP)
+        """Return ``normalise`` with the present statistics, for results of a type.
+
+        Features of float64 are float64 until they are normalised: 1.7e9 and a signal of 1 are one number in float32.
+        """
+        exact = self.mean.clone(), (self.variance + 1e-8).rsqrt()
+        rounded = exact[0].to(dtype), exact[1].to(dtype)
+
+        def normalise(features: Tensor) -> Tensor:
+            mean, scale = exact if features.dtype == torch.float64 else rounded
+            return ((features - mean) * scale).clamp_(-_CLIP, _CLIP).to(dtype)
+
+        return normalise
 
     @torch.no_grad()
     def update(self, samples: Tensor) -> None:

@@ -91,7 +91,10 @@ class RecurrentPolicy(nn.Module):
         self.inputs = inputs.resolve(memory.lifetime)
         self.generator = generator if generator is not None else torch.Generator()
         self.distribution: ActionDistribution = make_distribution(
-            action_space, squash=config.squash_actions, initial_log_std=config.initial_log_std
+            action_space,
+            squash=config.squash_actions,
+            scale=config.scale_actions,
+            initial_log_std=config.initial_log_std,
         )
         self.actor = self._make_trunk()
         self.critic = self._make_trunk() if config.critic_memory == "separate" else None
@@ -124,6 +127,7 @@ class RecurrentPolicy(nn.Module):
             normalise=config.normalize_observations,
             is_highway=config.highway,
             left_out=() if config.elapsed_time is None else (config.elapsed_time,),
+            image_layout=config.image_layout,
         )
         if config.highway and not any(isinstance(layer, HighwayLayer) for layer in encoder.layers):
             raise ValueError(

@@ -130,6 +130,15 @@ def list_checkpoints(run_dir: str | os.PathLike[str]) -> list[int]:
     return sorted(_steps(Path(run_dir) / "checkpoints"))
 
 
+def checkpoint_step(run_dir: str | os.PathLike[str], which: Literal["latest", "best"] | int) -> int:
+    """Return the step of a checkpoint.
+
+    Raises:
+        CheckpointError: If it is missing.
+    """
+    return int(_find(Path(run_dir) / "checkpoints", which).name.removeprefix("step_"))
+
+
 def check_meta(checkpoint: Checkpoint, expected: Mapping[str, Any]) -> None:
     """Check that the checkpoint's `meta` agrees with `expected` in all keys of the latter, nested ones too.
 

@@ -88,8 +88,14 @@ class RunConfig:
     eval_every: Annotated[int | None, NotNegative] = None
     """Evaluate every so many steps; 0 only at the end. Default: ten times in the run."""
 
-    eval_episodes: Annotated[int, AtLeast(1)] = 50
-    """Episodes of an evaluation."""
+    eval_episodes: Annotated[int, NotNegative] = 50
+    """Episodes of an evaluation; 0 for no evaluations, at the end neither."""
+
+    eval_actions: Literal["likeliest", "sampled"] = "likeliest"
+    """Whether evaluations during the run take the likeliest actions, or sample them as the policy is trained to."""
+
+    eval_max_steps: Annotated[int, AtLeast(1)] = 100_000
+    """Steps after which an episode of an evaluation is cut and counts as it stands."""
 
     checkpoint_every: Annotated[int | None, NotNegative] = None
     """Save every so many steps; 0 only at the end. Default: ten times in the run."""

@@ -213,7 +213,7 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield prefix + key, value if isinstance(value, (bool, int, float, str)) else str(value)
+            yield f"{prefix}{key}", value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
 class LoggerGroup(ExitStack):

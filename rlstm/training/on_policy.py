@@ -6,9 +6,10 @@ log, save when due.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.interrupts import interruptible
 from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.threads import SpeedWatch, ThreadChoice, thread_limit
+from rlstm.evaluation.evaluate import EvaluationResult
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, start
 from rlstm.rollouts.rollout import Rollout
@@ -31,6 +33,8 @@ from rlstm.training.run import Agent, Run, TrainResult, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import make
+
+_CLIPPED_UPDATES = 10  # In a row with most actions on a bound, before it is said.
 
 
 class OnPolicyAgent(Agent, Protocol):
@@ -75,6 +79,8 @@ class Training(Run):
         seed, num_envs = config.run.seed, config.env.num_envs
         self._seeds = integer_seeds(seed, "envs", num_envs)
         self.envs = make(spec, config.env, config.memory)
+        if self.envs.state_fault is not None:
+            self.news.append(f"{self.envs.state_fault}. A resumed run begins new episodes.")
         with ExitStack() as on_failure:
             on_failure.callback(self.envs.close)
             self.policy = make_policy(config, self.envs.observation_space, self.envs.action_space, self.device)
@@ -89,6 +95,7 @@ class Training(Run):
             self.collector_state = start(self.policy, self.envs, self._seeds)
             on_failure.pop_all()
         self._speed = SpeedWatch()
+        self._mostly_clipped = 0  # Updates in a row.
 
     def close(self) -> None:
         """Close the envs."""
@@ -106,7 +113,20 @@ class Training(Run):
         metrics |= self.collector_state.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
         metrics |= self.count(num_steps, updated - began)
         metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
+        if self.policy.distribution.clips:
+            share = float(self.policy.distribution.clipped_share(rollout.actions)[rollout.valid].mean())
+            metrics["rollout/clipped_actions"] = share
+            self._tell_of_clipped_actions(share)
         return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def _tell_of_clipped_actions(self, share: float) -> None:
+        """Say once if most actions have lain on a bound for some updates: what is drawn there makes no difference."""
+        self._mostly_clipped = self._mostly_clipped + 1 if share > 0.5 else 0
+        if self._mostly_clipped == _CLIPPED_UPDATES:
+            self.news.append(
+                f"Most actions lie on a bound: {share:.0%} of their numbers, in the last of {_CLIPPED_UPDATES} such "
+                "updates. If that isn't meant, try --squash-actions, a smaller --initial-log-std or --scale-actions."
+            )
 
     def measure_threads(self, limit: int) -> ThreadChoice:
         """Choose the number of threads with which updates are fastest, 1 if a GPU computes them."""
@@ -159,6 +179,13 @@ class Training(Run):
         """Return the means over the last finished episodes."""
         return self.collector_state.statistics.metrics(trials=False)
 
+    samples = True
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the agent has taken a step that changed its weights: a first rollout may only fill normalisers."""
+        return int(getattr(self.agent, "num_updates", self.num_updates)) > 0
+
     def facts(self) -> dict[str, str]:
         """Return how envs are stepped, sequences run, and where memory and credit end."""
         memory = self.config.memory
@@ -169,8 +196,18 @@ class Training(Run):
         }
 
 
-def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: Progress) -> TrainResult:
-    """Train until the total of steps is reached or Ctrl-C asks to stop.
+OnEvaluation = Callable[[int, Mapping[str, float | None]], Any]
+"""Is called with the step and all metrics by name after an evaluation; returns False to end the run."""
+
+
+def run(
+    training: Run,
+    directory: RunDirectory,
+    logger: LoggerGroup,
+    progress: Progress,
+    on_evaluation: OnEvaluation | None = None,
+) -> TrainResult:
+    """Train until the total of steps is reached, Ctrl-C asks to stop, or ``on_evaluation`` returns False.
 
     Raises:
         EnvironmentFailure: If an env breaks; the weights of the last update are saved first.
@@ -182,7 +219,8 @@ def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: P
     with interruptible() as interrupt:
         if training.step == 0:
             training.save(directory)
-        while training.step < config.total_steps and not interrupt.requested():
+        ended = False
+        while training.step < config.total_steps and not interrupt.requested() and not ended:
             before, iteration_began = training.step, time.perf_counter()
             with _saving_weights_on_failure(training, directory, with_episodes=False):
                 metrics, seconds = training.update()
@@ -191,32 +229,46 @@ def run(training: Run, directory: RunDirectory, logger: LoggerGroup, progress: P
             best = False
             if interrupt.requested():
                 training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
-            if finished or _due(evaluate_every, before, training.step):
-                began = time.perf_counter()
+            if config.eval_episodes and (finished or _due(evaluate_every, before, training.step)):
+                began, signals = time.perf_counter(), interrupt.count
+
+                def is_asked_to_stop(signals: int = signals) -> bool:
+                    return interrupt.count > signals  # One before is for the run: what is due is played.
+
                 with _saving_weights_on_failure(training, directory, with_episodes=True):
-                    best = _evaluate(training, directory, values)
+                    best = _evaluate(training, directory, values, is_asked_to_stop)
                 phases["evaluate"] += time.perf_counter() - began
             logger.log(values, training.step)
             training.seconds += time.perf_counter() - iteration_began
             if best or finished or interrupt.requested() or _due(save_every, before, training.step):
                 logger.flush()
                 training.save(directory, best=best)
+            if on_evaluation is not None and "eval/mean_reward" in values:
+                with _saving_weights_on_failure(training, directory, with_episodes=True, of=Exception):
+                    ended = on_evaluation(training.step, dict(values)) is False
+                if ended and not finished:
+                    training.save(directory, best=best)
+                    progress.message(f"Ended by on_evaluation at step {training.step}.")
             for phase, duration in seconds.items():
                 phases[phase] += duration
             progress.update(training.step, values, phases)
             if news := training.reconsider_threads(metrics["time/fps"], sum(seconds.values())):
-                progress.message(news)
+                training.news.append(news)
+            while training.news:
+                progress.message(training.news.pop(0))
         if interrupt.requested():
             progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
     return training.result(interrupted=interrupt.requested())
 
 
 @contextmanager
-def _saving_weights_on_failure(training: Run, directory: RunDirectory, *, with_episodes: bool) -> Iterator[None]:
-    """Save the weights of the last update if an env breaks."""
+def _saving_weights_on_failure(
+    training: Run, directory: RunDirectory, *, with_episodes: bool, of: type[Exception] = EnvironmentFailure
+) -> Iterator[None]:
+    """Save the weights of the last update on an error: if an env breaks, by default."""
     try:
         yield
-    except EnvironmentFailure:
+    except of:
         if training.step not in list_checkpoints(directory):
             training.save(directory, with_episodes=with_episodes)
         raise
@@ -227,16 +279,42 @@ def _due(every: int, before: int, now: int) -> bool:
     return every > 0 and now // every > before // every
 
 
-def _evaluate(training: Run, directory: RunDirectory, metrics: dict[str, Any]) -> bool:
-    """Evaluate, record, and return whether it was the best so far."""
-    result = training.evaluate()
+def _gap(training: Run, result: EvaluationResult) -> str | None:
+    """Return that the likeliest actions are much worse than those sampled in training, or None."""
+    sampled = training.recent_metrics().get("rollout/ep_rew_mean") if training.samples else None
+    if sampled is None or training.config.run.eval_actions != "likeliest":
+        return None
+    error = float(result.returns.std()) / math.sqrt(len(result.returns))
+    if sampled - result.mean_return <= max(3 * error, 0.1 * abs(sampled)):
+        return None
+    return (
+        f"The likeliest actions reach {result.mean_return:.4g} in evaluation, those sampled in training "
+        f"{sampled:.4g}: a policy that is unsure may wait for ever where it takes the likeliest. Compare with "
+        "'rlstm evaluate --stochastic'; --eval-actions sampled judges checkpoints so."
+    )
+
+
+def _evaluate(training: Run, directory: RunDirectory, metrics: dict[str, Any], should_stop: Callable[[], bool]) -> bool:
+    """Evaluate, record, and return whether it was the best so far; if it shall stop, do neither."""
+    result = training.evaluate(should_stop)
+    if result is None:
+        return False
     directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
     if curves := result.trial_curves():
         write_curves(directory.trial_curve_path(training.step), curves)
     metrics |= result.metrics()
-    best = result.mean_return >= training.best_return  # Of equals the latest: it has learnt longer.
-    training.best_return = max(result.mean_return, training.best_return)
-    return best
+    if result.cut.any():
+        training.news.append(
+            f"{result.cut.sum()} of {len(result.cut)} episodes of the evaluation had not ended after "
+            f"{result.lengths[result.cut].max():,} steps and count as they stand (--eval-max-steps)."
+        )
+    training.eval_return = result.mean_return
+    if training.step >= training.config.run.total_steps and (told := _gap(training, result)):
+        training.news.append(told)
+    if not training.has_learnt or result.mean_return < training.best_return:
+        return False
+    training.best_return, training.best_step = result.mean_return, training.step  # Of equals the latest.
+    return True
 
 
 def summary(training: Run, directory: RunDirectory) -> Mapping[str, str]:
@@ -248,6 +326,7 @@ def summary(training: Run, directory: RunDirectory) -> Mapping[str, str]:
         "agent": config.agent,
         "env": "+".join((config.env.env, *config.env.env_wrappers)),
         "envs": facts.pop("envs"),
+        **({"images": "; ".join(images)} if (images := training.policy.actor.encoder.images) else {}),
         "cell": f"{policy.cell} {policy.hidden_size}{height}",
         **facts,
         "device": training.device_reason,

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import random
 from abc import ABC, abstractmethod
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ class TrainResult:
     steps_per_second: float | None
     mean_return: float | None
     success_rate: float | None
+    eval_return: float | None = None  # Of the last evaluation.
+    best_return: float | None = None  # Of the best one.
+    best_step: int | None = None
     interrupted: bool = False
 
 
@@ -51,6 +55,8 @@ def make_policy(
     if network.critic_memory is None:
         network = dataclasses.replace(network, critic_memory=config.algorithm.critic_memory)
     policy = RecurrentPolicy(observation_space, action_space, network, config.memory, config.inputs, generator=actions)
+    if config.agent == "random":
+        policy.distribution = policy.distribution.at_random()
     return policy.to(device=device, dtype=getattr(torch, config.run.dtype))
 
 
@@ -67,17 +73,25 @@ class Agent(Protocol):
         """Load what ``state_dict`` returned; the policy's weights are loaded already."""
 
 
+class _Stopped(Exception):
+    """An evaluation that shall not be played to its end."""
+
+
 class Run(ABC):
     """A run: its policy, and where it stands."""
 
     policy: RecurrentPolicy  # As it would be evaluated now.
+    best_step: int | None  # Of the best evaluation; None before the first one after learning began.
+    samples: ClassVar[bool] = False  # Whether it learns from sampled actions.
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
         self.config, self.spec = config, spec
         self.device, self.device_reason = choose_device(config.run.device)
         self.step = 0
         self.num_updates = 0
-        self.best_return = -math.inf
+        self.best_return, self.best_step = -math.inf, None
+        self.eval_return: float | None = None
+        self.news: list[str] = []  # What a user should know, until a display has shown it.
         self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
         self.threads = ThreadChoice(1, "not chosen yet")
         self._kept_threads: int | None = None  # Those of the checkpoint from which it goes on.
@@ -154,15 +168,41 @@ class Run(ABC):
         """Take the steps per second of an update that took so long; returns what changed, in a sentence, or None."""
         return None
 
+    @property
+    def has_learnt(self) -> bool:
+        """Whether there has been an update that may have changed weights."""
+        return self.num_updates > 0
+
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begin with the weights of another run."""
         load_weights(self.policy, checkpoint)
 
-    def evaluate(self) -> EvaluationResult:
-        """Play complete episodes on seeds that are never trained on."""
-        config, episodes = self.config, self.config.run.eval_episodes
-        with closing(evaluation_envs(self.spec, config.env, config.memory, episodes)) as envs:
-            return evaluate(self.policy, envs, episodes, seed=config.run.seed)
+    def evaluate(self, should_stop: Callable[[], bool]) -> EvaluationResult | None:
+        """Play complete episodes on seeds that are never trained on; None if it shall stop before they are played.
+
+        They are not those of later evaluations either: the best checkpoint is chosen by these.
+        """
+        config, episodes, limit = self.config, self.config.run.eval_episodes, self.config.run.eval_max_steps
+
+        def check() -> None:
+            if should_stop():
+                raise _Stopped
+
+        with closing(evaluation_envs(self.spec, config.env, config.memory, episodes)) as envs, suppress(_Stopped):
+            seed = config.run.seed
+            stream: Final = "training_evaluation"
+            likeliest = config.run.eval_actions == "likeliest"
+            return evaluate(
+                self.policy,
+                envs,
+                episodes,
+                seed=seed,
+                deterministic=likeliest,
+                stream=stream,
+                max_steps=limit,
+                on_step=check,
+            )
+        return None
 
     def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
         """Write a checkpoint; for ``with_episodes`` see ``training_state``."""
@@ -170,6 +210,8 @@ class Run(ABC):
             **self.training_state(with_episodes=with_episodes),
             "num_updates": self.num_updates,
             "best_return": self.best_return,
+            "best_step": self.best_step,
+            "eval_return": self.eval_return,
             "seconds": self.seconds,
             "num_threads": self.threads.count,
             "torch_rng": torch.get_rng_state(),
@@ -185,6 +227,7 @@ class Run(ABC):
         trainer = checkpoint.trainer
         self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
         self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
+        self.best_step, self.eval_return = trainer.get("best_step"), trainer.get("eval_return")  # New in this version.
         self._kept_threads = trainer.get("num_threads")  # Earlier versions did not write it down.
         note = self.load_training_state(trainer)
         # Last of all, since the resets of a user's envs may draw from the global generators.
@@ -203,6 +246,9 @@ class Run(ABC):
             steps_per_second=self.step / self.seconds if self.seconds else None,
             mean_return=metrics.get("rollout/ep_rew_mean"),
             success_rate=metrics.get("rollout/success_rate"),
+            eval_return=self.eval_return,
+            best_return=None if self.best_step is None else self.best_return,
+            best_step=self.best_step,
             interrupted=interrupted,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.connection
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import Tree, tree_leaves, tree_map
+from rlstm.vector.sub_env import mask_sizes
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -55,16 +57,20 @@ class SteppedEnvs(Protocol):
 class VectorEnvs:
     """A vector env in ``AutoresetMode.SAME_STEP`` whose resets and steps come as ``EnvStep``."""
 
-    def __init__(self, envs: gym.vector.VectorEnv[Any, Any, Any], kind: str, description: str) -> None:
+    def __init__(
+        self, envs: gym.vector.VectorEnv[Any, Any, Any], kind: str, description: str, state_fault: str | None = None
+    ) -> None:
         self.envs = envs
+        self.state_fault = state_fault  # Why states can't be stored though there are methods for it.
         self.kind = kind  # native, sync or async
         self.description = description  # What was chosen, for the user.
         self.num_envs = envs.num_envs
         self.observation_space = envs.single_observation_space
         self.action_space = envs.single_action_space
-        self._mask_sizes = _mask_sizes(self.action_space)
+        self._mask_sizes = mask_sizes(self.action_space)
         self._steps = 0
         self._gives_masks = False  # Known after the reset.
+        self._ended = False  # The workers, before they could be closed.
 
     def reset(self, seeds: Sequence[int], options: dict[str, Any] | None = None) -> EnvStep:
         """Reset every lane with a seed of its own; all get the same options."""
@@ -88,6 +94,9 @@ class VectorEnvs:
         except EnvironmentFailure:
             raise
         except Exception as error:
+            if isinstance(error, EOFError | OSError) and (told := self._say_who_died()):
+                self._end_workers()  # Closing would wait for answers that have been read.
+                raise EnvironmentFailure(told) from None
             raise EnvironmentFailure(
                 f"The env raised at step {self._steps} (counted for each lane): {type(error).__name__}: {error}"
             ) from error
@@ -159,6 +168,11 @@ class VectorEnvs:
         else:
             self._gives_masks &= not at_reset
             return np.ones((self.num_envs, sum(self._mask_sizes)), dtype=bool) if self._gives_masks else None
+        if not self._mask_sizes:
+            raise EnvironmentFailure(
+                f"The env gives an {ACTION_MASK_KEY}, but its actions are {self.action_space}, which can't be masked: "
+                "leave it out, or make the actions Discrete or MultiDiscrete."
+            )
         shape = (self.num_envs, sum(self._mask_sizes))
         place = f"{ACTION_MASK_KEY} at step {self._steps} of the lanes"
         if masks.dtype == object or masks.size != shape[0] * shape[1]:
@@ -177,6 +191,8 @@ class VectorEnvs:
 
     def get_state(self) -> Tree | None:
         """Return the state of every lane, to go on from exactly here, or None where an env can't give it."""
+        if self.state_fault is not None:
+            return None
         if self.kind == "native":
             get_state = getattr(self.envs, "get_state", None)
             state = None if get_state is None else get_state()
@@ -195,18 +211,33 @@ class VectorEnvs:
 
     def close(self) -> None:
         """Close the envs and end the workers."""
-        self.envs.close()
+        if not self._ended:
+            self.envs.close()
+
+    def _end_workers(self) -> None:
+        for process in getattr(self.envs, "processes", ()):
+            if process.is_alive():
+                process.terminate()
+            process.join()
+        self._ended = self.envs.closed = True
+
+    def _say_who_died(self) -> str | None:
+        """Return which worker ended by itself, in a sentence, or None."""
+        processes = getattr(self.envs, "processes", ())
+        ended = multiprocessing.connection.wait([process.sentinel for process in processes], timeout=1.0)
+        for process in processes:
+            if process.sentinel in ended:  # Its exit code may come a moment later.
+                process.join(1.0)
+        dead = [(lane, process.exitcode) for lane, process in enumerate(processes) if process.exitcode is not None]
+        if not dead:
+            return None
+        lane, code = dead[0]
+        reason = f"by signal {-code}" if code < 0 else f"with the exit code {code}"
+        return f"The worker process of env {lane} ended {reason} at its step {self._steps}."
 
 
 def _all_finite(values: npt.NDArray[Any]) -> bool:
     return values.dtype.kind != "f" or bool(np.logical_and.reduce(np.isfinite(values), axis=None))
-
-
-def _mask_sizes(space: gym.Space[Any]) -> list[int]:
-    """Return the number of choices of every discrete action, in the order of a mask; [0] where none is discrete."""
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        return [int(size) for size in space.nvec.reshape(-1)]
-    return [int(getattr(space, "n", 0))]
 
 
 def _final_rows(final: Any, finished: npt.NDArray[np.intp]) -> Tree:

@@ -147,13 +147,13 @@ def make(
     if native is not None:
         return VectorEnvs(native, "native", f"{count} lanes in the env's own batched form")
     functions = [functools.partial(_make_lane, spec, config, memory, lane) for lane in range(count)]
-    left_out = _check_single(functions[0], spec)
+    left_out, state_fault = _check_single(functions[0], spec)
     if config.vectorization == "async":
         workers = [functools.partial(_make_lane_in_worker, os.getpid(), function) for function in functions]
         envs: VectorEnv = gym.vector.AsyncVectorEnv(workers, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
-        return VectorEnvs(envs, "async", f"{count} lanes in worker processes{left_out}")
+        return VectorEnvs(envs, "async", f"{count} lanes in worker processes{left_out}", state_fault)
     envs = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
-    return VectorEnvs(envs, "sync", f"{count} single envs in this process ({reason}){left_out}")
+    return VectorEnvs(envs, "sync", f"{count} single envs in this process ({reason}){left_out}", state_fault)
 
 
 def _make_native(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, count: int) -> tuple[VectorEnv | None, str]:
@@ -199,7 +199,7 @@ def _accept_native(envs: VectorEnv, wrappers: tuple[WrapperSpec, ...], memory: M
     return envs
 
 
-def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int) -> gym.Env[Any, Any]:
+def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int) -> SubEnv:
     """Make one single env for a lane; runs in the worker where there is one."""
     env = make_single(spec, config)
     if memory.episodes_per_trial is not None:
@@ -207,7 +207,7 @@ def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int
     return SubEnv(env, lane)
 
 
-def _make_lane_in_worker(parent: int, make_lane: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+def _make_lane_in_worker(parent: int, make_lane: Callable[[], SubEnv]) -> SubEnv:
     """Make a lane; a worker leaves Ctrl-C, which a terminal sends to it too, to the main process."""
     if os.getpid() != parent:  # Gymnasium makes one env in the main process, to see its spaces.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -215,14 +215,19 @@ def _make_lane_in_worker(parent: int, make_lane: Callable[[], gym.Env[Any, Any]]
     return make_lane()
 
 
-def _check_single(function: Any, spec: EnvSpec) -> str:
-    """Make and close one env here, so that a fault shows before there are workers; returns what lanes leave out."""
+def _check_single(function: Callable[[], SubEnv], spec: EnvSpec) -> tuple[str, str | None]:
+    """Make and close one env here, so that a fault shows before there are workers.
+
+    Returns:
+        What lanes leave out, and why their states can't be stored though there are methods for it.
+    """
     try:
         env = function()
         places = text_places(env.env.observation_space)
+        state_fault = env.state_fault()
         env.close()
     except Exception as error:
         kind = "" if isinstance(error, (EnvironmentFailure, ValueError)) else f"{type(error).__name__}: "
         raise EnvironmentFailure(f"Could not make '{spec.id}': {kind}{error}") from error
     left_out = f"; the text in '{', '.join(places)}' is left out of observations, as no network here reads it"
-    return left_out if places else ""
+    return left_out if places else "", state_fault

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 
+from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.observations import fitted
+from rlstm.core.plain_data import decode, encode
 from rlstm.core.text_leaves import drop_text, text_places, without_text
+from rlstm.core.trees import Tree, tree_map
 
 # Gymnasium's own wrappers that gym.make may add, and the attributes in which they keep something between steps.
 _KNOWN_WRAPPERS: dict[type, tuple[str, ...]] = {
@@ -28,6 +35,34 @@ def supports_new_task(env: gym.Env[Any, Any]) -> bool:
 def _has_state(env: gym.Env[Any, Any]) -> bool:
     """Return whether the env or wrapper itself can give its state and take it back."""
     return all(callable(getattr(env, name, None)) for name in ("get_state", "set_state"))
+
+
+READ_KEYS = (ACTION_MASK_KEY, "regret", "is_success", "target", "trial_start")
+"""Keys of an info that the library reads."""
+
+
+def mask_sizes(space: gym.Space[Any]) -> list[int]:
+    """Return the number of choices of every discrete action, in the order of a mask; [] where none can be masked."""
+    if isinstance(space, spaces.MultiDiscrete):
+        return [int(size) for size in space.nvec.reshape(-1)]
+    return [int(space.n)] if isinstance(space, spaces.Discrete) else []
+
+
+def read_target(target: Any, space: gym.Space[Any]) -> npt.NDArray[Any] | None:
+    """Return a teacher's answer as numbers of the shape of an action; None if it is none, or asks nothing.
+
+    A class below 0 and NaN ask nothing; what has no numbers, or not as many as an action, is something else.
+    """
+    try:
+        array = np.asarray(target)
+        if array.dtype.kind not in "fiub" or array.size != math.prod(space.shape or ()):
+            return None
+    except ValueError:  # Rows of several lengths.
+        return None
+    array = array.reshape(space.shape or ()).astype(np.float64)
+    if np.isnan(array).any():
+        return None
+    return array if isinstance(space, spaces.Box) else None if (array < 0).any() else array.astype(np.int64)
 
 
 class TrialEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -76,7 +111,9 @@ class TrialEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs)
 class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
     """One lane of a vector env: names itself when its env breaks, and gives the whole stack's state.
 
-    Text in a Dict is left out of observations and their space alike, as no network reads it.
+    Text in a Dict is left out of observations and their space alike, as no network reads it. Observations are arrays,
+    and the last one of an episode is a copy, which an env that writes its observations in place can't change. Of an
+    info only what the library reads is left, each key of one type, so that those of several envs can be merged.
     """
 
     def __init__(self, env: gym.Env[Any, Any], lane: int) -> None:
@@ -87,49 +124,91 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Reset, and check what comes back."""
+        """Reset, and check what comes back.
+
+        If a seed above 2**32 - 1 raises, which numpy's former generators don't take, its lower 32 bits are tried.
+        """
         try:
-            observation, info = self.env.reset(seed=seed, options=options)
+            try:
+                observation, info = self.env.reset(seed=seed, options=options)
+            except (ValueError, OverflowError, TypeError):
+                if seed is None or seed < 2**32:
+                    raise
+                for _, env in self._stack():
+                    if isinstance(env, gym.wrappers.PassiveEnvChecker):
+                        env.checked_reset = False  # It keeps what the first reset returned.
+                observation, info = self.env.reset(seed=seed % 2**32, options=options)
         except Exception as error:
             raise self._failure("reset raised", error) from error
-        return self._checked(observation), info
+        return self._checked(observation), self._read(info)
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step, and check what comes back."""
         self._steps += 1
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
         except Exception as error:
             raise self._failure("step raised", error) from error
-        return self._checked(observation), reward, terminated, truncated, info
+        observation = self._checked(observation)
+        if terminated or truncated:
+            observation = tree_map(np.copy, observation)
+        return observation, self._number("reward", reward), bool(terminated), bool(truncated), self._read(info)
 
-    def _checked(self, observation: Any) -> Any:
+    def close(self) -> None:
+        """Close the env. That it can't be closed is only told: what was learnt, or broke before, counts for more."""
+        try:
+            super().close()
+        except Exception as error:
+            warnings.warn(f"Env {self.lane} could not be closed: {type(error).__name__}: {error}", stacklevel=2)
+
+    def _checked(self, observation: Any) -> Tree:
         observation = drop_text(self.env.observation_space, observation) if self._has_text else observation
-        self._check(observation, self.observation_space)
-        return observation
+        try:
+            return fitted(observation, self.observation_space)
+        except ValueError as error:
+            raise self._failure("wrong observation", str(error)) from error
 
     def _failure(self, what: str, error: Exception | str) -> EnvironmentFailure:
         text = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
         return EnvironmentFailure(f"Env {self.lane}, its step {self._steps}: {what}: {text}")
 
-    def _check(self, observation: Any, space: spaces.Space[Any], place: str = "observation") -> None:
-        """Compare shapes and kinds of numbers; whether values are finite is checked for all lanes at once."""
-        if isinstance(space, spaces.Dict):
-            if not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
-                raise self._failure("wrong observation", f"{place} must be a dict with keys {list(space.spaces)}")
-            for key, part in space.spaces.items():
-                self._check(observation[key], part, f"{place}['{key}']")
-        elif isinstance(space, spaces.Tuple):
-            if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
-                raise self._failure("wrong observation", f"{place} must be a tuple of {len(space.spaces)}")
-            for index, part in enumerate(space.spaces):
-                self._check(observation[index], part, f"{place}[{index}]")
-        elif space.shape is not None and space.dtype is not None:
-            array = np.asarray(observation)
-            if array.shape != space.shape:
-                raise self._failure("wrong observation", f"{place} has shape {array.shape}, its space {space.shape}")
-            if not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
-                raise self._failure("wrong observation", f"{place} has dtype {array.dtype}, its space {space.dtype}")
+    def _number(self, name: str, value: Any) -> float:
+        """Return a number, or what an array of one number holds."""
+        try:
+            array = np.asarray(value)
+            if array.size == 1 and array.dtype.kind in "fiub":
+                return float(array.item())
+        except (TypeError, ValueError):
+            pass
+        raise self._failure(f"{name} must be one number", f"it is {value!r}")
+
+    def _read(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return of an info what the library reads, each key always of one type; None is as good as no key."""
+        said: dict[str, Any] = {name: value for name in READ_KEYS if (value := info.get(name)) is not None}
+        for name in ("regret", "is_success"):
+            if name in said:
+                said[name] = self._number(f"info['{name}']", said[name])
+        if "trial_start" in said:
+            said["trial_start"] = bool(said["trial_start"])
+        if ACTION_MASK_KEY in said:
+            said[ACTION_MASK_KEY] = self._mask(said[ACTION_MASK_KEY])
+        if "target" in said:
+            target = read_target(said.pop("target"), self.action_space)
+            said |= {} if target is None else {"target": target}
+        return said
+
+    def _mask(self, mask: Any) -> BoolArray:
+        """Return an action mask ``(M,)``."""
+        size = sum(mask_sizes(self.action_space))
+        try:
+            array = np.asarray(mask)
+            if size and array.size == size and array.dtype.kind in "fiub":
+                return array.astype(bool).reshape(-1)
+            found = f"it has shape {array.shape}"
+        except ValueError:  # Rows of several lengths.
+            found = f"it is {mask!r}"
+        wanted = f"an array of {size} booleans" if size else "left out: these actions can't be masked"
+        raise self._failure(f"info['{ACTION_MASK_KEY}'] must be {wanted}, for {self.action_space}", found)
 
     def _stack(self) -> Iterator[tuple[str, Any]]:
         """Yield the wrappers by their depth, from the outermost on, then the env itself as ``env``."""
@@ -138,6 +217,24 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             yield str(depth), env
             env, depth = env.env, depth + 1
         yield "env", env
+
+    def state_fault(self) -> str | None:
+        """Try ``get_state`` and ``set_state`` of the env and its wrappers after a reset; returns what is wrong.
+
+        An env may have such methods with another meaning: then it can't be stored. It is reset here, unless it has no
+        such methods at all, which is no fault.
+        """
+        owners = [env for _, env in self._stack() if type(env) not in _KNOWN_WRAPPERS and _has_state(env)]
+        if not owners:
+            return None
+        self.reset(seed=0)
+        for env in owners:
+            name = type(env).__name__
+            try:
+                env.set_state(decode(encode(env.get_state(), f"what {name}.get_state() returns")))
+            except Exception as error:
+                return f"get_state and set_state of {name} are not those of an exact resume: {error}"
+        return None
 
     def get_lane_state(self) -> dict[str, Any] | None:
         """Return the state of the env and all its wrappers, or None where one of them can't give it."""

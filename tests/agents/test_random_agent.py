@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+import rlstm
 from rlstm.agents.configs.random_agent import RandomConfig
 from rlstm.agents.random_agent import RandomAgent
 from rlstm.rollouts.collect import collect, start
+from scripts.quirks.envs import register
 from tests import kit
 
 
 def play(action_space, num_steps=500, **policy):
     policy = kit.make_policy(action_space=action_space, noise=1.0, **policy)
+    policy.distribution = policy.distribution.at_random()  # As ``make_policy`` does for this agent.
     agent = RandomAgent(policy, RandomConfig(), num_envs=4, total_steps=0, generator=torch.Generator())
     envs = kit.scripted("..E", ".C", "...", "B", action_space=action_space)
     carry = start(policy, envs, [0] * 4)
@@ -41,11 +44,10 @@ def test_multi_discrete_and_binary_actions_are_uniform_too():
     torch.testing.assert_close(rollout.log_probs, torch.full_like(rollout.log_probs, -np.log(8)))
 
 
-def test_continuous_actions_are_drawn_around_zero_and_kept_in_bounds():
-    _, rollout, _ = play(gym.spaces.Box(-9, 9, (2,), np.float32))
-    assert rollout.actions.mean().abs() < 0.1
-    agent, _, _ = play(gym.spaces.Box(-1, 1, (2,), np.float32), num_steps=5)
-    assert np.abs(agent.policy.distribution.to_env(torch.full((1, 2), 5.0))).max() == 1
+def test_continuous_actions_are_uniform_between_their_bounds():
+    agent, rollout, _ = play(gym.spaces.Box(-9, 9, (2,), np.float32))
+    given = agent.policy.distribution.to_env(rollout.actions.flatten(0, 1))
+    assert np.abs(np.histogram(given, bins=6, range=(-9, 9))[0] / given.size - 1 / 6).max() < 0.03
 
 
 def test_it_never_learns():
@@ -68,3 +70,15 @@ def test_it_goes_on_with_its_random_stream():
 def test_a_rollout_has_at_least_one_step():
     with pytest.raises(ValueError, match="num_steps is 0"):
         RandomConfig(num_steps=0)
+
+
+@pytest.mark.parametrize("squash_actions", [False, True])
+def test_numbers_are_uniform_between_their_bounds_in_training_evaluation_and_play(tmp_path, squash_actions):
+    """In the env's own units: Box(200, 1000)."""
+    register()
+    settings = {"env": "quirks/Heater-v0", "env_import": ("scripts.quirks.envs",), "total_steps": 1000}
+    settings |= {"num_envs": 4, "num_threads": 1, "squash_actions": squash_actions, "eval_episodes": 5}
+    path = rlstm.train("random", ui="none", run_dir=str(tmp_path / "run"), **settings).run_dir
+    agent = rlstm.load(path)
+    watts = np.array([agent.act([0.0, 1.0])[0] for _ in range(2000)])
+    assert np.abs(np.histogram(watts, bins=4, range=(200, 1000))[0] / 2000 - 0.25).max() < 0.05

@@ -1,5 +1,8 @@
 """The library from Python: train, resume, evaluate, load and act."""
 
+import math
+from typing import ClassVar
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,7 +18,6 @@ from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.config import ConfigError
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 from rlstm.vector.sub_env import TrialEnv
-from tests import kit
 
 UPDATE = 4 * 8
 TINY = {
@@ -139,7 +141,7 @@ def test_masked_actions_are_not_taken(run):
 
 def test_an_observation_of_another_shape_is_refused(run):
     agent = rlstm.load(run.run_dir)
-    with pytest.raises(ValueError, match=r"shape \(5,\).*Box"):
+    with pytest.raises(ValueError, match=r"observation has shape \(5,\), its space \(3,\)"):
         agent.act(np.zeros(5, dtype=np.float32))
     assert agent.act([0.0, 1.0, 1.0]) in range(4)  # Lists of the right shape will do.
 
@@ -239,11 +241,105 @@ def test_the_module_may_stand_before_the_id(tmp_path, user_module):
     assert evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
 
 
-def test_an_env_registered_by_a_class_can_not_be_written_down_and_the_user_is_told(tmp_path):
-    gym.register("rlstm-test/Callable-v0", kit.ScriptedEnv, kwargs={"script": "..E"})
-    try:
-        with pytest.raises((ConfigError, EnvironmentFailure), match=r"entry_point.*'module:Class'"):
-            train(tmp_path / "run", env="rlstm-test/Callable-v0", env_kwargs={})
-    finally:
-        gym.registry.pop("rlstm-test/Callable-v0")
+class Levels(gym.Env):
+    """Tells by its reward what it was made with."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    made: ClassVar[list] = []
+
+    def __init__(self, **kwargs):
+        self.made.append(kwargs)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, dtype=np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, dtype=np.float32), 1.0, False, False, {}
+
+
+EXOTIC = {"limit": math.inf, "sizes": (1, 2), "names": {"a"}, "table": {0: 1.5}, "start": np.arange(2.0)}
+
+
+@pytest.fixture
+def registered():
+    names = []
+
+    def register(entry_point, **options):
+        names.append(f"levels/L{len(names)}-v0")
+        gym.register(names[-1], entry_point, max_episode_steps=4, **options)
+        return names[-1]
+
+    yield register
+    for name in names:
+        gym.registry.pop(name, None)
+    Levels.made.clear()
+
+
+def assert_made_alike(kwargs):
+    assert kwargs.keys() == EXOTIC.keys()
+    for name, value in EXOTIC.items():
+        assert type(kwargs[name]) is type(value), name
+        np.testing.assert_equal(kwargs[name], value)
+
+
+@pytest.mark.parametrize("place", ["env_kwargs", "register"])
+def test_arguments_of_an_env_come_back_as_what_they_were(tmp_path, registered, place):
+    entry_point = f"{__name__}:Levels"
+    env = registered(entry_point, kwargs=EXOTIC) if place == "register" else registered(entry_point)
+    settings = {"env": env, "env_kwargs": {} if place == "register" else EXOTIC}
+    path = train(tmp_path / "run", **settings).run_dir
+    assert_made_alike(Levels.made[-1])
+    Levels.made.clear()
+    evaluate_run(path, episodes=2)
+    assert_made_alike(Levels.made[-1])
+    Levels.made.clear()
+    api.resume(path, total_steps=4 * UPDATE, ui="none")
+    assert_made_alike(Levels.made[-1])
+
+
+def test_an_argument_that_can_not_be_stored_is_refused_before_anything_is_made(tmp_path, registered):
+    env = registered(f"{__name__}:Levels")
+    with pytest.raises(ConfigError, match=r"env_kwargs\['f'\] is <built-in function max>.* a run can't store it"):
+        train(tmp_path / "run", env=env, env_kwargs={"f": max})
+    assert not Levels.made
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("what", ["class", "function", "argument"])
+def test_an_env_that_only_this_process_knows_trains_and_needs_to_be_registered_again(tmp_path, registered, what, capfd):
+    if what == "argument":
+        env = registered(f"{__name__}:Levels", kwargs={"f": max})
+    else:
+        env = registered(Levels if what == "class" else lambda **kwargs: Levels(**kwargs))
+    path = rlstm.train(
+        "ppo", ui="plain", run_dir=str(tmp_path / "run"), **{**TINY, **PPO, "env": env, "env_kwargs": {}}
+    )
+    assert "registered with a class, a function or another object in one process alone" in capfd.readouterr().err
+    path = path.run_dir
+    assert evaluate_run(path, episodes=2).lengths.tolist() == [4, 4]
+    rlstm.load(path).act(np.zeros(2))
+    api.resume(path, total_steps=4 * UPDATE, ui="none")
+    rlstm.record(path, episodes=2)
+    spec = gym.registry.pop(env)
+    with pytest.raises(RunDirectoryError, match="resumed and evaluated only where the same is registered first"):
+        evaluate_run(path, episodes=2)
+    gym.registry[env] = spec
+
+
+def test_the_best_checkpoint_is_what_every_use_takes(tmp_path):
+    path = train(tmp_path / "run", eval_every=UPDATE, total_steps=5 * UPDATE, keep_checkpoints=9).run_dir
+    best = int((tmp_path / "run" / "checkpoints" / "best").read_text().removeprefix("step_"))
+    assert open_run(path).step == best
+    assert rlstm.load(path)._snapshot is not None
+    weights = load_checkpoint(path, "best").model
+    assert all(torch.equal(weights[name], value) for name, value in rlstm.load(path).policy.state_dict().items())
+
+
+def test_a_run_does_not_start_from_actions_in_other_units(tmp_path):
+    settings = {"env": "rlstm/PendulumNoVel-v0", "env_kwargs": {}}
+    path = train(tmp_path / "raw", scale_actions=False, **settings).run_dir
+    with pytest.raises(
+        ConfigError, match=r"scale_actions is True, but .*raw was trained with False.*--no-scale-actions"
+    ):
+        train(tmp_path / "next", init_from=path, **settings)
+    train(tmp_path / "next", init_from=path, scale_actions=False, **settings)

@@ -178,7 +178,7 @@ def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.
     assert run.steps == 2048  # A whole rollout.
     monkeypatch.setattr(env_play, "TRAIN_SECONDS", 0.0)
     run = env_play.train_without_memory(resolve_env(config), config, 10**9)
-    assert run == (0, None)
+    assert run == (0, None, None)
     assert run.beside({}).startswith("trains, but no episode ended")
 
 

@@ -13,7 +13,8 @@ import rlstm as package
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.demonstrations import Demonstrations
 
-ANSWER = {"path", "episodes_played", "episodes", "steps", "mean_return", "success_rate"}
+CHOSEN = {"run_dir", "checkpoint", "checkpoint_step", "actions", "seed"}
+ANSWER = {"path", "episodes_played", "episodes", "steps", "mean_return", "success_rate"} | CHOSEN
 
 
 @pytest.fixture
@@ -32,10 +33,10 @@ def test_demonstrations_go_into_the_run_and_are_told_in_one_line(rlstm, run: Pat
 
 
 def test_a_recording_is_readable(rlstm, run: Path) -> None:
-    result = rlstm(f"record {run} --episodes 6 --stochastic --checkpoint best --seed 3 --output mine")
+    result = rlstm(f"record {run} --episodes 6 --stochastic --checkpoint latest --seed 3 --output mine")
     assert result.code == 0
     text = " ".join(result.out.split())
-    assert "played 6 episodes; checkpoint best, sampled actions, seed 3; success " in text
+    assert "played 6 episodes; checkpoint latest, step 256; sampled actions, seed 3; success " in text
     assert "written 6 episodes, " in text
     assert text.endswith("file mine")
 

@@ -18,6 +18,8 @@ ANSWER = {
     "success_rate",
     "memoryless_return",
     "optimal_return",
+    "cut",
+    *("run_dir", "checkpoint", "checkpoint_step", "actions", "seed", "ablate_memory", "env_kwargs"),
 }
 
 
@@ -31,13 +33,14 @@ def test_an_evaluation_stands_next_to_the_references(rlstm, trained: Path) -> No
     answer = rlstm(f"evaluate {trained} --episodes 6 --json").json
     assert answer.keys() == ANSWER
     assert (answer["episodes"], answer["memoryless_return"], answer["optimal_return"]) == (6, 1.95, 4.0)
+    assert (answer["checkpoint"], answer["checkpoint_step"], answer["actions"]) == ("latest", 256, "likeliest")
 
 
 def test_an_evaluation_is_readable(rlstm, trained: Path) -> None:
-    result = rlstm(f"evaluate {trained} --episodes 6 --stochastic --ablate-memory --checkpoint best --seed 3")
+    result = rlstm(f"evaluate {trained} --episodes 6 --stochastic --ablate-memory --checkpoint 256 --seed 3")
     assert result.code == 0
     text = " ".join(result.out.split())
-    assert "6 episodes; checkpoint best, sampled actions, seed 3, memory reset at every step" in text
+    assert "6 episodes; checkpoint step 256; sampled actions, seed 3; memory reset before every step" in text
     assert "best without memory 1.95 best possible 4" in text
     assert " ± " in text
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 ANSWER = {"run_dir", "steps", "wall_seconds", "steps_per_second", "mean_return", "success_rate"}
+ANSWER |= {"eval_return", "best_return", "best_step"}
 
 
 def test_training_tells_where_the_run_is_and_what_to_do_next(rlstm) -> None:
     words = "--num-threads 1 --ui none --num-envs 4 --num-steps 16 --total-steps 64 --eval-episodes 1"
     result = rlstm(f"train random --env rlstm/TMaze-v0 --run-dir a/b {words}")
     assert (result.code, result.err) == (0, "")
-    for line in ("run       a/b", "evaluate  rlstm evaluate a/b", "curves    tensorboard --logdir a/b"):
+    for line in ("run        a/b", "evaluate   rlstm evaluate a/b", "curves     tensorboard --logdir a/b"):
         assert line in result.out
     command = Path("a/b/command.txt").read_text(encoding="utf-8")
     assert command == f"rlstm train random --env rlstm/TMaze-v0 --run-dir a/b {words}\n"

@@ -1,6 +1,7 @@
 """Wrong usage is told in one line with the nearest valid name and exit code 2; asking for help is light."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlstm.cli import VERBS, main
+from rlstm.cli.parsing import _ELSEWHERE
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,3 +150,11 @@ def test_a_closed_pipe_is_no_error(words: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), _ELSEWHERE.items())
+def test_names_of_other_libraries_are_answered_with_those_of_this_one(rlstm, theirs: str, ours: str) -> None:
+    answer = rlstm(f"train ppo --env rlstm/TMaze-v0 {theirs} 1")
+    assert answer.code == 2
+    assert f"Unknown flag '{theirs}'. It is called '{ours}' here." in answer.err
+    assert re.search(rf"{ours.split()[0]}[ ,]", rlstm("train ppo --help").out)

@@ -13,7 +13,6 @@ import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.api import experiments as api
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
-from rlstm.evaluation import evaluate as evaluation
 from rlstm.evaluation.evaluate import EvaluationResult, _quotas, evaluate, evaluation_envs
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.rollouts.collect import collect, start
@@ -236,12 +235,20 @@ def test_a_policy_on_masked_actions_evaluates_within_the_mask():
         gym.registry.pop("rlstm-test/OnlyTwo-v0")
 
 
-def test_an_episode_that_never_ends_counts_as_it_stands(monkeypatch):
-    monkeypatch.setattr(evaluation, "MAX_LENGTH", 7)
+def test_an_episode_that_never_ends_counts_as_it_stands():
     envs = kit.scripted(".........." * 3, "..E......." * 3)
     policy = kit.make_policy(envs.observation_space, envs.action_space)
-    result = evaluate(policy, envs, 4, seed=0)
+    result = evaluate(policy, envs, 4, seed=0, max_steps=7)
     assert result.lengths.tolist() == [7, 7, 3, 7]
+    assert result.cut.tolist() == [True, True, False, True]
+    assert result.summary()["cut"] == 3
+    assert result.success_rate == 1 / 4  # An episode that was cut is no success, as its return counts too.
+
+
+def test_an_episode_that_ends_at_the_limit_is_not_cut():
+    envs = kit.scripted("..E......." * 3)
+    policy = kit.make_policy(envs.observation_space, envs.action_space)
+    assert not evaluate(policy, envs, 1, seed=0, max_steps=3).cut.any()
 
 
 # Trial curves.
@@ -261,7 +268,8 @@ def outcome_of_trials(returns, regrets, num_trials):
     returns, regrets = np.array(returns, dtype=float), np.array(regrets, dtype=float)
     trial_returns = returns.reshape(num_trials, -1).sum(axis=1) if num_trials else np.zeros(0)
     lengths, clipped = np.ones(len(returns), dtype=int), np.zeros(len(returns), dtype=int)
-    return EvaluationResult(returns, lengths, np.zeros(len(returns)), trial_returns, regrets, clipped)
+    cut = np.zeros(len(returns), dtype=bool)
+    return EvaluationResult(returns, lengths, np.zeros(len(returns)), trial_returns, regrets, clipped, cut)
 
 
 def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial():

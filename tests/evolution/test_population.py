@@ -126,6 +126,39 @@ def test_groups_of_deep_networks_follow_the_units() -> None:
     assert ParameterLayout(policy, readout=False).groups(policy).max() == 4 + 3 + 3 - 1
 
 
+def test_a_block_of_cells_is_a_unit() -> None:
+    """Two blocks of two cells: gates of the blocks, then the cells' inputs, 0 0 1 1."""
+    policy = make_policy(cell="lstm_1997", cell_kwargs={"cells_per_block": 2}, encoder_sizes=(), hidden_size=4)
+    layout = ParameterLayout(policy)
+    groups = layout.groups(policy)
+    split = layout.split(groups.unsqueeze(0))
+    first, second = split["actor.cell.bias"][0, :2].tolist()
+    assert first != second
+    assert split["actor.cell.bias"][0].tolist() == [first, second, first, second, first, first, second, second]
+    for name in ("weight_ih", "weight_hh"):
+        assert (split[f"actor.cell.{name}"][0] == split["actor.cell.bias"][0].unsqueeze(1)).all()
+    assert split["policy_head.0.weight"][0, 0].tolist() == [first, first, second, second]
+    assert len(groups.unique()) == 3
+
+
+def test_a_head_of_the_mlstm_is_a_unit() -> None:
+    policy = make_policy(cell="mlstm", cell_kwargs={"num_heads": 2}, encoder_sizes=(), hidden_size=4)
+    layout = ParameterLayout(policy)
+    groups = layout.groups(policy)
+    split = layout.split(groups.unsqueeze(0))
+    one, two = split["actor.cell.norm_weight"][0, [0, 2]].tolist()
+    assert split["actor.cell.norm_weight"][0].tolist() == [one, one, two, two]
+    assert split["actor.cell.bias_ih"][0].tolist() == [one, one, two, two] * 4 + [one, two] * 2
+    assert split["policy_head.0.weight"][0, 0].tolist() == [one, one, two, two]
+    assert len(groups.unique()) == 3
+
+
+def test_cells_without_units_are_refused_by_name() -> None:
+    policy = make_policy(cell="xlstm", encoder_sizes=(), hidden_size=8)
+    with pytest.raises(ValueError, match="The cell 'xlstm' has blocks of several layers, so no strategy"):
+        ParameterLayout(policy).groups(policy)
+
+
 def test_what_a_residual_layer_wraps_belongs_to_its_units() -> None:
     policy = make_policy(num_layers=2, residual=True, layer_norm=True, hidden_size=3, encoder_sizes=())
     groups = ParameterLayout(policy).groups(policy)

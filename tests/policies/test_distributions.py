@@ -45,8 +45,8 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def make(name: str, squash: bool = False, initial_log_std: float = -0.5) -> ActionDistribution:
-    distribution = make_distribution(SPACES[name], squash=squash, initial_log_std=initial_log_std).double()
+def make(name: str, squash: bool = False, initial_log_std: float = -0.5, *, scale: bool = False) -> ActionDistribution:
+    distribution = make_distribution(SPACES[name], squash=squash, scale=scale, initial_log_std=initial_log_std).double()
     with torch.no_grad():
         for parameter in distribution.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -153,7 +153,7 @@ def test_the_squashed_density_agrees_with_torchs_transformed_distribution() -> N
 
 
 def test_far_out_in_the_squash_log_probabilities_and_gradients_stay_finite() -> None:
-    distribution = make_distribution(SPACES["box scalar"], squash=True, initial_log_std=0.0)
+    distribution = make_distribution(SPACES["box scalar"], squash=True, scale=True, initial_log_std=0.0)
     parameters = torch.tensor([[0.0], [50.0]], requires_grad=True)
     log_probs, _ = distribution.log_prob_and_entropy(parameters, torch.tensor([[40.0], [60.0]]), None)
     (grad,) = torch.autograd.grad(log_probs.sum(), parameters)
@@ -391,15 +391,15 @@ def test_features_have_the_width_that_is_announced(name: str, squash: bool) -> N
 
 
 def test_the_initial_deviation_is_the_one_asked_for() -> None:
-    distribution: Any = make_distribution(SPACES["box"], squash=False, initial_log_std=-1.25)
+    distribution: Any = make_distribution(SPACES["box"], squash=False, scale=True, initial_log_std=-1.25)
     assert distribution.log_std.tolist() == [-1.25] * 3
     assert isinstance(distribution.log_std, torch.nn.Parameter)
 
 
 def test_a_squash_needs_finite_bounds_but_not_for_choices() -> None:
     with pytest.raises(ValueError, match="squash_actions needs an action space with finite bounds; this is Box"):
-        make_distribution(SPACES["box without bounds"], squash=True, initial_log_std=0.0)
-    make_distribution(SPACES["discrete"], squash=True, initial_log_std=0.0)
+        make_distribution(SPACES["box without bounds"], squash=True, scale=True, initial_log_std=0.0)
+    make_distribution(SPACES["discrete"], squash=True, scale=True, initial_log_std=0.0)
 
 
 @pytest.mark.parametrize(
@@ -407,22 +407,125 @@ def test_a_squash_needs_finite_bounds_but_not_for_choices() -> None:
 )
 def test_an_unsupported_action_space_is_named_with_those_supported(space: spaces.Space[Any]) -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"is not supported\. Supported: Discrete, MultiDiscrete"):
-        make_distribution(space, squash=False, initial_log_std=0.0)
+        make_distribution(space, squash=False, scale=True, initial_log_std=0.0)
 
 
+# Units
+
+ASYMMETRIC = spaces.Box(np.float32([200, -0.01, 0, -np.inf, -3, 5]), np.float32([1000, 0.01, np.inf, 7, np.inf, 5]))
+
+
+def make_asymmetric(scale: bool = True) -> Any:
+    return make_distribution(ASYMMETRIC, squash=False, scale=scale, initial_log_std=0.0).double()
+
+
+def test_finite_bounds_are_the_units_and_a_single_one_is_a_deviation_away() -> None:
+    distribution = make_asymmetric()
+    stored = torch.tensor([[0.0] * 6, [1.0] * 6, [-1.0] * 6, [0.5] * 6, [-9.0] * 6]).double()
+    expected = [
+        [600, 0, 1, 6, -2, 5],
+        [1000, 0.01, 2, 7, -1, 5],
+        [200, -0.01, 0, 5, -3, 5],
+        [800, 0.005, 1.5, 6.5, -1.5, 5],
+        [200, -0.01, 0, -3, -3, 5],
+    ]
+    assert distribution.to_env(stored) == pytest.approx(np.array(expected), rel=1e-6)
+    assert distribution.to_env(stored).dtype == np.float32
+    seen = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5, 0.5, 0.0], [-1.0, -1.0, -1.0, -9.0, -1.0, 0.0]
+    assert distribution.features(stored[[0, 3, 4]]).tolist() == list(map(list, seen))
+
+
+def test_without_the_scale_the_units_are_the_envs() -> None:
+    distribution = make_asymmetric(scale=False)
+    stored = torch.tensor([[300.0, 0.005, 2.0, 3.0, 4.0, 5.0]]).double()
+    assert distribution.to_env(stored) == pytest.approx(stored.numpy(), rel=1e-6)
+    assert distribution.features(stored) == pytest.approx(stored.numpy(), rel=1e-6)
+
+
+def test_large_units_lose_no_digits() -> None:
+    space = spaces.Box(0.0, 1e6, (1,), np.float64)
+    distribution: Any = make_distribution(space, squash=False, scale=True, initial_log_std=0.0)
+    stored = torch.tensor([[0.25]], dtype=torch.float32)
+    assert distribution.to_env(stored).tolist() == [[625_000.0]]
+
+
+@pytest.mark.parametrize("bound", [np.inf, np.finfo(np.float32).max])
+def test_the_largest_float_is_no_bound(bound: float) -> None:
+    space = spaces.Box(-bound, bound, (2,), np.float32)
+    distribution: Any = make_distribution(space, squash=False, scale=True, initial_log_std=0.0)
+    assert distribution.to_env(torch.tensor([[3.0, -4.0]])).tolist() == [[3.0, -4.0]]
+
+
+def test_a_squash_with_nothing_to_choose_in_one_dimension_is_finite() -> None:
+    space = spaces.Box(np.float32([2, 5]), np.float32([4, 5]))
+    distribution: Any = make_distribution(space, squash=True, scale=True, initial_log_std=0.0)
+    stored = torch.tensor([[0.0, 0.7]])
+    assert distribution.to_env(stored).tolist() == [[3.0, 5.0]]
+    assert torch.isfinite(distribution.log_prob_and_entropy(torch.zeros(1, 2), stored, None)[0]).all()
+    assert torch.isfinite(distribution.targets(np.float32([[3.5, 5.0]]))).all()
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_targets_are_what_the_env_would_get_back(squash: bool) -> None:
+    space = spaces.Box(np.float32([200, -0.01]), np.float32([1000, 0.01]))
+    distribution: Any = make_distribution(space, squash=squash, scale=True, initial_log_std=0.0)
+    answers = np.float32([[300, 0.002], [990, -0.009]])
+    assert distribution.to_env(distribution.targets(answers)) == pytest.approx(answers, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize(("name", "squash"), every_distribution())
-def test_actions_are_beyond_the_bounds_where_the_env_gets_other_numbers(name: str, squash: bool) -> None:
-    distribution = make(name, squash)
+def test_actions_are_clipped_where_the_env_gets_other_numbers(name: str, squash: bool, scale: bool) -> None:
+    distribution: Any = make(name, squash, scale=scale)
     generator = torch.Generator().manual_seed(1)
     parameters = 3.0 * torch.randn(64, distribution.num_parameters, dtype=torch.float64, generator=generator)
     actions = sampled(distribution, parameters, None, generator)[0].detach()
-    beyond = distribution.beyond_bounds(actions)
+    shares = distribution.clipped_share(actions)
+    assert distribution.clipped_share(actions.unflatten(0, (8, 8))).shape == (8, 8)
     if squash or not name.startswith("box"):
-        assert not beyond.any()
+        assert shares.tolist() == [0.0] * 64
         return
-    given = torch.as_tensor(distribution.to_env(actions).reshape(64, -1).astype(np.float64))
-    assert beyond.tolist() == (~torch.isclose(given, actions, rtol=1e-6, atol=1e-7)).any(1).tolist()
-    assert beyond.any() == (name in BOUNDED)
+    given = distribution.targets(distribution.to_env(actions))
+    clipped = ~torch.isclose(given, actions, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(shares.double(), clipped.double().mean(-1), rtol=1e-6, atol=0)
+    assert bool(shares.any()) == (name in BOUNDED)
+
+
+def test_a_dimension_without_a_choice_is_not_counted_as_clipped() -> None:
+    shares = make_asymmetric().clipped_share(torch.tensor([[0.0] * 5 + [3.0], [3.0] * 6]).double())
+    assert shares.tolist() == pytest.approx([0.0, 3 / 6])
+
+
+# Random actions
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_random_numbers_are_uniform_between_finite_bounds(squash: bool) -> None:
+    space = spaces.Box(np.float32([200, -0.01]), np.float32([1000, 0.01]))
+    distribution: Any = make_distribution(space, squash=squash, scale=True, initial_log_std=1.5).at_random()
+    parameters = torch.full((20_000, 2), 3.0)  # Whatever the network puts out.
+    actions = distribution.sample(parameters, None, distribution.draw_noise((20_000,), torch.Generator(), parameters))
+    drawn = distribution.to_env(actions)
+    shares = [np.histogram(drawn[:, i], bins=10, range=(space.low[i], space.high[i]))[0] / 20_000 for i in range(2)]
+    assert np.abs(np.array(shares) - 0.1).max() < 0.01
+    assert distribution.clipped_share(actions).max() == 0
+    assert torch.isfinite(distribution.log_prob_and_entropy(parameters, actions, None)[0]).all()
+
+
+def test_random_numbers_without_bounds_are_standard_normal() -> None:
+    distribution = make_asymmetric().at_random()
+    parameters = torch.zeros(20_000, 6).double()
+    drawn = distribution.sample(parameters, None, distribution.draw_noise((20_000,), torch.Generator(), parameters))
+    for index in (2, 3, 4):
+        assert drawn[:, index].mean().abs() < 0.03
+        assert abs(drawn[:, index].std() - 1) < 0.03
+
+
+@pytest.mark.parametrize("name", ["discrete", "multi-discrete", "multi-binary", "box"])
+def test_what_is_random_has_no_likeliest_action_and_leaves_the_original(name: str) -> None:
+    distribution = make(name)
+    assert distribution.at_random().is_random
+    assert not distribution.is_random
 
 
 # Targets

@@ -25,9 +25,11 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def encoder_of(space: spaces.Space[Any], *, normalise: bool = False, num_extras: int = 0) -> ObservationEncoder:
+def encoder_of(
+    space: spaces.Space[Any], *, normalise: bool = False, num_extras: int = 0, **options: Any
+) -> ObservationEncoder:
     """Return an encoder without layers, whose output is the features themselves."""
-    return ObservationEncoder(space, num_extras, (), normalise=normalise)
+    return ObservationEncoder(space, num_extras, (), normalise=normalise, **options)
 
 
 def batch(space: spaces.Space[Any], leading: tuple[int, ...], dtype: torch.dtype = FLOAT) -> Tree:
@@ -155,8 +157,8 @@ def test_the_action_mask_is_no_observation() -> None:
 @pytest.mark.parametrize("width", [2, 5, 36])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_of_odd_sizes_are_read_in_both_layouts(height: int, width: int, channels: int) -> None:
-    for shape in ((height, width, channels), (channels, height, width)):
-        encoder = encoder_of(spaces.Box(0, 255, shape, np.uint8))
+    for layout, shape in (("hwc", (height, width, channels)), ("chw", (channels, height, width))):
+        encoder = encoder_of(spaces.Box(0, 255, shape, np.uint8), image_layout=layout)
         images = torch.randint(0, 256, (2, 3, *shape), dtype=torch.uint8)
         assert encoder(images, [], FLOAT).shape == (2, 3, encoder.output_size)
 
@@ -378,3 +380,76 @@ def test_only_layers_as_wide_as_what_they_read_are_highway_layers() -> None:
     layers, width = mlp(4, (4, 6, 6), is_highway=True)
     assert [type(layer).__name__ for layer in layers] == ["HighwayLayer", "Linear", "Tanh", "HighwayLayer"]
     assert width == 6
+
+
+# Numbers of 64 bits
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_a_signal_on_top_of_a_large_number_survives_the_normaliser(kind):
+    """1.7e9 + 0, 1, 2, 3: in float32 they are one number."""
+    space = spaces.Box(0, 2e9, (1,), kind)
+    encoder = ObservationEncoder(space, 0, (), normalise=True)
+    values = torch.as_tensor(np.array([[1.7e9 + i] for i in range(4)], dtype=kind))
+    assert values.dtype == observation_dtypes(space, torch.float32)
+    encoder.moments.update(encoder.vectors(values, torch.float32))
+    expected = (torch.arange(4.0) - 1.5).unsqueeze(1) / math.sqrt(1.25)
+    for encoded in (
+        encoder(values, [], torch.float32),
+        encoder.acting_snapshot(torch.float32)(values, [], torch.float32),
+    ):
+        assert encoded.dtype == torch.float32
+        torch.testing.assert_close(encoded, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_part_of_64_bits_makes_its_neighbours_no_less_exact():
+    space = spaces.Dict({"time": spaces.Box(0, 2e9, (1,), np.float64), "x": spaces.Box(-1, 1, (2,), np.float32)})
+    encoder = ObservationEncoder(space, 0, (), normalise=True)
+    observations = {"time": torch.tensor([[1.7e9], [1.7e9 + 2]]).double(), "x": torch.tensor([[0.0, 1.0], [0.5, 0.0]])}
+    observations["time"][1] = 1.7e9 + 2
+    encoder.moments.update(encoder.vectors(observations, torch.float32))
+    encoded = encoder(observations, [], torch.float32)
+    assert encoded.dtype == torch.float32
+    torch.testing.assert_close(encoded, torch.tensor([[-1.0, -1.0, 1.0], [1.0, 1.0, -1.0]]), rtol=1e-5, atol=1e-5)
+
+
+# The layout of images
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "channels"),
+    [
+        ((64, 64, 12), "auto", 12),
+        ((12, 64, 64), "auto", 12),
+        ((84, 84, 3), "auto", 3),
+        ((4, 84, 84), "auto", 4),
+        ((4, 84, 3), "chw", 4),
+        ((7, 7, 3), "auto", 3),
+        ((1, 20, 3), "auto", 1),
+        ((32, 40, 40), "auto", 32),
+        ((40, 40, 40), "hwc", 40),
+        ((40, 40, 64), "chw", 40),
+        ((3, 9, 3), "hwc", 3),
+    ],
+)
+def test_the_channels_of_an_image_are_its_smaller_end(shape, layout, channels):
+    space = spaces.Box(0, 255, shape, np.uint8)
+    encoder = ObservationEncoder(space, 0, (), normalise=True, image_layout=layout)
+    convolution = next(layer for layer in encoder.modules() if isinstance(layer, torch.nn.Conv2d))
+    assert convolution.in_channels == channels
+    axis = "last" if shape[-1] == channels and (layout == "hwc" or shape[0] != channels) else "first"
+    (description,) = encoder.images
+    assert description.endswith(f"{channels} channels on the {axis} axis")
+    assert torch.isfinite(encoder(torch.zeros(2, *shape, dtype=torch.uint8), [], FLOAT)).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 3), (40, 40, 40), (40, 50, 60)])
+def test_a_layout_that_can_not_be_told_is_asked_for(shape):
+    with pytest.raises(UnsupportedSpaceError, match="say which with --image-layout chw or hwc"):
+        ObservationEncoder(spaces.Box(0, 255, shape, np.uint8), 0, (), normalise=True)
+
+
+def test_images_in_a_dict_are_named_by_their_key():
+    space = spaces.Dict({"camera": spaces.Box(0, 255, (20, 20, 3), np.uint8), "x": spaces.Discrete(2)})
+    encoder = ObservationEncoder(space, 0, (), normalise=True)
+    assert encoder.images == ["'camera': 20 x 20, 3 channels on the last axis"]

@@ -504,8 +504,8 @@ def test_an_env_that_gives_no_mask_at_a_step_may_do_anything():
 @pytest.mark.parametrize(
     ("mask", "complaint"),
     [
-        (np.ones(4, dtype=bool), "an array of 3 booleans a lane"),
-        ([True, False, True], "an array of 3 booleans a lane"),
+        (np.ones(4, dtype=bool), r"info\['action_mask'\] must be an array of 3 booleans, .* it has shape \(4,\)"),
+        ([[True], [False, True]], r"info\['action_mask'\] must be an array of 3 booleans"),
         (np.zeros(3, dtype=bool), "The action mask of env 0 at its step 0 allows no action"),
     ],
 )

@@ -233,7 +233,7 @@ def test_the_message_says_what_would_be_right() -> None:
     [
         ({"total_steps": 0}, "total_steps is 0; it must be at least 1"),
         ({"seed": -1}, "seed is -1; it must be at least 0"),
-        ({"eval_episodes": 0}, "eval_episodes is 0; it must be at least 1"),
+        ({"eval_episodes": -1}, "eval_episodes is -1; it must not be negative"),
         ({"keep_checkpoints": 0}, "keep_checkpoints is 0; it must be at least 1"),
         ({"eval_every": -1}, "eval_every is -1; it must not be negative"),
         ({"checkpoint_every": -1}, "checkpoint_every is -1; it must not be negative"),

@@ -2,12 +2,14 @@
 
 import csv
 import random
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 import rlstm.api.experiments as api
+from rlstm.core.seeding import integer_seeds
 from rlstm.training.checkpoints import Checkpoint, list_checkpoints, load_checkpoint
 from rlstm.training.config import ConfigError
 from rlstm.training.on_policy import Training, _due
@@ -96,8 +98,8 @@ def test_the_best_checkpoint_is_that_of_the_best_evaluation(tmp_path, monkeypatc
     results = iter([1.0, 3.0, 3.0, 2.0, 0.0])
     evaluate = Training.evaluate
 
-    def scripted(self):
-        result = evaluate(self)
+    def scripted(self, should_stop):
+        result = evaluate(self, should_stop)
         result.returns[:] = next(results)
         return result
 
@@ -253,3 +255,115 @@ def test_an_update_leaves_the_state_that_the_new_weights_give_to_be_carried_on()
     assert not torch.equal(stale.collector_state.state[0].h, training.collector_state.state[0].h)
     training.close()
     stale.close()
+
+
+# Evaluations
+
+
+def test_without_episodes_there_are_no_evaluations_at_the_end_neither(tmp_path):
+    result = train(tmp_path / "run", eval_every=UPDATE, eval_episodes=0)
+    assert not (tmp_path / "run" / "evaluations.npz").exists()
+    assert (result.eval_return, result.best_return, result.best_step) == (None, None, None)
+    assert not (tmp_path / "run" / "checkpoints" / "best").exists()
+
+
+def test_evaluations_of_training_have_seeds_of_their_own(tmp_path, monkeypatch):
+    """The best checkpoint is chosen by them: scored on the same episodes it would look better than it is."""
+    train(tmp_path / "run")
+    seeds = [set(integer_seeds(0, stream, 64)) for stream in ("training_evaluation", "evaluation")]
+    assert not seeds[0] & seeds[1]
+    met, reset = [], VectorEnvs.reset
+    monkeypatch.setattr(VectorEnvs, "reset", lambda self, seeds, *a: met.append(list(seeds)) or reset(self, seeds, *a))
+    training_of(eval_episodes=4).evaluate(lambda: False)
+    assert set(met[-1]) <= seeds[0]
+
+
+def test_the_first_rollout_that_only_fills_normalisers_is_never_the_best(tmp_path, monkeypatch):
+    evaluate, results = Training.evaluate, iter([99.0, 1.0, 2.0, 0.0, 0.0])
+
+    def scripted(self, should_stop):
+        result = evaluate(self, should_stop)
+        result.returns[:] = next(results)
+        return result
+
+    monkeypatch.setattr(Training, "evaluate", scripted)
+    result = train(tmp_path / "run", eval_every=UPDATE)
+    assert (result.best_return, result.best_step) == (2.0, 3 * UPDATE)
+    assert result.eval_return == 0.0
+
+
+def test_what_is_best_is_known_after_a_resume(tmp_path):
+    first = train(tmp_path / "run", eval_every=UPDATE)
+    again = api.resume(tmp_path / "run", total_steps=5 * UPDATE + 1, ui="none")
+    assert again.best_return >= first.best_return
+    assert again.best_step in (first.best_step, 6 * UPDATE)
+
+
+def test_one_ctrl_c_ends_an_evaluation(tmp_path, monkeypatch):
+    steps, step = [], VectorEnvs.step
+
+    def interrupted(self, actions):
+        steps.append(len(steps))
+        if len(steps) == 5 * 8 + 3:  # In the evaluation at the end.
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    monkeypatch.setattr(VectorEnvs, "step", interrupted)
+    result = train(tmp_path / "run", eval_every=0, eval_episodes=50, env_kwargs={"corridor_length": 20})
+    assert result.interrupted
+    assert result.eval_return is None
+    assert len(steps) < 5 * 8 + 5
+    assert list_checkpoints(tmp_path / "run")[-1] == 5 * UPDATE
+
+
+def test_a_function_is_told_of_every_evaluation_and_may_end_the_run(tmp_path):
+    told = []
+
+    def end_at_the_second(step, metrics):
+        told.append((step, metrics["eval/mean_reward"]))
+        return len(told) < 2
+
+    settings = {**TINY, "eval_every": UPDATE, "run_dir": str(tmp_path / "run")}
+    result = api.train("ppo", ui="none", on_evaluation=end_at_the_second, **settings)
+    assert [step for step, _ in told] == [UPDATE, 2 * UPDATE]
+    assert result.steps == 2 * UPDATE
+    assert not result.interrupted
+    assert list_checkpoints(tmp_path / "run")[-1] == 2 * UPDATE
+    assert told[1][1] == result.eval_return
+
+
+def test_what_the_function_raises_loses_nothing(tmp_path):
+    def fail(step, metrics):
+        raise KeyError("no such dashboard")
+
+    settings = {**TINY, "eval_every": 2 * UPDATE, "checkpoint_every": 0, "run_dir": str(tmp_path / "run")}
+    with pytest.raises(KeyError, match="no such dashboard"):
+        api.train("ppo", ui="none", on_evaluation=fail, **settings)
+    assert list_checkpoints(tmp_path / "run")[-1] == 2 * UPDATE
+
+
+def test_a_policy_that_waits_where_it_takes_the_likeliest_actions_is_pointed_out(tmp_path, monkeypatch, capfd):
+    evaluate = Training.evaluate
+
+    def waiting(self, should_stop):
+        result = evaluate(self, should_stop)
+        result.returns[:] = -1000.0
+        return result
+
+    monkeypatch.setattr(Training, "evaluate", waiting)
+    for name, told in (("likeliest", True), ("sampled", False)):
+        settings = {**TINY, "eval_every": 0, "eval_actions": name, "run_dir": str(tmp_path / name)}
+        api.train("ppo", ui="plain", **settings)
+        found = "The likeliest actions reach -1000 in evaluation, those sampled in training" in capfd.readouterr().err
+        assert found is told
+
+
+# Actions on a bound
+
+
+@pytest.mark.parametrize(("log_std", "warned"), [(3.0, True), (-1.0, False)])
+def test_actions_that_mostly_lie_on_a_bound_are_told_of_once(log_std, warned):
+    training = training_of(env="rlstm/PendulumNoVel-v0", env_kwargs={}, initial_log_std=log_std, learning_rate=1e-9)
+    shares = [training.update()[0]["rollout/clipped_actions"] for _ in range(25)]
+    assert ["lie on a bound" in one for one in training.news] == [True] * warned
+    assert (min(shares) > 0.8) is warned

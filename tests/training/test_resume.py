@@ -313,7 +313,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(tmp_path
             os.kill(os.getpid(), signal.SIGINT)
         return update(self)
 
-    def impatient(self):
+    def impatient(self, should_stop):
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("went on after the second Ctrl-C")
 
@@ -408,7 +408,7 @@ def test_an_env_that_breaks_leaves_the_weights_of_the_last_update(tmp_path, user
 def test_an_env_that_breaks_in_an_evaluation_leaves_the_weights_of_the_last_update(tmp_path, monkeypatch):
     evaluate = Training.evaluate
 
-    def broken(self):
+    def broken(self, should_stop):
         raise EnvironmentFailure("no more")
 
     monkeypatch.setattr(Training, "evaluate", broken)

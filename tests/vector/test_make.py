@@ -485,3 +485,56 @@ def test_ctrl_c_in_a_terminal_leaves_the_workers_to_the_main_process(tmp_path):
     )
     assert done.stdout == "in order [1]\n", done.stderr
     assert done.returncode == 0
+
+
+class EndsItsProcess(kit.ScriptedEnv):
+    """Ends the process at its second step, as a simulator does that crashes."""
+
+    def step(self, action):
+        if self.t == 1 and self.lane == 1:
+            os._exit(3)
+        return super().step(action)
+
+
+class CannotBeClosed(kit.ScriptedEnv):
+    closed: ClassVar[list] = []
+
+    def close(self):
+        self.closed.append(self.lane)
+        if self.lane == 0:
+            raise RuntimeError("the port is busy")
+
+
+def asynchronous(env_type):
+    functions = [functools.partial(lambda lane: SubEnv(env_type("....", lane), lane), lane) for lane in range(2)]
+    return VectorEnvs(gym.vector.AsyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "async", "")
+
+
+def test_a_worker_that_dies_is_named_with_its_exit_code_and_the_rest_is_closed():
+    envs = asynchronous(EndsItsProcess)
+    envs.reset([0, 0])
+    envs.step(np.zeros(2, dtype=np.int64))
+    with pytest.raises(
+        EnvironmentFailure, match="The worker process of env 1 ended with the exit code 3 at its step 2"
+    ):
+        envs.step(np.zeros(2, dtype=np.int64))
+    envs.close()
+    assert not any(process.is_alive() for process in envs.envs.processes)
+
+
+def test_an_env_that_can_not_be_closed_is_told_of_and_the_others_are_closed():
+    CannotBeClosed.closed.clear()
+    functions = [lambda lane=lane: SubEnv(CannotBeClosed("....", lane), lane) for lane in range(3)]
+    vector = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
+    envs = VectorEnvs(vector, "sync", "")
+    with pytest.warns(UserWarning, match="Env 0 could not be closed: RuntimeError: the port is busy"):
+        envs.close()
+    assert CannotBeClosed.closed == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:Env 0 could not be closed:UserWarning")
+def test_workers_whose_env_can_not_be_closed_end():
+    envs = asynchronous(CannotBeClosed)
+    envs.reset([0, 0])
+    envs.close()
+    assert not any(process.is_alive() for process in envs.envs.processes)

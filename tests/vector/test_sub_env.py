@@ -1,11 +1,15 @@
 """The wrappers of one lane: trials, and the exact state of a stack of wrappers."""
 
+import re
+from contextlib import closing
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.core.errors import EnvironmentFailure
+from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv, supports_new_task
 from tests import kit
 
@@ -178,3 +182,262 @@ def test_an_env_that_can_be_read_but_not_written_has_no_state():
     lane = SubEnv(ReadOnly("..."), 0)
     lane.reset()
     assert lane.get_lane_state() is None
+
+
+# What comes back from an env.
+
+
+class SayingEnv(gym.Env):
+    """Says what it is told to: one info a step, and observations that it writes into one array."""
+
+    observation_space = gym.spaces.Box(-9, 9, (2,), np.float32)
+
+    def __init__(self, infos=({},), action_space=None, reward=1.0, length=3):
+        self.action_space = gym.spaces.Discrete(4) if action_space is None else action_space
+        self.infos, self.reward, self.length, self.t = infos, reward, length, 0
+        self.array = np.zeros(2, dtype=np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        self.array[:] = 0
+        return self.array, {}
+
+    def step(self, action):
+        self.t += 1
+        self.array[:] = self.t
+        return self.array, self.reward, False, self.t == self.length, self.infos[(self.t - 1) % len(self.infos)]
+
+
+def vector(kind, *envs):
+    functions = [lambda env=env, lane=lane: SubEnv(env, lane) for lane, env in enumerate(envs)]
+    mode = gym.vector.AutoresetMode.SAME_STEP
+    if kind == "async":
+        return VectorEnvs(gym.vector.AsyncVectorEnv(functions, autoreset_mode=mode), kind, "")
+    return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=mode), kind, "")
+
+
+KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@KINDS
+def test_what_lanes_say_in_other_types_is_counted_in_full(kind):
+    said = [0, 1.2, None, np.float32(0.25), np.array([0.5]), True]
+    others = ["words", 3, {"a": 1}, [1, 2], [[1], [2, 3]], None]
+    lanes = [
+        {"regret": one, "is_success": np.bool_(True), "note": other} for one, other in zip(said, others, strict=True)
+    ]
+    with closing(vector(kind, *(SayingEnv([info], length=1) for info in lanes))) as envs:
+        envs.reset([0] * 6)
+        outcome = envs.step(np.zeros(6, dtype=np.int64))
+    assert outcome.regrets == pytest.approx([0, 1.2, np.nan, 0.25, 0.5, 1], nan_ok=True)
+    assert outcome.successes.tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(True, 1), (np.bool_(False), 0), (1, 1), (0.0, 0), (np.array([True]), 1), (np.array(0.0), 0), (None, None)],
+)
+def test_a_success_may_be_any_single_number(said, expected):
+    envs = vector("sync", SayingEnv([{"is_success": said}], length=1))
+    envs.reset([0])
+    (found,) = envs.step(np.zeros(1, dtype=np.int64)).successes
+    assert np.isnan(found) if expected is None else found == expected
+
+
+@pytest.mark.parametrize("name", ["regret", "is_success"])
+@pytest.mark.parametrize("said", ["yes", [1, 2], {"a": 1}, [[1], [1, 2]]], ids=str)
+def test_what_is_no_number_is_named(name, said):
+    env = SubEnv(SayingEnv([{name: said}]), 3)
+    env.reset()
+    with pytest.raises(EnvironmentFailure, match=rf"Env 3, its step 1: info\['{name}'\] must be one number: it is"):
+        env.step(0)
+
+
+@pytest.mark.parametrize("reward", [2, True, np.float32(2), np.array([2.0]), np.array(2)])
+def test_a_reward_may_be_an_array_of_one(reward):
+    env = SubEnv(SayingEnv(reward=reward), 0)
+    env.reset()
+    found = env.step(0)[1]
+    assert type(found) is float
+    assert found == float(np.asarray(reward).item())
+
+
+@pytest.mark.parametrize("reward", [None, [1, 2], "2"])
+def test_a_reward_that_is_no_number_is_named(reward):
+    env = SubEnv(SayingEnv(reward=reward), 0)
+    env.reset()
+    with pytest.raises(EnvironmentFailure, match="reward must be one number: it is"):
+        env.step(0)
+
+
+@KINDS
+def test_the_last_observation_of_an_env_that_writes_in_place_is_kept(kind):
+    with closing(vector(kind, SayingEnv(), SayingEnv(length=2))) as envs:
+        envs.reset([0, 0])
+        outcomes = [envs.step(np.zeros(2, dtype=np.int64)) for _ in range(3)]
+    assert outcomes[1].final_observations.tolist() == [[2, 2]]
+    assert outcomes[2].final_observations.tolist() == [[3, 3]]
+    assert outcomes[2].observations.tolist() == [[0, 0], [1, 1]]
+
+
+MASK = np.array([True, False, True, True])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "mask", [MASK.tolist(), MASK.astype(np.float32), MASK[np.newaxis]], ids=["list", "floats", "row"]
+)
+def test_masks_of_any_numbers_are_read(kind, mask):
+    class Masked(SayingEnv):
+        def reset(self, *, seed=None, options=None):
+            return super().reset()[0], {"action_mask": mask}
+
+    with closing(vector(kind, Masked([{"action_mask": mask}]), Masked([{"action_mask": None}]))) as envs:
+        assert envs.reset([0, 0]).action_masks.tolist() == [MASK.tolist()] * 2
+        assert envs.step(np.zeros(2, dtype=np.int64)).action_masks.tolist() == [MASK.tolist(), [True] * 4]
+
+
+@pytest.mark.parametrize(
+    "space", [gym.spaces.MultiBinary(4), gym.spaces.MultiBinary([2, 2]), gym.spaces.Box(0, 1, (4,))]
+)
+def test_a_mask_that_no_action_can_have_is_refused(space):
+    env = SubEnv(SayingEnv([{"action_mask": MASK}], space), 0)
+    env.reset()
+    with pytest.raises(
+        EnvironmentFailure, match=r"info\['action_mask'\] must be left out: these actions can't be masked"
+    ):
+        env.step(space.sample())
+
+
+@pytest.mark.parametrize("mask", [[True] * 3, "all", [[True], [True, False]], {"a": 1}], ids=str)
+def test_a_mask_of_another_size_is_refused(mask):
+    env = SubEnv(SayingEnv([{"action_mask": mask}]), 0)
+    env.reset()
+    with pytest.raises(EnvironmentFailure, match=r"info\['action_mask'\] must be an array of 4 booleans"):
+        env.step(0)
+
+
+def test_a_mask_in_the_observation_is_refused_where_no_action_can_have_one():
+    class Masked(SayingEnv):
+        observation_space = gym.spaces.Dict({"x": gym.spaces.Discrete(2), "action_mask": gym.spaces.MultiBinary(4)})
+
+        def reset(self, *, seed=None, options=None):
+            return {"x": 0, "action_mask": MASK.astype(np.int8)}, {}
+
+    with pytest.raises(EnvironmentFailure, match="actions are MultiBinary"):
+        vector("sync", Masked(action_space=gym.spaces.MultiBinary(4))).reset([0])
+    assert vector("sync", Masked()).reset([0]).action_masks.tolist() == [MASK.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("space", "target", "expected"),
+    [
+        (gym.spaces.Discrete(4), 2, 2),
+        (gym.spaces.Discrete(4), np.array([2.0]), 2),
+        (gym.spaces.Discrete(4), -1, None),
+        (gym.spaces.Discrete(4), np.nan, None),
+        (gym.spaces.Discrete(4), "left", None),
+        (gym.spaces.Discrete(4), [1, 2], None),  # Not of an action: something else that the env calls a target.
+        (gym.spaces.Discrete(4), {"x": 1}, None),
+        (gym.spaces.Discrete(4), [[1], [2, 3]], None),
+        (gym.spaces.Discrete(4), None, None),
+        (gym.spaces.Box(-9, 9, (1,)), -1, [-1.0]),
+        (gym.spaces.Box(-9, 9, (2,)), [1, 2], [1.0, 2.0]),
+        (gym.spaces.Box(-9, 9, (2,)), [1, np.nan], None),
+        (gym.spaces.MultiBinary([1, 2]), [[1, 0]], [[1, 0]]),
+    ],
+    ids=str,
+)
+def test_a_target_is_an_action_or_none(space, target, expected):
+    env = SubEnv(SayingEnv([{"target": target}], space), 0)
+    env.reset()
+    info = env.step(space.sample())[4]
+    assert info.keys() == ({"target"} if expected is not None else set())
+    if expected is not None:
+        assert info["target"].tolist() == expected
+        assert info["target"].dtype == (np.float64 if isinstance(space, gym.spaces.Box) else np.int64)
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError])
+def test_an_env_with_a_former_generator_gets_a_seed_that_it_takes(error):
+    seeds = []
+
+    class Legacy(SayingEnv):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            if seed is not None and seed >= 2**32:
+                raise error("Seed must be between 0 and 2**32 - 1")
+            return super().reset()
+
+    SubEnv(Legacy(), 0).reset(seed=5 * 2**32 + 7)
+    assert seeds == [5 * 2**32 + 7, 7]
+
+
+def test_other_errors_of_a_reset_are_told_as_they_are():
+    class Broken(SayingEnv):
+        def reset(self, *, seed=None, options=None):
+            raise ValueError("no such level")
+
+    for seed in (None, 3, 2**40):
+        with pytest.raises(EnvironmentFailure, match="reset raised: ValueError: no such level"):
+            SubEnv(Broken(), 0).reset(seed=seed)
+
+
+@KINDS
+def test_lists_are_observations_at_the_end_of_an_episode_too(kind):
+    class Lists(SayingEnv):
+        observation_space = gym.spaces.Dict({"x": gym.spaces.Box(-9, 9, (2,), np.float32), "n": gym.spaces.Discrete(9)})
+
+        def reset(self, *, seed=None, options=None):
+            super().reset()
+            return {"x": [0.0, 0.0], "n": 0}, {}
+
+        def step(self, action):
+            return {"x": [self.t + 1.0, 0.0], "n": self.t + 1}, *super().step(action)[1:]
+
+    with closing(vector(kind, Lists(length=1), Lists(length=2))) as envs:
+        envs.reset([0, 0])
+        outcome = envs.step(np.zeros(2, dtype=np.int64))
+    assert outcome.final_observations["x"].tolist() == [[1.0, 0.0]]
+    assert outcome.final_observations["n"].tolist() == [1]
+
+
+def test_a_discrete_observation_out_of_range_is_named():
+    class Wrong(SayingEnv):
+        observation_space = gym.spaces.Discrete(3)
+
+        def reset(self, *, seed=None, options=None):
+            return 3, {}
+
+    with pytest.raises(EnvironmentFailure, match=r"Env 1, its step 0: wrong observation: observation is 3, outside"):
+        SubEnv(Wrong(), 1).reset()
+
+
+class OwnState(SayingEnv):
+    """Has methods of the library's names with a meaning of its own."""
+
+    def __init__(self, state, takes=True):
+        super().__init__()
+        self.state, self.takes = state, takes
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        if not self.takes:
+            raise TypeError("set_state() missing 1 required positional argument: 'qvel'")
+
+
+@pytest.mark.parametrize(
+    ("env", "fault"),
+    [
+        (SayingEnv(), None),
+        (OwnState({"t": 3}), None),
+        (OwnState(object()), r"OwnState.get_state\(\) returns is a object, which a checkpoint can't hold"),
+        (OwnState({"t": 3}, takes=False), r"of OwnState are not those of an exact resume: .* argument: 'qvel'"),
+    ],
+    ids=["none", "of ours", "another type", "another meaning"],
+)
+def test_states_of_another_meaning_are_told_from_ours(env, fault):
+    found = SubEnv(env, 0).state_fault()
+    assert (found is None) if fault is None else re.search(fault, found)

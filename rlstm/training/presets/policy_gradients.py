@@ -110,6 +110,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         critic_memory="separate",
         gamma=0.9,
         ent_coef=0.0,
+        scale_actions=False,
     ),
     "mountain-car-no-vel": _ppo(
         "Drive up a mountain without seeing the velocity; a wide first deviation finds the top.",

@@ -1,0 +1,109 @@
+"""What a loaded agent makes of an observation of a user's own program: read, held or refused, memory unchanged."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from rlstm.api.loaded_agent import LoadedAgent
+from rlstm.core.trees import tree_leaves, tree_map
+from tests import kit
+
+NUMBERS = spaces.Box(-1, 1, (2,), np.float32)
+HEATER = spaces.Box(200, 1000, (1,), np.float32)
+
+
+def make_agent(observation_space=NUMBERS, action_space=None, **options):
+    config = {"normalize_observations": False}
+    return LoadedAgent(kit.make_policy(observation_space, action_space or spaces.Discrete(4), **config), **options)
+
+
+def memory(agent):
+    return tree_map(torch.clone, agent._state)
+
+
+def same(one, other):
+    return all(map(torch.equal, tree_leaves(one), tree_leaves(other)))
+
+
+def test_lists_float64_and_values_beyond_the_bounds_are_read_alike():
+    states = []
+    for observation in ([0.5, 3.0], np.array([0.5, 3.0]), np.array([0.5, 3.0], dtype=np.float32), (0.5, 3.0)):
+        agent = make_agent()
+        agent.act(observation)
+        states.append(memory(agent))
+    assert all(same(states[0], other) for other in states[1:])
+
+
+def test_parts_of_dicts_and_tuples_may_be_lists_and_numbers():
+    space = spaces.Dict({"pair": spaces.Tuple((NUMBERS, spaces.Discrete(3))), "bits": spaces.MultiBinary(2)})
+    states = []
+    for observation in (
+        {"pair": ([0.5, 3.0], 2), "bits": [1, 0]},
+        {"pair": (np.float64([0.5, 3.0]), np.int64(2)), "bits": np.int8([1, 0])},
+    ):
+        agent = make_agent(space)
+        agent.act(observation)
+        states.append(memory(agent))
+    assert same(*states)
+    with pytest.raises(ValueError, match=r"'bits' is missing"):
+        agent.act({"pair": ([0.5, 3.0], 2)})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_and_leaves_the_memory(bad):
+    agent, other = make_agent(), make_agent()
+    for one in (agent, other):
+        one.act([0.1, 0.2])
+    before = memory(agent)
+    with pytest.raises(ValueError, match=r"The observation holds (nan|inf|-inf) in .*nan='hold'"):
+        agent.act([bad, 0.2])
+    with pytest.raises(ValueError, match="The reward is"):
+        agent.act([0.1, 0.2], reward=bad)
+    assert same(before, agent._state)
+    assert agent.act([0.3, 0.4]) == other.act([0.3, 0.4])
+    assert same(agent._state, other._state)
+
+
+def test_a_held_number_is_the_last_good_one():
+    agent, other = make_agent(nan="hold"), make_agent()
+    for given, meant in [([0.1, 0.2], [0.1, 0.2]), ([np.nan, 0.3], [0.1, 0.3]), ([0.5, np.inf], [0.5, 0.3])]:
+        agent.act(given)
+        other.act(meant)
+        assert same(agent._state, other._state)
+    agent.reset()
+    with pytest.raises(ValueError, match="hold needs one observation before it"):
+        agent.act([np.nan, 0.3])
+
+
+def test_an_observation_that_is_written_to_later_is_held_as_it_was():
+    agent, other, shown = make_agent(nan="hold"), make_agent(), np.array([0.1, 0.2])
+    agent.act(shown)
+    shown[:] = np.nan
+    agent.act(shown)
+    for _ in range(2):
+        other.act([0.1, 0.2])
+    assert same(agent._state, other._state)
+
+
+def test_another_word_for_nan_is_refused():
+    with pytest.raises(ValueError, match="nan is 'ignore'; it must be one of refuse, hold"):
+        make_agent(nan="ignore")
+
+
+@pytest.mark.parametrize("mask", [[True] * 3, [[True] * 5]])
+def test_a_mask_of_another_size_is_refused(mask):
+    with pytest.raises(ValueError, match="it must have 4 booleans"):
+        make_agent().act([0.1, 0.2], action_mask=mask)
+
+
+def test_a_mask_where_no_action_can_be_masked_is_refused():
+    with pytest.raises(ValueError, match="can't be masked"):
+        make_agent(action_space=spaces.MultiBinary(4)).act([0.1, 0.2], action_mask=[True] * 4)
+
+
+def test_actions_are_in_the_units_of_the_env():
+    agent = make_agent(action_space=HEATER)
+    actions = np.array([agent.act([0.1, 0.2], deterministic=False) for _ in range(300)])
+    assert HEATER.contains(actions[0])
+    assert (abs(actions.mean() - 600) < 150) & (actions.std() > 200)
