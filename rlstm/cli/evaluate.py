@@ -84,6 +84,7 @@ def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags
         "length": f"{number(values['mean_length'])} ± {number(float(result.lengths.std()))} steps",
         "success": percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']"),
     }
+    lines |= {name: number(value) for name, value in values.items() if name.startswith("info/")}
     if values["cut"]:
         lines["cut"] = f"{values['cut']} episodes, which had not ended and count as they stand"
     if "mean_trial_return" in values:

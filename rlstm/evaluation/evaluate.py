@@ -8,7 +8,7 @@ Under trials of K episodes a trial curve shows learning within a trial: a mean f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from rlstm.policies.acting import SnapshotActor
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.rollouts.play import ChooseActions, play_step
+from rlstm.rollouts.statistics import InfoMeans
 from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make
@@ -56,6 +57,7 @@ class EvaluationResult:
     regrets: npt.NDArray[np.float64]  # (N,) info["regret"] summed over the episode, NaN where the env doesn't say
     clipped: npt.NDArray[np.int64]  # (N,) steps whose action was clipped to the bounds of its space
     cut: npt.NDArray[np.bool_]  # (N,) episodes that had not ended after ``max_steps`` and count as they stand
+    infos: Mapping[str, npt.NDArray[np.float64]]  # By name (N,): means over the steps of the numbers that are logged.
 
     @property
     def mean_return(self) -> float:
@@ -109,6 +111,9 @@ class EvaluationResult:
             "success_rate": self.success_rate,
             "cut": int(self.cut.sum()),
         }
+        for name, values in self.infos.items():
+            known = values[~np.isnan(values)]
+            summary[f"info/{name}"] = float(known.mean()) if len(known) else None
         if len(self.trial_returns):
             summary["mean_trial_return"] = float(self.trial_returns.mean())
         return summary
@@ -116,7 +121,8 @@ class EvaluationResult:
     def metrics(self) -> dict[str, float | None]:
         """Return the means by metric name."""
         summary = self.summary()
-        return {metric: summary[name] for name, metric in _METRICS.items() if name in summary}
+        infos = {f"eval/{name}": value for name, value in summary.items() if name.startswith("info/")}
+        return {metric: summary[name] for name, metric in _METRICS.items() if name in summary} | infos
 
 
 def evaluation_envs(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, episodes: int) -> VectorEnvs:
@@ -191,14 +197,16 @@ class Player:
         self.tracker = PolicyInputsTracker(policy, envs.reset(seeds))
         self.returns, self.lengths = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
         self.regrets, self.clipped = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=np.int64)
+        self.info = InfoMeans(envs.num_envs, envs.log_info)
         self.played = np.zeros(envs.num_envs, dtype=np.int64)
-        self.episodes: list[list[tuple[float, int, float, float, int, bool]]] = [[] for _ in range(envs.num_envs)]
+        self.episodes: list[list[tuple[float, ...]]] = [[] for _ in range(envs.num_envs)]
 
     def step(self, choose: ChooseActions) -> None:
         """Take a step in every env and count it."""
         outcome = play_step(self.policy, self.envs, self.tracker, choose)
         self.returns += outcome.rewards
         self.lengths += 1
+        self.info.add(outcome.logged)
         self.regrets += np.nan if outcome.regrets is None else outcome.regrets
         if self.policy.distribution.clips:
             shares = self.policy.distribution.clipped_share(self.tracker.previous_actions)
@@ -206,10 +214,12 @@ class Player:
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
         cut = (self.lengths >= self._max_steps) & ~outcome.episode_ends
         done = np.flatnonzero(outcome.episode_ends | cut)
-        for env in done.tolist():
+        infos = np.stack(list(self.info.means(done).values()), -1) if self.info.names else np.zeros((len(done), 0))
+        for env, means in zip(done.tolist(), infos.tolist(), strict=True):
             success = successes.get(env, float("nan"))
             sums = float(self.regrets[env]), int(self.clipped[env]), bool(cut[env])
-            self.episodes[env].append((float(self.returns[env]), int(self.lengths[env]), success, *sums))
+            self.episodes[env].append((float(self.returns[env]), int(self.lengths[env]), success, *sums, *means))
+        self.info.forget(done)
         for count in (self.returns, self.regrets, self.lengths, self.clipped):
             count[done] = 0
         self.played[done] += 1
@@ -217,7 +227,9 @@ class Player:
     def result(self, quotas: npt.NDArray[np.int64]) -> EvaluationResult:
         """Return the first ``quotas`` ``(B,)`` episodes of the envs."""
         rows = [row for env, quota in enumerate(quotas) for row in self.episodes[env][:quota]]
-        returns, lengths, successes, regrets, clipped, cut = (np.array(column) for column in zip(*rows, strict=True))
+        columns = [np.array(column) for column in zip(*rows, strict=True)]
+        returns, lengths, successes, regrets, clipped, cut, *infos = columns
         per_trial = self.policy.memory.episodes_per_trial
         trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)
-        return EvaluationResult(returns, lengths, successes, trial_returns, regrets, clipped, cut)
+        by_name = dict(zip(self.info.names, infos, strict=True))
+        return EvaluationResult(returns, lengths, successes, trial_returns, regrets, clipped, cut, by_name)

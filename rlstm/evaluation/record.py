@@ -21,7 +21,7 @@ class _RecordedEnvs:
     """Envs that keep the observations they return and the actions they are given."""
 
     def __init__(self, envs: SteppedEnvs) -> None:
-        self._envs, self.num_envs = envs, envs.num_envs
+        self._envs, self.num_envs, self.log_info = envs, envs.num_envs, envs.log_info
         self._ages = np.zeros(envs.num_envs, dtype=np.int64)
         self._shown: Tree = None
         # One entry a step, leaves (B, ...).

@@ -62,7 +62,8 @@ class CollectorState:
 def start(policy: RecurrentPolicy, envs: SteppedEnvs, seeds: list[int]) -> CollectorState:
     """Reset every env with its seed and begin a trajectory in each."""
     tracker = PolicyInputsTracker(policy, envs.reset(seeds))
-    return CollectorState(tracker, policy.init_state(envs.num_envs), EpisodeStatistics(envs.num_envs))
+    statistics = EpisodeStatistics(envs.num_envs, log_info=envs.log_info)
+    return CollectorState(tracker, policy.init_state(envs.num_envs), statistics)
 
 
 class _Collection:
@@ -95,7 +96,7 @@ class _Collection:
             outcome, cuts = _only(active, outcome), cuts & active
 
         # Count episodes, keep what truncated ones are bootstrapped from, store the outcome.
-        statistics.add(outcome.rewards, outcome.finished, outcome.successes, outcome.trial_ends)
+        statistics.add(outcome.rewards, outcome.finished, outcome.successes, outcome.trial_ends, outcome.logged)
         if len(outcome.finished):
             self.final_rows.add(self.buffers.num_steps, cuts, step, outcome, tracker)
         self.buffers.write_outcome(outcome, is_first, cuts, self._all if active is None else active.copy())
@@ -132,6 +133,7 @@ def _only(active: BoolArray, outcome: EnvStep) -> EnvStep:
         finished=outcome.finished[finished],
         final_observations=tree_map(lambda leaf: leaf[finished], outcome.final_observations),
         successes=outcome.successes[finished],
+        logged=None if outcome.logged is None else np.where(active[:, np.newaxis], outcome.logged, np.nan),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,28 +15,61 @@ from rlstm.core.arrays import BoolArray
 _WINDOW = 100  # Episodes behind a running mean, as in Stable-Baselines3.
 
 
+class InfoMeans:
+    """Means of numbers of info over the steps of the running episodes.
+
+    Args:
+        num_envs: B.
+        names: Of the numbers, K of them.
+    """
+
+    def __init__(self, num_envs: int, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.sums, self.counts = np.zeros((2, num_envs, len(names)))
+
+    def add(self, logged: npt.NDArray[np.float64] | None) -> None:
+        """Take in the numbers of a step, ``(B, K)``, NaN where unknown; None for none at all."""
+        if logged is not None:
+            self.sums += np.nan_to_num(logged)
+            self.counts += ~np.isnan(logged)
+
+    def means(self, envs: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return by name the means over the episodes of some envs ``(N,)``, NaN where nothing was said."""
+        sums, counts = self.sums[envs], self.counts[envs]
+        means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+        return dict(zip(self.names, means.T, strict=True))
+
+    def forget(self, envs: npt.NDArray[np.intp]) -> None:
+        """Begin anew for some envs."""
+        self.sums[envs] = self.counts[envs] = 0.0
+
+
 class EpisodeStatistics:
     """Sums over the running episodes of every env, and the last finished ones.
 
     Args:
         num_envs: SteppedEnvs B.
         window: Finished episodes to remember.
+        log_info: Names of the numbers of info that are logged, K of them.
     """
 
-    def __init__(self, num_envs: int, window: int = _WINDOW) -> None:
+    def __init__(self, num_envs: int, window: int = _WINDOW, log_info: Sequence[str] = ()) -> None:
         self.returns = np.zeros(num_envs)
         self.lengths = np.zeros(num_envs, dtype=np.int64)
         self.trial_returns = np.zeros(num_envs)
         self.num_episodes = 0
         self.sum_of_returns = 0.0  # Of all finished episodes.
         self.finished: dict[str, deque[float]] = {
-            name: deque(maxlen=window) for name in ("returns", "lengths", "successes", "trial_returns")
+            name: deque(maxlen=window)
+            for name in ("returns", "lengths", "successes", "trial_returns", *(f"info/{name}" for name in log_info))
         }
+        self.info = InfoMeans(num_envs, log_info)
 
     def begin(self) -> None:
         """Forget the running episodes: all envs are reset."""
         for sums in (self.returns, self.lengths, self.trial_returns):
             sums[:] = 0
+        self.info.forget(np.arange(len(self.returns)))
 
     def add(
         self,
@@ -43,6 +77,7 @@ class EpisodeStatistics:
         finished: npt.NDArray[np.intp],
         successes: npt.NDArray[np.float64],
         trial_ends: BoolArray,
+        logged: npt.NDArray[np.float64] | None = None,
     ) -> None:
         """Take in one step of every env.
 
@@ -51,7 +86,9 @@ class EpisodeStatistics:
             finished: ``(N,)`` envs whose episode ended with this step.
             successes: ``(N,)`` 1, 0, or NaN where unknown.
             trial_ends: ``(B,)`` envs whose trial ended too.
+            logged: ``(B, K)`` numbers of info, NaN where unknown.
         """
+        self.info.add(logged)
         self.returns += rewards
         self.lengths += 1
         self.trial_returns += rewards
@@ -63,6 +100,9 @@ class EpisodeStatistics:
         self.finished["lengths"].extend(self.lengths[finished].tolist())
         self.finished["successes"].extend(successes[~np.isnan(successes)].tolist())
         self.finished["trial_returns"].extend(self.trial_returns[trial_ends].tolist())
+        for name, values in self.info.means(finished).items():
+            self.finished[f"info/{name}"].extend(values[~np.isnan(values)].tolist())
+        self.info.forget(finished)
         self.returns[finished] = 0.0
         self.lengths[finished] = 0
         self.trial_returns[trial_ends] = 0.0
@@ -70,6 +110,7 @@ class EpisodeStatistics:
     def metrics(self, *, trials: bool) -> dict[str, float]:
         """Return the means over the window and over all episodes so far, by metric name; nothing before the first."""
         names = {"ep_rew_mean": "returns", "ep_len_mean": "lengths", "success_rate": "successes"}
+        names |= {name: name for name in self.finished if name.startswith("info/")}
         if trials:
             names["trial_rew_mean"] = "trial_returns"
         means = {metric: self.finished[name] for metric, name in names.items()}
@@ -81,9 +122,11 @@ class EpisodeStatistics:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, unfinished episodes included."""
-        return copy.deepcopy({**vars(self), "finished": {name: list(last) for name, last in self.finished.items()}})
+        finished = {name: list(last) for name, last in self.finished.items()}
+        return copy.deepcopy({**vars(self), "finished": finished, "info": vars(self.info)})
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""
         lasts = {name: deque(last, self.finished[name].maxlen) for name, last in values["finished"].items()}
-        vars(self).update({**values, "finished": {**self.finished, **lasts}})
+        vars(self.info).update(values.get("info", {}))  # Earlier versions logged none.
+        vars(self).update({**values, "finished": {**self.finished, **lasts}, "info": self.info})

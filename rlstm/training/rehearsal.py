@@ -127,6 +127,7 @@ class _MadeUpEnvs:
 
     def __init__(self, space: spaces.Space[Any], num_envs: int) -> None:
         self.num_envs = num_envs
+        self.log_info: tuple[str, ...] = ()
         self._rng = np.random.default_rng(0)
         batch = batch_space(copy.deepcopy(space), num_envs)
         batch.seed(0)

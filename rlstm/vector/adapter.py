@@ -40,12 +40,14 @@ class EnvStep(NamedTuple):
     regrets: FloatArray | None = None  # (B,) info["regret"] of the step, NaN where not given; None: in no lane
     targets: npt.NDArray[Any] | None = None  # (B, *action shape) info["target"] of the step; None: in no lane
     has_target: BoolArray | None = None  # (B,) where there is one
+    logged: FloatArray | None = None  # (B, K) the numbers of info that are logged, NaN where not given; None: none are
 
 
 class SteppedEnvs(Protocol):
     """All that playing needs of lanes."""
 
     num_envs: int
+    log_info: tuple[str, ...]  # Names of the numbers in ``EnvStep.logged``.
 
     def reset(self, seeds: Sequence[int]) -> EnvStep:
         """Reset every lane with a seed of its own."""
@@ -58,9 +60,15 @@ class VectorEnvs:
     """A vector env in ``AutoresetMode.SAME_STEP`` whose resets and steps come as ``EnvStep``."""
 
     def __init__(
-        self, envs: gym.vector.VectorEnv[Any, Any, Any], kind: str, description: str, state_fault: str | None = None
+        self,
+        envs: gym.vector.VectorEnv[Any, Any, Any],
+        kind: str,
+        description: str,
+        state_fault: str | None = None,
+        log_info: Sequence[str] = (),
     ) -> None:
         self.envs = envs
+        self.log_info = tuple(log_info)  # Keys of info that are logged.
         self.state_fault = state_fault  # Why states can't be stored though there are methods for it.
         self.kind = kind  # native, sync or async
         self.description = description  # What was chosen, for the user.
@@ -136,7 +144,22 @@ class VectorEnvs:
             _successes(infos, finished, self.num_envs) if len(finished) else _NOTHING_SAID,
             _regrets(told, finished, self.num_envs) if told else None,
             *(_targets(told, finished, self.num_envs) if told else (None, None)),
+            self._logged(told, finished) if told and self.log_info else None,
         )
+
+    def _logged(self, infos: dict[str, Any], finished: npt.NDArray[np.intp]) -> FloatArray:
+        """Return the numbers that are logged, ``(B, K)``: together from single envs, by name from batched ones."""
+        final = infos.get("final_info", infos)
+        if self.kind != "native":
+            said = _said(infos, final, "logged", finished, self.num_envs)
+            assert said is not None
+            return said[0]
+        logged = np.full((self.num_envs, len(self.log_info)), np.nan)
+        for column, name in zip(logged.T, self.log_info, strict=True):
+            said = _said(infos, final, name, finished, self.num_envs)
+            if said is not None and said[0].ndim == 1:
+                column[said[1]] = said[0][said[1]]
+        return logged
 
     def _check(self, observations: Tree, rewards: FloatArray, lanes: npt.NDArray[np.intp] | None = None) -> None:
         """Refuse values that are not numbers before they reach memory, naming the lane."""

@@ -145,15 +145,16 @@ def make(
         if native is None and config.vectorization == "native":
             raise EnvironmentFailure(f"'{spec.id}' can't run natively: {reason}. Use --vectorization sync or async.")
     if native is not None:
-        return VectorEnvs(native, "native", f"{count} lanes in the env's own batched form")
+        return VectorEnvs(native, "native", f"{count} lanes in the env's own batched form", log_info=config.log_info)
     functions = [functools.partial(_make_lane, spec, config, memory, lane) for lane in range(count)]
     left_out, state_fault = _check_single(functions[0], spec)
     if config.vectorization == "async":
         workers = [functools.partial(_make_lane_in_worker, os.getpid(), function) for function in functions]
         envs: VectorEnv = gym.vector.AsyncVectorEnv(workers, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
-        return VectorEnvs(envs, "async", f"{count} lanes in worker processes{left_out}", state_fault)
+        return VectorEnvs(envs, "async", f"{count} lanes in worker processes{left_out}", state_fault, config.log_info)
     envs = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
-    return VectorEnvs(envs, "sync", f"{count} single envs in this process ({reason}){left_out}", state_fault)
+    described = f"{count} single envs in this process ({reason}){left_out}"
+    return VectorEnvs(envs, "sync", described, state_fault, config.log_info)
 
 
 def _make_native(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, count: int) -> tuple[VectorEnv | None, str]:
@@ -204,7 +205,7 @@ def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int
     env = make_single(spec, config)
     if memory.episodes_per_trial is not None:
         env = TrialEnv(env, memory.episodes_per_trial, insist=memory.insist_on_trials)
-    return SubEnv(env, lane)
+    return SubEnv(env, lane, config.log_info)
 
 
 def _make_lane_in_worker(parent: int, make_lane: Callable[[], SubEnv]) -> SubEnv:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -116,9 +116,10 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
     info only what the library reads is left, each key of one type, so that those of several envs can be merged.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], lane: int) -> None:
+    def __init__(self, env: gym.Env[Any, Any], lane: int, log_info: Sequence[str] = ()) -> None:
         super().__init__(env)
         self.lane = lane
+        self._log_info = log_info
         self.observation_space = without_text(env.observation_space)
         self._has_text = bool(text_places(env.observation_space))
         self._steps = 0
@@ -188,6 +189,8 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
         for name in ("regret", "is_success"):
             if name in said:
                 said[name] = self._number(f"info['{name}']", said[name])
+        if self._log_info:
+            said["logged"] = np.array([self._logged(info, name) for name in self._log_info])
         if "trial_start" in said:
             said["trial_start"] = bool(said["trial_start"])
         if ACTION_MASK_KEY in said:
@@ -196,6 +199,11 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             target = read_target(said.pop("target"), self.action_space)
             said |= {} if target is None else {"target": target}
         return said
+
+    def _logged(self, info: dict[str, Any], name: str) -> float:
+        """Return the number that an info has under a name, NaN for none."""
+        value = info.get(name)
+        return math.nan if value is None else self._number(f"info['{name}']", value)
 
     def _mask(self, mask: Any) -> BoolArray:
         """Return an action mask ``(M,)``."""

@@ -269,7 +269,7 @@ def outcome_of_trials(returns, regrets, num_trials):
     trial_returns = returns.reshape(num_trials, -1).sum(axis=1) if num_trials else np.zeros(0)
     lengths, clipped = np.ones(len(returns), dtype=int), np.zeros(len(returns), dtype=int)
     cut = np.zeros(len(returns), dtype=bool)
-    return EvaluationResult(returns, lengths, np.zeros(len(returns)), trial_returns, regrets, clipped, cut)
+    return EvaluationResult(returns, lengths, np.zeros(len(returns)), trial_returns, regrets, clipped, cut, {})
 
 
 def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial():

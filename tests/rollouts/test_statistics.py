@@ -102,3 +102,23 @@ def test_the_mean_of_all_episodes_forgets_none_and_survives_a_reset_of_the_envs(
     assert metrics["rollout/ep_rew_mean"] == 12
     assert metrics["rollout/ep_rew_mean_of_all"] == 85 / 3
     assert statistics.returns.tolist() == statistics.lengths.tolist() == statistics.trial_returns.tolist() == [0, 0]
+
+
+def test_numbers_of_info_are_means_over_the_steps_of_finished_episodes():
+    """Env 0 says 1, 3 and nothing, then ends; env 1 says 10 and goes on; idle or silent steps don't count."""
+    statistics, nobody = EpisodeStatistics(2, log_info=("energy", "error")), np.zeros(0, dtype=np.intp)
+    for logged in ([[1, np.nan], [10, 5]], [[3, np.nan], [np.nan, np.nan]]):
+        statistics.add(np.ones(2), nobody, np.zeros(0), np.zeros(2, dtype=bool), np.array(logged, dtype=float))
+    assert "rollout/info/energy" not in statistics.metrics(trials=False)
+    ends = np.array([True, False])
+    statistics.add(np.ones(2), np.array([0]), np.array([np.nan]), ends, np.array([[np.nan, np.nan], [20, 7]]))
+    saved = statistics.state_dict()
+    metrics = statistics.metrics(trials=False)
+    assert metrics["rollout/info/energy"] == 2.0
+    assert "rollout/info/error" not in metrics  # Never said in a finished episode.
+    other = EpisodeStatistics(2, log_info=("energy", "error"))
+    other.load_state_dict(saved)
+    for one in (statistics, other):  # Env 0 has begun anew, env 1 goes on.
+        one.add(np.ones(2), np.array([0, 1]), np.full(2, np.nan), ~ends | ends, np.array([[8.0, 1.0], [0.0, 0.0]]))
+        assert one.metrics(trials=False)["rollout/info/energy"] == (2 + 8 + 10) / 3
+        assert one.metrics(trials=False)["rollout/info/error"] == (1 + 4) / 2

@@ -367,3 +367,17 @@ def test_actions_that_mostly_lie_on_a_bound_are_told_of_once(log_std, warned):
     shares = [training.update()[0]["rollout/clipped_actions"] for _ in range(25)]
     assert ["lie on a bound" in one for one in training.news] == [True] * warned
     assert (min(shares) > 0.8) is warned
+
+
+@pytest.mark.parametrize("agent", ["ppo", "evolino"])
+def test_named_numbers_of_info_are_logged_in_training_and_evaluation(tmp_path, agent):
+    settings = {"log_info": ("regret",), "env": "rlstm/BernoulliBandit-v0", "env_kwargs": {}, "eval_every": 0}
+    settings = {**TINY, **settings, "run_dir": str(tmp_path / "run")}
+    if agent == "evolino":
+        settings = {name: value for name, value in settings.items() if name not in ("num_steps", "num_minibatches")}
+        settings |= {"population": 4}
+    api.train(agent, ui="none", **settings)
+    last = rows(tmp_path / "run")[-1]
+    assert 0 <= float(last["eval/info/regret"]) <= 1
+    if agent == "ppo":
+        assert 0 < float(last["rollout/info/regret"]) < 1

@@ -208,12 +208,12 @@ class SayingEnv(gym.Env):
         return self.array, self.reward, False, self.t == self.length, self.infos[(self.t - 1) % len(self.infos)]
 
 
-def vector(kind, *envs):
-    functions = [lambda env=env, lane=lane: SubEnv(env, lane) for lane, env in enumerate(envs)]
+def vector(kind, *envs, log_info=()):
+    functions = [lambda env=env, lane=lane: SubEnv(env, lane, log_info) for lane, env in enumerate(envs)]
     mode = gym.vector.AutoresetMode.SAME_STEP
     if kind == "async":
-        return VectorEnvs(gym.vector.AsyncVectorEnv(functions, autoreset_mode=mode), kind, "")
-    return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=mode), kind, "")
+        return VectorEnvs(gym.vector.AsyncVectorEnv(functions, autoreset_mode=mode), kind, "", log_info=log_info)
+    return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=mode), kind, "", log_info=log_info)
 
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
@@ -441,3 +441,38 @@ class OwnState(SayingEnv):
 def test_states_of_another_meaning_are_told_from_ours(env, fault):
     found = SubEnv(env, 0).state_fault()
     assert (found is None) if fault is None else re.search(fault, found)
+
+
+# Numbers that are logged
+
+
+@KINDS
+def test_named_numbers_of_info_are_passed_on_in_one_form(kind):
+    said = [{"energy": 1, "error": np.array([0.5])}, {"energy": None, "other": "text"}, {}]
+    with closing(vector(kind, *(SayingEnv([one], length=1) for one in said), log_info=("energy", "error"))) as envs:
+        assert envs.reset([0] * 3).logged is None
+        for _ in range(2):
+            logged = envs.step(np.zeros(3, dtype=np.int64)).logged
+            np.testing.assert_array_equal(logged, [[1, 0.5], [np.nan, np.nan], [np.nan, np.nan]])
+
+
+def test_a_logged_key_that_is_no_number_is_named():
+    env = SubEnv(SayingEnv([{"energy": "high"}]), 0, ("energy",))
+    env.reset()
+    with pytest.raises(EnvironmentFailure, match=r"info\['energy'\] must be one number: it is 'high'"):
+        env.step(0)
+
+
+def test_a_batched_env_gives_its_numbers_by_name():
+    class Batched(kit.ScriptedVectorEnv):
+        def step(self, actions):
+            *outcome, infos = super().step(actions)
+            energy = {"energy": np.array([1.0, 2.0]), "_energy": np.array([True, self.t > 1])}
+            if "final_info" in infos:
+                infos["final_info"] |= {"energy": np.array([7.0, 8.0])}
+            return *outcome, infos | energy
+
+    envs = VectorEnvs(Batched(["..E", "...."]), "native", "", log_info=("energy", "unsaid"))
+    envs.reset([0, 0])
+    logged = [envs.step(np.zeros(2, dtype=np.int64)).logged[:, 0].tolist() for _ in range(3)]
+    np.testing.assert_array_equal(logged, [[1, np.nan], [1, 2], [7, 2]])
