@@ -166,6 +166,8 @@ class _Image(_Leaf):
         self.scale = 1.0 / float(np.max(space.high))
         if min(height, width) >= 36:  # The network of Mnih et al. 2015 needs at least this much.
             kernels = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
+        elif min(height, width) >= 16:
+            kernels = [(32, 4, 2), (64, 3, 2), (64, 3, 1)]  # 1,600 features of 32 x 32 pixels.
         else:
             first = min(3, height, width)
             kernels = [(32, first, 1), (64, min(2, height - first + 1, width - first + 1), 1)]

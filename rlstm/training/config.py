@@ -91,6 +91,10 @@ class RunConfig:
     eval_episodes: Annotated[int, NotNegative] = 50
     """Episodes of an evaluation; 0 for no evaluations, at the end neither."""
 
+    eval_env: Literal["own", "same", "none"] = "own"
+    """Where evaluations play: in envs of their own; in those of the training, which are put back to where they were; or
+    nowhere."""
+
     eval_actions: Literal["likeliest", "sampled"] = "likeliest"
     """Whether evaluations during the run take the likeliest actions, or sample them as the policy is trained to."""
 

@@ -72,6 +72,8 @@ class Evolution(Run):
             )
         if config.policy.popart:
             raise ConfigError("popart is set, but evolution has no critic; leave it out.")
+        if config.run.eval_env == "same":
+            raise ConfigError("eval_env is 'same', but evolution makes envs as it needs them; use own or none.")
         seed, num_envs = config.run.seed, config.env.num_envs
         self._envs = EnvPool(partial(make, spec, config.env, config.memory))
         with ExitStack() as on_failure:

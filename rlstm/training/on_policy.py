@@ -6,6 +6,7 @@ log, save when due.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections import defaultdict
@@ -25,7 +26,7 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, start
 from rlstm.rollouts.rollout import Rollout
 from rlstm.training.checkpoints import list_checkpoints
-from rlstm.training.config import ExperimentConfig
+from rlstm.training.config import ConfigError, ExperimentConfig
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
 from rlstm.training.rehearsal import measured_choice
@@ -93,6 +94,11 @@ class Training(Run):
                 generator=generator(seed, "minibatches"),
             )
             self.collector_state = start(self.policy, self.envs, self._seeds)
+            if config.run.eval_env == "same" and not self.agent.begins_anew and self.envs.get_state() is None:
+                raise ConfigError(
+                    "eval_env is 'same', but the envs can't be put back to where they were, since they lack get_state "
+                    "and set_state: use own, or none."
+                )
             on_failure.pop_all()
         self._speed = SpeedWatch()
         self._mostly_clipped = 0  # Updates in a row.
@@ -100,6 +106,21 @@ class Training(Run):
     def close(self) -> None:
         """Close the envs."""
         self.envs.close()
+
+    @contextmanager
+    def evaluation_envs(self, episodes: int) -> Iterator[VectorEnvs]:
+        """Give the envs of an evaluation; those of the training are put back, with memories, to where they were."""
+        if self.config.run.eval_env != "same":
+            with super().evaluation_envs(episodes) as envs:
+                yield envs
+            return
+        envs_then, carried = copy.deepcopy((self.envs.get_state(), self.collector_state.state_dict()))
+        try:
+            yield self.envs
+        finally:
+            if not self.agent.begins_anew:
+                self.envs.set_state(envs_then, self._seeds)
+                self.collector_state.load_state_dict(carried)
 
     def update(self) -> tuple[dict[str, float], dict[str, float]]:
         """Collect one rollout and learn from it; returns metrics by name and seconds by phase."""
@@ -216,6 +237,7 @@ def run(
     config = training.config.run
     evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
     phases: dict[str, float] = defaultdict(float)
+    plays = config.eval_episodes > 0 and config.eval_env != "none"
     with interruptible() as interrupt:
         if training.step == 0:
             training.save(directory)
@@ -229,7 +251,7 @@ def run(
             best = False
             if interrupt.requested():
                 training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
-            if config.eval_episodes and (finished or _due(evaluate_every, before, training.step)):
+            if plays and (finished or _due(evaluate_every, before, training.step)):
                 began, signals = time.perf_counter(), interrupt.count
 
                 def is_asked_to_stop(signals: int = signals) -> bool:

@@ -6,16 +6,17 @@ import dataclasses
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.process import choose_device
 from rlstm.core.seeding import generator, seed_everything
 from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
@@ -24,6 +25,7 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint, save_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig
 from rlstm.training.run_directory import RunDirectory
+from rlstm.vector.adapter import VectorEnvs
 
 
 @dataclass(frozen=True)
@@ -188,21 +190,34 @@ class Run(ABC):
             if should_stop():
                 raise _Stopped
 
-        with closing(evaluation_envs(self.spec, config.env, config.memory, episodes)) as envs, suppress(_Stopped):
-            seed = config.run.seed
-            stream: Final = "training_evaluation"
-            likeliest = config.run.eval_actions == "likeliest"
-            return evaluate(
-                self.policy,
-                envs,
-                episodes,
-                seed=seed,
-                deterministic=likeliest,
-                stream=stream,
-                max_steps=limit,
-                on_step=check,
-            )
-        return None
+        with ExitStack() as stack:
+            try:
+                envs = stack.enter_context(self.evaluation_envs(episodes))
+            except EnvironmentFailure as error:
+                self.news.append(
+                    f"No evaluation, since its envs could not be made: {error} If only one may live, try --eval-env "
+                    "same or none."
+                )
+                return None
+            try:
+                return evaluate(
+                    self.policy,
+                    envs,
+                    episodes,
+                    seed=config.run.seed,
+                    deterministic=config.run.eval_actions == "likeliest",
+                    stream="training_evaluation",
+                    max_steps=limit,
+                    on_step=check,
+                )
+            except _Stopped:
+                return None
+
+    @contextmanager
+    def evaluation_envs(self, episodes: int) -> Iterator[VectorEnvs]:
+        """Give the envs of an evaluation."""
+        with closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)) as envs:
+            yield envs
 
     def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
         """Write a checkpoint; for ``with_episodes`` see ``training_state``."""

@@ -163,6 +163,13 @@ def test_images_of_odd_sizes_are_read_in_both_layouts(height: int, width: int, c
         assert encoder(images, [], FLOAT).shape == (2, 3, encoder.output_size)
 
 
+@pytest.mark.parametrize("side", [*range(5, 22), 32, 35, 36, 64, 84, 96])
+def test_an_image_of_any_size_makes_a_network_of_sensible_size(side: int) -> None:
+    """Layers of 64 units on 32 x 32 pixels had 3.4 million weights once."""
+    encoder = ObservationEncoder(spaces.Box(0, 255, (side, side, 3), np.uint8), 0, (64,), normalise=False)
+    assert sum(weights.numel() for weights in encoder.parameters()) < 600_000
+
+
 def test_both_layouts_of_an_image_give_the_same_features() -> None:
     last = encoder_of(spaces.Box(0, 255, (8, 9, 3), np.uint8))
     first = encoder_of(spaces.Box(0, 255, (3, 8, 9), np.uint8))

@@ -4,6 +4,7 @@ import csv
 import random
 import signal
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -381,3 +382,66 @@ def test_named_numbers_of_info_are_logged_in_training_and_evaluation(tmp_path, a
     assert 0 <= float(last["eval/info/regret"]) <= 1
     if agent == "ppo":
         assert 0 < float(last["rollout/info/regret"]) < 1
+
+
+# Where evaluations play
+
+
+@pytest.mark.parametrize("kind", ["native", "sync"])
+@pytest.mark.parametrize("memory", [{}, {"lifetime": "lifelong", "credit": "episode"}], ids=["episode", "lifelong"])
+def test_envs_in_which_an_evaluation_played_go_on_as_if_there_had_been_none(tmp_path, kind, memory):
+    """Weights and episodes are those of a run without evaluations before the end, to the last bit."""
+    settings = {"vectorization": kind, "memory": memory, "env_kwargs": {"corridor_length": 5, "noise": True}}
+    train(tmp_path / "same", eval_every=UPDATE, eval_env="same", **settings)
+    train(tmp_path / "none", eval_env="none", **settings)
+    one, other = (load_checkpoint(tmp_path / name, "latest") for name in ("same", "none"))
+    assert all(torch.equal(value, other.model[name]) for name, value in one.model.items())
+    assert repr(one.trainer["carry"]["statistics"]) == repr(other.trainer["carry"]["statistics"])
+    assert len(np.load(tmp_path / "same" / "evaluations.npz")["timesteps"]) == 5
+    assert not (tmp_path / "none" / "evaluations.npz").exists()
+
+
+def test_envs_that_can_not_be_put_back_are_refused_but_not_where_every_batch_begins_anew(tmp_path, user_module):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,), "eval_env": "same"}
+    with pytest.raises(ConfigError, match="eval_env is 'same', but the envs can't be put back"):
+        train(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+    shared = {
+        name: value for name, value in {**TINY, **settings}.items() if name not in ("num_steps", "num_minibatches")
+    }
+    result = api.train("reinforce", ui="none", run_dir=str(tmp_path / "batches"), num_episodes=4, **shared)
+    assert result.eval_return is not None
+    with pytest.raises(ConfigError, match="eval_env is 'same', but evolution makes envs as it needs them"):
+        api.train("evolino", ui="none", run_dir=str(tmp_path / "evolution"), **shared)
+
+
+def test_a_run_does_not_fail_at_its_end_where_no_second_env_may_live(tmp_path, monkeypatch, capfd):
+    class Port(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+        open = 0
+
+        def __init__(self):
+            if Port.open:
+                raise OSError("port 5005 is taken")
+            Port.open += 1
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, dtype=np.float32), {}
+
+        def step(self, action):
+            return np.zeros(2, dtype=np.float32), 1.0, False, False, {}
+
+        def close(self):
+            Port.open -= 1
+
+    gym.register("port/One-v0", Port, max_episode_steps=4)
+    settings = {**TINY, "env": "port/One-v0", "env_kwargs": {}, "num_envs": 1, "num_minibatches": 1, "total_steps": 64}
+    try:
+        result = api.train("ppo", ui="plain", run_dir=str(tmp_path / "run"), **settings)
+    finally:
+        gym.registry.pop("port/One-v0")
+    told = capfd.readouterr().err
+    assert "No evaluation, since its envs could not be made" in told
+    assert "OSError: port 5005 is taken If only one may live, try --eval-env same or none." in told
+    assert (result.steps, result.eval_return, result.interrupted) == (64, None, False)
+    assert list_checkpoints(tmp_path / "run")[-1] == 64
