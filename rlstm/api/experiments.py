@@ -13,15 +13,17 @@ Every setting has the name of its flag with underscores; those of memory and inp
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
+import textwrap
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Literal
 
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
@@ -240,12 +242,36 @@ def _run(
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)
     with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
-        board.log_hyperparameters(config.settings())
+        board.log_hyperparameters(_changed(config))
+        board.log_texts(_texts(training, directory))
         progress.start(summary(training, directory), config.run.total_steps, training.step)
         for note in filter(None, notes):
             progress.message(note)
         result = run(training, directory, logger, progress, on_evaluation)
     return replace(result, run_dir=str(directory.path))
+
+
+def _changed(config: ExperimentConfig[Any]) -> dict[str, Any]:
+    """Return the settings that differ from the defaults of their agent."""
+    defaults = config_from_layers(config.agent, None, complete=False).settings()
+    own = config.settings()
+    return {
+        "agent": config.agent,
+        **{name: value for name, value in own.items() if repr(value) != repr(defaults[name])},
+    }
+
+
+def _texts(training: Run, directory: RunDirectory) -> dict[str, str]:
+    """Return what a reader of curves asks: the command, the settings, and what a user's env says of itself."""
+    texts = {"config": json.dumps(directory.read_config()["settings"], indent=2)}
+    if directory.command_path.exists():
+        texts["command"] = directory.command_path.read_text(encoding="utf-8")
+    entry_point = training.spec.entry_point
+    with suppress(Exception):  # Whatever is loaded here, the envs have been made.
+        creator: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        if creator.__doc__ and not creator.__module__.startswith("rlstm."):
+            texts["env"] = creator.__doc__
+    return {title: textwrap.indent(inspect.cleandoc(text), "    ") for title, text in texts.items()}
 
 
 def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[Any]:

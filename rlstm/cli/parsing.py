@@ -196,6 +196,9 @@ def parse(
         return read(words)
     except UsageError as error:
         told = str(error)
+    surplus = re.match(r"Unrecognized options: ([^\s|,-][^\s|,]*)", told)
+    if surplus is not None:
+        raise UsageError(f"'{surplus[1]}' is one argument too many. See '{prog} --help'.")
     unknown = re.match(r"Unrecognized options: [^|]*?(--[^\s,]+)", told)
     if unknown is None:
         raise UsageError(f"{_first_sentence(told)} See '{prog} --help'.")

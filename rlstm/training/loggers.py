@@ -183,6 +183,12 @@ class TensorBoardLogger:
                 event_file.add_summary(summary)
             self._writer.flush()
 
+    def log_texts(self, texts: Mapping[str, str]) -> None:
+        """Write texts by their titles, in Markdown, to TensorBoard's tab "Text"; as ``log_hyperparameters``, once."""
+        if self._is_first:
+            for title, text in texts.items():
+                self._writer.add_text(title, text)
+
     def flush(self) -> None:
         """Write the pending points to disk."""
         self._writer.flush()

@@ -241,7 +241,7 @@ def run(
     with interruptible() as interrupt:
         if training.step == 0:
             training.save(directory)
-        ended = False
+        ended, before = False, training.step
         while training.step < config.total_steps and not interrupt.requested() and not ended:
             before, iteration_began = training.step, time.perf_counter()
             with _saving_weights_on_failure(training, directory, with_episodes=False):
@@ -278,6 +278,11 @@ def run(
                 training.news.append(news)
             while training.news:
                 progress.message(training.news.pop(0))
+        if training.step > 1.1 * config.total_steps:
+            progress.message(
+                f"The run took {training.step:,} steps instead of {config.total_steps:,}: it ends with the update that "
+                f"reaches them, and the last one took {training.step - before:,}."
+            )
         if interrupt.requested():
             progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
     return training.result(interrupted=interrupt.requested())

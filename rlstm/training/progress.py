@@ -35,6 +35,7 @@ _MAX_HISTORY = 512
 _BARS = "▁▂▃▄▅▆▇█"
 _STEPS = "{task.percentage:.0f} %  {task.completed:,} / {task.total:,} steps"
 _TIMES = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+_WIDTH = 120  # Of a line of facts that is not on a terminal, unless a fact alone is longer.
 
 
 class _Status:
@@ -87,7 +88,13 @@ class Progress:
     def start(self, summary: Mapping[str, str], total_steps: int, initial_step: int = 0) -> None:
         """Begin: what is trained (env, agent, cell, run dir, ...), how many steps in total, how many done before."""
         self._status, self._printed = _Status(summary, total_steps, initial_step, self._clock), None
-        self.message(" | ".join([*(f"{key} {value}" for key, value in summary.items()), f"{total_steps:,} steps"]))
+        line = ""
+        for fact in (*(f"{key} {value}" for key, value in summary.items()), f"{total_steps:,} steps"):
+            if line and len(line) + len(fact) + 3 > _WIDTH:
+                self.message(line)
+                line = ""
+            line = f"{line} | {fact}" if line else fact
+        self.message(line)
 
     def update(self, step: int, metrics: Mapping[str, float | None], phase_seconds: Mapping[str, float]) -> None:
         """Take the steps so far, the newest metrics (others keep their value) and the total seconds of each phase."""

@@ -102,7 +102,7 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("evaluate run --episodes 0", "episodes is 0"),
         ("evaluate run --seed -1", "seed is -1"),
         ("evaluate run --checkpoint lattest", "--checkpoint takes latest, best, or the step of one"),
-        ("evaluate run other", "Unrecognized options: other."),
+        ("evaluate run other", "'other' is one argument too many."),
         ("record run", "--episodes"),
         ("record run --episodes 0", "episodes is 0"),
         ("record run --episodes 2 --checkpoint lattest", "--checkpoint takes latest, best, or the step of one"),
@@ -150,6 +150,11 @@ def test_a_closed_pipe_is_no_error(words: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_one_run_too_many_is_named(rlstm) -> None:
+    answer = rlstm("evaluate one two")
+    assert (answer.code, answer.err) == (2, "error: 'two' is one argument too many. See 'rlstm evaluate --help'.\n")
 
 
 @pytest.mark.parametrize(("theirs", "ours"), _ELSEWHERE.items())

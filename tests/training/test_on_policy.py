@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlstm.api.experiments as api
 from rlstm.core.seeding import integer_seeds
@@ -445,3 +446,38 @@ def test_a_run_does_not_fail_at_its_end_where_no_second_env_may_live(tmp_path, m
     assert "OSError: port 5005 is taken If only one may live, try --eval-env same or none." in told
     assert (result.steps, result.eval_return, result.interrupted) == (64, None, False)
     assert list_checkpoints(tmp_path / "run")[-1] == 64
+
+
+# What is told
+
+
+def test_a_header_that_is_no_terminal_has_lines_that_can_be_read(tmp_path, capfd):
+    api.train("ppo", ui="plain", run_dir=str(tmp_path / "run"), **TINY)
+    head = capfd.readouterr().err.split("step 32/")[0].splitlines()
+    assert len(head) > 1
+    assert max(map(len, head[:-1])) <= 120
+    assert head[0].startswith("agent ppo | env rlstm/TMaze-v0")
+
+
+def test_a_total_that_is_overshot_by_an_update_is_told(tmp_path, capfd):
+    api.train("ppo", ui="plain", run_dir=str(tmp_path / "run"), **{**TINY, "total_steps": 20})
+    assert "The run took 32 steps instead of 20" in capfd.readouterr().err
+    api.train("ppo", ui="plain", run_dir=str(tmp_path / "two"), **TINY)
+    assert "instead of" not in capfd.readouterr().err
+
+
+def test_tensorboard_has_what_differs_from_the_defaults_and_what_was_run(tmp_path):
+    train(tmp_path / "run", learning_rate=0.01, env="CartPole-v1", env_kwargs={})
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if tag.endswith("text_summary")]
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags}
+    assert texts.keys() >= {"command/text_summary", "config/text_summary", "env/text_summary"}
+    assert '"learning_rate": 0.01' in texts["config/text_summary"]
+    assert "pole is attached" in texts["env/text_summary"]
+    (hparams,) = [
+        content
+        for _, content in events.summary_metadata.items()
+        if content.plugin_data.plugin_name == "hparams" and b"learning_rate" in content.plugin_data.content
+    ][:1]
+    assert b"hidden_size" in hparams.plugin_data.content
+    assert b"gae_lambda" not in hparams.plugin_data.content
