@@ -43,7 +43,7 @@ from rlstm.rollouts.rollout import Rollout
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
-_EPISODES = 32  # Of a batch, unless it is set.
+_TRAJECTORIES = 32  # Of a batch, unless its episodes are set.
 _DECAY = 0.9  # What a batch weighs in the running mean beside the one after it.
 
 
@@ -232,9 +232,9 @@ def _num_trajectories(policy: RecurrentPolicy, config: REINFORCEConfig) -> int:
             "episode or trial, or train with ppo."
         )
     if lifetime == "episode" or per_trial is None:
-        return _EPISODES if config.num_episodes is None else config.num_episodes
+        return _TRAJECTORIES if config.num_episodes is None else config.num_episodes
     if config.num_episodes is None:
-        return max(1, round(_EPISODES / per_trial))
+        return _TRAJECTORIES
     if config.num_episodes % per_trial:
         raise ValueError(
             f"num_episodes is {config.num_episodes}, which is no whole number of trials of {per_trial} episodes; use "

@@ -14,8 +14,8 @@ class REINFORCEConfig(AgentConfig):
     """Recurrent policy gradients (REINFORCE)."""
 
     num_episodes: Annotated[int | None, AtLeast(1)] = None
-    """Complete episodes of a batch; if memory lasts for a trial, a multiple of its episodes. Default: 32, or as many
-    as the whole trials nearest to that."""
+    """Complete episodes of a batch; if memory lasts for a trial, a multiple of its episodes. Default: 32, or those of
+    32 trials."""
 
     baseline: Literal["none", "mean", "history"] = "history"
     """Taken from returns: nothing, a running mean for each time step, or that and the critic's value of the history."""

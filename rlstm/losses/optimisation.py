@@ -204,12 +204,19 @@ def _sum(terms: Mapping[str, Term], place: str) -> Tensor:
 
 
 def _backpropagate(terms: Mapping[str, Term]) -> None:
-    """Add the gradient of the weighted sum to the parameters'."""
-    counted = [term for term in terms.values() if term.weight]
-    torch.autograd.backward(
-        [term.outputs for term in counted],
-        [term.gradient if term.weight == 1 else term.weight * term.gradient for term in counted],
-    )
+    """Add the gradient of the weighted sum to the parameters'.
+
+    It is that of Σ weight · outputs · gradient. Gradients handed to ``torch.autograd.backward`` would say the same,
+    but with the first of them PyTorch imports all of its symbolic shapes, for more than a second.
+    """
+    total: Tensor | None = None
+    for term in terms.values():
+        if term.weight:
+            gradient = term.gradient if term.weight == 1 else term.weight * term.gradient
+            part = torch.dot(term.outputs.reshape(-1), gradient.reshape(-1))
+            total = part if total is None else total + part
+    if total is not None:
+        total.backward()
 
 
 def _first_bad(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> str:

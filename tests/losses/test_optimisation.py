@@ -1,6 +1,8 @@
 """One step down a gradient: what is clipped, what is refused, and rates that change over a run."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -221,3 +223,16 @@ def test_a_descent_names_what_is_not_finite_and_leaves_the_weights() -> None:
     with pytest.raises(NonFiniteError, match=r"update 4: the gradient of 0\.weight"):
         descent.step(terms(loss=module(x).sum() * 0 + (module[0].weight * 0).abs().sqrt().sum()), "update 4")
     assert torch.equal(weights(module), before)
+
+
+def test_a_step_imports_none_of_what_pytorch_compiles_with() -> None:
+    """Which takes seconds: ``torch.optim`` imports it, and so does ``backward`` with gradients of its own."""
+    code = (
+        "import sys, torch; from rlstm.losses.optimisation import Descent, Term\n"
+        "module = torch.nn.Linear(2, 3); descent = Descent(module.named_parameters(), max_grad_norm=1.0)\n"
+        "outputs = module(torch.ones(4, 2)); gradient = torch.ones(4, 3)\n"
+        "descent.step({'loss': Term(outputs, outputs.sum().detach(), gradient, 0.5)}, 'update 0')\n"
+        "print(*(name for name in ('torch._dynamo', 'sympy') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
