@@ -39,7 +39,7 @@ from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
 
-_EARLIER = {"scale_actions": False}
+_EARLIER = {"scale_actions": False, "image_strides": False}
 _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
 """What runs, and those of an agent, did before there was a setting for it, where that is not its default."""
 
@@ -49,7 +49,8 @@ _FREE_FORM = ("env_kwargs", "cell_kwargs")
 _IN_PROCESS = "registered_in_process"
 _REGISTER_IT = (
     "was registered with a class, a function or another object in one process alone, so the run can be resumed and "
-    "evaluated only where the same is registered first; every process finds an entry point like 'module:Class'"
+    "evaluated only where the same is registered first (--env-import MODULE); every process finds an entry point like "
+    "'module:Class'"
 )
 
 Which = Literal["latest", "best"] | int

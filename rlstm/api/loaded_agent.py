@@ -125,7 +125,10 @@ class LoadedAgent:
             raise ValueError(f"There is an action mask, but actions of {self.policy.action_space} can't be masked.")
         if found.size != size:
             raise ValueError(f"The action mask has shape {found.shape}; it must have {size} booleans.")
-        return found.astype(bool).reshape(1, -1)
+        allowed: BoolArray = found.astype(bool).reshape(1, -1)
+        if not allowed.any():
+            raise ValueError("The action mask allows no action.")
+        return allowed
 
 
 def _without_words(observation: Any) -> Any:

@@ -101,6 +101,11 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) 
         with _closing(env, findings):
             report("gymnasium, dtypes, masks, infos")
             findings += [_gymnasium(env), _dtypes(env), *_infos(env)]
+            if findings[0].level == "remark" and any(
+                one.topic == "masks" and "seen, allows" in one.text for one in findings
+            ):
+                text = f"{findings[0].text} (it samples actions without the mask)"
+                findings[0] = dataclasses.replace(findings[0], level="hint", text=text, advice="")
             measured["trials"] = supports_new_task(env)
             if not config.env_wrappers:  # The references are those of the whole task.
                 measured |= references(env.unwrapped)

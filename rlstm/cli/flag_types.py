@@ -32,6 +32,8 @@ REGISTRY = ConstructorRegistry()
 Spec = PrimitiveConstructorSpec[Any]
 _BOOLS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
 
+_NOT_FINITE = ("inf", "-inf", "nan")  # As Python writes numbers that JSON calls Infinity, -Infinity and NaN.
+
 
 def read_key_values(words: list[str]) -> dict[str, Any]:
     """Read words of the form KEY=VALUE; a value is JSON, or plain text if it is not.
@@ -47,7 +49,7 @@ def read_key_values(words: list[str]) -> dict[str, Any]:
         try:
             values[key] = json.loads(text)
         except json.JSONDecodeError:
-            values[key] = text
+            values[key] = float(text) if text in _NOT_FINITE else text
     return values
 
 

@@ -13,7 +13,7 @@ import tyro
 
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
-from rlstm.training.config import RENAMED
+from rlstm.training.config import ELSEWHERE, RENAMED
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -56,6 +56,9 @@ class PlayFlags(JsonFlags):
     stochastic: Json = False
     """Sample actions instead of taking the likeliest."""
 
+    env_import: tuple[str, ...] = ()
+    """Modules to import first, beside those of the run: one that registers an env that no other process knows."""
+
     seed: int = 0
     """Decides the episodes; those of training, evaluations and recordings are never the same."""
 
@@ -63,7 +66,12 @@ class PlayFlags(JsonFlags):
     """Threads of torch. Default: the run's --num-threads, or one: single steps gain little from more."""
 
     def choices(self) -> dict[str, Any]:
-        """Return them as arguments of ``evaluate_run`` and ``record``; UsageError if the checkpoint is none."""
+        """Return them as arguments of ``evaluate_run`` and ``record``, and import what is to be imported.
+
+        Raises:
+            UsageError: If the checkpoint is none.
+        """
+        import_first(self.env_import)
         checkpoint = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
         choices = {"seed": self.seed, "deterministic": not self.stochastic, "checkpoint": checkpoint}
         return {**choices, "num_threads": self.num_threads}
@@ -85,6 +93,14 @@ class PlayFlags(JsonFlags):
         }
 
 
+def import_first(modules: Sequence[str]) -> None:
+    """Import the modules that a flag names."""
+    if modules:
+        from rlstm.vector.make import import_modules
+
+        import_modules(modules)
+
+
 def how(chosen: dict[str, Any]) -> str:
     """Say what ``PlayFlags.chosen`` returned."""
     name, step = chosen["checkpoint"], f"step {chosen['checkpoint_step']:,}"
@@ -96,56 +112,6 @@ def named(metavar: str) -> Any:
     """Return the mark that names a value in the help."""
     return tyro.conf.arg(metavar=metavar)
 
-
-_ELSEWHERE = {
-    "--lr": "--learning-rate",
-    "--policy-lr": "--learning-rate",
-    "--anneal-learning-rate": "--anneal-lr",
-    "--env-id": "--env",
-    "--env-name": "--env",
-    "--n-envs": "--num-envs",
-    "--num-processes": "--num-envs",
-    "--n-steps": "--num-steps",
-    "--rollout-length": "--num-steps",
-    "--total-timesteps": "--total-steps",
-    "--n-timesteps": "--total-steps",
-    "--num-env-steps": "--total-steps",
-    "--n-epochs": "--update-epochs",
-    "--ppo-epoch": "--update-epochs",
-    "--nminibatches": "--num-minibatches",
-    "--num-mini-batch": "--num-minibatches",
-    "--batch-size": "--num-minibatches",
-    "--clip-range": "--clip-coef",
-    "--clip-range-vf": "--clip-vloss",
-    "--entropy-coef": "--ent-coef",
-    "--entropy-coeff": "--ent-coef",
-    "--value-coef": "--vf-coef",
-    "--value-loss-coef": "--vf-coef",
-    "--norm-advantage": "--norm-adv",
-    "--normalize-advantage": "--norm-adv",
-    "--lambda": "--gae-lambda",
-    "--discount": "--gamma",
-    "--lstm-hidden-size": "--hidden-size",
-    "--rnn-hidden-size": "--hidden-size",
-    "--n-lstm-layers": "--num-layers",
-    "--lstm-layers": "--num-layers",
-    "--rnn-type": "--cell",
-    "--net-arch": "--encoder-sizes",
-    "--shared-lstm": "--critic-memory shared",
-    "--enable-critic-lstm": "--critic-memory separate",
-    "--log-std-init": "--initial-log-std",
-    "--normalize-reward": "--scale-rewards",
-    "--norm-obs": "--normalize-observations",
-    "--eval-freq": "--eval-every",
-    "--n-eval-episodes": "--eval-episodes",
-    "--save-freq": "--checkpoint-every",
-    "--tensorboard-log": "--run-dir",
-    "--log-dir": "--run-dir",
-    "--logdir": "--run-dir",
-    "--cuda": "--device cuda",
-    "--torch-threads": "--num-threads",
-}
-"""Names of flags elsewhere, in Stable-Baselines3, CleanRL, RLlib and others, by what they are called here."""
 
 _REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers")
 
@@ -202,10 +168,16 @@ def parse(
     unknown = re.match(r"Unrecognized options: [^|]*?(--[^\s,]+)", told)
     if unknown is None:
         raise UsageError(f"{_first_sentence(told)} See '{prog} --help'.")
-    here = _ELSEWHERE.get(_normal(unknown[1]))
+    here = _called_here(_normal(unknown[1]))
     near = None if here else _nearest(unknown[1], words, read)
     hint = f"It is called '{here}' here. " if here else f"Did you mean '{near}'? " if near else ""
     raise UsageError(f"Unknown flag '{_normal(unknown[1])}'. {hint}See '{prog} --help'.")
+
+
+def _called_here(flag: str) -> str | None:
+    """Return what a flag of another library is called here."""
+    name, _, value = ELSEWHERE.get(flag.removeprefix("--").replace("-", "_"), "").partition("=")
+    return f"--{name.replace('_', '-')}{f' {value}' if value else ''}" if name else None
 
 
 def _nearest(unknown: str, words: list[str], read: Callable[[list[str]], object]) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import DisplayFlags, Positional, named, parse
+from rlstm.cli.parsing import DisplayFlags, Positional, import_first, named, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,9 @@ class ResumeFlags(DisplayFlags):
 
     run_dir: Annotated[Positional[str], named("RUN_DIR")]
     """Folder of the run."""
+
+    env_import: tuple[str, ...] = ()
+    """Modules to import first, beside those of the run: one that registers an env that no other process knows."""
 
     total_steps: int | None = None
     """The new total of environment steps, not extra. Default: the run's own."""
@@ -26,6 +29,7 @@ class ResumeFlags(DisplayFlags):
 def run(words: list[str]) -> Answer:
     """Resume the run."""
     flags = parse(ResumeFlags, words, "resume")
+    import_first(flags.env_import)
     from rlstm.api.experiments import resume
     from rlstm.cli.train import training_answer
 

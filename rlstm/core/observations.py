@@ -13,8 +13,8 @@ from rlstm.core.trees import Tree
 def fitted(observation: Any, space: spaces.Space[Any], place: str = "observation") -> Tree:
     """Return an observation with arrays as leaves.
 
-    Lists and numbers will do for arrays, and float64 for float32. Values beyond the bounds of a Box stay as they are:
-    it is often declared too narrow, and networks can read them.
+    Lists and numbers will do for arrays, float64 for float32, and whole numbers for those of another size. Values
+    beyond the bounds of a Box stay as they are: it is often declared too narrow, and networks can read them.
 
     Args:
         observation: As a user's env or program gives it.
@@ -47,10 +47,15 @@ def fitted(observation: Any, space: spaces.Space[Any], place: str = "observation
         raise ValueError(f"{place} is no array: {error}") from error
     if array.shape != space.shape:
         raise ValueError(f"{place} has shape {array.shape}, its space {space.shape}")
-    if not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
-        raise ValueError(f"{place} has dtype {array.dtype}, its space {space.dtype}")
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         size = space.n if isinstance(space, spaces.Discrete) else space.nvec
         if ((array < space.start) | (array >= space.start + size)).any():
             raise ValueError(f"{place} is {array.tolist()}, outside {space}")
+    if array.dtype.kind in "iu" and space.dtype.kind in "iu" and array.dtype != space.dtype and array.size:
+        limits = np.iinfo(space.dtype)
+        if not limits.min <= array.min() <= array.max() <= limits.max:
+            raise ValueError(f"{place} holds {array.min()} to {array.max()}, which is no {space.dtype}")
+        return array.astype(space.dtype)
+    if not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
+        raise ValueError(f"{place} has dtype {array.dtype}, its space {space.dtype}")
     return array

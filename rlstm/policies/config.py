@@ -44,6 +44,9 @@ class PolicyConfig:
     image_layout: Literal["auto", "hwc", "chw"] = "auto"
     """Where images have their channels: last, first, or on the axis of 1, 3 or 4, else on the smaller one."""
 
+    image_strides: bool = True
+    """Convolve images of 16 to 35 pixels with strides. Without, as before, they take millions of weights."""
+
     highway: bool = False
     """Whether encoder layers as wide as what they read are highway layers (Srivastava et al. 2015)."""
 

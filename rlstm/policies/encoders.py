@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -75,6 +76,7 @@ class _Leaf(nn.Module, ABC):
     """Reads one leaf of an observation tree: features ``(..., size)``."""
 
     size: int
+    description = ""  # Of an image.
     is_vector = False  # A vector of floats, which the running normaliser covers.
 
     def __init__(self, path: tuple[Any, ...]) -> None:
@@ -100,6 +102,10 @@ class _Vector(_Leaf):
         shape = space.shape or ()
         self.num_axes, self.size = len(shape), math.prod(shape)
         self.is_vector = isinstance(space, spaces.Box)
+        if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(shape) > 3:
+            self.description = (
+                f"{_name(path)}the {len(shape)} axes {shape} are read as {self.size:,} numbers, not as one"
+            )
 
     def forward(self, leaf: Tensor, dtype: torch.dtype) -> Tensor:
         leaf = leaf.double() if self.is_exact and leaf.dtype in (torch.float64, torch.int64) else leaf.to(dtype)
@@ -159,20 +165,19 @@ def has_channels_last(shape: tuple[int, ...], layout: ImageLayout) -> bool:
 class _Image(_Leaf):
     """Convolutions over images of bytes, channels first or last, scaled to [0, 1]."""
 
-    def __init__(self, path: tuple[Any, ...], space: spaces.Box, layout: ImageLayout) -> None:
+    def __init__(self, path: tuple[Any, ...], space: spaces.Box, *, layout: ImageLayout, strides: bool) -> None:
         super().__init__(path)
         self.channels_last = has_channels_last(space.shape, layout)
         image_channels, height, width = (space.shape[i] for i in ((2, 0, 1) if self.channels_last else (0, 1, 2)))
         self.scale = 1.0 / float(np.max(space.high))
         if min(height, width) >= 36:  # The network of Mnih et al. 2015 needs at least this much.
             kernels = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
-        elif min(height, width) >= 16:
+        elif min(height, width) >= 16 and strides:
             kernels = [(32, 4, 2), (64, 3, 2), (64, 3, 1)]  # 1,600 features of 32 x 32 pixels.
         else:
             first = min(3, height, width)
             kernels = [(32, first, 1), (64, min(2, height - first + 1, width - first + 1), 1)]
-        place = f"'{'/'.join(map(str, path))}': " if path else ""
-        self.description = f"{place}{height} x {width}, {image_channels} channels on the {self._axis} axis"
+        self.description = f"{_name(path)}{height} x {width}, {image_channels} channels on the {self._axis} axis"
         channels = image_channels
         layers: list[nn.Module] = []
         for size, kernel, stride in kernels:
@@ -200,14 +205,20 @@ class _Image(_Leaf):
         return features.view(*leading, self.size)
 
 
-def _make_leaves(space: spaces.Space[Any], path: tuple[Any, ...], layout: ImageLayout) -> list[_Leaf]:
+def _name(path: tuple[Any, ...]) -> str:
+    return f"'{'/'.join(map(str, path))}': " if path else ""
+
+
+def _make_leaves(
+    space: spaces.Space[Any], path: tuple[Any, ...], image: Callable[[tuple[Any, ...], spaces.Box], _Leaf]
+) -> list[_Leaf]:
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
-        return [leaf for key, part in parts for leaf in _make_leaves(part, (*path, key), layout)]
+        return [leaf for key, part in parts for leaf in _make_leaves(part, (*path, key), image)]
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return [_OneHot(path, space)]
     if isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8:
-        return [_Image(path, space, layout)]
+        return [image(path, space)]
     if isinstance(space, (spaces.Box, spaces.MultiBinary)):
         return [_Vector(path, space)]
     place = f" at {'/'.join(map(str, path))}" if path else ""
@@ -225,6 +236,7 @@ class ObservationEncoder(nn.Module):
         is_highway: Whether layers as wide as what they read are highway layers.
         left_out: More keys of a Dict that are not read.
         image_layout: Where images have their channels.
+        image_strides: Whether images of 16 to 35 pixels are convolved with strides.
 
     Raises:
         UnsupportedSpaceError: If a part of the space can't be read, naming it and what can.
@@ -240,12 +252,13 @@ class ObservationEncoder(nn.Module):
         is_highway: bool = False,
         left_out: Sequence[str] = (),
         image_layout: ImageLayout = "auto",
+        image_strides: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(space, spaces.Dict):
             unread = {ACTION_MASK_KEY, *left_out}
             space = spaces.Dict({key: part for key, part in space.spaces.items() if key not in unread})
-        leaves = _make_leaves(space, (), image_layout)
+        leaves = _make_leaves(space, (), partial(_Image, layout=image_layout, strides=image_strides))
         # Vectors come first, so that the normaliser covers one slice.
         self.leaves = nn.ModuleList(sorted(leaves, key=lambda leaf: not leaf.is_vector))
         vector_size = sum(leaf.size for leaf in leaves if leaf.is_vector)
@@ -263,8 +276,8 @@ class ObservationEncoder(nn.Module):
 
     @property
     def images(self) -> list[str]:
-        """How each image is read."""
-        return [leaf.description for leaf in self.leaves if isinstance(leaf, _Image)]
+        """How each image is read, and what is none though it is made of bytes."""
+        return [leaf.description for leaf in self._read() if leaf.description]
 
     def _read(self) -> list[_Leaf]:
         return [leaf for leaf in self.leaves if isinstance(leaf, _Leaf)]

@@ -128,6 +128,7 @@ class RecurrentPolicy(nn.Module):
             is_highway=config.highway,
             left_out=() if config.elapsed_time is None else (config.elapsed_time,),
             image_layout=config.image_layout,
+            image_strides=config.image_strides,
         )
         if config.highway and not any(isinstance(layer, HighwayLayer) for layer in encoder.layers):
             raise ValueError(

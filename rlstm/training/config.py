@@ -44,6 +44,55 @@ PREFIXED = ("memory", "inputs")
 RENAMED = {"lessons": "teacher_sequences"}
 """Settings by their earlier names, which every layer may still use."""
 
+ELSEWHERE = {
+    "lr": "learning_rate",
+    "policy_lr": "learning_rate",
+    "anneal_learning_rate": "anneal_lr",
+    "env_id": "env",
+    "env_name": "env",
+    "n_envs": "num_envs",
+    "num_processes": "num_envs",
+    "n_steps": "num_steps",
+    "rollout_length": "num_steps",
+    "total_timesteps": "total_steps",
+    "n_timesteps": "total_steps",
+    "num_env_steps": "total_steps",
+    "n_epochs": "update_epochs",
+    "ppo_epoch": "update_epochs",
+    "nminibatches": "num_minibatches",
+    "num_mini_batch": "num_minibatches",
+    "clip_range": "clip_coef",
+    "clip_range_vf": "clip_vloss",
+    "entropy_coef": "ent_coef",
+    "entropy_coeff": "ent_coef",
+    "value_coef": "vf_coef",
+    "value_loss_coef": "vf_coef",
+    "norm_advantage": "norm_adv",
+    "normalize_advantage": "norm_adv",
+    "lambda": "gae_lambda",
+    "discount": "gamma",
+    "lstm_hidden_size": "hidden_size",
+    "rnn_hidden_size": "hidden_size",
+    "n_lstm_layers": "num_layers",
+    "lstm_layers": "num_layers",
+    "rnn_type": "cell",
+    "net_arch": "encoder_sizes",
+    "shared_lstm": "critic_memory=shared",
+    "enable_critic_lstm": "critic_memory=separate",
+    "log_std_init": "initial_log_std",
+    "normalize_reward": "scale_rewards",
+    "norm_obs": "normalize_observations",
+    "eval_freq": "eval_every",
+    "n_eval_episodes": "eval_episodes",
+    "save_freq": "checkpoint_every",
+    "tensorboard_log": "run_dir",
+    "log_dir": "run_dir",
+    "logdir": "run_dir",
+    "cuda": "device=cuda",
+    "torch_threads": "num_threads",
+}
+"""Settings by their names elsewhere, in Stable-Baselines3, CleanRL and others, and a value where that says it."""
+
 
 class ConfigError(ValueError):
     """A setting that can't be used; the message names it, its value and what would be right."""
@@ -188,6 +237,11 @@ def build_config(
     values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for name, value in _flat(settings).items():
         if name not in places:
+            if name in ELSEWHERE:
+                here, _, value = ELSEWHERE[name].partition("=")
+                raise ConfigError(
+                    f"Unknown setting '{name}'. It is called '{here}' here{f': {value}' if value else ''}."
+                )
             raise ConfigError(str(unknown_name("setting", name, places)))
         part, field = places[name]
         values[part][field] = _coerce(name, value, hints[part][field])

@@ -173,7 +173,8 @@ class VectorEnvs:
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))[0])
         lane = row if lanes is None else int(lanes[row])
         raise EnvironmentFailure(
-            f"Env {lane} returned a {name} that is not finite at its step {self._steps}: {values[row]}."
+            f"Env {lane} returned {'an' if name == 'observation' else 'a'} {name} that is not finite at its step "
+            f"{self._steps}: {values[row]}."
         )
 
     def _masks(self, observations: Tree, infos: dict[str, Any], *, at_reset: bool) -> BoolArray | None:

@@ -17,7 +17,7 @@ import functools
 import importlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -54,14 +54,7 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
         UnknownNameError: If no env has this id.
     """
     env_id = config.env
-    for module in (*config.env_import, *([env_id.split(":", 1)[0]] if ":" in env_id else [])):
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise EnvironmentFailure(
-                f"Could not import the env module '{module}': {type(error).__name__}: {error}. Is it in this folder or "
-                "installed?"
-            ) from error
+    import_modules((*config.env_import, *([env_id.split(":", 1)[0]] if ":" in env_id else [])))
     env_id = env_id.split(":", 1)[-1]
     try:
         return gym.spec(env_id)
@@ -72,6 +65,22 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
         nearest = str(hint).split("Valid:")[0].rstrip()
         hint.args = (f"{nearest} If it is of another package, import that with --env-import; see 'rlstm envs'.",)
         raise hint from error
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules, which register envs.
+
+    Raises:
+        EnvironmentFailure: If one can't be imported.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise EnvironmentFailure(
+                f"Could not import the env module '{name}': {type(error).__name__}: {error}. Is it in this folder, on "
+                "PYTHONPATH or installed? A name has no '.py'."
+            ) from error
 
 
 def with_wrappers(spec: EnvSpec, words: tuple[str, ...], table: Mapping[str, WrapperEntry]) -> EnvSpec:

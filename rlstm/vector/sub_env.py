@@ -189,6 +189,11 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
         for name in ("regret", "is_success"):
             if name in said:
                 said[name] = self._number(f"info['{name}']", said[name])
+        if said.get("is_success", 0.0) not in (0.0, 1.0):
+            if math.isnan(said["is_success"]):
+                del said["is_success"]
+            else:
+                raise self._failure("info['is_success'] must be 0 or 1", f"it is {said['is_success']:g}")
         if self._log_info:
             said["logged"] = np.array([self._logged(info, name) for name in self._log_info])
         if "trial_start" in said:

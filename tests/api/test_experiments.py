@@ -205,6 +205,8 @@ def test_a_run_directory_is_never_written_over(run):
     [
         ({"agent": "pp"}, UnknownNameError, "Unknown agent 'pp'. Did you mean 'ppo'"),
         ({"hiden_size": 3}, ConfigError, "Unknown setting 'hiden_size'. Did you mean 'hidden_size'"),
+        ({"lr": 1e-3}, ConfigError, "Unknown setting 'lr'. It is called 'learning_rate' here."),
+        ({"shared_lstm": True}, ConfigError, "It is called 'critic_memory' here: shared."),
         ({"env": "rlstm/TMaz-v0"}, UnknownNameError, "Did you mean 'rlstm/TMaze-v0'"),
         ({"env": ""}, ConfigError, "No env was given"),
         ({"cell": "lstn"}, ValueError, "Did you mean 'lstm'"),

@@ -97,6 +97,11 @@ def test_a_mask_of_another_size_is_refused(mask):
         make_agent().act([0.1, 0.2], action_mask=mask)
 
 
+def test_a_mask_that_allows_nothing_is_refused():
+    with pytest.raises(ValueError, match="The action mask allows no action"):
+        make_agent().act([0.1, 0.2], action_mask=[False] * 4)
+
+
 def test_a_mask_where_no_action_can_be_masked_is_refused():
     with pytest.raises(ValueError, match="can't be masked"):
         make_agent(action_space=spaces.MultiBinary(4)).act([0.1, 0.2], action_mask=[True] * 4)

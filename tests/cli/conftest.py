@@ -40,13 +40,13 @@ class MyEnv(gym.Env):
         self.t += 1
         if self.fault == "raise" and self.t == 9:
             raise OSError("the simulator has gone")
-        observation = np.full(2, np.nan if self.fault == "nan" and self.t == 9 else 0.5, np.float32)
+        observation = np.full(2, np.nan if self.fault == "gap" and self.t == 9 else 0.5, np.float32)
         if self.fault == "chance":
             observation[:] = np.random.default_rng().uniform()
         if self.fault == "float64":
             observation = observation.astype(np.float64)
         end = self.t >= self.length and self.fault != "endless"
-        return observation, float("inf") if self.fault == "inf" and self.t == 9 else 1.0, end, False, {}
+        return observation, float("inf") if self.fault == "infinite" and self.t == 9 else 1.0, end, False, {}
 
 gym.register("My-v0", entry_point="my_env:MyEnv")
 """

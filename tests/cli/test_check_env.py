@@ -91,7 +91,7 @@ def test_what_deserves_a_look_is_a_remark(rlstm, fault: str, check: str, told: s
     assert levels(answer)[check] == "remark"
 
 
-@pytest.mark.parametrize(("fault", "told"), [("raise", "OSError: the simulator has gone"), ("nan", "not finite")])
+@pytest.mark.parametrize(("fault", "told"), [("raise", "OSError: the simulator has gone"), ("gap", "not finite")])
 def test_an_env_that_breaks_is_not_fit(rlstm, fault: str, told: str) -> None:
     result = rlstm(f"check-env my_env:My-v0 --env-kwargs fault={fault} --train-steps 0 --json")
     assert (result.code, result.json["fit"]) == (1, False)

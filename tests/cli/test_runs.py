@@ -1,14 +1,19 @@
 """Working with a run that is there: evaluate, resume, Ctrl-C, damage."""
 
 import json
+import math
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
+
+from rlstm.cli.flag_types import read_key_values
 
 ANSWER = {
     "episodes",
@@ -150,3 +155,33 @@ def test_ctrl_c_saves_and_resume_goes_on(rlstm) -> None:
     assert f"Stopped at step {steps}; go on with: rlstm resume run" in result.err
     result = rlstm(f"resume run --total-steps {steps + 64} --ui none --json")
     assert (result.code, result.json["steps"]) == (0, steps + 64)
+
+
+def test_a_run_of_an_env_that_a_script_registers_is_played_with_that_script(rlstm, tmp_path) -> None:
+    Path("registers.py").write_text(
+        "import gymnasium as gym\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gym.register('mine/Pole-v0', lambda **kwargs: CartPoleEnv(**kwargs), max_episode_steps=9)\n"
+    )
+    small = "--num-threads 1 --ui none --num-envs 4 --num-steps 16 --total-steps 64 --eval-episodes 1 --hidden-size 8"
+    assert rlstm(f"train ppo --env mine/Pole-v0 --env-import registers --run-dir mine {small}").code == 0
+    config = json.loads(Path("mine/config.json").read_text())
+    config["settings"]["env_import"] = []  # As if it had been trained in the script.
+    Path("mine/config.json").write_text(json.dumps(config))
+    gym.registry.pop("mine/Pole-v0")
+    sys.modules.pop("registers")
+    answer = rlstm("evaluate mine --episodes 2")
+    assert answer.code == 1
+    assert "registered first (--env-import MODULE)" in answer.err
+    assert rlstm("evaluate mine --episodes 2 --env-import registers").code == 0
+    assert rlstm("resume mine --total-steps 128 --ui none --env-import registers").code == 0
+    gym.registry.pop("mine/Pole-v0")
+    sys.modules.pop("registers")
+
+
+def test_infinity_may_be_written_as_python_writes_it() -> None:
+    assert read_key_values(["a=inf", "b=-inf", "c=Infinity", "d=infinite"]) == {
+        "a": math.inf,
+        "b": -math.inf,
+        "c": math.inf,
+        "d": "infinite",
+    }

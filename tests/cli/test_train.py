@@ -69,7 +69,7 @@ def test_a_module_that_is_not_there_is_told(train) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("raise", "OSError: the simulator has gone"), ("inf", "reward that is not finite")],
+    [("raise", "OSError: the simulator has gone"), ("infinite", "reward that is not finite")],
 )
 def test_an_env_that_breaks_leaves_a_checkpoint_and_a_message(rlstm, train, my_env, fault: str, told: str) -> None:
     result = train(f"--env my_env:My-v0 --env-kwargs fault={fault} --run-dir run")

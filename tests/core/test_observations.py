@@ -53,3 +53,13 @@ def test_a_missing_key_is_named():
         fitted({key: GOOD[key] for key in ("pair", "choices")}, SPACE)
     with pytest.raises(ValueError, match=r"must be a dict with keys \[.*\], but it is 3"):
         fitted(3, SPACE)
+
+
+def test_whole_numbers_of_another_size_are_taken_where_they_fit():
+    image = spaces.Box(0, 255, (2, 2), np.uint8)
+    found = fitted([[0, 255], [1, 2]], image)
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[0, 255], [1, 2]]
+    for wrong in ([[0, 256], [1, 2]], [[-1, 0], [1, 2]]):
+        with pytest.raises(ValueError, match=r"observation holds -?\d+ to \d+, which is no uint8"):
+            fitted(wrong, image)

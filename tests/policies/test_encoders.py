@@ -420,6 +420,17 @@ def test_a_part_of_64_bits_makes_its_neighbours_no_less_exact():
     torch.testing.assert_close(encoded, torch.tensor([[-1.0, -1.0, 1.0], [1.0, 1.0, -1.0]]), rtol=1e-5, atol=1e-5)
 
 
+def test_networks_of_earlier_versions_are_made_on_request() -> None:
+    space = spaces.Box(0, 255, (24, 24, 3), np.uint8)
+    made = [ObservationEncoder(space, 0, (64,), normalise=False, image_strides=strides) for strides in (True, False)]
+    assert [encoder.layers[0].weight.shape[1] for encoder in made] == [576, 28_224]
+
+
+def test_bytes_of_four_axes_are_said_to_be_no_image() -> None:
+    encoder = encoder_of(spaces.Box(0, 255, (4, 8, 8, 3), np.uint8))
+    assert encoder.images == ["the 4 axes (4, 8, 8, 3) are read as 768 numbers, not as one"]
+
+
 # The layout of images
 
 

@@ -253,6 +253,17 @@ def test_what_is_no_number_is_named(name, said):
         env.step(0)
 
 
+@pytest.mark.parametrize(("said", "expected"), [(2, "must be 0 or 1: it is 2"), (-1.0, "it is -1"), (np.nan, None)])
+def test_a_success_that_is_neither_is_refused_and_nan_is_unknown(said, expected):
+    env = SubEnv(SayingEnv([{"is_success": said}]), 0)
+    env.reset()
+    if expected is None:
+        assert "is_success" not in env.step(0)[4]
+    else:
+        with pytest.raises(EnvironmentFailure, match=expected):
+            env.step(0)
+
+
 @pytest.mark.parametrize("reward", [2, True, np.float32(2), np.array([2.0]), np.array(2)])
 def test_a_reward_may_be_an_array_of_one(reward):
     env = SubEnv(SayingEnv(reward=reward), 0)
