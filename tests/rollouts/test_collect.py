@@ -848,7 +848,7 @@ def test_an_observation_that_is_not_a_number_stops_with_env_and_step(bad, script
     policy = kit.make_policy()
     carry = start(policy, envs, [0, 1])
     envs.envs.envs[1].unwrapped.broken = {2: {"observation": np.array([1, bad, 0, 0], dtype=np.float32)}}
-    with pytest.raises(EnvironmentFailure, match="Env 1 returned a observation that is not finite at its step 3"):
+    with pytest.raises(EnvironmentFailure, match="Env 1 returned an observation that is not finite at its step 3"):
         collect(policy, envs, carry, 8)
 
 

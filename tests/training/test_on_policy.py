@@ -402,7 +402,7 @@ def test_envs_in_which_an_evaluation_played_go_on_as_if_there_had_been_none(tmp_
     assert not (tmp_path / "none" / "evaluations.npz").exists()
 
 
-def test_envs_that_can_not_be_put_back_are_refused_but_not_where_every_batch_begins_anew(tmp_path, user_module):
+def test_envs_that_can_not_be_put_back_are_refused_unless_batches_begin_anew(tmp_path, user_module):
     settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,), "eval_env": "same"}
     with pytest.raises(ConfigError, match="eval_env is 'same', but the envs can't be put back"):
         train(tmp_path / "run", **settings)
