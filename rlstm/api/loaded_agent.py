@@ -9,7 +9,7 @@ import torch
 
 from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.observations import fitted
-from rlstm.core.trees import Tree, tree_leaves, tree_map
+from rlstm.core.trees import Tree, tree_map
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
 from rlstm.vector.adapter import EnvStep
@@ -80,7 +80,8 @@ class LoadedAgent:
                 none, or a number is not finite; the memory is then as it was before.
         """
         observation = fitted(_without_words(observation), self.policy.observation_space)
-        observation = tree_map(np.array, self._finite(observation))  # A copy: the caller may write to its own.
+        # A copy: the caller may write to its own.
+        observation = tree_map(np.array, self._finite(observation, self._last))
         if not np.isfinite(reward):
             raise ValueError(f"The reward is {reward}; it must be a finite number.")
         mask = self._mask(observation, action_mask)
@@ -98,21 +99,26 @@ class LoadedAgent:
         action = self.policy.distribution.to_env(self._actions)[0]
         return action.item() if np.ndim(action) == 0 else action
 
-    def _finite(self, observation: Tree) -> Tree:
-        """Return an observation whose numbers are finite: held if so asked, else refused."""
-        before = tree_leaves(self._last) or [None] * len(tree_leaves(observation))
-        pairs = iter(before)
-
-        def check(leaf: Any) -> Any:
-            last = next(pairs)
-            if leaf.dtype.kind != "f" or np.isfinite(leaf).all():
-                return leaf
-            if self._holds and last is not None:
-                return np.where(np.isfinite(leaf), leaf, last)
-            remedy = "hold needs one observation before it" if self._holds else "nan='hold' repeats the last good value"
-            raise ValueError(f"The observation holds {leaf[~np.isfinite(leaf)].flat[0]} in {leaf.tolist()}: {remedy}.")
-
-        return tree_map(check, observation)
+    def _finite(self, observation: Tree, last: Tree = None, place: str = "The observation") -> Tree:
+        """Return an observation whose numbers are finite: those of ``last`` if so asked, or refused by place."""
+        if isinstance(observation, dict):
+            return {
+                key: self._finite(part, None if last is None else last[key], f"{place}['{key}']")
+                for key, part in observation.items()
+            }
+        if isinstance(observation, tuple):
+            lasts = (None,) * len(observation) if last is None else last
+            parts = enumerate(zip(observation, lasts, strict=True))
+            return tuple(self._finite(part, one, f"{place}[{index}]") for index, (part, one) in parts)
+        if observation.dtype.kind != "f" or np.isfinite(observation).all():
+            return observation
+        if self._holds and last is not None:
+            return np.where(np.isfinite(observation), observation, last)
+        remedy = "rlstm.load(run, nan='hold') repeats the last good value"
+        if self._holds:
+            remedy = "hold needs one observation before it"
+        found = observation[~np.isfinite(observation)].flat[0]
+        raise ValueError(f"{place} holds {found} in {observation.tolist()}: {remedy}.")
 
     def _mask(self, observation: Tree, mask: Any) -> BoolArray | None:
         """Return the action mask ``(1, M)``, given or in a Dict observation."""

@@ -198,10 +198,10 @@ class VectorEnvs:
                 "leave it out, or make the actions Discrete or MultiDiscrete."
             )
         shape = (self.num_envs, sum(self._mask_sizes))
-        place = f"{ACTION_MASK_KEY} at step {self._steps} of the lanes"
+        place = f"{ACTION_MASK_KEY} at step {self._steps} of the envs"
         if masks.dtype == object or masks.size != shape[0] * shape[1]:
             raise EnvironmentFailure(
-                f"The {place} must be an array of {shape[1]} booleans a lane, for {self.action_space}."
+                f"The {place} must be an array of {shape[1]} booleans an env, for {self.action_space}."
             )
         self._gives_masks |= at_reset
         if not self._gives_masks:

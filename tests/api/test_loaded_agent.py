@@ -65,6 +65,17 @@ def test_what_is_not_finite_is_refused_and_leaves_the_memory(bad):
     assert same(agent._state, other._state)
 
 
+def test_what_is_not_finite_in_a_part_is_named_by_its_key():
+    agent = make_agent(spaces.Dict({"pair": spaces.Tuple((NUMBERS, spaces.Discrete(3)))}))
+    with pytest.raises(ValueError, match=r"The observation\['pair'\]\[0\] holds nan in \[nan, 1.0\]"):
+        agent.act({"pair": ([np.nan, 1.0], 1)})
+    held, other = make_agent(agent.policy.observation_space, nan="hold"), make_agent(agent.policy.observation_space)
+    for given, meant in (([0.5, 1.0], [0.5, 1.0]), ([np.nan, 0.2], [0.5, 0.2])):
+        held.act({"pair": (given, 1)})
+        other.act({"pair": (meant, 1)})
+    assert same(held._state, other._state)
+
+
 def test_a_held_number_is_the_last_good_one():
     agent, other = make_agent(nan="hold"), make_agent()
     for given, meant in [([0.1, 0.2], [0.1, 0.2]), ([np.nan, 0.3], [0.1, 0.3]), ([0.5, np.inf], [0.5, 0.3])]:
