@@ -151,7 +151,9 @@ def main() -> None:
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else ""
     facts = {key: value for key, value in machine(0).items() if key != "threads"}
     common = {"cores": cores, "load_before": load, **facts}
-    command = f"python -m scripts.benchmarks.threads {shlex.join(sys.argv[1:])}".strip()
+    before = str(arguments.checkout or "")  # A folder of this machine, which is no part of the command.
+    words = ["BEFORE" if word == before else word for word in sys.argv[1:]]
+    command = f"python -m scripts.benchmarks.threads {shlex.join(words)}".strip()
     rows = [
         row | {"command": command} | common for name in arguments.settings for row in rows_of(name, sides, arguments)
     ]
