@@ -11,7 +11,7 @@ from rlstm.cli.parsing import JsonFlags, Positional, named, parse
 from rlstm.cli.tables import table
 
 if TYPE_CHECKING:
-    from rlstm.cli.env_checks import Finding
+    from rlstm.cli.findings import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +22,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
+from rlstm.cli.env_infos import check_infos
 from rlstm.cli.env_play import (
     REFERENCES,
     TRAIN_SECONDS,
@@ -34,7 +34,7 @@ from rlstm.cli.env_play import (
     reset,
     train_without_memory,
 )
-from rlstm.core.arrays import ACTION_MASK_KEY
+from rlstm.cli.findings import Finding, unfit
 from rlstm.core.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
@@ -43,9 +43,8 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make, make_single
-from rlstm.vector.sub_env import mask_sizes, read_target, supports_new_task
+from rlstm.vector.sub_env import supports_new_task
 
-Level = Literal["ok", "hint", "remark", "unfit"]
 Measured = dict[str, Any]
 Report = Callable[[str], None]
 """Is told which checks come next."""
@@ -57,32 +56,7 @@ _MEASURED = (
     *("random_return", "memoryless_estimate", *REFERENCES),
 )
 _FIX = "Fix what check_env of Gymnasium complains about."
-_LIKE_A_MASK = frozenset(
-    f"{one}{more}"
-    for one in (
-        "action_mask",
-        "actions_mask",
-        "mask",
-        "valid_action",
-        "legal_action",
-        "available_action",
-        "avail_action",
-    )
-    for more in ("", "s", "_mask", "s_mask")
-) - {ACTION_MASK_KEY} | {"legal_moves", "valid_moves", "invalid_action_masks", "actionMask"}
-_LIKE_A_SUCCESS = frozenset({"success", "is_sucess", "is_succes", "succeeded", "solved", "isSuccess", "is_solved"})
 _SLOW_STEP_SECONDS = 1e-3  # From here on, workers are worth their communication.
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found."""
-
-    topic: str
-    level: Level
-    text: str
-    advice: str = ""
-    """What to do about it."""
 
 
 def examine(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) -> tuple[list[Finding], Measured]:
@@ -96,11 +70,11 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) 
         try:
             env = make_single(spec, config, disable_env_checker=True)
         except Exception as error:
-            return [_unfit("making", f"It can't be made: {_say(error)}")], measured
+            return [unfit("making", f"It can't be made: {_say(error)}")], measured
         findings: list[Finding] = []
         with _closing(env, findings):
             report("gymnasium, dtypes, masks, infos")
-            findings += [_gymnasium(env), _dtypes(env), *_infos(env)]
+            findings += [_gymnasium(env), _dtypes(env), *check_infos(env)]
             if findings[0].level == "remark" and any(
                 one.topic == "masks" and "seen, allows" in one.text for one in findings
             ):
@@ -114,7 +88,7 @@ def examine(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) 
         try:
             envs = make(spec, config, MemoryConfig())
         except EnvironmentFailure as error:
-            return [*findings, _unfit("lanes", str(error))], measured
+            return [*findings, unfit("lanes", str(error))], measured
         with contextlib.closing(envs):
             measured["vectorization"] = envs.kind
             text = f"auto takes {envs.kind}: {envs.description}"
@@ -145,7 +119,7 @@ def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measu
         parts = PolicyConfig(), MemoryConfig(), InputsConfig()
         policy = RecurrentPolicy(envs.observation_space, envs.action_space, *parts)
     except UnsupportedSpaceError as error:
-        return [_unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
+        return [unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
     images = "".join(f"; image {one}" for one in policy.actor.encoder.images)
     text = f"observations {envs.observation_space}; actions {envs.action_space}{images}"
     findings = [Finding("spaces", "ok", text)]
@@ -159,7 +133,7 @@ def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measu
         report("resume")
         findings.append(_resume(envs, policy, measured))
     except EnvironmentFailure as error:
-        findings.append(_unfit("play", f"It breaks under random play: {error}"))
+        findings.append(unfit("play", f"It breaks under random play: {error}"))
     return findings
 
 
@@ -186,7 +160,7 @@ def _dtypes(env: gym.Env[Any, Any]) -> Finding:
         observation, _ = env.reset(seed=0)
         differences = _differences(observation, env.observation_space, "the first observation")
     except Exception as error:
-        return _unfit("dtypes", f"The first reset fails: {_say(error)}")
+        return unfit("dtypes", f"The first reset fails: {_say(error)}")
     env.action_space.seed(0)
     with contextlib.suppress(Exception):  # The play reports a step that fails, and it knows masks.
         observation = env.step(env.action_space.sample())[0]
@@ -208,85 +182,6 @@ def _differences(observation: Any, space: spaces.Space[Any], place: str) -> list
         same = found == space.dtype or (found.kind in "iu" and space.shape == ())
         return [] if same or found.kind not in "biuf" else [f"{place} is {found}, its space {space.dtype}"]
     return [difference for part in parts for difference in _differences(*part)]
-
-
-@dataclass
-class _Said:
-    """What the infos and observations of a single env have said."""
-
-    steps: int = 0
-    names: set[str] = dataclasses.field(default_factory=set)
-    masks: int = 0
-    allowed: float = 0.0  # Choices, summed over the masks.
-    choices: int = 0
-    answers: int = 0  # Targets that are actions.
-
-
-def _infos(env: gym.Env[Any, Any]) -> list[Finding]:
-    """Play a single env at random, and tell which masks and infos it gives, and what is mistaken for one."""
-    said = _Said()
-    try:
-        _listen(env, said)
-    except Exception:  # The play of all lanes reports a step that fails.
-        said.steps = max(said.steps, 1)
-    return [_masks(env, said), _read_names(said)]
-
-
-def _listen(env: gym.Env[Any, Any], said: _Said) -> None:
-    rng, sizes = np.random.default_rng(0), mask_sizes(env.action_space)
-    env.action_space.seed(0)
-    observation, info = env.reset(seed=0)
-    for _ in range(_REPEATED_STEPS):
-        mask = info.get(ACTION_MASK_KEY)
-        if isinstance(observation, dict):
-            mask = observation.get(ACTION_MASK_KEY, mask)
-        action = env.action_space.sample()
-        if mask is not None and sizes and np.size(mask) == sum(sizes):
-            allowed = np.asarray(mask, dtype=bool).reshape(-1)
-            said.masks, said.allowed, said.choices = said.masks + 1, said.allowed + allowed.sum(), sum(sizes)
-            parts = np.split(allowed, np.cumsum(sizes)[:-1])
-            picked = [int(rng.choice(np.flatnonzero(part))) for part in parts if part.any()]
-            if len(picked) == len(sizes):
-                start, shape = np.asarray(env.action_space.start), env.action_space.shape  # type: ignore[attr-defined]
-                action = np.reshape(picked, shape or ()) + start
-        observation, _, terminated, truncated, info = env.step(action)
-        said.steps += 1
-        said.names.update(name for name, value in info.items() if value is not None)
-        said.answers += read_target(info["target"], env.action_space) is not None if "target" in info else 0
-        if terminated or truncated:
-            observation, info = env.reset()
-            said.names.update(info)
-
-
-def _masks(env: gym.Env[Any, Any], said: _Said) -> Finding:
-    """Say whether a mask is seen, how much it allows, and what looks like one."""
-    advice = f"The key is info['{ACTION_MASK_KEY}'], or '{ACTION_MASK_KEY}' in a Dict observation."
-    if said.masks:
-        text = f"seen, allows {said.allowed / said.masks:.1f} of {said.choices} choices on average"
-        if said.allowed == said.masks * said.choices:
-            return Finding("masks", "remark", f"{text}: it forbade nothing in {said.steps} steps", "Is it meant so?")
-        return Finding("masks", "ok", text)
-    if ACTION_MASK_KEY in said.names and not mask_sizes(env.action_space):
-        text = f"info['{ACTION_MASK_KEY}'] is given, but actions of {env.action_space} can't be masked"
-        return _unfit("masks", text, "Leave it out, or make the actions Discrete or MultiDiscrete.")
-    alike = sorted(said.names & _LIKE_A_MASK)
-    if alike and mask_sizes(env.action_space):
-        return Finding("masks", "remark", f"info['{alike[0]}'] is not read, and no mask is seen", advice)
-    return Finding("masks", "ok", "none seen")
-
-
-def _read_names(said: _Said) -> Finding:
-    """Say which keys of infos are read, and which only look as if they were."""
-    read = sorted(said.names & {"is_success", "regret"})
-    read += ["target"] if said.answers else []
-    text = f"read: {', '.join(read)}" if read else "nothing in them is read"
-    if "target" in said.names and not said.answers:
-        text += "; info['target'] is no action, so it teaches nothing"
-    alike = sorted(said.names & _LIKE_A_SUCCESS)
-    if alike and "is_success" not in said.names:
-        advice = "Success rates come from info['is_success']."
-        return Finding("infos", "hint", f"{text}; info['{alike[0]}'] is not", advice)
-    return Finding("infos", "ok", text)
 
 
 def _trials(supported: bool) -> Finding:
@@ -398,16 +293,12 @@ def _without_memory(spec: EnvSpec, config: EnvConfig, steps: int, measured: Meas
     try:
         run = train_without_memory(spec, config, steps)
     except (EnvironmentFailure, NonFiniteError, ValueError) as error:
-        return _unfit("learning", f"A short training fails: {error}")
+        return unfit("learning", f"A short training fails: {error}")
     measured["memoryless_estimate"] = run.mean_return
     if run.clipped is not None and run.clipped > 0.5:
         text = f"{run.beside(measured)}; {run.clipped:.0%} of the actions' numbers lay on a bound"
         return Finding("learning", "remark", text, "Widen the action space, or try --squash-actions.")
     return Finding("learning", "hint" if run.mean_return is None else "ok", run.beside(measured))
-
-
-def _unfit(topic: str, text: str, advice: str = "") -> Finding:
-    return Finding(topic, "unfit", text if text.endswith(".") else f"{text}.", advice)
 
 
 def _say(error: Exception) -> str:
