@@ -293,7 +293,7 @@ class ObservationEncoder(nn.Module):
         leaves, moments = self._read(), self.moments
         num_vectors = sum(leaf.is_vector for leaf in leaves)
         normalise = moments.snapshot(dtype) if moments is not None else None
-        layers = self._layers_stepper() if layers is None else layers
+        layers = self._layers_snapshot() if layers is None else layers
 
         def encode(observations: Tree, extras: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
             parts = [leaf.read(observations, dtype) for leaf in leaves]
@@ -305,7 +305,7 @@ class ObservationEncoder(nn.Module):
 
         return encode
 
-    def _layers_stepper(self) -> Callable[[Tensor], Tensor]:
+    def _layers_snapshot(self) -> Callable[[Tensor], Tensor]:
         highways = [isinstance(layer, HighwayLayer) for layer in self.layers if not isinstance(layer, nn.Tanh)]
         linears = [layer for layer in self.layers.modules() if isinstance(layer, nn.Linear)]
         layers = [(one.weight.t().contiguous(), one.bias, way) for one, way in zip(linears, highways, strict=True)]
