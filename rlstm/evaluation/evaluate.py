@@ -152,7 +152,7 @@ def evaluate(
         seed: Decides the envs' seeds and the sampled actions.
         deterministic: Take the likeliest action instead of sampling.
         ablate_memory: Reset the state before every step: what the actor is worth without its memory.
-        stream: Where the seeds are from; training uses neither.
+        stream: Where the seeds are from; training uses none of them.
         max_steps: Steps after which an episode counts as it stands; what is left of it is the env's next one.
         on_step: Called after every step of the envs, for a display.
 
@@ -214,6 +214,8 @@ class Player:
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
         cut = (self.lengths >= self._max_steps) & ~outcome.episode_ends
         done = np.flatnonzero(outcome.episode_ends | cut)
+        if not len(done):
+            return
         infos = np.stack(list(self.info.means(done).values()), -1) if self.info.names else np.zeros((len(done), 0))
         for env, means in zip(done.tolist(), infos.tolist(), strict=True):
             success = successes.get(env, float("nan"))
