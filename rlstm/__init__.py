@@ -1,8 +1,8 @@
 """Reinforcement learning agents that remember.
 
-`rlstm.train` trains an agent into a run directory and `rlstm.resume` goes on with it, `rlstm.evaluate` plays episodes
-with what was learnt, `rlstm.load` brings it back to act, `rlstm.record` lets it demonstrate. All else is imported
-from its own module, e.g. `from rlstm.cells import CELLS`.
+`rlstm.check_env` tells whether an env is fit for training, `rlstm.train` trains an agent into a run directory and
+`rlstm.resume` goes on with it, `rlstm.evaluate` plays episodes with what was learnt, `rlstm.load` brings it back to
+act, `rlstm.record` lets it demonstrate. All else is imported from its own module, e.g. `from rlstm.cells import CELLS`.
 
 This module is light and lazy: `import rlstm` imports no torch; the functions do so on first use.
 """
@@ -13,13 +13,14 @@ from rlstm.core.threads import wait_passively
 from rlstm.core.version import __version__
 
 if TYPE_CHECKING:
+    from rlstm.api.env_checks import check_env as check_env
     from rlstm.api.experiments import resume as resume
     from rlstm.api.experiments import train as train
     from rlstm.api.finished_runs import evaluate_run as evaluate
     from rlstm.api.finished_runs import load as load
     from rlstm.api.finished_runs import record as record
 
-__all__ = ["__version__", "evaluate", "load", "record", "resume", "train"]
+__all__ = ["__version__", "check_env", "evaluate", "load", "record", "resume", "train"]
 
 wait_passively()  # Before torch is loaded, which reads it once.
 
@@ -35,6 +36,10 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept
             from rlstm.api import finished_runs
 
             return getattr(finished_runs, "evaluate_run" if name == "evaluate" else name)
+        if name == "check_env":
+            from rlstm.api.env_checks import check_env
+
+            return check_env
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

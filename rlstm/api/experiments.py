@@ -43,7 +43,7 @@ _EARLIER = {"scale_actions": False, "image_strides": False}
 _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
 """What runs, and those of an agent, did before there was a setting for it, where that is not its default."""
 
-_FREE_FORM = ("env_kwargs", "cell_kwargs")
+_FREE_FORM = ("env_kwargs", "cell_kwargs", "encoder_kwargs")
 """Settings that may hold any value that ``encode`` takes."""
 
 _IN_PROCESS = "registered_in_process"

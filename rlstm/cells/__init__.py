@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
 from rlstm.cells.xlstm import XLSTMCell
 from rlstm.core.cell_options import MemoryInit
 from rlstm.core.errors import unknown_name
+from rlstm.core.options import check_options
 
 __all__ = ["CELLS", "CellStep", "MemoryInit", "RecurrentCell", "State", "make_cell"]
 
@@ -87,7 +87,9 @@ def make_cell(
     given = {"memory_length": (memory_length, None), "memory_init": (memory_init, "chrono")}
     # Defaults are not passed on, so a cell without gates need not know of them.
     arguments: dict[str, Any] = {key: value for key, (value, default) in given.items() if value != default}
-    arguments |= _check_options(name, options or {})
+    common = ("input_size", "hidden_size", "memory_length", "memory_init")
+    check_options("cell", name, CELLS[name], options or {}, common)
+    arguments |= options or {}
     layers = [CELLS[name](input_size, hidden_size, **arguments)]
     for _ in range(num_layers - 1):
         width = layers[-1].output_size + layers[0].reads_elapsed_time
@@ -96,17 +98,3 @@ def make_cell(
         is_wrapped = residual or layer_norm
         layers.append(ResidualCell(layer, residual=residual, layer_norm=layer_norm) if is_wrapped else layer)
     return layers[0] if num_layers == 1 else StackedCell(layers)
-
-
-def _check_options(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the options if the cell has them all."""
-    common = ("self", "input_size", "hidden_size", "memory_length", "memory_init")
-    parameters = inspect.signature(CELLS[name].__init__).parameters
-    known = {one: str(parameter.annotation) for one, parameter in parameters.items() if one not in common}
-    for one, value in options.items():
-        if one not in known:
-            has = f"Its options: {', '.join(known)}." if known else "It has none."
-            raise ValueError(f"The cell '{name}' has no option '{one}'. {has}")
-        if known[one].startswith("int") and type(value) is not int and not (value is None and "None" in known[one]):
-            raise ValueError(f"{one} is {value!r}; it must be a whole number.")
-    return options

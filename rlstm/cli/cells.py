@@ -12,7 +12,8 @@ from typing import Any
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
-from rlstm.cli.tables import number, table
+from rlstm.cli.tables import table
+from rlstm.core.number_text import number
 
 _LIST = Path(__file__).with_name("cells.json")
 

@@ -1,17 +1,14 @@
-"""``rlstm check-env ID``: is this env fit for training, and if not, why. The checks are in ``env_checks``."""
+"""``rlstm check-env ID``: is this env fit for training, and if not, why. The checks are in ``rlstm.api.env_checks``."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
 from rlstm.cli.parsing import JsonFlags, Positional, named, parse
 from rlstm.cli.tables import table
-
-if TYPE_CHECKING:
-    from rlstm.cli.findings import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,39 +36,24 @@ def run(words: list[str]) -> Answer:
     flags = parse(CheckEnvFlags, words, "check-env")
     if flags.train_steps < 0:
         raise UsageError(f"--train-steps is {flags.train_steps}; it must not be negative.")
-    from rlstm.api.envs import resolve_env
-    from rlstm.vector.config import EnvConfig
+    from rlstm.api.env_checks import check_env
 
-    config = EnvConfig(
-        env=flags.env, env_kwargs=flags.env_kwargs, env_import=flags.env_import, env_wrappers=flags.env_wrappers
+    found = check_env(
+        flags.env,
+        env_kwargs=flags.env_kwargs,
+        env_import=flags.env_import,
+        env_wrappers=flags.env_wrappers,
+        train_steps=flags.train_steps,
+        report=None if flags.json else _say_what_comes,
     )
-    spec = resolve_env(config)
-    report = _stay_silent if flags.json else _say_what_comes
-    report("imports")
-    from rlstm.cli.env_checks import examine
-    from rlstm.core.process import prepare_process
-
-    prepare_process(num_threads=1)  # Its networks are small: threads would wait for each other longer than they work.
-    findings, measured = examine(spec, config, flags.train_steps, report)
-    fit, summary = _summary(findings)
-    rows = [(one.level, one.topic, f"{one.text.rstrip('.')}. {one.advice}".strip()) for one in findings]
+    rows = [(one.level, one.topic, one.sentence) for one in found.findings]
     text = table(("level", "check", "finding"), rows, wrapped=("finding",))
-    checks = [{"check": one.topic, "level": one.level, "finding": one.text, "advice": one.advice} for one in findings]
-    values = {"env": flags.env, "fit": fit, "verdict": summary, **measured, "checks": checks}
-    return Answer(f"{text}\n\n{flags.env}: {summary}", values, exit_code=0 if fit else 1)
+    checks = [
+        {"check": one.topic, "level": one.level, "finding": one.text, "advice": one.advice} for one in found.findings
+    ]
+    values = {"env": flags.env, "fit": found.fit, "verdict": found.verdict, **found.measured, "checks": checks}
+    return Answer(f"{text}\n\n{flags.env}: {found.verdict}", values, exit_code=0 if found.fit else 1)
 
 
 def _say_what_comes(checks: str) -> None:
     print(f"checking: {checks} ...", file=sys.stderr, flush=True)
-
-
-def _stay_silent(checks: str) -> None:
-    pass
-
-
-def _summary(findings: list[Finding]) -> tuple[bool, str]:
-    unfit = [f"{one.text} {one.advice}".strip() for one in findings if one.level == "unfit"]
-    if unfit:
-        return False, f"not fit: {' '.join(unfit)}"
-    remarks = [one.advice or one.text for one in findings if one.level == "remark"]
-    return True, f"fit with remarks: {' '.join(remarks)}" if remarks else "fit"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
-from rlstm.cli.tables import Bound, number, table
+from rlstm.cli.tables import table
+from rlstm.core.number_text import Bound, number
 
 if TYPE_CHECKING:
     from rlstm.envs.base.batched import ReturnReference

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import Json, PlayFlags, how, parse
-from rlstm.cli.tables import facts, number, percent
+from rlstm.cli.tables import facts
+from rlstm.core.number_text import number, percent
 
 if TYPE_CHECKING:
     from rlstm.evaluation.evaluate import EvaluationResult
@@ -56,8 +57,8 @@ def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | N
     """Return what the env, as it was played, says of the best returns with and without memory."""
     import gymnasium as gym
 
+    from rlstm.api.env_checks.play import REFERENCES, references
     from rlstm.api.experiments import read_config, read_spec
-    from rlstm.cli.env_play import REFERENCES, references
     from rlstm.training.run_directory import RunDirectory
 
     directory = RunDirectory.open(run_dir)

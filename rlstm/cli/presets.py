@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import JsonFlags, parse
-from rlstm.cli.tables import number, table
+from rlstm.cli.tables import table
+from rlstm.core.number_text import number
 
 
 def run(words: list[str]) -> Answer:

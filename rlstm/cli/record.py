@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import Json, PlayFlags, how, named, parse
-from rlstm.cli.tables import facts, number, percent
+from rlstm.cli.tables import facts
+from rlstm.core.number_text import number, percent
 
 
 @dataclass(frozen=True, kw_only=True)

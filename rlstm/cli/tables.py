@@ -38,20 +38,3 @@ def facts(values: Mapping[str, str]) -> str:
         lines.append(f"{name:{width}}{wrapped[0]}".rstrip())
         lines += [" " * width + line for line in wrapped[1:]]
     return "\n".join(lines)
-
-
-class Bound(float):
-    """A value that nothing exceeds, and that may not be attained."""
-
-
-def number(value: float | int | None, unknown: str = "unknown") -> str:
-    """Return a number in few digits."""
-    if value is None:
-        return unknown
-    text = f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
-    return f"≤ {text}" if isinstance(value, Bound) else text
-
-
-def percent(value: float | None, unknown: str = "unknown") -> str:
-    """Return a share as percent."""
-    return unknown if value is None else f"{100 * value:.1f} %"

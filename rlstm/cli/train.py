@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
 from rlstm.cli.parsing import DisplayFlags, Flat, given_value, parse
-from rlstm.cli.tables import facts, number, percent
+from rlstm.cli.tables import facts
+from rlstm.core.number_text import number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 from rlstm.training.presets import presets_for
 

@@ -44,7 +44,7 @@ class ParameterLayout:
         input_gain: What a gene of the first weights, those that read the inputs, is multiplied by.
 
     Raises:
-        UnsupportedSpaceError: If the observations hold images, whose convolutions no population can share.
+        UnsupportedSpaceError: If an encoder has weights, as that of images: no population can share them.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class ParameterLayout:
     ) -> None:
         if any(True for _ in policy.actor.encoder.leaves.parameters()):
             raise UnsupportedSpaceError(
-                f"A population can't see images, but the observations are {policy.observation_space}. Use vectors, or "
-                "train with ppo."
+                "A population can't share an encoder with weights of its own, such as that of images, but the "
+                f"observations are {policy.observation_space}. Use vectors, or train with ppo."
             )
         redundant = set(policy.actor.cell.redundant_parameters)
         parts: dict[str, nn.Module] = {}

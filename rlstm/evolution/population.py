@@ -19,8 +19,8 @@ from rlstm.core.arrays import BoolArray
 from rlstm.core.trees import tree_map
 from rlstm.evaluation.evaluate import EvaluationResult, Player
 from rlstm.evolution.parameters import ParameterLayout
-from rlstm.policies.encoders import highway
 from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.layers import highway
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import SteppedEnvs
 

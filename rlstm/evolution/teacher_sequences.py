@@ -19,8 +19,8 @@ from rlstm.core.trees import tree_map
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evaluation.evaluate import MAX_LENGTH
 from rlstm.policies.acting import SnapshotActor
-from rlstm.policies.encoders import observation_dtypes
 from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.observations import observation_dtypes
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker, observation_tensors
 from rlstm.rollouts.play import play_step

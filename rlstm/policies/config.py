@@ -41,6 +41,13 @@ class PolicyConfig:
     """Widths of the tanh layers between observation and memory; none feeds the memory directly. A cell that reads the
     maps of an image has none."""
 
+    encoder: str = "auto"
+    """What reads the observation, or the parts of it that it can read: mlp, one_hot, embedding, cnn, impala, or one of
+    your own. Default: cnn for images, one_hot for whole numbers of a Discrete, else mlp."""
+
+    encoder_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Options of the encoder as KEY=VALUE, see its docstring; values are read as JSON."""
+
     image_layout: Literal["auto", "hwc", "chw"] = "auto"
     """Where images have their channels: last, first, or on the axis of 1, 3 or 4, else on the smaller one."""
 

@@ -22,10 +22,11 @@ from rlstm.kernels.unroll import unroll
 from rlstm.policies.acting import ActingSnapshot, join_heads
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.distributions import ActionDistribution, make_distribution
-from rlstm.policies.encoders import HighwayLayer, ObservationEncoder, linear, mlp
 from rlstm.policies.features import InputFeatures
 from rlstm.policies.inputs import PolicyInputs, PolicyStep
+from rlstm.policies.layers import HighwayLayer, linear, mlp
 from rlstm.policies.normalisers import RunningMoments
+from rlstm.policies.observations import ObservationEncoder
 
 
 class PolicyEvaluation(NamedTuple):
@@ -127,6 +128,8 @@ class RecurrentPolicy(nn.Module):
             normalise=config.normalize_observations,
             is_highway=config.highway,
             left_out=() if config.elapsed_time is None else (config.elapsed_time,),
+            encoder=config.encoder,
+            encoder_kwargs=config.encoder_kwargs,
             image_layout=config.image_layout,
             image_strides=config.image_strides,
         )

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rlstm.core.arrays import Array, BoolArray
 from rlstm.core.trees import Tree, tree_map
-from rlstm.policies.encoders import observation_dtypes
 from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.observations import observation_dtypes
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep
 

@@ -11,13 +11,10 @@ from torch import Tensor
 
 from rlstm.cells.base import RecurrentCell, State
 from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.testing.contracts import require, require_close
 
 MakeCell = Callable[[int, int], RecurrentCell]
 _INPUT, _HIDDEN, _STEPS, _ROWS = 4, 5, 9, 3
-
-
-class ContractError(AssertionError):
-    """A class breaks its contract; the message says which part and how."""
 
 
 def check_cell(make_cell: MakeCell, *, tolerance: float = 1e-9) -> None:
@@ -78,25 +75,6 @@ def reset_patterns(num_steps: int, num_rows: int) -> Iterator[tuple[str, Tensor]
     yield "random", torch.rand(num_steps, num_rows, generator=torch.Generator().manual_seed(num_steps)) < 1 / 3
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ContractError(message)
-
-
-def _difference(got: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, relative to the largest expected value where that is above 1; NaN is infinite."""
-    if not expected.numel():
-        return 0.0
-    scale = max(1.0, float(expected.detach().abs().max()))
-    return float((got.detach() - expected.detach()).abs().max().nan_to_num(nan=torch.inf)) / scale
-
-
-def _require_close(got: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    _require(got.shape == expected.shape, f"{what}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}.")
-    difference = _difference(got, expected)
-    _require(difference <= tolerance, f"{what}: off by {difference:.2g}, more than {tolerance:.2g}.")
-
-
 def _identical(got: State, expected: State) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tree_leaves(got), tree_leaves(expected), strict=True))
 
@@ -117,12 +95,12 @@ def _reached_state(cell: RecurrentCell, num_steps: int = 3) -> State:
 def _check_state(cell: RecurrentCell) -> None:
     for leaf in tree_leaves(cell.init_state(_ROWS)):
         batch_first = isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == _ROWS
-        _require(batch_first, f"init_state({_ROWS}): every leaf must be a tensor that begins with the batch axis.")
-    _require(_identical(cell.init_state(1), cell.init_state(1)), "init_state: two calls differ.")
+        require(batch_first, f"init_state({_ROWS}): every leaf must be a tensor that begins with the batch axis.")
+    require(_identical(cell.init_state(1), cell.init_state(1)), "init_state: two calls differ.")
     output, state = cell.step(_inputs(1)[0], cell.init_state(_ROWS))
-    _require(output.shape == (_ROWS, cell.output_size), f"step: output {tuple(output.shape)}, not (B, output_size).")
+    require(output.shape == (_ROWS, cell.output_size), f"step: output {tuple(output.shape)}, not (B, output_size).")
     shapes = [[leaf.shape for leaf in tree_leaves(one)] for one in (state, cell.init_state(_ROWS))]
-    _require(shapes[0] == shapes[1], "step: the next state has other leaves or shapes than init_state.")
+    require(shapes[0] == shapes[1], "step: the next state has other leaves or shapes than init_state.")
 
 
 def _check_reset(cell: RecurrentCell) -> None:
@@ -132,10 +110,10 @@ def _check_reset(cell: RecurrentCell) -> None:
         after = cell.reset(before, is_first)
         begun, kept = (tree_map(lambda leaf, m=mask: leaf[m], after) for mask in (is_first, ~is_first))
         fresh = tree_map(lambda leaf: leaf[is_first], initial)
-        _require(_identical(begun, fresh), f"reset: {name} is not replaced by the initial state.")
+        require(_identical(begun, fresh), f"reset: {name} is not replaced by the initial state.")
         if name != "NaN":
             same = _identical(kept, tree_map(lambda leaf: leaf[~is_first], before))
-            _require(same, "reset: a row changes that is not a first one.")
+            require(same, "reset: a row changes that is not a first one.")
 
 
 def _check_acting_snapshot(cell: RecurrentCell, tolerance: float) -> None:
@@ -145,9 +123,9 @@ def _check_acting_snapshot(cell: RecurrentCell, tolerance: float) -> None:
             output, next_state = snapshot(inputs, state)
         with torch.no_grad():
             expected, expected_state = cell.step(inputs, state)
-        _require_close(output, expected, tolerance, "snapshot: output differs from step's")
+        require_close(output, expected, tolerance, "snapshot: output differs from step's")
         for got, leaf in zip(tree_leaves(next_state), tree_leaves(expected_state), strict=True):
-            _require_close(got, leaf, tolerance, "snapshot: next state differs from step's")
+            require_close(got, leaf, tolerance, "snapshot: next state differs from step's")
         state = expected_state
 
 
@@ -158,12 +136,12 @@ def _check_sequence(cell: RecurrentCell, is_first: Tensor, where: str, tolerance
     expected = _run_with_gradients(cell, cell.reference_sequence, inputs, state, is_first, weights)
     got = _run_with_gradients(cell, cell.sequence, inputs, state, is_first, weights)
     for name, value in expected.items():
-        _require_close(got[name], value, tolerance, f"sequence, {where}: {name} differs from the loop's")
+        require_close(got[name], value, tolerance, f"sequence, {where}: {name} differs from the loop's")
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             plain, _ = cell.sequence(inputs, state, is_first)
         what = f"sequence under {mode.__name__}, {where}: outputs differ from the loop's"
-        _require_close(plain, outputs, tolerance, what)
+        require_close(plain, outputs, tolerance, what)
 
 
 def _run_with_gradients(
@@ -196,14 +174,14 @@ def _check_reset_stops_everything(cell: RecurrentCell) -> None:
         gradients = torch.autograd.grad(loss, sources, allow_unused=True, materialize_grads=True)
         crossing = [gradients[0][:reset], *gradients[1:]]
         leaks = any(bool((gradient != 0).any()) for gradient in crossing)
-        _require(not leaks, f"sequence: a gradient crosses the reset at t = {reset}.")
+        require(not leaks, f"sequence: a gradient crosses the reset at t = {reset}.")
         other = inputs.detach().clone()
         other[:reset] = torch.randn_like(other[:reset])
         with torch.no_grad():
             outputs, final = cell.sequence(other, _reached_state(cell, 5), is_first)
         after = [outputs[reset:, rows], *(leaf[rows] for leaf in tree_leaves(final))]
         same = all(torch.equal(a, b) for a, b in zip(later, after, strict=True))
-        _require(same, f"sequence: what came before the reset at t = {reset} changes what comes after it.")
+        require(same, f"sequence: what came before the reset at t = {reset} changes what comes after it.")
 
 
 def _check_nan_is_reset(cell: RecurrentCell) -> None:
@@ -216,7 +194,7 @@ def _check_nan_is_reset(cell: RecurrentCell) -> None:
     outputs, final = cell.sequence(inputs, state, is_first)
     gradients = torch.autograd.grad(outputs.sum(), [inputs, *cell.parameters()], allow_unused=True)
     finite = all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves((outputs, final, gradients)))
-    _require(finite, "sequence: a NaN in the state passed in survives a reset at t = 0.")
+    require(finite, "sequence: a NaN in the state passed in survives a reset at t = 0.")
 
 
 @torch.no_grad()
@@ -227,7 +205,7 @@ def _check_rows(cell: RecurrentCell) -> None:
     other[:, 1] += 1.0
     for name, run in (("sequence", cell.sequence), ("step, in a loop,", cell.reference_sequence)):
         outputs, changed = (run(one, state, is_first)[0] for one in (inputs, other))
-        _require(torch.equal(outputs[:, [0, 2]], changed[:, [0, 2]]), f"{name}: rows of the batch mix.")
+        require(torch.equal(outputs[:, [0, 2]], changed[:, [0, 2]]), f"{name}: rows of the batch mix.")
 
 
 @torch.no_grad()
@@ -241,7 +219,7 @@ def _check_carry(cell: RecurrentCell, tolerance: float) -> None:
         pieces.append(outputs)
     what = "sequence: two of T steps, the state carried on, differ from one of 2T"
     for got, leaf in zip(tree_leaves((pieces, state)), tree_leaves((halves, expected_state)), strict=True):
-        _require_close(got, leaf, tolerance, what)
+        require_close(got, leaf, tolerance, what)
 
 
 @torch.no_grad()
@@ -253,7 +231,7 @@ def _check_arguments_are_left_alone(cell: RecurrentCell) -> None:
     cell.step(inputs[0], state)
     cell.acting_snapshot()(inputs[0], state)
     cell.reset(state, is_first[0])
-    _require(_identical((inputs, state, is_first), before), "The cell writes to its inputs, its state or is_first.")
+    require(_identical((inputs, state, is_first), before), "The cell writes to its inputs, its state or is_first.")
 
 
 @torch.no_grad()
@@ -265,4 +243,4 @@ def _check_copies(cell: RecurrentCell, make_cell: MakeCell) -> None:
     expected = cell.sequence(inputs, state, is_first)
     for name, other in (("copy.deepcopy", copy.deepcopy(cell)), ("state_dict", loaded)):
         same = _identical(other.sequence(inputs, state, is_first), expected)
-        _require(same, f"A copy made with {name} puts out something else.")
+        require(same, f"A copy made with {name} puts out something else.")

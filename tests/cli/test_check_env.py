@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlstm.cli import env_checks, env_play
+from rlstm.api.env_checks import checks, play
 from rlstm.cli.tables import WIDTH
 from rlstm.core.errors import NonFiniteError
 
@@ -33,7 +33,7 @@ class More(gym.Env):
 
 @pytest.fixture(autouse=True)
 def _short_play(monkeypatch: pytest.MonkeyPatch, my_env: None) -> None:
-    monkeypatch.setattr(env_checks, "_PLAY_STEPS", 300)
+    monkeypatch.setattr(checks, "_PLAY_STEPS", 300)
     source = Path("my_env.py").read_text(encoding="utf-8").replace("import numpy as np", FAULTS)
     Path("my_env.py").write_text(source.replace("MyEnv(gym.Env)", "MyEnv(More)"), encoding="utf-8")
 
@@ -163,7 +163,7 @@ def test_a_training_that_fails_makes_it_unfit(rlstm, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise NonFiniteError("the loss is not finite")
 
-    monkeypatch.setattr(env_checks, "train_without_memory", fail)
+    monkeypatch.setattr(checks, "train_without_memory", fail)
     result = rlstm("check-env my_env:My-v0 --json")
     assert result.code == 1
     assert "A short training fails: the loss is not finite" in result.json["verdict"]
@@ -174,10 +174,10 @@ def test_the_short_training_has_no_memory_and_stops_in_time(monkeypatch: pytest.
     from rlstm.vector.config import EnvConfig
 
     config = EnvConfig(env="rlstm/TMaze-v0", env_kwargs={"corridor_length": 2})
-    run = env_play.train_without_memory(resolve_env(config), config, 10)
+    run = play.train_without_memory(resolve_env(config), config, 10)
     assert run.steps == 2048  # A whole rollout.
-    monkeypatch.setattr(env_play, "TRAIN_SECONDS", 0.0)
-    run = env_play.train_without_memory(resolve_env(config), config, 10**9)
+    monkeypatch.setattr(play, "TRAIN_SECONDS", 0.0)
+    run = play.train_without_memory(resolve_env(config), config, 10**9)
     assert run == (0, None, None)
     assert run.beside({}).startswith("trains, but no episode ended")
 

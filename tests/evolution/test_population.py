@@ -372,5 +372,5 @@ def test_what_can_not_be_played_is_refused() -> None:
         play_population(policy, silent, some_genomes(silent, 2), envs, seeds=[0, 1], episodes=4)
     envs.close()
     picture = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "direction": spaces.Discrete(4)})
-    with pytest.raises(UnsupportedSpaceError, match="can't see images"):
+    with pytest.raises(UnsupportedSpaceError, match="can't share an encoder with weights of its own"):
         ParameterLayout(make_policy(picture, gym.spaces.Discrete(2)))

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.core.trees import Tree, tree_leaves, tree_map
-from rlstm.policies.encoders import HighwayLayer, ObservationEncoder, linear, mlp, observation_dtypes
+from rlstm.policies.layers import HighwayLayer, linear, mlp
 from rlstm.policies.normalisers import RunningMoments
+from rlstm.policies.observations import ObservationEncoder, observation_dtypes
 
 FLOAT = torch.float32
 
@@ -184,7 +185,7 @@ def test_images_are_scaled_by_the_largest_value_of_the_space(high: int) -> None:
     encoder = encoder_of(space)
     layers: Any = encoder.leaves[0].layers
     images = torch.full((1, 6, 7, 3), high, dtype=torch.uint8)
-    torch.testing.assert_close(encoder(images, [], FLOAT), layers(torch.ones(1, 3, 6, 7)))
+    torch.testing.assert_close(encoder(images, [], FLOAT), layers(torch.ones(1, 3, 6, 7)).flatten(1))
 
 
 # What is not supported

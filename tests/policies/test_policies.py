@@ -23,8 +23,8 @@ from rlstm.cells import CELLS as ALL_CELLS
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.policies.config import PolicyConfig
-from rlstm.policies.encoders import observation_dtypes
 from rlstm.policies.inputs import PolicyInputs
+from rlstm.policies.observations import observation_dtypes
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.rollout import Rollout
 from rlstm.testing import (

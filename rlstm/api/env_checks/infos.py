@@ -1,4 +1,4 @@
-"""Which masks and infos an env gives, and what is mistaken for one: a check of ``env_checks``."""
+"""Which masks and infos an env gives, and what is mistaken for one: a check of ``checks``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlstm.cli.findings import Finding, unfit
+from rlstm.api.env_checks.findings import Finding, unfit
 from rlstm.core.arrays import ACTION_MASK_KEY
 from rlstm.vector.sub_env import mask_sizes, read_target
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["ok", "hint", "remark", "unfit"]
+
+Report = Callable[[str], None]
+"""Is told which checks come next."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,11 @@ class Finding:
     text: str
     advice: str = ""
     """What to do about it."""
+
+    @property
+    def sentence(self) -> str:
+        """What was found, and what to do about it."""
+        return f"{self.text.rstrip('.')}. {self.advice}".strip()
 
 
 def unfit(topic: str, text: str, advice: str = "") -> Finding:

@@ -1,4 +1,4 @@
-"""What ``env_checks`` tries: random play, and a short run without memory.
+"""What ``checks`` tries: random play, and a short run without memory.
 
 The run shows whether the env trains at all, and what memory could add.
 """
@@ -17,7 +17,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.cli.tables import Bound, number
+from rlstm.core.number_text import Bound, number
 from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.trees import Tree, tree_leaves
 from rlstm.policies.policy import RecurrentPolicy

@@ -1,4 +1,4 @@
-"""What ``rlstm check-env`` looks at, one function a check; each returns what it found.
+"""What a check of an env looks at, one function a check; each returns what it found.
 
 Levels: ``ok``; ``hint``, good to know; ``remark``, trainable but something deserves a look; ``unfit``, training would
 fail. Play is random, over the envs that ``rlstm train`` would make; a short training shows what can be reached without
@@ -13,7 +13,7 @@ import dataclasses
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -22,8 +22,9 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
-from rlstm.cli.env_infos import check_infos
-from rlstm.cli.env_play import (
+from rlstm.api.env_checks.findings import Finding, Report, unfit
+from rlstm.api.env_checks.infos import check_infos
+from rlstm.api.env_checks.play import (
     REFERENCES,
     TRAIN_SECONDS,
     Play,
@@ -34,7 +35,6 @@ from rlstm.cli.env_play import (
     reset,
     train_without_memory,
 )
-from rlstm.cli.findings import Finding, unfit
 from rlstm.core.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
@@ -46,9 +46,6 @@ from rlstm.vector.make import make, make_single
 from rlstm.vector.sub_env import supports_new_task
 
 Measured = dict[str, Any]
-Report = Callable[[str], None]
-"""Is told which checks come next."""
-
 _PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # In each env; whichever comes first.
 _REPEATED_STEPS = 100
 _MEASURED = (
@@ -59,7 +56,7 @@ _FIX = "Fix what check_env of Gymnasium complains about."
 _SLOW_STEP_SECONDS = 1e-3  # From here on, workers are worth their communication.
 
 
-def examine(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) -> tuple[list[Finding], Measured]:
+def find(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) -> tuple[list[Finding], Measured]:
     """Return the findings in the order in which they were made, and what was measured, for programs.
 
     ``train_steps`` are environment steps of the short training without memory; 0 leaves it out.

@@ -1,0 +1,71 @@
+"""The residual network of IMPALA. Source: Espeholt et al. 2018 (arXiv 1802.01561), figure 3, right.
+
+Its dense layer and its LSTM are left to the policy's own layers and memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlstm.core.trees import Tree
+from rlstm.policies.encoders.base import Encoder
+from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, orthogonal_convolution
+
+
+class _ResidualBlock(nn.Module):
+    """X + conv(relu(conv(relu(X)))), of 3 x 3 kernels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = orthogonal_convolution(channels, channels, 3, same=True)
+        self.second = orthogonal_convolution(channels, channels, 3, same=True)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner: Tensor = self.second(torch.relu(self.first(torch.relu(maps))))
+        return maps + inner
+
+
+class IMPALAEncoder(Encoder):
+    """Sections of a convolution, a pooling that halves the sides and two residual blocks, over an image in [0, 1].
+
+    Args:
+        space: A Box of bytes with three axes.
+        image_layout: Where it has its channels.
+        channels: Maps of each section.
+
+    Raises:
+        ValueError: If a number of maps is smaller than 1, or there is none.
+    """
+
+    def __init__(
+        self, space: spaces.Box, *, image_layout: ImageLayout = "auto", channels: Sequence[int] = (16, 32, 32)
+    ) -> None:
+        super().__init__()
+        if not channels or any(type(one) is not int or one < 1 for one in channels):
+            raise ValueError(f"channels is {channels}; it must be a list of whole numbers of at least 1.")
+        self._format = ImageFormat(space, image_layout)
+        self.description = self._format.description
+        layers: list[nn.Module] = []
+        num_inputs = self._format.channels
+        for size in channels:
+            layers += [orthogonal_convolution(num_inputs, size, 3, same=True), nn.MaxPool2d(3, 2, padding=1)]
+            layers += [_ResidualBlock(size), _ResidualBlock(size)]
+            num_inputs = size
+        self.layers = nn.Sequential(*layers, nn.ReLU())
+        self.map_shape = self._format.map_shape(self.layers)
+        self.output_size = math.prod(self.map_shape)
+
+    @classmethod
+    def reads(cls, space: spaces.Space[Any]) -> bool:
+        """Return whether it is an image."""
+        return is_image(space)
+
+    def forward(self, observations: Tree, dtype: torch.dtype) -> Tensor:
+        """Return the last maps, laid flat."""
+        return self._format.run(self.layers, observations, dtype)
