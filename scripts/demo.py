@@ -71,7 +71,7 @@ def main() -> None:
     print("  source .venv/bin/activate")
     print(f"  tensorboard --logdir {arguments.root}")
     print("Evaluate an agent again, or take its memory away, with")
-    print(f"  rlstm evaluate {with_memory} --stochastic --ablate-memory")
+    print(f"  rlstm evaluate {with_memory} --actions sampled --ablate-memory")
 
 
 if __name__ == "__main__":

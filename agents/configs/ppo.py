@@ -13,6 +13,8 @@ from rlstm.training.config import AgentConfig
 class PPOConfig(AgentConfig):
     """Recurrent proximal policy optimisation."""
 
+    acts_by = "sampled"
+
     num_steps: Annotated[int, AtLeast(1)] = 128
     """Steps T of a rollout in each environment."""
 

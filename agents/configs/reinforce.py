@@ -13,6 +13,8 @@ from rlstm.training.config import AgentConfig
 class REINFORCEConfig(AgentConfig):
     """Recurrent policy gradients (REINFORCE)."""
 
+    acts_by = "sampled"
+
     num_episodes: Annotated[int | None, AtLeast(1)] = None
     """Complete episodes of a batch; if memory lasts for a trial, a multiple of its episodes. Default: 32, or those of
     32 trials."""

@@ -11,6 +11,7 @@ from rlstm.envs.wrappers.transform import Transform
 from rlstm.envs.wrappers.transforms import (
     Delay,
     Flicker,
+    Hold,
     MarkovianView,
     MaskBox,
     Noise,
@@ -23,6 +24,7 @@ __all__ = [
     "WRAPPERS",
     "Delay",
     "Flicker",
+    "Hold",
     "MarkovianView",
     "MaskBox",
     "Noise",

@@ -106,6 +106,9 @@ WRAPPERS: dict[str, WrapperRow] = {
         transforms.Noise, _NOISE, "noise=0.1", "Gaussian noise of this standard deviation on Box observations"
     ),
     "delay": WrapperRow(transforms.Delay, _STEPS, "delay=2", "the observation of so many steps ago is seen"),
+    "hold": WrapperRow(
+        transforms.Hold, _nothing("hold"), "hold", "numbers that are not finite are seen as they were last"
+    ),
     "sticky": WrapperRow(
         transforms.StickyAction, _STICKY, "sticky=0.25", "the last action is repeated with this probability"
     ),

@@ -5,7 +5,7 @@ Letters in shapes: B lanes, R = the lanes that a call is about.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -145,17 +145,75 @@ class Noise(Transform):
         return map_numbers(noisy, self.inner_space, observations)
 
 
-class Delay(Transform):
+class _Keeping(Transform):
+    """Keeps arrays of observations in `kept`, a tree as observations are; they are part of the state."""
+
+    kept: Observations
+    kept_name: ClassVar[str] = "kept"  # In the state.
+
+    def _arrays(self) -> dict[str, Array]:
+        arrays: list[Array] = []
+        map_numbers(lambda space, array: arrays.append(array), self.inner_space, self.kept)
+        return {f"{self.kept_name}_{index}": array for index, array in enumerate(arrays)}
+
+    def get_state(self) -> State:
+        """Return copies of the arrays too."""
+        return {**super().get_state(), **{name: array.copy() for name, array in self._arrays().items()}}
+
+    def set_state(self, state: State) -> None:
+        """Take over a state of `get_state`."""
+        check_state(state, self.get_state())
+        for name, array in self._arrays().items():
+            array[...] = state[name]
+        self.random.set_state(state)
+
+
+class Hold(_Keeping):
+    """Numbers that are not finite, as of sensors that drop out, are seen as they were last.
+
+    Where an episode begins with one, it is seen as zero, or as what of its space is nearest to zero.
+    """
+
+    stream = "HoldChange"
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.kept = empty(self.inner_space, (len(self.every_lane),))
+
+    def begin(self, rows: IntArray, observations: Observations) -> Observations:
+        """Begin to keep the lanes' numbers."""
+
+        def fill(space: gym.Space[Any], leaf: Array, kept: Array) -> Array:
+            kept[rows] = _nothing(space)
+            return _held(leaf, kept, rows)
+
+        return map_numbers(fill, self.inner_space, observations, self.kept)
+
+    def see(self, rows: IntArray, observations: Observations) -> Observations:
+        """Put in what was seen last."""
+        return map_numbers(lambda space, leaf, kept: _held(leaf, kept, rows), self.inner_space, observations, self.kept)
+
+
+def _held(leaf: Array, kept: Array, rows: IntArray) -> Array:
+    if leaf.dtype.kind != "f":
+        return leaf
+    held: Array = np.where(np.isfinite(leaf), leaf, kept[rows]).astype(leaf.dtype, copy=False)
+    kept[rows] = held
+    return held
+
+
+class Delay(_Keeping):
     """The observation of `steps` steps ago is seen; before there is one, the first of the episode."""
 
     stream = "DelayChange"
+    kept_name = "ring"
 
     def __init__(self, env: Any, steps: int) -> None:
         super().__init__(env)
         check_integer("the steps of delay", steps, 1)
         self.steps = steps
         self._oldest = 0  # Place in the ring of what comes out next; lanes go in step, so one does for all.
-        self._ring = empty(self.inner_space, (steps, len(self.every_lane)))
+        self.kept = empty(self.inner_space, (steps, len(self.every_lane)))  # A ring.
 
     def begin(self, rows: IntArray, observations: Observations) -> Observations:
         """Fill the lanes' rings with the first observation."""
@@ -164,7 +222,7 @@ class Delay(Transform):
             ring[:, rows] = leaf
             return leaf
 
-        return map_numbers(fill, self.inner_space, observations, self._ring)
+        return map_numbers(fill, self.inner_space, observations, self.kept)
 
     def advance(self, observations: Observations, actions: Array, rewards: FloatArray) -> Observations:
         """Take the oldest observations out and put the present ones in their place."""
@@ -174,27 +232,18 @@ class Delay(Transform):
             ring[self._oldest] = leaf
             return oldest
 
-        seen = map_numbers(exchange, self.inner_space, observations, self._ring)
+        seen = map_numbers(exchange, self.inner_space, observations, self.kept)
         self._oldest = (self._oldest + 1) % self.steps
         return seen
 
-    def _rings(self) -> list[Array]:
-        rings: list[Array] = []
-        map_numbers(lambda space, ring: rings.append(ring), self.inner_space, self._ring)
-        return rings
-
     def get_state(self) -> State:
         """Return copies of the rings, and the place in them."""
-        rings = {f"ring_{index}": ring.copy() for index, ring in enumerate(self._rings())}
-        return {**super().get_state(), **rings, "oldest": np.array([self._oldest])}
+        return {**super().get_state(), "oldest": np.array([self._oldest])}
 
     def set_state(self, state: State) -> None:
         """Take over a state of `get_state`."""
-        check_state(state, self.get_state())
-        for index, ring in enumerate(self._rings()):
-            ring[...] = state[f"ring_{index}"]
+        super().set_state(state)
         self._oldest = int(state["oldest"][0])
-        self.random.set_state(state)
 
 
 class StickyAction(Transform):

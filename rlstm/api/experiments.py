@@ -39,7 +39,7 @@ from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
 
-_EARLIER = {"scale_actions": False, "image_strides": False}
+_EARLIER = {"scale_actions": False, "image_strides": False, "eval_actions": "likeliest"}
 _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
 """What runs, and those of an agent, did before there was a setting for it, where that is not its default."""
 
@@ -97,6 +97,7 @@ def train_config(
     on_evaluation: OnEvaluation | None = None,
 ) -> TrainResult:
     """Train the experiment ``config``; see ``train``. A display shows the note before it begins."""
+    _check_hook(config, on_evaluation)
     prepare_process()  # Initial weights are drawn by one thread, however many there are later.
     stored = _stored_form(config)
     training, spec = _make_training(config)
@@ -157,6 +158,7 @@ def resume(
     given = {"total_steps": total_steps, "num_threads": num_threads}
     overrides = {name: value for name, value in given.items() if value is not None}
     config = read_config(directory, **overrides)
+    _check_hook(config, on_evaluation)
     prepare_process()
     checkpoint = load_checkpoint(directory, "latest")
     check_meta(checkpoint, config.identity())
@@ -175,6 +177,15 @@ def resume(
         # They are kept, so that a run stopped once more goes on to the same end with as many threads.
         write_json(directory.config_path, _stored_form(config))
         return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes, on_evaluation=on_evaluation)
+
+
+def _check_hook(config: ExperimentConfig[Any], on_evaluation: OnEvaluation | None) -> None:
+    """Refuse a function that would never be called."""
+    if on_evaluation is not None and not config.run.evaluates:
+        raise ConfigError(
+            f"on_evaluation is given, but nothing is evaluated: eval_episodes is {config.run.eval_episodes} and "
+            f"eval_env '{config.run.eval_env}'."
+        )
 
 
 def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:

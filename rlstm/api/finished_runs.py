@@ -35,6 +35,10 @@ class FinishedRun:
     policy: RecurrentPolicy
     step: int
 
+    def takes_likeliest(self, deterministic: bool | None) -> bool:
+        """Return whether to take the likeliest actions: if asked to, or as evaluations during the run did."""
+        return self.config.eval_actions == "likeliest" if deterministic is None else deterministic
+
     def envs(self, episodes: int) -> closing[VectorEnvs]:
         """Make envs for some episodes, which a ``with`` closes."""
         return closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes))
@@ -76,8 +80,20 @@ def open_run(
         chosen, _ = choose_device(config.run.device if device is None else device)
         with closing(evaluation_envs(spec, config.env, config.memory, episodes=1)) as envs:
             policy = make_policy(config, envs.observation_space, envs.action_space, chosen)
+        if env_kwargs:
+            _check_actions(read_config(directory), spec, policy)
     load_weights(policy, loaded)
     return FinishedRun(config, spec, policy.eval(), loaded.step)
+
+
+def _check_actions(trained: ExperimentConfig[Any], spec: EnvSpec, policy: RecurrentPolicy) -> None:
+    """Refuse an env whose actions are others than those the agent was trained for: its numbers would mean others."""
+    with closing(evaluation_envs(spec, trained.env, trained.memory, episodes=1)) as envs:
+        if envs.action_space != policy.action_space:
+            raise ConfigError(
+                f"With these env_kwargs actions are {policy.action_space}, but the agent was trained for "
+                f"{envs.action_space}. Leave out what changes them."
+            )
 
 
 def _open_to_play(
@@ -103,7 +119,7 @@ def evaluate_run(
     *,
     episodes: int = 100,
     seed: int = 0,
-    deterministic: bool = True,
+    deterministic: bool | None = None,
     checkpoint: Which | None = None,
     ablate_memory: bool = False,
     env_kwargs: dict[str, Any] | None = None,
@@ -115,7 +131,7 @@ def evaluate_run(
         run_dir: The run's folder.
         episodes: How many.
         seed: Decides the episodes.
-        deterministic: Take the likeliest action instead of sampling.
+        deterministic: Take the likeliest action instead of sampling; by default as the run's own evaluations do.
         checkpoint: latest, best, or a step; by default the best where there is one.
         ablate_memory: Reset the state before every step.
         env_kwargs: Arguments of the env to change, e.g. a longer corridor.
@@ -126,8 +142,9 @@ def evaluate_run(
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
     run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, env_kwargs or {})
+    likeliest = run.takes_likeliest(deterministic)
     with run.envs(episodes) as envs:
-        return evaluate(run.policy, envs, episodes, seed=seed, deterministic=deterministic, ablate_memory=ablate_memory)
+        return evaluate(run.policy, envs, episodes, seed=seed, deterministic=likeliest, ablate_memory=ablate_memory)
 
 
 def record(
@@ -136,7 +153,7 @@ def record(
     episodes: int,
     output: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    deterministic: bool = True,
+    deterministic: bool | None = None,
     checkpoint: Which | None = None,
     only_successes: bool = False,
     num_threads: int | None = None,
@@ -148,7 +165,7 @@ def record(
         episodes: How many; with trials rounded up to whole ones.
         output: The file; ``demonstrations.safetensors`` in the run's folder by default. It must not exist.
         seed: Decides the episodes, which neither training nor evaluation uses.
-        deterministic: Take the likeliest action instead of sampling.
+        deterministic: Take the likeliest action instead of sampling; by default as the run's own evaluations do.
         checkpoint: latest, best, or a step; by default the best where there is one.
         only_successes: Keep of what is played the episodes that succeed, and the trials that end in success.
         num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
@@ -165,8 +182,9 @@ def record(
     path = RunDirectory(run_dir).demonstrations_path if output is None else Path(output)
     run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, {})
     refuse_existing(path)
+    likeliest = run.takes_likeliest(deterministic)
     with run.envs(episodes) as envs:
-        played = record_trajectories(run.policy, envs, episodes, seed=seed, deterministic=deterministic)
+        played = record_trajectories(run.policy, envs, episodes, seed=seed, deterministic=likeliest)
     kept = played.only_successes() if only_successes else played
     demonstrations = replace(kept, metadata={**run.description(), **kept.metadata, "only_successes": only_successes})
     demonstrations.save(path)
@@ -188,4 +206,5 @@ def load(
         RunDirectoryError: If the folder is no run.
         CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
     """
-    return LoadedAgent(open_run(run_dir, checkpoint, device=device).policy, nan=nan)
+    run = open_run(run_dir, checkpoint, device=device)
+    return LoadedAgent(run.policy, nan=nan, deterministic=run.takes_likeliest(None))

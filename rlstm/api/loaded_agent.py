@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from gymnasium import spaces
 
 from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.observations import fitted
@@ -38,11 +39,11 @@ class LoadedAgent:
             done = terminated or truncated
     """
 
-    def __init__(self, policy: RecurrentPolicy, *, nan: NaN = "refuse") -> None:
+    def __init__(self, policy: RecurrentPolicy, *, nan: NaN = "refuse", deterministic: bool = True) -> None:
         if nan not in get_args(NaN):
             raise ValueError(f"nan is {nan!r}; it must be one of {', '.join(get_args(NaN))}.")
         self.policy = policy
-        self._holds = nan == "hold"
+        self._holds, self._deterministic = nan == "hold", deterministic
         self._snapshot = policy.acting_snapshot()
         self.reset()
 
@@ -61,7 +62,7 @@ class LoadedAgent:
         episode_start: bool = False,
         action_mask: Any = None,
         *,
-        deterministic: bool = True,
+        deterministic: bool | None = None,
     ) -> Any:
         """Choose an action for the next observation, and remember it.
 
@@ -70,7 +71,7 @@ class LoadedAgent:
             reward: What the action before brought; needed where the agent was trained with the previous reward.
             episode_start: Whether an episode begins here; the first observation after ``reset`` always begins one.
             action_mask: True where an action is allowed; None allows all.
-            deterministic: Take the likeliest action instead of sampling.
+            deterministic: Take the likeliest action instead of sampling; by default as evaluations of the run did.
 
         Returns:
             An action of the env's action space.
@@ -79,7 +80,11 @@ class LoadedAgent:
             ValueError: If the observation is not of the observation space, the mask doesn't fit the actions or allows
                 none, or a number is not finite; the memory is then as it was before.
         """
-        observation = fitted(_without_words(observation), self.policy.observation_space)
+        space = self.policy.observation_space
+        is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
+        if is_pair and not isinstance(space, spaces.Tuple):
+            raise ValueError("The observation is a pair, as reset returns it: give its first part, without the info.")
+        observation = fitted(_without_words(observation), space)
         # A copy: the caller may write to its own.
         observation = tree_map(np.array, self._finite(observation, self._last))
         if not np.isfinite(reward):
@@ -93,9 +98,9 @@ class LoadedAgent:
             self._tracker.advance(step, self._actions, np.zeros(1, dtype=bool))
             self._tracker.episode_starts = np.array([episode_start])
         is_first = torch.as_tensor(self._tracker.is_first, device=self.policy.device)
-        self._actions, self._state = self._snapshot.act(
-            self._tracker.inputs(), self._state, is_first, deterministic=deterministic
-        )
+        likeliest = self._deterministic if deterministic is None else deterministic
+        inputs = self._tracker.inputs()
+        self._actions, self._state = self._snapshot.act(inputs, self._state, is_first, deterministic=likeliest)
         action = self.policy.distribution.to_env(self._actions)[0]
         return action.item() if np.ndim(action) == 0 else action
 

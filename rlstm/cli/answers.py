@@ -61,7 +61,7 @@ def answer(verb: str, words: Sequence[str]) -> int:
             if as_json:
                 _print_json({"error": f"{type(error).__name__}: {error}"})
             raise
-        return _fail(str(error), code, as_json)
+        return _fail(" ".join([str(error), *getattr(error, "__notes__", ())]), code, as_json)
     if as_json:
         _print_json(found.values)
     else:

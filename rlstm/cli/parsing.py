@@ -13,7 +13,7 @@ import tyro
 
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
-from rlstm.training.config import ELSEWHERE, RENAMED
+from rlstm.training.config import ELSEWHERE, RENAMED, Actions
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -53,8 +53,8 @@ class PlayFlags(JsonFlags):
     checkpoint: Annotated[str | None, tyro.conf.arg(metavar="latest|best|STEP")] = None
     """Which checkpoint: latest, best, or the step of one. Default: the best where there is one."""
 
-    stochastic: Json = False
-    """Sample actions instead of taking the likeliest."""
+    actions: Actions | None = None
+    """Take the likeliest actions, or sample them. Default: as evaluations during the run did."""
 
     env_import: tuple[str, ...] = ()
     """Modules to import first, beside those of the run: one that registers an env that no other process knows."""
@@ -73,12 +73,13 @@ class PlayFlags(JsonFlags):
         """
         import_first(self.env_import)
         checkpoint = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
-        choices = {"seed": self.seed, "deterministic": not self.stochastic, "checkpoint": checkpoint}
+        deterministic = None if self.actions is None else self.actions == "likeliest"
+        choices = {"seed": self.seed, "deterministic": deterministic, "checkpoint": checkpoint}
         return {**choices, "num_threads": self.num_threads}
 
     def chosen(self) -> dict[str, Any]:
         """Return what is played and how, for programs."""
-        from rlstm.api.experiments import best_or_latest
+        from rlstm.api.experiments import best_or_latest, read_config
         from rlstm.training.checkpoints import checkpoint_step
         from rlstm.training.run_directory import RunDirectory
 
@@ -88,7 +89,7 @@ class PlayFlags(JsonFlags):
             "run_dir": self.run_dir,
             "checkpoint": checkpoint,
             "checkpoint_step": checkpoint_step(directory, checkpoint),
-            "actions": "sampled" if self.stochastic else "likeliest",
+            "actions": self.actions or read_config(directory).eval_actions,
             "seed": self.seed,
         }
 

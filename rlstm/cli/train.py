@@ -131,7 +131,8 @@ def _evaluations(result: TrainResult) -> dict[str, str]:
     """Return lines on the evaluations."""
     if result.eval_return is None:
         return {}
-    lines = {"evaluated": f"{number(result.eval_return)} at the end, on episodes of its own"}
+    chosen = f"{result.eval_actions} actions, on episodes of its own"
+    lines = {"evaluated": f"{number(result.eval_return)} at the end; {chosen}"}
     if result.best_return is not None and result.best_step is not None:
         lines["best"] = f"{number(result.best_return)} at step {number(result.best_step)}"
     return lines

@@ -37,7 +37,7 @@ _PLAIN = ("actions", "rewards", "valid", "episode_starts", "successes")
 _BY_STEP = ("observations", "actions", "rewards", "valid", "episode_starts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Demonstrations:
     """N complete trajectories, see the head of this file.
 
@@ -54,6 +54,11 @@ class Demonstrations:
     observation_space: Any  # as of `describe_space`
     action_space: Any
     metadata: Mapping[str, Any] = field(default_factory=dict)  # of the actor and its env: anything JSON holds
+
+    def __repr__(self) -> str:
+        """Return the sizes, not the arrays."""
+        steps, trajectories = int(self.valid.sum()), self.valid.shape[1]
+        return f"Demonstrations({trajectories} trajectories, {int(self.episode_starts.sum())} episodes, {steps} steps)"
 
     def __post_init__(self) -> None:
         """Refuse what is no demonstration."""

@@ -46,7 +46,7 @@ _ACTIONS: dict[str, Stream] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationResult:
     """Complete episodes, env after env, each env's in the order in which they were played."""
 
@@ -58,6 +58,11 @@ class EvaluationResult:
     clipped: npt.NDArray[np.int64]  # (N,) steps whose action was clipped to the bounds of its space
     cut: npt.NDArray[np.bool_]  # (N,) episodes that had not ended after ``max_steps`` and count as they stand
     infos: Mapping[str, npt.NDArray[np.float64]]  # By name (N,): means over the steps of the numbers that are logged.
+
+    def __repr__(self) -> str:
+        """Return the summary, not the arrays."""
+        known = {name: value for name, value in self.summary().items() if value is not None}
+        return f"EvaluationResult({', '.join(f'{name}={value:.4g}' for name, value in known.items())})"
 
     @property
     def mean_return(self) -> float:

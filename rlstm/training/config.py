@@ -34,7 +34,7 @@ from rlstm.core.ranges import AtLeast, NotNegative, check_ranges
 from rlstm.policies.config import PolicyConfig
 from rlstm.vector.config import EnvConfig
 
-AlgorithmT = TypeVar("AlgorithmT")
+AlgorithmT = TypeVar("AlgorithmT", bound="AgentConfig")
 PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
 """The parts of an experiment, in the order of the help."""
 
@@ -109,8 +109,15 @@ def refusals_name_settings() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
+Actions = Literal["likeliest", "sampled"]
+"""How a policy that is no longer trained chooses its actions."""
+
+
 class AgentConfig:
     """What the config of every agent declares beside its own settings."""
+
+    acts_by: ClassVar[Actions] = "likeliest"
+    """How the agent chooses the actions that it learns from."""
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Defaults of other settings where this agent has its own."""
@@ -144,8 +151,8 @@ class RunConfig:
     """Where evaluations play: in envs of their own; in those of the training, which are put back to where they were; or
     nowhere."""
 
-    eval_actions: Literal["likeliest", "sampled"] = "likeliest"
-    """Whether evaluations during the run take the likeliest actions, or sample them as the policy is trained to."""
+    eval_actions: Actions | None = None
+    """Whether evaluations take the likeliest actions or sample them. Default: as the agent is trained to act."""
 
     eval_max_steps: Annotated[int, AtLeast(1)] = 100_000
     """Steps after which an episode of an evaluation is cut and counts as it stands."""
@@ -172,6 +179,11 @@ class RunConfig:
         """Refuse values out of range."""
         check_ranges(self)
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are evaluations during the run."""
+        return self.eval_episodes > 0 and self.eval_env != "none"
+
     def interval(self, every: int | None) -> int:
         """Return the steps between two events, a tenth of the run by default; 0 for never before the end."""
         return max(1, self.total_steps // 10) if every is None else every
@@ -192,6 +204,11 @@ class ExperimentConfig(Generic[AlgorithmT]):
     policy: PolicyConfig
     memory: MemoryConfig
     inputs: InputsConfig
+
+    @property
+    def eval_actions(self) -> Actions:
+        """How evaluations choose actions."""
+        return self.run.eval_actions or self.algorithm.acts_by
 
     def identity(self) -> dict[str, str]:
         """Return what a checkpoint must agree with."""

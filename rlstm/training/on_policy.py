@@ -200,8 +200,6 @@ class Training(Run):
         """Return the means over the last finished episodes."""
         return self.collector_state.statistics.metrics(trials=False)
 
-    samples = True
-
     @property
     def has_learnt(self) -> bool:
         """Whether the agent has taken a step that changed its weights: a first rollout may only fill normalisers."""
@@ -237,7 +235,6 @@ def run(
     config = training.config.run
     evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
     phases: dict[str, float] = defaultdict(float)
-    plays = config.eval_episodes > 0 and config.eval_env != "none"
     with interruptible() as interrupt:
         if training.step == 0:
             training.save(directory)
@@ -251,7 +248,7 @@ def run(
             best = False
             if interrupt.requested():
                 training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
-            if plays and (finished or _due(evaluate_every, before, training.step)):
+            if config.evaluates and (finished or _due(evaluate_every, before, training.step)):
                 began, signals = time.perf_counter(), interrupt.count
 
                 def is_asked_to_stop(signals: int = signals) -> bool:
@@ -295,9 +292,10 @@ def _saving_weights_on_failure(
     """Save the weights of the last update on an error: if an env breaks, by default."""
     try:
         yield
-    except of:
+    except of as error:
         if training.step not in list_checkpoints(directory):
             training.save(directory, with_episodes=with_episodes)
+        error.add_note(f"All that was learnt up to step {training.step:,} is saved: rlstm resume {directory.path}")
         raise
 
 
@@ -308,8 +306,8 @@ def _due(every: int, before: int, now: int) -> bool:
 
 def _gap(training: Run, result: EvaluationResult) -> str | None:
     """Return that the likeliest actions are much worse than those sampled in training, or None."""
-    sampled = training.recent_metrics().get("rollout/ep_rew_mean") if training.samples else None
-    if sampled is None or training.config.run.eval_actions != "likeliest":
+    config, sampled = training.config, training.recent_metrics().get("rollout/ep_rew_mean")
+    if sampled is None or config.algorithm.acts_by != "sampled" or config.eval_actions != "likeliest":
         return None
     error = float(result.returns.std()) / math.sqrt(len(result.returns))
     if sampled - result.mean_return <= max(3 * error, 0.1 * abs(sampled)):
@@ -317,7 +315,7 @@ def _gap(training: Run, result: EvaluationResult) -> str | None:
     return (
         f"The likeliest actions reach {result.mean_return:.4g} in evaluation, those sampled in training "
         f"{sampled:.4g}: a policy that is unsure may wait for ever where it takes the likeliest. Compare with "
-        "'rlstm evaluate --stochastic'; --eval-actions sampled judges checkpoints so."
+        "'rlstm evaluate --actions sampled'; --eval-actions sampled judges checkpoints so."
     )
 
 

@@ -39,6 +39,7 @@ class TrainResult:
     mean_return: float | None
     success_rate: float | None
     eval_return: float | None = None  # Of the last evaluation.
+    eval_actions: str = "likeliest"  # How it chose its actions, or sampled.
     best_return: float | None = None  # Of the best one.
     best_step: int | None = None
     interrupted: bool = False
@@ -84,7 +85,6 @@ class Run(ABC):
 
     policy: RecurrentPolicy  # As it would be evaluated now.
     best_step: int | None  # Of the best evaluation; None before the first one after learning began.
-    samples: ClassVar[bool] = False  # Whether it learns from sampled actions.
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
         self.config, self.spec = config, spec
@@ -205,7 +205,7 @@ class Run(ABC):
                     envs,
                     episodes,
                     seed=config.run.seed,
-                    deterministic=config.run.eval_actions == "likeliest",
+                    deterministic=config.eval_actions == "likeliest",
                     stream="training_evaluation",
                     max_steps=limit,
                     on_step=check,
@@ -262,6 +262,7 @@ class Run(ABC):
             mean_return=metrics.get("rollout/ep_rew_mean"),
             success_rate=metrics.get("rollout/success_rate"),
             eval_return=self.eval_return,
+            eval_actions=self.config.eval_actions,
             best_return=None if self.best_step is None else self.best_return,
             best_step=self.best_step,
             interrupted=interrupted,

@@ -174,7 +174,7 @@ class VectorEnvs:
         lane = row if lanes is None else int(lanes[row])
         raise EnvironmentFailure(
             f"Env {lane} returned {'an' if name == 'observation' else 'a'} {name} that is not finite at its step "
-            f"{self._steps}: {values[row]}."
+            f"{self._steps}: {values[row]}.{_HOLD if name == 'observation' else ''}"
         )
 
     def _masks(self, observations: Tree, infos: dict[str, Any], *, at_reset: bool) -> BoolArray | None:
@@ -258,6 +258,9 @@ class VectorEnvs:
         lane, code = dead[0]
         reason = f"by signal {-code}" if code < 0 else f"with the exit code {code}"
         return f"The worker process of env {lane} ended {reason} at its step {self._steps}."
+
+
+_HOLD = " If a sensor may drop out, --env-wrappers hold repeats its last good value."
 
 
 def _all_finite(values: npt.NDArray[Any]) -> bool:

@@ -24,7 +24,8 @@ class EnvConfig:
     """Modules to import first, so that they can register their envs."""
 
     env_wrappers: tuple[str, ...] = ()
-    """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 sticky=0.25 previous markovian."""
+    """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 hold sticky=0.25 previous
+    markovian."""
 
     log_info: tuple[str, ...] = ()
     """Keys of info whose numbers are logged, as means over the steps of an episode: energy error."""

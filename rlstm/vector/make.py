@@ -46,6 +46,9 @@ class WrapperEntry(Protocol):
         """Turns the text after ``=`` into arguments."""
 
 
+_MOST_IDS = 20  # In a message.
+
+
 def resolve_spec(config: EnvConfig) -> EnvSpec:
     """Import what is to be imported and return the env's spec.
 
@@ -63,8 +66,22 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
             raise EnvironmentFailure(str(error)) from error
         hint = unknown_name("env", env_id, gym.registry)
         nearest = str(hint).split("Valid:")[0].rstrip()
-        hint.args = (f"{nearest} If it is of another package, import that with --env-import; see 'rlstm envs'.",)
+        if theirs := _registered_by(config.env_import):
+            hint.args = (f"{nearest} Registered by {', '.join(config.env_import)}: {', '.join(theirs)}.",)
+        else:
+            hint.args = (f"{nearest} If it is of another package, import that with --env-import; see 'rlstm envs'.",)
         raise hint from error
+
+
+def _registered_by(modules: Sequence[str]) -> list[str]:
+    """Return the ids of envs whose entry points lie in these modules."""
+    found = []
+    for env_id, spec in gym.registry.items():
+        entry = spec.entry_point
+        place = entry.split(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+        if any(place == module or place.startswith(f"{module}.") for module in modules):
+            found.append(env_id)
+    return sorted(found)[:_MOST_IDS]
 
 
 def import_modules(names: Sequence[str]) -> None:

@@ -198,6 +198,8 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             said["logged"] = np.array([self._logged(info, name) for name in self._log_info])
         if "trial_start" in said:
             said["trial_start"] = bool(said["trial_start"])
+        if ACTION_MASK_KEY in info and ACTION_MASK_KEY not in said and mask_sizes(self.action_space):
+            said[ACTION_MASK_KEY] = np.ones(sum(mask_sizes(self.action_space)), dtype=bool)  # All is allowed.
         if ACTION_MASK_KEY in said:
             said[ACTION_MASK_KEY] = self._mask(said[ACTION_MASK_KEY])
         if "target" in said:

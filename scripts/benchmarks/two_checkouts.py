@@ -50,7 +50,7 @@ FIGURES: dict[str, dict[str, Any]] = {
     "ppo-64": {"train": f"{BENCHMARK} --num-envs 64 --total-steps 73728", "skip": 2},
     "evaluate": {
         "train": "ppo --preset tmaze --total-steps 4096 --eval-episodes 1",
-        "evaluate": "--episodes 1280 --stochastic --json",
+        "evaluate": "--episodes 1280 --json",
     },
     "population": {
         "train": "evolino --preset tmaze-evolino --population 256 --hidden-size 16 --total-steps 1500000 "

@@ -59,7 +59,7 @@ CRITICS = {
 def words(task: str, critic: str, units: int, seed: int, num_threads: int) -> list[str]:
     """Return the words of a run but for its folder."""
     text = f"train ppo {TASKS[task]} {CRITICS[critic]} --hidden-size {units} --seed {seed} --num-threads {num_threads}"
-    return shlex.split(f"{text} --eval-every 0 --eval-episodes 100")
+    return shlex.split(f"{text} --eval-every 0 --eval-episodes 100 --eval-actions likeliest")
 
 
 def run_one(task: str, critic: str, units: int, seed: int, num_threads: int) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def words(agent: str, task: str, seed: int, num_threads: int) -> list[str]:
     """Return the words of a run but for its folder."""
     one = TASKS[task]
     text = f"train {agent} {one.flags} --total-steps {one.total_steps} --seed {seed} --num-threads {num_threads}"
-    return shlex.split(f"{text} --eval-every 0 --eval-episodes 100")
+    return shlex.split(f"{text} --eval-every 0 --eval-episodes 100 --eval-actions likeliest")
 
 
 def run_one(agent: str, task: str, seed: int, num_threads: int, flags: Sequence[str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ WIDTH, LSTM_UNITS, STEP = 64, 64, 4
 COLUMNS = ("task", "cell", "seed", "units", "parameters", "return", "steps", "seconds", "steps_per_second", "command")
 COLUMNS = (*COLUMNS, *MACHINE_COLUMNS)
 ALL = "--num-envs 64 --learning-rate 1e-3 --anneal-lr --encoder-sizes 64 --eval-episodes 200 --eval-every 0"
-ALL += " --value-bias zero"  # As when the first rows were made.
+ALL += " --value-bias zero --eval-actions likeliest"  # As when the first rows were made.
 
 
 @dataclass(frozen=True)

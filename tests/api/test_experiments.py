@@ -1,6 +1,7 @@
 """The library from Python: train, resume, evaluate, load and act."""
 
 import math
+import re
 from typing import ClassVar
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ import torch
 
 import rlstm
 import rlstm.api.experiments as api
+from rlstm.api.configs import make_config
 from rlstm.api.finished_runs import evaluate_run, open_run
 from rlstm.core.errors import EnvironmentFailure, UnknownNameError
 from rlstm.core.seeding import integer_seeds
@@ -79,7 +81,7 @@ def test_a_loaded_agent_acts_as_in_an_evaluation_step_by_step(tmp_path, lifetime
             agent.reset()
         total, over, begins = 0.0, False, True
         while not over:
-            action = agent.act(observation, reward, begins)
+            action = agent.act(observation, reward, begins, deterministic=True)
             taken.append(action)
             observation, reward, terminated, truncated, _ = env.step(action)
             total, over, begins = total + reward, terminated or truncated, False
@@ -241,6 +243,59 @@ def test_an_env_of_a_users_module_is_trained_on_evaluated_loaded_and_resumed(tmp
 def test_the_module_may_stand_before_the_id(tmp_path, user_module):
     path = train(tmp_path / "run", env=f"{user_module}:user/Signal-v0", env_kwargs={}).run_dir
     assert evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
+
+
+def test_an_unknown_env_is_told_with_those_that_the_modules_register(tmp_path, user_module):
+    with pytest.raises(UnknownNameError, match=f"Registered by {user_module}: .*user/Signal-v0"):
+        train(tmp_path / "run", env="Heater-v0", env_kwargs={}, env_import=[user_module])
+
+
+class Bounded(gym.Env):
+    """Takes actions up to a limit."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, limit=1.0):
+        self.action_space = gym.spaces.Box(0.0, limit, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, dtype=np.float32), 1.0, False, False, {}
+
+
+def test_arguments_that_change_the_units_of_actions_are_refused(tmp_path, registered):
+    path = train(tmp_path / "run", env=registered(Bounded), env_kwargs={}).run_dir
+    with pytest.raises(ConfigError, match=r"actions are Box\(0.0, 5.0.*was trained for Box\(0.0, 1.0"):
+        evaluate_run(path, episodes=2, env_kwargs={"limit": 5.0})
+    assert len(evaluate_run(path, episodes=2, env_kwargs={"limit": 1.0}).returns) == 2
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"), [("ppo", "sampled"), ("reinforce", "sampled"), ("evolino", "likeliest")]
+)
+def test_evaluations_choose_actions_as_the_agent_was_trained_to(agent, expected):
+    assert make_config(agent).eval_actions == expected
+    for actions in ("likeliest", "sampled"):
+        assert make_config(agent, eval_actions=actions).eval_actions == actions
+
+
+@pytest.mark.parametrize("actions", ["likeliest", "sampled"])
+def test_what_plays_a_run_chooses_actions_as_its_evaluations_did(tmp_path, actions):
+    path = train(tmp_path / "run", eval_actions=actions).run_dir
+    chosen = actions == "likeliest"
+    played = [evaluate_run(path, episodes=8, deterministic=one).returns.tolist() for one in (None, chosen, not chosen)]
+    assert played[0] == played[1] != played[2]
+    assert rlstm.load(path)._deterministic is chosen
+    assert rlstm.record(path, episodes=1, output=tmp_path / "file").metadata["deterministic"] is chosen
+
+
+def test_results_are_printed_short(tmp_path, run):
+    result = evaluate_run(run.run_dir, episodes=4)
+    assert re.fullmatch(r"EvaluationResult\(episodes=4, mean_return=\S+, .*\)", repr(result))
+    found = rlstm.record(run.run_dir, episodes=2, output=tmp_path / "file")
+    assert re.fullmatch(r"Demonstrations\(2 trajectories, 2 episodes, \d+ steps\)", repr(found))
 
 
 class Levels(gym.Env):

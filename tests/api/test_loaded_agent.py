@@ -35,6 +35,11 @@ def test_lists_float64_and_values_beyond_the_bounds_are_read_alike():
     assert all(same(states[0], other) for other in states[1:])
 
 
+def test_what_reset_returns_is_told_apart_from_an_observation():
+    with pytest.raises(ValueError, match="a pair, as reset returns it: give its first part"):
+        make_agent().act((np.zeros(2, dtype=np.float32), {}))
+
+
 def test_parts_of_dicts_and_tuples_may_be_lists_and_numbers():
     space = spaces.Dict({"pair": spaces.Tuple((NUMBERS, spaces.Discrete(3))), "bits": spaces.MultiBinary(2)})
     states = []

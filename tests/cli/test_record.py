@@ -33,7 +33,7 @@ def test_demonstrations_go_into_the_run_and_are_told_in_one_line(rlstm, run: Pat
 
 
 def test_a_recording_is_readable(rlstm, run: Path) -> None:
-    result = rlstm(f"record {run} --episodes 6 --stochastic --checkpoint latest --seed 3 --output mine")
+    result = rlstm(f"record {run} --episodes 6 --actions sampled --checkpoint latest --seed 3 --output mine")
     assert result.code == 0
     text = " ".join(result.out.split())
     assert "played 6 episodes; checkpoint latest, step 256; sampled actions, seed 3; success " in text
@@ -43,7 +43,7 @@ def test_a_recording_is_readable(rlstm, run: Path) -> None:
 
 def test_the_file_says_which_agent_played_where(rlstm, train) -> None:
     assert train("--env CartPole-v1+mask=0,2 --env-kwargs sutton_barto_reward=true --run-dir run").code == 0
-    assert rlstm("record run --episodes 2 --seed 4 --stochastic --checkpoint 256").code == 0
+    assert rlstm("record run --episodes 2 --seed 4 --actions sampled --checkpoint 256").code == 0
     metadata = Demonstrations.load("run/demonstrations.safetensors").metadata
     assert {name: metadata[name] for name in ("agent", "step", "seed", "deterministic", "only_successes")} == {
         "agent": "ppo",
@@ -82,7 +82,7 @@ def test_what_a_run_has_recorded_can_be_played_again(trained: Path) -> None:
 
 
 def test_only_successes_are_kept_and_the_rate_is_of_all(rlstm, run: Path) -> None:
-    words = f"record {run} --episodes 40 --stochastic --json --output"
+    words = f"record {run} --episodes 40 --actions sampled --json --output"
     everything, kept = rlstm(f"{words} all").json, rlstm(f"{words} kept --only-successes").json
     assert 0 < everything["success_rate"] < 1
     assert kept["success_rate"] == everything["success_rate"] == kept["episodes"] / 40

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ANSWER = {"run_dir", "steps", "wall_seconds", "steps_per_second", "mean_return", "success_rate"}
-ANSWER |= {"eval_return", "best_return", "best_step"}
+ANSWER |= {"eval_return", "eval_actions", "best_return", "best_step"}
 
 
 def test_training_tells_where_the_run_is_and_what_to_do_next(rlstm) -> None:
@@ -75,6 +75,7 @@ def test_an_env_that_breaks_leaves_a_checkpoint_and_a_message(rlstm, train, my_e
     result = train(f"--env my_env:My-v0 --env-kwargs fault={fault} --run-dir run")
     assert result.code == 1
     assert told in result.json["error"]
+    assert "is saved: rlstm resume run" in result.json["error"]
     assert "Traceback" not in result.err
     assert (Path("run/checkpoints/latest")).exists()
     assert rlstm("evaluate run --episodes 2 --env-kwargs fault= --json").json["mean_return"] == 10.0

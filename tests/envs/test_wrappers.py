@@ -31,6 +31,8 @@ STACKS = [
     "noise=0.2",
     "delay=1",
     "delay=3",
+    "hold",
+    "hold delay=2 hold",
     "sticky=0.5",
     "previous",
     "markovian",
@@ -163,6 +165,41 @@ def test_a_delay_shows_the_observation_of_so_many_steps_ago_or_the_first(steps, 
     seen = column(wrap(Counting(), w.Delay, steps=steps), 8)[:10]
     assert [one[0] for one in seen] == expected
     assert [one[2] for one in seen] == [0] * 5 + [1] * 5
+
+
+class DropsOut(Counting):
+    """Its second number is NaN at odd steps, its first one infinite where every second episode begins."""
+
+    def _observe(self):
+        seen = super()._observe()
+        seen[1] = np.nan if self.t % 2 else seen[1]
+        seen[0] = -np.inf if self.t == 0 and self.episode % 2 else seen[0]
+        return seen
+
+
+def test_hold_shows_what_is_not_finite_as_it_was_last_in_its_episode():
+    env = wrap(DropsOut(), w.Hold)
+    assert [one.tolist() for one in column(env, 6)[:7]] == [
+        [0, 10, 0],
+        [1, 10, 0],
+        [2, 12, 0],
+        [3, 12, 0],
+        [4, 14, 0],
+        [0, 10, 1],
+        [1, 10, 1],
+    ]
+
+
+def test_a_lane_that_holds_is_put_back_to_where_it_was():
+    env = wrap(DropsOut(length=9), w.Hold)
+    env.reset(seed=0)
+    env.step(5)
+    env.step(5)
+    state, expected = env.transform.get_state(), env.step(5)[0].tolist()
+    env.step(5)
+    env.transform.set_state(state)
+    env.unwrapped.t = 2
+    assert env.step(5)[0].tolist() == expected == [3, 12, 0]
 
 
 def test_flicker_blanks_the_whole_observation_as_often_as_it_says():
@@ -580,7 +617,7 @@ def test_an_entry_point_that_wraps_by_itself_gets_the_wrappers_too(prewrapped_en
 
 
 @pytest.mark.filterwarnings("ignore:.*(different from the unwrapped version|A Box observation space):UserWarning")
-@pytest.mark.parametrize("name", ["Flicker", "Delay", "StickyAction", "PreviousActionReward"])
+@pytest.mark.parametrize("name", ["Flicker", "Delay", "Hold", "StickyAction", "PreviousActionReward"])
 def test_wrapped_envs_pass_gymnasiums_checker(name):
     arguments = {"Delay": {"steps": 2}}.get(name, {})
     check_env(wrap(gym.make("rlstm/TMaze-v0").unwrapped, getattr(w, name), **arguments), skip_render_check=True)
@@ -717,7 +754,17 @@ def test_every_wrapper_reads_its_usage_and_serves_single_and_vector_envs():
 
 
 def test_the_streams_of_the_wrappers_are_those_of_stored_runs():
-    names = ["MaskBox", "OneHot", "Flicker", "Noise", "Delay", "StickyAction", "PreviousActionReward", "MarkovianView"]
+    names = [
+        "MaskBox",
+        "OneHot",
+        "Flicker",
+        "Noise",
+        "Delay",
+        "Hold",
+        "StickyAction",
+        "PreviousActionReward",
+        "MarkovianView",
+    ]
     assert [row.transform.__name__ for row in w.WRAPPERS.values()] == names
     assert [row.transform.stream for row in w.WRAPPERS.values()] == [*(f"{one}Change" for one in names[:-1]), names[-1]]
     env = wrap(Counting(length=100), w.Flicker)

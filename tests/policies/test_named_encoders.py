@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+import rlstm
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.trees import Tree, tree_map
@@ -238,6 +241,49 @@ def test_a_policy_learns_from_what_it_saw_when_it_acted(space, settings):
     result = policy.evaluate(PolicyInputs(whole, None, None, None, None), actions, is_first, policy.init_state(2))
     torch.testing.assert_close(result.log_probs, torch.stack([step.log_probs for step in steps]), rtol=0, atol=1e-9)
     torch.testing.assert_close(result.values, torch.stack([step.values for step in steps]), rtol=0, atol=1e-9)
+
+
+def test_the_example_of_the_docs_keeps_the_contract_and_trains_resumes_and_acts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "your-own-env.md").read_text(encoding="utf-8")
+    (block,) = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "ENCODERS[" in one]
+    (tmp_path / "my_encoder.py").write_text(block + PLANT, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(ENCODERS, "window", Encoder)  # Taken out again at the end, whoever has put it in.
+    settings = {"env": "plant/Plant-v0", "env_import": ["my_encoder"], "encoder": "window"}
+    sizes = {"num_envs": 2, "num_steps": 8, "num_minibatches": 1, "hidden_size": 4, "encoder_kwargs": {"channels": 3}}
+    run = {"total_steps": 32, "eval_episodes": 2, "num_threads": 1, "run_dir": str(tmp_path / "run")}
+    rlstm.train("ppo", ui="none", **settings, **sizes, **run)
+    check_encoder(ENCODERS["window"], spaces.Box(0, 100, (8, 3)))
+    assert rlstm.resume(tmp_path / "run", total_steps=48, ui="none").steps == 48
+    agent = rlstm.load(tmp_path / "run")
+    assert agent.policy.actor.encoder.leaves[0].output_size == 3 * 6
+    assert agent.act(np.full((8, 3), 50.0)) in (0, 1)
+
+
+PLANT = """
+
+import gymnasium as gym
+import numpy as np
+
+
+class Plant(gym.Env):
+    observation_space, action_space = spaces.Box(0.0, 100.0, (8, 3)), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self.np_random.uniform(0, 100, (8, 3)).astype(np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        seen = self.np_random.uniform(0, 100, (8, 3)).astype(np.float32)
+        return seen, float(action), self.steps == 5, False, {}
+
+
+gym.register("plant/Plant-v0", "my_encoder:Plant")
+"""
 
 
 # What the check catches

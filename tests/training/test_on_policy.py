@@ -334,6 +334,14 @@ def test_a_function_is_told_of_every_evaluation_and_may_end_the_run(tmp_path):
     assert told[1][1] == result.eval_return
 
 
+@pytest.mark.parametrize("settings", [{"eval_episodes": 0}, {"eval_env": "none"}])
+def test_a_function_that_would_never_be_called_is_refused(tmp_path, settings):
+    settings = {**TINY, **settings, "run_dir": str(tmp_path / "run")}
+    with pytest.raises(ConfigError, match="on_evaluation is given, but nothing is evaluated"):
+        api.train("ppo", ui="none", on_evaluation=print, **settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_the_function_raises_loses_nothing(tmp_path):
     def fail(step, metrics):
         raise KeyError("no such dashboard")

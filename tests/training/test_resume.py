@@ -102,10 +102,10 @@ def stopped_at(whole, path, step):
     for later in list_checkpoints(path):
         if later > step:
             shutil.rmtree(path / "checkpoints" / f"step_{later}")
-    evaluations = np.load(path / "evaluations.npz")
-    results = zip(evaluations["timesteps"].tolist(), evaluations["results"], strict=True)
-    best = max((float(np.mean(row)), -when) for when, row in results if when <= step)
-    (path / "checkpoints" / "best").write_text(f"step_{-best[1]}\n")
+    best = load_checkpoint(path, step).trainer["best_step"]
+    (path / "checkpoints" / "best").unlink()
+    if best is not None:
+        (path / "checkpoints" / "best").write_text(f"step_{best}\n")
     return path
 
 

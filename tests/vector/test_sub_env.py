@@ -308,6 +308,17 @@ def test_masks_of_any_numbers_are_read(kind, mask):
         assert envs.step(np.zeros(2, dtype=np.int64)).action_masks.tolist() == [MASK.tolist(), [True] * 4]
 
 
+@KINDS
+def test_a_mask_that_is_none_at_reset_allows_all_and_may_be_given_later(kind):
+    class Masked(SayingEnv):
+        def reset(self, *, seed=None, options=None):
+            return super().reset()[0], {"action_mask": None}
+
+    with closing(vector(kind, Masked([{"action_mask": MASK}]))) as envs:
+        assert envs.reset([0]).action_masks.tolist() == [[True] * 4]
+        assert envs.step(np.zeros(1, dtype=np.int64)).action_masks.tolist() == [MASK.tolist()]
+
+
 @pytest.mark.parametrize(
     "space", [gym.spaces.MultiBinary(4), gym.spaces.MultiBinary([2, 2]), gym.spaces.Box(0, 1, (4,))]
 )

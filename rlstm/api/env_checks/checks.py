@@ -49,7 +49,8 @@ Measured = dict[str, Any]
 _PLAY_STEPS, _PLAY_SECONDS = 2000, 3.0  # In each env; whichever comes first.
 _REPEATED_STEPS = 100
 _MEASURED = (
-    *("vectorization", "steps_per_second", "mean_episode_length", "max_episode_length", "exact_resume", "trials"),
+    *("vectorization", "steps_per_second", "training_steps_per_second"),
+    *("mean_episode_length", "max_episode_length", "exact_resume", "trials"),
     *("random_return", "memoryless_estimate", *REFERENCES),
 )
 _FIX = "Fix what check_env of Gymnasium complains about."
@@ -119,7 +120,8 @@ def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measu
         return [unfit("spaces", str(error), "Leave the part out, or turn it into a supported one, in a wrapper.")]
     images = "".join(f"; image {one}" for one in policy.actor.encoder.images)
     text = f"observations {envs.observation_space}; actions {envs.action_space}{images}"
-    findings = [Finding("spaces", "ok", text)]
+    advice = _without_bounds(envs.action_space)
+    findings = [Finding("spaces", "hint" if advice else "ok", text, advice)]
     try:
         report(f"episodes, speed: random play, {_PLAY_SECONDS:g} s at most")
         play = play_on(envs, policy, reset(envs), _PLAY_STEPS, seconds=_PLAY_SECONDS)
@@ -132,6 +134,14 @@ def _of_play(spec: EnvSpec, config: EnvConfig, envs: VectorEnvs, measured: Measu
     except EnvironmentFailure as error:
         findings.append(unfit("play", f"It breaks under random play: {error}"))
     return findings
+
+
+def _without_bounds(space: spaces.Space[Any]) -> str:
+    """Return what becomes of actions with one bound, or with none."""
+    if not isinstance(space, spaces.Box) or (np.isfinite(space.low) & np.isfinite(space.high)).all():
+        return ""
+    unit = "Actions without two finite bounds begin as N(0, 1) in the env's own units"
+    return f"{unit}, a bound that stands alone a deviation away: give finite bounds if others are meant."
 
 
 def _gymnasium(env: gym.Env[Any, Any]) -> Finding:
@@ -292,10 +302,17 @@ def _without_memory(spec: EnvSpec, config: EnvConfig, steps: int, measured: Meas
     except (EnvironmentFailure, NonFiniteError, ValueError) as error:
         return unfit("learning", f"A short training fails: {error}")
     measured["memoryless_estimate"] = run.mean_return
+    measured["training_steps_per_second"] = run.rate
     if run.clipped is not None and run.clipped > 0.5:
         text = f"{run.beside(measured)}; {run.clipped:.0%} of the actions' numbers lay on a bound"
         return Finding("learning", "remark", text, "Widen the action space, or try --squash-actions.")
-    return Finding("learning", "hint" if run.mean_return is None else "ok", run.beside(measured))
+    if run.mean_return is None:
+        return Finding("learning", "hint", run.beside(measured))
+    if run.is_random(measured["random_return"]):
+        text = f"{run.beside(measured)}: no better than at random"
+        advice = "Memory may be needed, or more steps: compare '--cell none' with the default in longer runs."
+        return Finding("learning", "hint", text, advice)
+    return Finding("learning", "ok", run.beside(measured))
 
 
 def _say(error: Exception) -> str:

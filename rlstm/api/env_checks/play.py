@@ -137,13 +137,21 @@ class ShortRun(NamedTuple):
     steps: int
     mean_return: float | None  # Of the last episodes; None if none has ended.
     clipped: float | None  # Share of the actions' numbers that lay on a bound at the end; None where none is clipped.
+    rate: float  # Environment steps a second, learning included.
+
+    def is_random(self, at_random: float | None) -> bool:
+        """Return whether nothing was reached beyond what random play has, within a tenth of it."""
+        if self.mean_return is None or at_random is None:
+            return False
+        return self.mean_return <= at_random + 0.1 * abs(at_random)
 
     def beside(self, measured: Mapping[str, Any]) -> str:
         """Return a phrase with the return beside what else is known of the env."""
         if self.mean_return is None:
             return f"trains, but no episode ended within {self.steps:,} steps, so no return is known"
         known = [f"{what}: {number(measured[name])}" for name, what in _BESIDE.items() if measured[name] is not None]
-        reached = f"PPO without memory reaches a return of {self.mean_return:.4g} in {self.steps:,} steps"
+        reached = f"PPO without memory reaches a return of {self.mean_return:.4g} in {self.steps:,} steps, "
+        reached += f"{self.rate:,.0f} a second"
         return f"{reached} ({', '.join(known)})" if known else reached
 
 
@@ -169,4 +177,5 @@ def train_without_memory(spec: EnvSpec, config: EnvConfig, steps: int) -> ShortR
         while training.step < steps and time.perf_counter() - began < TRAIN_SECONDS:
             metrics = training.update()[0]
         mean_return = training.result(interrupted=False).mean_return
-        return ShortRun(training.step, mean_return, metrics.get("rollout/clipped_actions"))
+        rate = training.step / max(time.perf_counter() - began, 1e-9)
+        return ShortRun(training.step, mean_return, metrics.get("rollout/clipped_actions"), rate)

@@ -8,8 +8,14 @@ from typing import Any
 from rlstm.training.presets.preset import Preset, preset, task
 
 # The presets were found with these, which are not all defaults any more.
-_PPO = {"learning_rate": 5e-4, "anneal_lr": False, "value_bias": "zero"}
-_REINFORCE = {"learning_rate": 2e-3, "anneal_lr": False, "ent_coef": 0.01, "final_ent_coef": None}
+_PPO = {"learning_rate": 5e-4, "anneal_lr": False, "value_bias": "zero", "eval_actions": "likeliest"}
+_REINFORCE = {
+    "learning_rate": 2e-3,
+    "anneal_lr": False,
+    "ent_coef": 0.01,
+    "final_ent_coef": None,
+    "eval_actions": "likeliest",
+}
 
 
 def _ppo(description: str, *layers: Mapping[str, Any], **settings: Any) -> Preset:
@@ -167,7 +173,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         final_ent_coef=0.0,
     ),
     "minigrid-memory": _ppo(
-        "MiniGrid: remember the object in the first room; --env names another size. Needs rlstm[envs].",
+        "MiniGrid: remember the object in the first room; --env names another size. Needs rlstm-torch[envs].",
         task("MiniGrid-MemoryS7-v0", 2_050_000),
         env_import=("minigrid",),
         env_wrappers=("one_hot=11",),
