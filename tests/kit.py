@@ -284,3 +284,18 @@ def short_rollouts(agent: str) -> dict[str, int]:
     """Settings with which an agent that a test has no own ones for takes few steps an update."""
     fields = load_agent_config(agent).__dataclass_fields__
     return {name: count for name, count in {"num_steps": 8, "num_episodes": 6}.items() if name in fields}
+
+
+@torch.no_grad()
+def open_forget_gates(cell: Any) -> None:
+    """Raise the forget biases of a conv_lstm, an mLSTM or a block of an xLSTM so far that its gates stay open."""
+    width = getattr(cell, "hidden_size", 0)
+    kind = type(cell).__name__
+    if kind == "ConvLSTMCell":
+        cell.bias.chunk(4)[1].fill_(50.0)
+    elif kind == "MLSTMCell":
+        cell.bias_ih[-cell.num_heads :] = 50.0
+    elif kind == "MLSTMBlock":
+        cell.bias_gates[-cell.num_heads :] = 50.0
+    elif kind == "SLSTMBlock":
+        cell.bias_ih[:width] = -50.0  # Its gate is the share of what is kept beside what is written.

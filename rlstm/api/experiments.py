@@ -30,6 +30,7 @@ from rlstm.api.envs import resolve_env
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
+from rlstm.core.space_json import space_to_json
 from rlstm.core.tagged_json import decode, encode
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
@@ -42,6 +43,9 @@ from rlstm.training.run_directory import RunDirectory, RunDirectoryError, defaul
 _EARLIER = {"scale_actions": False, "image_strides": False, "eval_actions": "likeliest"}
 _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
 """What runs, and those of an agent, did before there was a setting for it, where that is not its default."""
+
+SPACES = ("observation_space", "action_space")
+"""Names of what ``spaces.json`` holds."""
 
 _FREE_FORM = ("env_kwargs", "cell_kwargs", "encoder_kwargs")
 """Settings that may hold any value that ``encode`` takes."""
@@ -108,7 +112,15 @@ def train_config(
             training.start_from(load_checkpoint(start_from, best_or_latest(start_from)))
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         written, device = written_spec(spec), str(training.device)
-        directory = RunDirectory.create(path, config=stored, env_spec=written, command=command, device=device)
+        spaces_of = training.policy.observation_space, training.policy.action_space
+        directory = RunDirectory.create(
+            path,
+            config=stored,
+            env_spec=written,
+            spaces=dict(zip(SPACES, map(space_to_json, spaces_of), strict=True)),
+            command=command,
+            device=device,
+        )
         training.choose_threads()
         registered = f"The env {_REGISTER_IT}." if written.get(_IN_PROCESS) else None
         return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)

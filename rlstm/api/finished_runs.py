@@ -7,41 +7,67 @@ import os
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.api.experiments import Which, best_or_latest, read_config, read_spec, written_spec
+from rlstm.api.experiments import SPACES, Which, best_or_latest, read_config, read_spec, written_spec
 from rlstm.api.loaded_agent import LoadedAgent, NaN
+from rlstm.cells import CELLS
 from rlstm.core.process import choose_device, prepare_process
-from rlstm.evaluation.demonstrations import Demonstrations, refuse_existing
+from rlstm.core.space_json import space_from_json
+from rlstm.evaluation.demonstrations import Demonstrations, describe_space, refuse_existing
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.evaluation.record import record as record_trajectories
+from rlstm.policies.encoders import AUTO, ENCODERS
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.run import load_weights, make_policy
-from rlstm.training.run_directory import RunDirectory
+from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 from rlstm.vector.adapter import VectorEnvs
+from rlstm.vector.make import import_modules_of
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A policy as one checkpoint of a run has it, with the run's config and env."""
+    """A policy as one checkpoint of a run has it, with the run's config; its env is made only where it is played."""
 
     config: ExperimentConfig[Any]
-    spec: EnvSpec
+    directory: RunDirectory
     policy: RecurrentPolicy
+    checkpoint: Which
     step: int
+
+    @cached_property
+    def spec(self) -> EnvSpec:
+        """The env: its modules are imported now."""
+        return read_spec(self.directory, self.config)
 
     def takes_likeliest(self, deterministic: bool | None) -> bool:
         """Return whether to take the likeliest actions: if asked to, or as evaluations during the run did."""
         return self.config.eval_actions == "likeliest" if deterministic is None else deterministic
 
     def envs(self, episodes: int) -> closing[VectorEnvs]:
-        """Make envs for some episodes, which a ``with`` closes."""
-        return closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes))
+        """Make envs for some episodes, which a ``with`` closes.
+
+        Raises:
+            ConfigError: If their spaces are not those that the policy was trained for.
+        """
+        with refusals_name_settings():
+            envs = evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)
+        seen, trained = (describe_space(one.observation_space) for one in (envs, self.policy))
+        if seen != trained or envs.action_space != self.policy.action_space:
+            envs.close()
+            raise ConfigError(
+                f"The env has observations {seen} and actions {envs.action_space}, but the agent of "
+                f"{self.directory.path} was trained for {trained} and {self.policy.action_space}. Leave out what "
+                "changes them."
+            )
+        return closing(envs)
 
     def description(self) -> dict[str, Any]:
         """Return agent, step and env as JSON."""
@@ -57,43 +83,44 @@ def open_run(
     env_kwargs: Mapping[str, Any] | None = None,
     device: str | None = None,
 ) -> FinishedRun:
-    """Load what a run has learnt.
+    """Load what a run has learnt, without its env.
 
     Args:
         run_dir: The run's folder.
         checkpoint: latest, best, or a step; by default the best where there is one.
-        env_kwargs: Arguments of the env to change. The policy is built for the changed env, so weights of another shape
-            are refused.
+        env_kwargs: Arguments of the env to change where it is played.
         device: Where it computes; the run's own device by default.
 
     Raises:
-        ConfigError: If the env with its changed arguments doesn't fit the network.
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
-    config = read_config(directory, env_kwargs={**config.env.env_kwargs, **(env_kwargs or {})})
-    loaded = load_checkpoint(directory, best_or_latest(directory) if checkpoint is None else checkpoint)
+    which = best_or_latest(directory) if checkpoint is None else checkpoint
+    loaded = load_checkpoint(directory, which)
     check_meta(loaded, config.identity())
-    spec = read_spec(directory, config)
     with refusals_name_settings():
         chosen, _ = choose_device(config.run.device if device is None else device)
-        with closing(evaluation_envs(spec, config.env, config.memory, episodes=1)) as envs:
-            policy = make_policy(config, envs.observation_space, envs.action_space, chosen)
-        if env_kwargs:
-            _check_actions(read_config(directory), spec, policy)
+        policy = make_policy(config, *_read_spaces(directory, config), chosen)
     load_weights(policy, loaded)
-    return FinishedRun(config, spec, policy.eval(), loaded.step)
+    played = read_config(directory, env_kwargs={**config.env.env_kwargs, **env_kwargs}) if env_kwargs else config
+    return FinishedRun(played, directory, policy.eval(), which, loaded.step)
 
 
-def _check_actions(trained: ExperimentConfig[Any], spec: EnvSpec, policy: RecurrentPolicy) -> None:
-    """Refuse an env whose actions are others than those the agent was trained for: its numbers would mean others."""
-    with closing(evaluation_envs(spec, trained.env, trained.memory, episodes=1)) as envs:
-        if envs.action_space != policy.action_space:
-            raise ConfigError(
-                f"With these env_kwargs actions are {policy.action_space}, but the agent was trained for "
-                f"{envs.action_space}. Leave out what changes them."
-            )
+def _read_spaces(directory: RunDirectory, config: ExperimentConfig[Any]) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    """Return the spaces of observations and actions: as stored, or those of the env for a run of an earlier version."""
+    if config.policy.cell not in CELLS or config.policy.encoder not in (AUTO, *ENCODERS):
+        import_modules_of(config.env)  # They may register it.
+    stored = directory.read_spaces()
+    if stored is None:
+        spec = read_spec(directory, config)
+        with closing(evaluation_envs(spec, config.env, config.memory, episodes=1)) as envs:
+            return envs.observation_space, envs.action_space
+    try:
+        observations, actions = (space_from_json(stored[name]) for name in SPACES)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunDirectoryError(f"{directory.spaces_path} is not as rlstm writes it: {error!r}.") from error
+    return observations, actions
 
 
 def _open_to_play(

@@ -99,6 +99,13 @@ class RecurrentCell(nn.Module, ABC):
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one step: inputs ``(B, I)`` and a state to outputs ``(B, H)`` and the next state."""
 
+    def gates(self, inputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Return how far each gate opens at a step, by name: ``(B, N)`` from 0 to 1; none where there are no gates.
+
+        ``forget`` is the share of the memory that is kept, however the source calls that gate. Arguments as of ``step``.
+        """
+        return {}
+
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps, resetting the state before every step that is a first one.
 

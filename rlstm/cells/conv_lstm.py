@@ -115,10 +115,21 @@ class ConvLSTMCell(RecurrentCell):
         return nn.functional.conv2d(maps, self.weight_ih, self.bias, padding=self.padding)
 
     def _advance(self, entering: Tensor, state: ConvLSTMState) -> tuple[Tensor, ConvLSTMState]:
+        _, _, output_gate, c = self._opened(entering, state)
+        h = output_gate * torch.tanh(c)
+        return h.flatten(1), ConvLSTMState(h, c)
+
+    def gates(self, inputs: Tensor, state: ConvLSTMState) -> dict[str, Tensor]:
+        """Return i, f and o, their maps laid flat."""
+        i, f, o, _ = self._opened(self._project(inputs), state)
+        return {"input": i.flatten(1), "forget": f.flatten(1), "output": o.flatten(1)}
+
+    def _opened(self, entering: Tensor, state: ConvLSTMState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return i, f, o and c."""
         gates = entering + nn.functional.conv2d(state.h, self.weight_hh, padding=self.padding)
         input_gate, forget_gate, cell_input, output_gate = gates.chunk(4, dim=1)
         input_peephole, forget_peephole, output_peephole = self.weight_ch
-        kept = torch.sigmoid(forget_gate + forget_peephole * state.c) * state.c
-        c = kept + torch.sigmoid(input_gate + input_peephole * state.c) * torch.tanh(cell_input)
-        h = torch.sigmoid(output_gate + output_peephole * c) * torch.tanh(c)
-        return h.flatten(1), ConvLSTMState(h, c)
+        input_gate = torch.sigmoid(input_gate + input_peephole * state.c)
+        forget_gate = torch.sigmoid(forget_gate + forget_peephole * state.c)
+        c = forget_gate * state.c + input_gate * torch.tanh(cell_input)
+        return input_gate, forget_gate, torch.sigmoid(output_gate + output_peephole * c), c

@@ -147,6 +147,12 @@ class GRUCell(ProductCell):
         h = torch.lerp(new, state.h, gates[:, hidden:])  # (1 - z) n + z h̄
         return h, OutputState(h)
 
+    def gates(self, inputs: Tensor, state: OutputState) -> dict[str, Tensor]:
+        """Return r, and z as the share that is kept."""
+        by, width = self.products(), 2 * self.hidden_size
+        r, z = torch.sigmoid(by.from_input(inputs)[:, :width] + by.from_state(state.h)[:, :width]).chunk(2, dim=1)
+        return {"reset": r, "forget": z}
+
     def sequence(self, inputs: Tensor, state: OutputState, is_first: Tensor) -> tuple[Tensor, OutputState]:
         """Run T steps with resets, by cuDNN where there is CUDA; CPUs have no dense kernel for the GRU."""
         if inputs.device.type != "cuda":

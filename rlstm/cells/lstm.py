@@ -80,6 +80,11 @@ class LSTMCell(ProductCell):
             h = output_gate * c.tanh()
         return h, LSTMState(h, c)
 
+    def gates(self, inputs: Tensor, state: LSTMState) -> dict[str, Tensor]:
+        """Return i, f and o."""
+        i, f, _, o = self.products().gates(inputs, state.h).sigmoid().chunk(4, dim=1)
+        return {"input": i, "forget": f, "output": o}
+
     def sequence(self, inputs: Tensor, state: LSTMState, is_first: Tensor) -> tuple[Tensor, LSTMState]:
         """Run T steps with resets through the dense kernel of the device."""
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)

@@ -190,6 +190,12 @@ class LSTM1997Cell(ProductCell):
         h = (output_gate.unsqueeze(2) * squashed).flatten(1)
         return h, LSTMState(h, c)
 
+    def gates(self, inputs: Tensor, state: LSTMState) -> dict[str, Tensor]:
+        """Return the gates of the blocks, ``(B, num_blocks)``; nothing forgets."""
+        entering = self.products().gates(inputs, state.h)
+        i, o, _ = entering.sigmoid().split([self.num_blocks, self.num_blocks, self.hidden_size], dim=1)
+        return {"input": i, "output": o}
+
     population_snapshot = RecurrentCell.population_snapshot  # In ``torch.func.vmap``, whose rounding runs so far have.
 
     def sequence_path(self, device: torch.device) -> str:

@@ -70,6 +70,10 @@ class MinGRUCell(ProductCell):
         h = torch.lerp(fresh, state.h, keep)
         return h, OutputState(h)
 
+    def gates(self, inputs: Tensor, state: OutputState) -> dict[str, Tensor]:
+        """Return the share that is kept: 1 - z, or f / (f + i)."""
+        return {"forget": keep_and_candidate(self.products().projections(inputs), self.hidden_size, self.candidate)[0]}
+
     def sequence(self, inputs: Tensor, state: OutputState, is_first: Tensor) -> tuple[Tensor, OutputState]:
         """Run T steps with resets: all gates in one product."""
         projections = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)

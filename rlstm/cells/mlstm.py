@@ -102,6 +102,11 @@ class MLSTMCell(ProductCell):
         h, state = mix_mlstm(vectors, gates, state)
         return torch.sigmoid(opened) * normalise_heads(h, by.norm_weight), state
 
+    def gates(self, inputs: Tensor, state: MLSTMState) -> dict[str, Tensor]:
+        """Return σ(f̃) of the heads, ``(B, N)``, and o, ``(B, H)``; how much i' writes has no bound."""
+        _, opened, (_, forget) = self._split(self.products().projections(inputs))
+        return {"forget": torch.sigmoid(forget), "output": torch.sigmoid(opened)}
+
     def sequence(self, inputs: Tensor, state: MLSTMState, is_first: Tensor) -> tuple[Tensor, MLSTMState]:
         """Run T steps with resets, a chunk at once."""
         projections = nn.functional.linear(inputs, self.weight_ih, self.bias_ih)

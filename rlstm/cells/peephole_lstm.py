@@ -142,13 +142,23 @@ class PeepholeLSTMCell(ProductCell):
 
     def equations(self, by: Any, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
+        _, _, output_gate, c = self._opened(by, inputs, state)
+        h = output_gate * torch.tanh(c)
+        return h, LSTMState(h, c)
+
+    def gates(self, inputs: Tensor, state: LSTMState) -> dict[str, Tensor]:
+        """Return i, f and o."""
+        i, f, o, _ = self._opened(self.products(), inputs, state)
+        return {"input": i, "forget": f, "output": o}
+
+    def _opened(self, by: Any, inputs: Tensor, state: LSTMState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return i, f, o and c, all ``(B, H)``: o sees what i and f have made of c."""
         c = state.c
         see_input, see_forget, see_output = by.peepholes.chunk(3, dim=-1)
         input_gate, forget_gate, cell_input, output_gate = by.gates(inputs, state.h).chunk(4, dim=1)
         input_gate = torch.sigmoid(torch.addcmul(input_gate, see_input, c))
         forget_gate = torch.sigmoid(torch.addcmul(forget_gate, see_forget, c))
         c = forget_gate * c + input_gate * torch.tanh(cell_input)
-        h = torch.sigmoid(torch.addcmul(output_gate, see_output, c)) * torch.tanh(c)
-        return h, LSTMState(h, c)
+        return input_gate, forget_gate, torch.sigmoid(torch.addcmul(output_gate, see_output, c)), c
 
     population_snapshot = RecurrentCell.population_snapshot  # In ``torch.func.vmap``, whose rounding runs so far have.

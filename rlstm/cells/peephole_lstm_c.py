@@ -164,6 +164,11 @@ class PeepholeLSTMCCell(ProductCell):
         gates = gates + nn.functional.linear(state.c, self.weight_ch)
         return self._mix(torch.sigmoid(gates), torch.tanh(cell_input), state.c)
 
+    def gates(self, inputs: Tensor, state: PeepholeLSTMCState) -> dict[str, Tensor]:
+        """Return i, f and o."""
+        i, f, o, _ = self.products().gates(inputs, state.c).sigmoid().chunk(4, dim=1)
+        return {"input": i, "forget": f, "output": o}
+
     def _mix(self, gates: Tensor, cell_input: Tensor, c: Tensor) -> tuple[Tensor, PeepholeLSTMCState]:
         """Return the outputs from the gates i, f, o ``(B, 3H)`` and g ``(B, H)``."""
         input_gate, forget_gate, output_gate = gates.chunk(3, dim=1)

@@ -105,8 +105,12 @@ class ProductCell(RecurrentCell):
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
+        return self.equations(self.products(), inputs, state)
+
+    def products(self) -> Any:
+        """Return what ``equations`` calls ``by``, one product a term, with a gradient."""
         own: Any = self._parameters  # Those of ``torch.func.functional_call``, where it replaces them.
-        return self.equations(_bind(self.weights(own), _sum_of_products), inputs, state)
+        return _bind(self.weights(own), _sum_of_products)
 
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps with resets, by the kernel if there is one."""

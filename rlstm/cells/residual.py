@@ -51,6 +51,10 @@ class ResidualCell(RecurrentCell):
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
         return self._around(self.cell.step)(inputs, state)
 
+    def gates(self, inputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Return those of the cell."""
+        return self.cell.gates(self.norm(inputs), state)
+
     def sequence(self, inputs: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         """Run T steps by the cell's own fast path."""
         return self.sequence_by("auto")(inputs, state, is_first)

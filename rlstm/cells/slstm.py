@@ -95,6 +95,10 @@ class SLSTMCell(ProductCell):
         """Advance one step, ``(B, I)`` to ``(B, H)``."""
         return mix_slstm(by.gates(inputs, state.h), state, self.forget_gate)
 
+    def gates(self, inputs: Tensor, state: SLSTMState) -> dict[str, Tensor]:
+        """Return the shares of the old memory and of the new in c / n, and o."""
+        return slstm_gates(self.products().gates(inputs, state.h), state, self.forget_gate)
+
     def sequence(self, inputs: Tensor, state: SLSTMState, is_first: Tensor) -> tuple[Tensor, SLSTMState]:
         """Run T steps with resets."""
         parameters = (self.weight_hh, self.weight_ih, self.bias_ih)
@@ -146,6 +150,14 @@ def initial_slstm(like: Tensor, batch_size: int, width: int) -> SLSTMState:
     """Return the state of an sLSTM that has seen nothing, in the type and on the device of ``like``."""
     zeros = like.new_zeros(batch_size, width)
     return SLSTMState(zeros, zeros.clone(), zeros.clone(), torch.full_like(zeros, NEVER))
+
+
+def slstm_gates(gates: Tensor, state: SLSTMState, forget_gate: ForgetGate) -> dict[str, Tensor]:
+    """Return the shares of the old memory and of the new in c / n, and o, from all that enters the gates."""
+    _, after = mix_slstm(gates, state, forget_gate)
+    admit, _, _, opened = gates.chunk(4, dim=1)
+    new = torch.exp(admit - after.m) / after.n
+    return {"input": new, "forget": 1.0 - new, "output": torch.sigmoid(opened)}
 
 
 def mix_slstm(gates: Tensor, state: SLSTMState, forget_gate: ForgetGate) -> tuple[Tensor, SLSTMState]:

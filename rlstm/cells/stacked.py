@@ -36,6 +36,17 @@ class LayeredCell(RecurrentCell):
         """Run T steps layer by layer, each by its own fast path."""
         return self._run([partial(_call, cell.sequence, is_first) for cell in self._cells], inputs, state)
 
+    def gates(self, inputs: Tensor, state: State) -> dict[str, Tensor]:
+        """Return those of every layer, as ``layer0.forget`` from the bottom."""
+        found: dict[str, Tensor] = {}
+
+        def step(index: int, cell: RecurrentCell, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+            found.update({f"layer{index}.{name}": gate for name, gate in cell.gates(inputs, state).items()})
+            return cell.step(inputs, state)
+
+        self._run([partial(step, index, cell) for index, cell in enumerate(self._cells)], inputs, state)
+        return found
+
     def _run(self, runs: Sequence[CellStep], inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the layers from bottom to top over a step or a sequence."""
         outputs, states = inputs, []

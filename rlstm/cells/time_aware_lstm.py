@@ -183,6 +183,11 @@ class TimeAwareLSTMCell(ProductCell):
         h = torch.sigmoid(output_gate) * torch.tanh(c)
         return h, LSTMState(h, c)
 
+    def gates(self, inputs: Tensor, state: LSTMState) -> dict[str, Tensor]:
+        """Return i, f and o; f keeps what is left of the memory after the elapsed time."""
+        i, f, _, o = self.products().gates(inputs[:, :-1], state.h).sigmoid().chunk(4, dim=1)
+        return {"input": i, "forget": f, "output": o}
+
     population_snapshot = RecurrentCell.population_snapshot  # In ``torch.func.vmap``, whose rounding runs so far have.
 
 

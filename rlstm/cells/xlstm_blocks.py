@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rlstm.cells.base import RecurrentCell, mlstm_biases
 from rlstm.cells.mlstm import MLSTMState, check_chunk_length, initial_mlstm, mix_mlstm, normalise_heads
-from rlstm.cells.slstm import SLSTMState, choose_heads, forget_biases, initial_slstm, mix_slstm
+from rlstm.cells.slstm import SLSTMState, choose_heads, forget_biases, initial_slstm, mix_slstm, slstm_gates
 from rlstm.core.cell_options import MemoryInit
 from rlstm.kernels.bptt.slstm import across_heads, slstm_bptt_sequence
 from rlstm.kernels.causal_conv import causal_conv, causal_conv_step
@@ -97,6 +97,18 @@ class SLSTMBlock(RecurrentCell):
         """Run T steps with resets."""
         return self._run(inputs, state, is_first)
 
+    def gates(self, inputs: Tensor, state: SLSTMBlockState) -> dict[str, Tensor]:
+        """Return those of the sLSTM."""
+        gates, _ = self._entering(self.norm(inputs), state.window, None)
+        gates = gates + nn.functional.linear(state.cell.h, across_heads(self.weight_hh))
+        return slstm_gates(gates, state.cell, "sigmoid")
+
+    def _entering(self, seen: Tensor, window: Tensor, is_first: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what enters the gates from the inputs, and the next window."""
+        mixed, window = _convolve(self, seen, window, is_first)
+        pairs = zip((mixed, mixed, seen, seen), self.weight_ih, strict=True)
+        return torch.cat([_by_heads(part, weight).flatten(-2) for part, weight in pairs], dim=-1) + self.bias_ih, window
+
     def _remember(self, gates: Tensor, state: SLSTMState, is_first: Tensor | None) -> tuple[Tensor, SLSTMState]:
         if is_first is None:
             gates = gates + nn.functional.linear(state.h, across_heads(self.weight_hh))
@@ -106,10 +118,7 @@ class SLSTMBlock(RecurrentCell):
 
     def _run(self, inputs: Tensor, state: SLSTMBlockState, is_first: Tensor | None) -> tuple[Tensor, SLSTMBlockState]:
         """Run a step, or T of them where ``is_first`` is given."""
-        seen = self.norm(inputs)
-        mixed, window = _convolve(self, seen, state.window, is_first)
-        pairs = zip((mixed, mixed, seen, seen), self.weight_ih, strict=True)
-        gates = torch.cat([_by_heads(part, weight).flatten(-2) for part, weight in pairs], dim=-1) + self.bias_ih
+        gates, window = self._entering(self.norm(inputs), state.window, is_first)
         h, cell = self._remember(gates, state.cell, is_first)
         outputs = inputs + normalise_heads(h.unflatten(-1, (self.num_heads, -1)), self.group_weight)
         opened, new = nn.functional.linear(self.second_norm(outputs), self.weight_up).chunk(2, dim=-1)
@@ -174,15 +183,27 @@ class MLSTMBlock(RecurrentCell):
         """Run T steps with resets."""
         return self._run(inputs, state, is_first)
 
-    def _run(self, inputs: Tensor, state: MLSTMBlockState, is_first: Tensor | None) -> tuple[Tensor, MLSTMBlockState]:
-        """Run a step, or T of them where ``is_first`` is given."""
-        seen, opened = nn.functional.linear(self.norm(inputs), self.weight_up).chunk(2, dim=-1)
-        mixed, window = _convolve(self, seen, state.window, is_first)
+    def gates(self, inputs: Tensor, state: MLSTMBlockState) -> dict[str, Tensor]:
+        """Return σ(f̃) of the heads, ``(B, N)``."""
+        seen, _ = nn.functional.linear(self.norm(inputs), self.weight_up).chunk(2, dim=-1)
+        _, (_, forget), _, _ = self._entering(seen, state.window, None)
+        return {"forget": torch.sigmoid(forget)}
+
+    def _entering(
+        self, seen: Tensor, window: Tensor, is_first: Tensor | None
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor], Tensor, Tensor]:
+        """Return q, k, v, then ĩ and f̃, then a, and the next window."""
+        mixed, window = _convolve(self, seen, window, is_first)
         pairs = zip((mixed, mixed, seen), self.weight_qkv, strict=True)
         query, key, value = (_by_heads(part, weight) for part, weight in pairs)
         together = torch.cat([query, key, value], dim=-2).flatten(-2)  # (..., 6W)
         admit, forget = nn.functional.linear(together, self.weight_gates, self.bias_gates).chunk(2, dim=-1)
-        vectors, gates = (query, key, value), (admit, forget)
+        return (query, key, value), (admit, forget), mixed, window
+
+    def _run(self, inputs: Tensor, state: MLSTMBlockState, is_first: Tensor | None) -> tuple[Tensor, MLSTMBlockState]:
+        """Run a step, or T of them where ``is_first`` is given."""
+        seen, opened = nn.functional.linear(self.norm(inputs), self.weight_up).chunk(2, dim=-1)
+        vectors, gates, mixed, window = self._entering(seen, state.window, is_first)
         if is_first is None:
             h, cell = mix_mlstm(vectors, gates, state.cell)
         else:

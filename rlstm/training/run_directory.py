@@ -1,6 +1,7 @@
 """The folder of one training run: where every file lies, and how the small ones are written and read.
 
-    config.json, env_spec.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/, trial_curves/
+    config.json, env_spec.json, spaces.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/,
+    trial_curves/
 
 `trial_curves/step_000300000/` is there only under trials of more than one episode: a TensorBoard event file of the
 evaluation after 300,000 environment steps, whose x-axis is the place of an episode in its trial, from 1. Each is a
@@ -50,6 +51,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config_path = self.path / "config.json"
         self.env_spec_path = self.path / "env_spec.json"
+        self.spaces_path = self.path / "spaces.json"
         self.command_path = self.path / "command.txt"
         self.versions_path = self.path / "versions.json"
         self.progress_path = self.path / "progress.csv"
@@ -68,6 +70,7 @@ class RunDirectory:
         *,
         config: Any,
         env_spec: Mapping[str, Any] | str,
+        spaces: Mapping[str, Any] | None = None,
         command: Sequence[str] | None = None,
         device: str = "cpu",
     ) -> Self:
@@ -77,6 +80,7 @@ class RunDirectory:
             path: The folder; its parents are made too.
             config: The resolved config: a dataclass or a mapping, nested as one likes.
             env_spec: The env, as a mapping or as the text that gymnasium's `EnvSpec.to_json()` returns.
+            spaces: Those of observations and actions as JSON, so that the policy can be made without its env.
             command: The command line as a list of words; `sys.argv` if None.
             device: Where the run computes, for `versions.json`.
 
@@ -92,6 +96,8 @@ class RunDirectory:
             _refuse_occupied(run.path)
             run.checkpoints_path.mkdir()
             write_json(run.env_spec_path, spec)
+            if spaces is not None:
+                write_json(run.spaces_path, json_ready(spaces))
             write_json(run.versions_path, collect_versions(device))
             run.append_command(sys.argv if command is None else command)
             write_json(run.config_path, config)
@@ -128,6 +134,10 @@ class RunDirectory:
     def read_env_spec(self) -> dict[str, Any]:
         """Return the env's spec, which `EnvSpec.from_json(json.dumps(spec))` restores; raise as `read_config` does."""
         return read_json(self.env_spec_path)
+
+    def read_spaces(self) -> dict[str, Any] | None:
+        """Return the spaces as written, None for a run of an earlier version; raise as `read_config` does."""
+        return read_json(self.spaces_path) if self.spaces_path.exists() else None
 
     def append_command(self, command: Sequence[str]) -> None:
         """Add a line to `command.txt`, quoted for a shell: the run's own command, later those that resumed it."""

@@ -56,9 +56,8 @@ def resolve_spec(config: EnvConfig) -> EnvSpec:
         EnvironmentFailure: If a module fails to import.
         UnknownNameError: If no env has this id.
     """
-    env_id = config.env
-    import_modules((*config.env_import, *([env_id.split(":", 1)[0]] if ":" in env_id else [])))
-    env_id = env_id.split(":", 1)[-1]
+    import_modules_of(config)
+    env_id = config.env.split(":", 1)[-1]
     try:
         return gym.spec(env_id)
     except gym.error.Error as error:
@@ -82,6 +81,11 @@ def _registered_by(modules: Sequence[str]) -> list[str]:
         if any(place == module or place.startswith(f"{module}.") for module in modules):
             found.append(env_id)
     return sorted(found)[:_MOST_IDS]
+
+
+def import_modules_of(config: EnvConfig) -> None:
+    """Import the modules that an env's settings name, those in its id too; raise as ``import_modules`` does."""
+    import_modules((*config.env_import, *([config.env.split(":", 1)[0]] if ":" in config.env else [])))
 
 
 def import_modules(names: Sequence[str]) -> None:

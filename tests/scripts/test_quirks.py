@@ -98,5 +98,6 @@ def test_an_env_that_is_wrong_is_refused_by_what_is_wrong(name, tmp_path):
 )
 def test_what_a_quirk_hid_is_learnt(name, agent, least, settings, tmp_path):
     settings |= {"num_threads": 1, "eval_every": 0, "ui": "none", "run_dir": str(tmp_path / "run")}
+    settings |= {"eval_actions": "likeliest"}
     result = rlstm.train(agent, env=f"quirks/{name}-v0", env_import=(IMPORT,), **settings)
     assert result.eval_return >= least
