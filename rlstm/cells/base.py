@@ -102,7 +102,7 @@ class RecurrentCell(nn.Module, ABC):
     def gates(self, inputs: Tensor, state: State) -> dict[str, Tensor]:
         """Return how far each gate opens at a step, by name: ``(B, N)`` from 0 to 1; none where there are no gates.
 
-        ``forget`` is the share of the memory that is kept, however the source calls that gate. Arguments as of ``step``.
+        ``forget`` is the share of the memory that is kept, however the source calls that gate. Arguments as ``step``.
         """
         return {}
 
