@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api.experiments import SPACES, Which, best_or_latest, read_config, read_spec, written_spec
-from rlstm.api.loaded_agent import LoadedAgent, NaN
+from rlstm.api.loaded_agent import LoadedAgent, NaN, Origin
 from rlstm.cells import CELLS
 from rlstm.core.process import choose_device, prepare_process
 from rlstm.core.space_json import space_from_json
@@ -219,19 +219,27 @@ def record(
 
 
 def load(
-    run_dir: str | os.PathLike[str], checkpoint: Which | None = None, device: str = "cpu", *, nan: NaN = "refuse"
+    run_dir: str | os.PathLike[str],
+    checkpoint: Which | None = None,
+    device: str = "cpu",
+    *,
+    nan: NaN = "refuse",
+    num_envs: int | None = None,
 ) -> LoadedAgent:
-    """Load a trained agent to act, one observation at a time.
+    """Load a trained agent to act, one observation at a time; its env is neither imported nor made.
 
     Args:
         run_dir: The run's folder.
         checkpoint: latest, best, or a step; by default the best where there is one.
         device: Where it computes.
         nan: Whether an observation that is not finite is refused, or its last good value is held.
+        num_envs: Number of envs N that it acts in at once; None for one, without an axis for it.
 
     Raises:
         RunDirectoryError: If the folder is no run.
         CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
     """
     run = open_run(run_dir, checkpoint, device=device)
-    return LoadedAgent(run.policy, nan=nan, deterministic=run.takes_likeliest(None))
+    origin = Origin(str(run.directory.path), str(run.checkpoint), run.step, run.config.policy.cell)
+    likeliest = run.takes_likeliest(None)
+    return LoadedAgent(run.policy, nan=nan, deterministic=likeliest, num_envs=num_envs, origin=origin)

@@ -13,7 +13,7 @@ from rlstm.cells import State
 from rlstm.cells.base import CellStep, reset_rows
 from rlstm.policies.distributions import ActionDistribution
 from rlstm.policies.features import InputFeatures
-from rlstm.policies.inputs import PolicyInputs, PolicyStep, SampledStep
+from rlstm.policies.inputs import Decision, PolicyInputs, PolicyStep, SampledStep
 
 Heads = Callable[[list[Tensor]], Tensor]
 """From the features of the trunks ``(B, H)`` to the heads' outputs ``(B, P + 1)``, see ``SampledStep``."""
@@ -69,13 +69,22 @@ class ActingSnapshot:
     def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
         """Choose the likeliest actions, if there are any and they are asked for, or sample them."""
         outputs, state = self._forward(inputs, state, is_first)
-        if deterministic and not self.distribution.is_random:
-            return self.distribution.mode(outputs[:, :-1], inputs.action_masks), state
-        return self._sample(outputs, inputs.action_masks), state
+        return self._choose(outputs, inputs.action_masks, deterministic=deterministic), state
+
+    def decide(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> Decision:
+        """Choose as ``act`` does, and return what decided it too."""
+        outputs, state = self._forward(inputs, state, is_first)
+        actions = self._choose(outputs, inputs.action_masks, deterministic=deterministic)
+        return Decision(actions, outputs[:, :-1], self._values(outputs), state)
 
     def values(self, inputs: PolicyInputs, state: State, is_first: Tensor) -> Tensor:
         """Return the values ``(B,)`` of observations, without acting on them."""
         return self._values(self._forward(inputs, state, is_first)[0])
+
+    def _choose(self, outputs: Tensor, action_masks: Tensor | None, *, deterministic: bool) -> Tensor:
+        if deterministic and not self.distribution.is_random:
+            return self.distribution.mode(outputs[:, :-1], action_masks)
+        return self._sample(outputs, action_masks)
 
     def _sample(self, outputs: Tensor, action_masks: Tensor | None) -> Tensor:
         if not self._noise or len(self._noise[-1]) != len(outputs):

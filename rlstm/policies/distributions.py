@@ -74,6 +74,13 @@ class ActionDistribution(nn.Module, ABC):
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Return the likeliest actions."""
 
+    def probabilities(self, parameters: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Return the probabilities of the choices, ``(..., n)`` for each; none where actions are numbers.
+
+        Those of bits are that each is 1, ``(..., bits)``.
+        """
+        return []
+
     @abstractmethod
     def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities of ``actions`` and the entropies, both ``(...)``."""
@@ -134,6 +141,10 @@ class Categorical(ActionDistribution):
         """Return the action of the largest logit."""
         return _masked(parameters, mask).argmax(-1)
 
+    def probabilities(self, parameters: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Return those of the actions."""
+        return [torch.softmax(_masked(parameters, mask), -1)]
+
     def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return log p(action) and -Σ p log p."""
         return _logits_log_prob_and_entropy(_masked(parameters, mask), actions)
@@ -184,6 +195,10 @@ class MultiCategorical(ActionDistribution):
         """Return the likeliest choice of each."""
         return torch.stack([logits.argmax(-1) for logits in self._split(parameters, mask)], -1)
 
+    def probabilities(self, parameters: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Return those of each choice."""
+        return [torch.softmax(logits, -1) for logits in self._split(parameters, mask)]
+
     def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the sums over the choices."""
         choices = zip(self._split(parameters, mask), actions.unbind(-1), strict=True)
@@ -226,6 +241,10 @@ class Bernoulli(ActionDistribution):
     def mode(self, parameters: Tensor, mask: Tensor | None) -> Tensor:
         """Return the likelier value of each bit."""
         return (parameters > 0).long()
+
+    def probabilities(self, parameters: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Return those of ones."""
+        return [torch.sigmoid(parameters)]
 
     def log_prob_and_entropy(self, parameters: Tensor, actions: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the sums over the bits."""

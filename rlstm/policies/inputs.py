@@ -29,6 +29,15 @@ class PolicyStep(NamedTuple):
     state: State
 
 
+class Decision(NamedTuple):
+    """One step of acting, with all that decided it."""
+
+    actions: Tensor  # (B, *action_shape) as stored
+    parameters: Tensor  # (B, P) of the distribution, before any mask
+    values: Tensor  # (B,) raw units
+    state: State
+
+
 class SampledStep(NamedTuple):
     """One step of acting, of which log-probabilities and values are computed later, for many steps at once."""
 

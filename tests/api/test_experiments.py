@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from typing import ClassVar
 
 import gymnasium as gym
@@ -243,6 +244,20 @@ def test_an_env_of_a_users_module_is_trained_on_evaluated_loaded_and_resumed(tmp
 def test_the_module_may_stand_before_the_id(tmp_path, user_module):
     path = train(tmp_path / "run", env=f"{user_module}:user/Signal-v0", env_kwargs={}).run_dir
     assert evaluate_run(path, episodes=2).lengths.tolist() == [4] * 2
+
+
+def test_an_agent_is_loaded_where_its_env_is_not(tmp_path, user_module, monkeypatch):
+    settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": [user_module]}
+    path = train(tmp_path / "run", **settings).run_dir
+    expected = rlstm.load(path).act(np.zeros(2, dtype=np.float32), deterministic=True)
+    monkeypatch.delitem(gym.registry, "user/Signal-v0")
+    monkeypatch.delitem(sys.modules, user_module)
+    monkeypatch.setattr(sys, "path", [])
+    agent = rlstm.load(path)
+    assert agent.act(np.zeros(2, dtype=np.float32), deterministic=True) == expected
+    assert repr(agent).startswith(f"LoadedAgent({path}, best checkpoint, step {3 * UPDATE}, cell lstm, observations")
+    with pytest.raises(EnvironmentFailure, match="Could not import"):
+        evaluate_run(path, episodes=2)
 
 
 def test_an_unknown_env_is_told_with_those_that_the_modules_register(tmp_path, user_module):

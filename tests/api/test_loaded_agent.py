@@ -6,7 +6,9 @@ import torch
 from gymnasium import spaces
 
 from rlstm.api.loaded_agent import LoadedAgent
+from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.policies.inputs import PolicyInputs
 from tests import kit
 
 NUMBERS = spaces.Box(-1, 1, (2,), np.float32)
@@ -128,3 +130,118 @@ def test_actions_are_in_the_units_of_the_env():
     actions = np.array([agent.act([0.1, 0.2], deterministic=False) for _ in range(300)])
     assert HEATER.contains(actions[0])
     assert (abs(actions.mean() - 600) < 150) & (actions.std() > 200)
+
+
+# What it thinks, several envs, and going on after a restart
+
+MIXED = spaces.Dict({"x": NUMBERS, "n": spaces.Discrete(3, start=-1), "bits": spaces.MultiBinary(2)})
+
+
+def mixed(seed, count):
+    space = spaces.Dict(MIXED.spaces)
+    space.seed(seed)
+    return [space.sample() for _ in range(count)]
+
+
+def stacked(observations):
+    return tree_map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *observations)
+
+
+def make_mixed(memory=None):
+    torch.manual_seed(0)
+    config = {"normalize_observations": False, "critic_memory": "separate", "num_layers": 2}
+    return kit.make_policy(MIXED, spaces.Discrete(4), memory=memory or MemoryConfig("lifelong"), **config)
+
+
+@pytest.mark.parametrize("lifetime", ["episode", "lifelong"])
+def test_several_envs_act_as_each_would_alone(lifetime):
+    memory = MemoryConfig(lifetime)
+    agents = [LoadedAgent(make_mixed(memory)) for _ in range(3)]
+    batch = LoadedAgent(make_mixed(memory), num_envs=3)
+    for step in range(6):
+        begins = np.array([step == 0, step in (0, 2), step in (0, 4)])
+        rewards = np.arange(3.0) + step
+        seen = mixed(step, 3)
+        masks = np.array([[True] * 4, [False, True, True, True], [True, step % 2 == 0, True, False]])
+        batch.reset(begins)
+        actions = batch.act(stacked(seen), rewards, begins, masks)
+        assert actions.shape == (3,)
+        for row, agent in enumerate(agents):
+            if begins[row]:
+                agent.reset()
+            assert agent.act(seen[row], rewards[row], bool(begins[row]), masks[row]) == actions[row]
+            assert agent.value == pytest.approx(batch.value[row], abs=1e-6)
+            np.testing.assert_allclose(agent.action_probabilities, batch.action_probabilities[row], atol=1e-6)
+            for name, held in agent.memory.items():
+                np.testing.assert_allclose(held, batch.memory[name][row], atol=1e-6)
+
+
+def test_value_and_probabilities_are_those_of_the_policy():
+    policy = make_mixed()
+    agent = LoadedAgent(policy)
+    with pytest.raises(ValueError, match="act on an observation first"):
+        _ = agent.value
+    (seen,) = mixed(0, 1)
+    mask = np.array([True, False, True, True])
+    agent.act(seen, action_mask=mask)
+    inputs = PolicyInputs(
+        tree_map(lambda leaf: torch.as_tensor(np.asarray(leaf))[None], seen),
+        torch.zeros(1, dtype=torch.int64),
+        torch.zeros(1),
+        torch.ones(1, dtype=torch.bool),
+        torch.as_tensor(mask)[None],
+    )
+    first = torch.ones(1, 1, dtype=torch.bool)
+    sequence = tree_map(lambda leaf: leaf[None], inputs)
+    for action, probability in enumerate(agent.action_probabilities):
+        result = policy.evaluate(sequence, torch.full((1, 1), action), first, policy.init_state(1))
+        assert probability == pytest.approx(float(result.log_probs.detach().exp()), abs=1e-6)
+        assert agent.value == pytest.approx(float(result.values.detach()), abs=1e-5)
+    assert agent.action_probabilities[1] == 0
+    assert sorted(agent.memory) == sorted(
+        f"{place}layer{layer}.{leaf}" for place in ("", "critic.") for layer in (0, 1) for leaf in "hc"
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "shapes"),
+    [(spaces.MultiDiscrete([2, 3]), [(2,), (3,)]), (spaces.MultiBinary(3), (3,)), (HEATER, None)],
+)
+def test_probabilities_have_the_shape_of_the_choices(space, shapes):
+    agent = make_agent(action_space=space)
+    agent.act([0.1, 0.2])
+    found = agent.action_probabilities
+    if isinstance(found, list):
+        assert [one.shape for one in found] == shapes
+    else:
+        assert (None if found is None else found.shape) == shapes
+
+
+@pytest.mark.parametrize("num_envs", [None, 2])
+def test_a_program_that_begins_anew_goes_on_in_the_middle_of_an_episode(tmp_path, num_envs):
+    def play(agent, steps):
+        seen = [mixed(step, num_envs or 1) for step in steps]
+        seen = [stacked(one) if num_envs else one[0] for one in seen]
+        return [np.asarray(agent.act(one, 0.5, deterministic=False)).tolist() for one in seen]
+
+    agent = LoadedAgent(make_mixed(), num_envs=num_envs)
+    play(agent, range(4))
+    torch.save(agent.state_dict(), tmp_path / "state.pt")
+    value, memory_before = agent.value, agent.memory
+    expected = play(agent, range(4, 12))
+    other = LoadedAgent(make_mixed(), num_envs=num_envs)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert np.array_equal(other.value, value)
+    assert all(np.array_equal(held, memory_before[name]) for name, held in other.memory.items())
+    assert play(other, range(4, 12)) == expected
+
+
+def test_the_state_of_another_agent_is_refused():
+    with pytest.raises(ValueError, match="The state is of a memory"):
+        make_agent().load_state_dict(LoadedAgent(make_mixed()).state_dict())
+    with pytest.raises(ValueError, match="num_envs is 0"):
+        make_agent(num_envs=0)
+    with pytest.raises(ValueError, match="envs is True; it must be booleans"):
+        make_agent(num_envs=2).reset(True)
+    with pytest.raises(ValueError, match="reward has shape"):
+        make_agent(num_envs=2).act(np.zeros((2, 2)), np.zeros(3))
