@@ -15,8 +15,7 @@ from rlstm.core.trees import Tree, tree_map
 from rlstm.policies.inputs import Decision
 from rlstm.policies.memory_names import named_memory
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.rollouts.inputs import PolicyInputsTracker
-from rlstm.vector.adapter import EnvStep
+from rlstm.rollouts.inputs import PolicyInputsTracker, inner_step
 
 NaN = Literal["refuse", "hold"]
 """What becomes of an observation that is not finite."""
@@ -141,7 +140,7 @@ class LoadedAgent:
         if not np.isfinite(rewards).all():
             raise ValueError(f"The reward is {reward}; it must be a finite number.")
         mask = self._read_mask(seen, action_mask)
-        step = _one_step(seen, rewards, mask)
+        step = inner_step(seen, rewards, mask)
         if self._tracker is None or self._decision is None:
             self._tracker = PolicyInputsTracker(self.policy, step)
         else:
@@ -215,7 +214,7 @@ class LoadedAgent:
         self._last = None if values["last"] is None else tree_map(_as_array, values["last"])
         if values["tracker"] is None:
             return
-        self._tracker = PolicyInputsTracker(self.policy, _one_step(self._last, np.zeros(self._size), None))
+        self._tracker = PolicyInputsTracker(self.policy, inner_step(self._last, np.zeros(self._size), None))
         kept = {
             name: value if name.startswith("previous") else tree_map(_as_array, value)
             for name, value in values["tracker"].items()
@@ -301,19 +300,3 @@ def _without_words(observation: Any) -> Any:
     if not isinstance(observation, dict):
         return observation
     return {key: _without_words(part) for key, part in observation.items() if not isinstance(part, str)}
-
-
-def _one_step(observations: Tree, rewards: FloatArray, masks: BoolArray | None) -> EnvStep:
-    nothing: BoolArray = np.zeros(len(rewards), dtype=bool)
-    return EnvStep(
-        observations=observations,
-        rewards=rewards,
-        terminated=nothing,
-        truncated=nothing,
-        episode_ends=nothing,
-        trial_ends=nothing,
-        action_masks=masks,
-        finished=np.zeros(0, dtype=np.intp),
-        final_observations=None,
-        successes=np.zeros(0),
-    )

@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "train an agent into a new run directory"),
     "evaluate": ("evaluate", "play episodes with a trained agent: return, success, worth of its memory"),
     "resume": ("resume", "go on with a run that was stopped"),
+    "watch": ("watch", "see a trained agent play, live or as a film"),
     "record": ("record", "write what a trained agent sees and does, as demonstrations to learn from"),
     "envs": ("envs", "list the environments that come with this package"),
     "cells": ("cells", "list the memory cells: parameters, state, speed path"),

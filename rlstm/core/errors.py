@@ -30,6 +30,15 @@ class UnsupportedSpaceError(ValueError):
     """An observation or action space that no network here can read or write."""
 
 
+class MissingExtraError(ImportError):
+    """An optional package is not installed; the message names what pip is to install."""
+
+
+def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:
+    """Return the error that ``what`` needs a package of an extra, ready to be raised."""
+    return MissingExtraError(f"{what} needs {package}, which is not installed: pip install 'rlstm-torch[{extra}]'.")
+
+
 class CheckpointError(Exception):
     """A checkpoint can't be written, found, read or used; the message names the file, the reason and the remedy."""
 

@@ -30,6 +30,8 @@ Stream = Literal[
     "explorations_actions",
     "training_evaluation",
     "training_evaluation_actions",
+    "playback",
+    "playback_actions",
 ]
 _STREAMS: dict[Stream, int] = {stream: number for number, stream in enumerate(get_args(Stream))}
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstm.core.arrays import Array, BoolArray
+from rlstm.core.arrays import Array, BoolArray, FloatArray
 from rlstm.core.trees import Tree, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.observations import observation_dtypes
@@ -84,6 +84,29 @@ class PolicyInputsTracker:
         for name, value in values.items():
             old = getattr(self, name)
             setattr(self, name, value.to(old) if isinstance(old, Tensor) else value)
+
+
+def inner_step(observations: Tree, rewards: FloatArray, masks: BoolArray | None) -> EnvStep:
+    """Return a step inside an episode, of B envs that somebody steps by hand.
+
+    Args:
+        observations: Leaves ``(B, ...)``.
+        rewards: ``(B,)``.
+        masks: ``(B, M)``, or None.
+    """
+    nothing: BoolArray = np.zeros(len(rewards), dtype=bool)
+    return EnvStep(
+        observations=observations,
+        rewards=rewards.astype(np.float64),
+        terminated=nothing,
+        truncated=nothing,
+        episode_ends=nothing,
+        trial_ends=nothing,
+        action_masks=masks,
+        finished=np.zeros(0, dtype=np.intp),
+        final_observations=None,
+        successes=np.zeros(0),
+    )
 
 
 def observation_tensors(observations: Tree, types: Tree, device: torch.device) -> Tree:
