@@ -50,7 +50,7 @@ class Moment:
     memory: dict[str, Array]  # After this observation.
     reward: float = 0.0  # What the action brought.
     total: float = 0.0  # Return of the episode so far, this reward included.
-    probes: Array = field(default_factory=lambda: np.zeros(0))  # Numbers of the info that came with the observation.
+    probes: Array = field(default_factory=lambda: np.zeros(0))  # Numbers of its info, then of the env's hidden state.
 
 
 @dataclass
@@ -174,6 +174,11 @@ class Playback:
             return True
         return lifetime == "trial" and bool(info.get("trial_start", True))
 
+    def _hidden(self) -> Array:
+        """Return what the env hides, if it can tell: our own tasks do."""
+        tell = getattr(getattr(self._env.unwrapped, "task", None), "hidden_state", None)
+        return np.asarray(tell()[0], dtype=np.float64).reshape(-1) if callable(tell) else np.zeros(0)
+
     def _draw(self) -> Frame:
         return self._env.render() if self._env.render_mode not in (None, "human") else None
 
@@ -206,7 +211,7 @@ class Playback:
             probabilities=[one[0].numpy(force=True) for one in probabilities],
             value=float(self._decided.values),
             memory={name: leaf[0].numpy(force=True).copy() for name, leaf in named_memory(self._state).items()},
-            probes=np.asarray(info.get("logged", np.zeros(0))),
+            probes=np.concatenate([np.asarray(info.get("logged", np.zeros(0))), self._hidden()]),
         )
 
 
