@@ -101,6 +101,7 @@ def _exit_code(error: Exception) -> int | None:
         CheckpointError,
         DemonstrationsError,
         EnvironmentFailure,
+        FigureError,
         NonFiniteError,
         UnknownNameError,
         UnsupportedSpaceError,
@@ -110,7 +111,10 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
-    failures = (EnvironmentFailure, NonFiniteError, CheckpointError, DemonstrationsError, RunDirectoryError)
+    failures = (
+        *(EnvironmentFailure, NonFiniteError, RunDirectoryError),
+        *(CheckpointError, DemonstrationsError, FigureError),
+    )
     return FAILED if isinstance(error, failures) else None
 
 
