@@ -18,6 +18,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "play episodes with a trained agent: return, success, worth of its memory"),
     "resume": ("resume", "go on with a run that was stopped"),
     "record": ("record", "write what a trained agent sees and does, as demonstrations to learn from"),
+    "plot": ("plot", "learning curves of runs, over seeds: in the terminal or as a figure"),
+    "compare": ("compare", "which runs are better, how surely, and what each loses without its memory"),
     "envs": ("envs", "list the environments that come with this package"),
     "cells": ("cells", "list the memory cells: parameters, state, speed path"),
     "presets": ("presets", "list the settings found for a task"),
