@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlstm.cli.tables import markdown
 from rlstm.core.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,11 +83,11 @@ def marked(title: str, rows: Iterable[Mapping[str, str]]) -> str:
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, with the footnote if a cell has the mark; nothing if there are no lines."""
-    texts = [f"| {' | '.join(line)} |" for line in lines]
-    if not texts:
+    rows = list(lines)
+    if not rows:
         return ""
-    foot = ["", FOOTNOTE] if any(MARK in text for text in texts) else []
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *texts, *foot])
+    foot = f"\n\n{FOOTNOTE}" if any(MARK in cell for row in rows for cell in row) else ""
+    return markdown(head, rows) + foot
 
 
 def write_between(path: Path, begin: str, end: str, text: str) -> bool:

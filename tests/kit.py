@@ -6,7 +6,9 @@ Tests take it by ``from tests.kit import make_policy``; pytest's ``pythonpath`` 
 import dataclasses
 import functools
 import itertools
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -44,6 +46,21 @@ def covering(*axes: Iterable[Any]) -> list[Any]:
         )
         for place in itertools.product(*(range(len(axis)) for axis in values))
     ]
+
+
+def write_run(path, seed=0, evaluations=None, returns=None, *, agent="ppo", env="rlstm/TMaze-v0", **settings):
+    """Write the folder of a run by hand: its settings, and by step the returns of evaluations and of training."""
+    path = Path(path)
+    path.mkdir(parents=True)
+    columns = {"eval/mean_reward": evaluations or {}, "rollout/ep_rew_mean": returns or {}}
+    lines = ["step," + ",".join(columns)]
+    steps = sorted({step for values in columns.values() for step in values})
+    lines += [",".join([str(step), *(str(values.get(step, "")) for values in columns.values())]) for step in steps]
+    (path / "progress.csv").write_text("\n".join(lines) + "\n")
+    (path / "env_spec.json").write_text(json.dumps({"id": env, "registered_in_process": True}))
+    settings = {"env": env, "seed": seed, "run_dir": str(path), **settings}
+    (path / "config.json").write_text(json.dumps({"agent": agent, "settings": settings}))
+    return path
 
 
 OBSERVATION_SPACE = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)

@@ -1,1 +1,1 @@
-"""What a Python user calls: train, resume, evaluate, record and load; imports agents and envs lazily."""
+"""What a Python user calls: train, resume, evaluate, record, load and read curves; imports agents and envs lazily."""

@@ -101,6 +101,7 @@ def _exit_code(error: Exception) -> int | None:
         CheckpointError,
         DemonstrationsError,
         EnvironmentFailure,
+        FigureError,
         MissingExtraError,
         NonFiniteError,
         UnknownNameError,
@@ -111,8 +112,11 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
-    failures = (EnvironmentFailure, NonFiniteError, CheckpointError, DemonstrationsError, RunDirectoryError)
-    return FAILED if isinstance(error, (*failures, MissingExtraError)) else None
+    failures = (
+        *(EnvironmentFailure, NonFiniteError, RunDirectoryError, MissingExtraError),
+        *(CheckpointError, DemonstrationsError, FigureError),
+    )
+    return FAILED if isinstance(error, failures) else None
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +33,7 @@ def run(words: list[str]) -> Answer:
     flags = parse(EvaluateFlags, words, "evaluate")
     choices = flags.choices()
     from rlstm.api.finished_runs import evaluate_run
+    from rlstm.api.references import run_references
 
     result = evaluate_run(
         flags.run_dir,
@@ -48,30 +47,9 @@ def run(words: list[str]) -> Answer:
         "ablate_memory": flags.ablate_memory,
         "env_kwargs": flags.env_kwargs,
         **result.summary(),
-        **_references(flags.run_dir, flags.env_kwargs),
+        **run_references(flags.run_dir, flags.env_kwargs),
     }
     return Answer(_text(result, values, flags), values)
-
-
-def _references(run_dir: str, env_kwargs: dict[str, Any]) -> dict[str, float | None]:
-    """Return what the env, as it was played, says of the best returns with and without memory."""
-    import gymnasium as gym
-
-    from rlstm.api.env_checks.play import REFERENCES, references
-    from rlstm.api.experiments import read_config, read_spec
-    from rlstm.training.run_directory import RunDirectory
-
-    directory = RunDirectory.open(run_dir)
-    config = read_config(directory)
-    # The references are those of the whole task, drawn anew in each episode.
-    if config.env.env_wrappers or (config.memory.episodes_per_trial or 1) > 1:
-        return dict.fromkeys(REFERENCES)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # The env was made before, with its warnings.
-        kwargs = {**config.env.env_kwargs, **env_kwargs}
-        env = gym.make(read_spec(directory, config), disable_env_checker=True, **kwargs)
-    with contextlib.closing(env):
-        return references(env.unwrapped)
 
 
 def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags) -> str:

@@ -7,13 +7,16 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
 from rlstm.training.config import ELSEWHERE, RENAMED, Actions
+
+if TYPE_CHECKING:
+    from rlstm.api.curves import Curves
 
 FlagsT = TypeVar("FlagsT")
 ItemT = TypeVar("ItemT")
@@ -25,6 +28,9 @@ Positional = Annotated[ItemT, tyro.conf.Positional]
 
 Json = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """A switch without its negative."""
+
+
+_NEEDED = "(required)"  # tyro takes several words for optional.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +98,33 @@ class PlayFlags(JsonFlags):
             "actions": self.actions or read_config(directory).eval_actions,
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvesFlags(JsonFlags):
+    """The flags of a verb that reads the learning curves of runs."""
+
+    runs: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN_OR_FOLDER ...", help_behavior_hint=_NEEDED)]
+    """Folders of runs; one that is no run is searched for runs."""
+
+    metric: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """A column of progress.csv. Default: eval/mean_reward where there is any, else rollout/ep_rew_mean."""
+
+    env_import: tuple[str, ...] = ()
+    """Modules to import first, beside those of the runs: one that registers an env that no other process knows."""
+
+    def curves(self, *, by_folder: bool) -> Curves:
+        """Read them; see ``read_curves``.
+
+        Raises:
+            UsageError: If no folder is given.
+        """
+        if not self.runs:
+            raise UsageError("No run is given: name folders of runs, or one that holds them, e.g. runs.")
+        import_first(self.env_import)
+        from rlstm.api.curves import read_curves
+
+        return read_curves(self.runs, self.metric, by_folder=by_folder)
 
 
 def import_first(modules: Sequence[str]) -> None:

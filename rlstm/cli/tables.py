@@ -29,6 +29,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, wrapped: Sequ
     return "\n".join(lines)
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+
+
 def facts(values: Mapping[str, str]) -> str:
     """Return lines of a name and what it is, aligned; long texts go on below themselves."""
     width = max(map(len, values), default=0) + len(_GAP)

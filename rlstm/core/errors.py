@@ -47,6 +47,10 @@ class DemonstrationsError(Exception):
     """Demonstrations can't be written, found, read or used; the message names the file, the reason and the remedy."""
 
 
+class FigureError(Exception):
+    """A figure can't be drawn or written; the message names the file, the reason and the remedy."""
+
+
 class EnvironmentFailure(RuntimeError):
     """An env that can't be made, or that broke while it ran."""
 

@@ -141,6 +141,7 @@ class Playback:
         source = generator(seed, "playback_actions", policy.device)
         self._snapshot = policy.acting_snapshot(source)
         self._state = policy.init_state(1)
+        self.draws = True  # Whether moments have frames, where the env draws.
         self._tracker: PolicyInputsTracker | None = None
         self._decided: Any = None
 
@@ -180,7 +181,7 @@ class Playback:
         return np.asarray(tell()[0], dtype=np.float64).reshape(-1) if callable(tell) else np.zeros(0)
 
     def _draw(self) -> Frame:
-        return self._env.render() if self._env.render_mode not in (None, "human") else None
+        return self._env.render() if self.draws and self._env.render_mode not in (None, "human") else None
 
     @torch.inference_mode()
     def _decide(

@@ -77,7 +77,7 @@ class CSVLogger:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._columns, rows = _read_rows(self.path)
+        self._columns, rows = read_csv(self.path)
         _write_rows(self.path, self._columns, rows)
         self._file = self.path.open("a", newline="", encoding="utf-8")
 
@@ -87,7 +87,7 @@ class CSVLogger:
         if new_columns:
             self._file.close()
             self._columns += new_columns
-            _write_rows(self.path, self._columns, _read_rows(self.path)[1])
+            _write_rows(self.path, self._columns, read_csv(self.path)[1])
             self._file = self.path.open("a", newline="", encoding="utf-8")
         row = {name: _cell(value) for name, value in metrics.items()} | {"step": str(int(step))}
         csv.DictWriter(self._file, self._columns, restval="", lineterminator="\n").writerow(row)
@@ -108,12 +108,16 @@ def cut_csv(path: str | os.PathLike[str], step: int) -> None:
         ValueError: If the file isn't one that `CSVLogger` wrote.
     """
     if Path(path).exists():
-        columns, rows = _read_rows(Path(path))
+        columns, rows = read_csv(Path(path))
         _write_rows(Path(path), columns, [row for row in rows if int(row["step"]) <= step])
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and the complete rows, each shorter than the header where the header has grown since."""
+def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the complete rows, each shorter than the header where the header has grown since.
+
+    Raises:
+        ValueError: If the file isn't one that `CSVLogger` wrote.
+    """
     content = path.read_text(encoding="utf-8") if path.exists() else ""
     header, *rows = csv.reader(io.StringIO(content[: content.rfind("\n") + 1])) if "\n" in content else (["step"],)
     if header[:1] != ["step"]:

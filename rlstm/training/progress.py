@@ -279,14 +279,17 @@ def _clip(value: str, width: int) -> str:
     return f"…{value[-max(width - 1, 1) :]}" if "/" in value and len(value) > width else value
 
 
-def sparkline(values: Sequence[float], width: int) -> str:
-    """Draw values as a curve of at most `width` characters, each the mean of its share, from lowest to highest."""
+def sparkline(values: Sequence[float], width: int, bounds: tuple[float, float] | None = None) -> str:
+    """Draw values as a curve of at most `width` characters, each the mean of its share.
+
+    It spans from the lowest to the highest of these means, or between `bounds`, which no value may exceed.
+    """
     count = min(width, len(values))
     if count < 1:
         return ""
     edges = [index * len(values) // count for index in range(count + 1)]
     means = [sum(values[start:end]) / (end - start) for start, end in itertools.pairwise(edges)]
-    low, high = min(means), max(means)
+    low, high = bounds or (min(means), max(means))
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from rlstm.core.statistics import interquartile_mean, interval
 from scripts.experiments.catalogue import EXPERIMENTS, GROUPS, MEASURES, Experiment
 from scripts.experiments.training_run import (
     MACHINE_COLUMNS,
@@ -134,28 +135,6 @@ def run_all(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[dic
         runs = [pool.submit(run_seed, name, seed, arguments.num_threads, arguments.runs) for name, seed in left]
         for run in as_completed(runs):
             yield run.result()
-
-
-def interquartile_mean(values: np.ndarray, axis: int = -1) -> Any:
-    """Return the mean of the middle half, fractions of the outer values counted in part (Agarwal et al. 2021)."""
-    count = values.shape[axis]
-    weights = np.clip(np.minimum(np.arange(1, count + 1), np.arange(count, 0, -1)) - count / 4, 0, 1)
-    return np.average(np.sort(values, axis=axis), axis=axis, weights=weights)
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the interquartile mean over seeds.
-
-    Raises:
-        SystemExit: If scipy is not installed.
-    """
-    try:
-        from scipy.stats import bootstrap
-    except ImportError:
-        raise SystemExit("Intervals need scipy: pip install 'rlstm-torch[scripts]'.") from None
-    rng = np.random.default_rng(0)
-    found = bootstrap((values,), interquartile_mean, n_resamples=2000, method="percentile", rng=rng)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def table(rows: list[dict[str, str]], group: str) -> str:

@@ -137,7 +137,7 @@ def telling() -> Any:
     gym.registry.pop("inspection/Telling-v0")
 
 
-def test_numbers_of_infos_stand_beside_the_observation_they_came_with_and_masks_are_kept(telling: EnvConfig) -> None:
+def test_numbers_of_infos_stand_beside_their_observation_and_masks_are_kept(telling: EnvConfig) -> None:
     policy, spec = made(config=telling)
     with torch.no_grad():
         policy.policy_head[-1].bias[2] = 100.0

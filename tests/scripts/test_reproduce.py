@@ -3,8 +3,6 @@
 import csv
 import json
 
-import numpy as np
-import pytest
 import torch
 
 from rlstm.cli.train import experiment as parse_experiment
@@ -91,22 +89,6 @@ def test_every_experiment_is_a_run_that_rlstm_accepts(scripts) -> None:
         for flags in experiment.runs:
             config, _ = parse_experiment(experiment.agent, ["--preset", experiment.preset, *flags])
             assert config.run.total_steps > 0
-
-
-def test_the_interquartile_mean_counts_outer_values_in_part(scripts) -> None:
-    assert scripts.reproduce.interquartile_mean(np.array([4.0, 1.0, 3.0, 2.0])) == 2.5
-    # 5 values: 1.25 fall away on each side.
-    expected = (0.75 * 2 + 3 + 0.75 * 10) / 2.5
-    assert scripts.reproduce.interquartile_mean(np.array([0.0, 2.0, 3.0, 10.0, 100.0])) == pytest.approx(expected)
-    assert scripts.reproduce.interquartile_mean(np.array([7.0])) == 7.0
-
-
-def test_an_interval_is_the_bootstrap_of_the_interquartile_mean_over_seeds(scripts) -> None:
-    values = np.array([0.5, 0.5325, 0.61, 0.49, 0.57])
-    draws = np.random.default_rng(0).choice(values, (2000, len(values)))
-    means = [scripts.reproduce.interquartile_mean(draw) for draw in draws]
-    assert scripts.reproduce.interval(values) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=1e-12)
-    assert scripts.reproduce.interval(np.ones(5)) == (1.0, 1.0)
 
 
 def test_intervals_begin_with_three_seeds(scripts) -> None:

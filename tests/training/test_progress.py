@@ -241,4 +241,6 @@ def test_a_sparkline_spans_lowest_to_highest_and_averages_what_does_not_fit() ->
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
     assert sparkline([0, 2, 3, 5, 1, 1], 3) == "▁█▁"
     assert sparkline([3, 3], 10) == "▁▁"
+    assert sparkline([3, 3], 10, bounds=(3, 3)) == "▁▁"
+    assert sparkline([3, 7], 10, bounds=(0, 7)) == "▄█"
     assert sparkline([], 10) == sparkline([1], 0) == ""

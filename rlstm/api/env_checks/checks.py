@@ -25,16 +25,15 @@ from gymnasium.utils.env_checker import check_env
 from rlstm.api.env_checks.findings import Finding, Report, unfit
 from rlstm.api.env_checks.infos import check_infos
 from rlstm.api.env_checks.play import (
-    REFERENCES,
     TRAIN_SECONDS,
     Play,
     first_difference,
     outside,
     play_on,
-    references,
     reset,
     train_without_memory,
 )
+from rlstm.api.references import REFERENCES, references
 from rlstm.core.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds

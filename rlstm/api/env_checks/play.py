@@ -17,14 +17,13 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.core.number_text import Bound, number
+from rlstm.core.number_text import number
 from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.trees import Tree, tree_leaves
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import EnvStep, VectorEnvs
 from rlstm.vector.config import EnvConfig
 
-REFERENCES = ("memoryless_return", "optimal_return")
 TRAIN_SECONDS = 5.0  # Of a training alone: to import what it needs may take as long again.
 _BESIDE = {"random_return": "random play", "memoryless_return": "best without memory", "optimal_return": "best of all"}
 
@@ -115,20 +114,6 @@ def _bounds(space: spaces.Space[Any]) -> tuple[Any, Any]:
     if isinstance(space, spaces.Discrete):
         return space.start, space.start + space.n - 1
     return (space.start, space.start + space.nvec - 1) if isinstance(space, spaces.MultiDiscrete) else (0, 1)
-
-
-def references(env: Any) -> dict[str, float | None]:
-    """Return what an env, unwrapped, declares as the best returns with and without memory; None if it doesn't.
-
-    They hold for episodes with a newly drawn task: with one that is kept, as in trials, more may be possible.
-    """
-    values: dict[str, float | None] = dict.fromkeys(REFERENCES)
-    for name in REFERENCES:
-        reference = getattr(env, name, None)
-        value = getattr(reference, "value", reference)
-        if isinstance(value, (int, float)):
-            values[name] = Bound(value) if getattr(reference, "kind", "exact") == "bound" else float(value)
-    return values
 
 
 class ShortRun(NamedTuple):

@@ -1,0 +1,53 @@
+"""The best returns with and without memory, where an env declares them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+
+from rlstm.api.experiments import read_config, read_spec
+from rlstm.core.number_text import Bound
+from rlstm.training.run_directory import RunDirectory
+
+REFERENCES = ("memoryless_return", "optimal_return")
+
+
+def references(env: Any) -> dict[str, float | None]:
+    """Return what an env, unwrapped, declares as the best returns with and without memory; None if it doesn't.
+
+    They hold for episodes with a newly drawn task: with one that is kept, as in trials, more may be possible.
+    """
+    values: dict[str, float | None] = dict.fromkeys(REFERENCES)
+    for name in REFERENCES:
+        reference = getattr(env, name, None)
+        value = getattr(reference, "value", reference)
+        if isinstance(value, (int, float)):
+            values[name] = Bound(value) if getattr(reference, "kind", "exact") == "bound" else float(value)
+    return values
+
+
+def run_references(
+    run_dir: str | os.PathLike[str], env_kwargs: Mapping[str, Any] | None = None
+) -> dict[str, float | None]:
+    """Return the references of a run's env; None under wrappers and in trials, for which they don't hold.
+
+    Args:
+        run_dir: The run's folder.
+        env_kwargs: Arguments of the env to change.
+    """
+    directory = RunDirectory.open(run_dir)
+    config = read_config(directory)
+    # The references are those of the whole task, drawn anew in each episode.
+    if config.env.env_wrappers or (config.memory.episodes_per_trial or 1) > 1:
+        return dict.fromkeys(REFERENCES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Whoever trained the run has seen them.
+        kwargs = {**config.env.env_kwargs, **(env_kwargs or {})}
+        env = gym.make(read_spec(directory, config), disable_env_checker=True, **kwargs)
+    with contextlib.closing(env):
+        return references(env.unwrapped)
