@@ -71,9 +71,7 @@ def inspect_run(
         if value < least:
             raise ConfigError(f"{name} is {value}; it must be at least {least}.")
     if out is not None and not Path(out).resolve().parent.is_dir():
-        raise ConfigError(
-            f"The page is to be {out}, but there is no folder {Path(out).resolve().parent}. Make it first."
-        )
+        raise ConfigError(f"The page is to be {out}, but there is no folder {Path(out).parent}. Make it first.")
     prepare_process()
     run = open_run(run_dir, checkpoint)
     likeliest = run.takes_likeliest(deterministic)
