@@ -217,6 +217,19 @@ def test_the_header_tells_sizes_and_resets(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout == str(state)
 
 
+@needs_compiler
+def test_the_example_of_the_page_plays(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export-c.md").read_text(encoding="utf-8")
+    (main,) = re.findall(r"^```c\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    write_c(policy_of(action_space=spaces.Discrete(4)), tmp_path, "tmaze")
+    (tmp_path / "main.c").write_text(main)
+    flags = ["-std=c99", "-Wall", "-Werror", *FLAGS.split()]
+    assert COMPILER is not None
+    subprocess.run([*COMPILER, *flags, "main.c", "tmaze.c", "-o", "main", "-lm"], check=True, cwd=tmp_path)
+    played = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
+    assert len(re.findall(r"^step \d+: action [0-3], value -?[\d.]+$", played, re.MULTILINE)) == 21
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -1,4 +1,4 @@
-"""Whether the C of a policy does what the policy does: both play the same steps, with a memory of their own."""
+"""Whether the C of a policy does what the policy does: both play the same steps."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def check_c(policy: RecurrentPolicy, folder: Path, name: str = "policy", *, num_
 
     Compared are the distribution's parameters, the value and the memory after every step, with resets, masks, previous
     actions and rewards, the likeliest actions and those that noise decides. Actions must be the same unless rounding
-    decides between them; both then begin anew.
+    decides between them; both then begin anew. Every step begins with the policy's memory, since rounding adds up in
+    what is remembered for long, in Python too.
 
     Args:
         policy: What was written.
@@ -108,9 +109,7 @@ def check_c(policy: RecurrentPolicy, folder: Path, name: str = "policy", *, num_
     if compiler is None:
         return None
     program, parts = build_program(policy, name), observation_parts(policy.actor.encoder)
-    header = folder / f"{name}.h"
-    if header.read_text(encoding="utf-8") != header_text(program, policy):  # Its structures would be others.
-        raise CExportError(f"{header} is of another policy, or has been changed: write it again.")
+    _check_header(folder / f"{name}.h", header_text(program, policy))
     memory = [one.name for one in program.state if one.name not in ("previous_action", "is_first")]
     player, sampler, worst, begins = _Player(policy, memory), StepSampler(policy, seed=0), 0.0, True
     with tempfile.TemporaryDirectory() as temporary:
@@ -121,8 +120,15 @@ def check_c(policy: RecurrentPolicy, folder: Path, name: str = "policy", *, num_
                 compiled.reset()
             expected, found = player.step(step), compiled.step(_members(step, parts))
             worst = max(worst, _largest_difference(policy, expected, found, index))
+            compiled.remember({key: expected.numbers[key] for key in memory})
             begins = _actions_differ(policy, expected, found["action"], index)
     return worst
+
+
+def _check_header(path: Path, text: str) -> None:
+    """Refuse a header that ``write_c`` would not write now: its structures would be others."""
+    if path.read_text(encoding="utf-8") != text:
+        raise CExportError(f"{path} is of another policy, or has been changed: write it again.")
 
 
 def _members(step: SampledStep, parts: list[Part]) -> dict[str, object]:

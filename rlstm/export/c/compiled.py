@@ -82,6 +82,11 @@ class CompiledPolicy:
         step(ctypes.byref(self._state), ctypes.byref(given), ctypes.byref(self._output))
         return _values(self._output, self._program.output) | _values(self._state, self._program.state)
 
+    def remember(self, memory: Mapping[str, Array]) -> None:
+        """Replace members of the state, arrays of floats, by name."""
+        for name, values in memory.items():
+            getattr(self._state, name)[:] = values.tolist()
+
 
 def _values(structure: Any, members: Sequence[Member]) -> dict[str, Array]:
     return {one.name: np.array(getattr(structure, one.name)).reshape(-1) for one in members}
