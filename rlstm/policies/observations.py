@@ -99,6 +99,11 @@ class ObservationEncoder(nn.Module):
         width = sum(part.encoder.output_size for part in parts) + num_extras
         self.layers, self.output_size = mlp(width, sizes, is_highway=is_highway)
 
+    @property
+    def parts(self) -> list[tuple[tuple[Any, ...], spaces.Space[Any], Encoder]]:
+        """Place, space and encoder of each part, in the order of their features."""
+        return [(part.path, part.space, part.encoder) for part in self._parts]
+
     def vectors(self, observations: Tree, dtype: torch.dtype) -> Tensor:
         """Return the raw vectors that the normaliser covers, ``(..., V)``: float64 where any has numbers of 64 bits."""
         return _join([part.numbers(observations, dtype) for part in self._parts if part.is_vector])
