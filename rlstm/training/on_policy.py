@@ -22,6 +22,7 @@ from rlstm.core.interrupts import interruptible
 from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.threads import SpeedWatch, ThreadChoice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult
+from rlstm.inspection.diagnostics import Sample, gradient_metrics, memory_metrics, sample_of
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, start
 from rlstm.rollouts.rollout import Rollout
@@ -34,6 +35,8 @@ from rlstm.training.run import Agent, Run, TrainResult, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import make
+
+_DIAGNOSED_EVERY = 16  # Updates from one look into the memory to the next: it takes a tenth of a small update.
 
 _CLIPPED_UPDATES = 10  # In a row with most actions on a bound, before it is said.
 
@@ -102,6 +105,7 @@ class Training(Run):
             on_failure.pop_all()
         self._speed = SpeedWatch()
         self._mostly_clipped = 0  # Updates in a row.
+        self._sample: Sample | None = None  # Of the last rollout.
 
     def close(self) -> None:
         """Close the envs."""
@@ -133,12 +137,19 @@ class Training(Run):
         updated = time.perf_counter()
         metrics |= self.collector_state.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
         metrics |= self.count(num_steps, updated - began)
+        self._sample = sample_of(rollout)
+        if (self.num_updates - 1) % _DIAGNOSED_EVERY == 0:
+            metrics |= memory_metrics(self.policy, self._sample)
         metrics["recurrent/resets_per_step"] = float(rollout.is_first[rollout.valid].float().mean())
         if self.policy.distribution.clips:
             share = float(self.policy.distribution.clipped_share(rollout.actions)[rollout.valid].mean())
             metrics["rollout/clipped_actions"] = share
             self._tell_of_clipped_actions(share)
         return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def diagnose(self) -> dict[str, float]:
+        """Return what an evaluation tells of the memory: how far back gradients reach."""
+        return {} if self._sample is None else gradient_metrics(self.policy, self._sample)
 
     def _tell_of_clipped_actions(self, share: float) -> None:
         """Say once if most actions have lain on a bound for some updates: what is drawn there makes no difference."""
@@ -327,7 +338,7 @@ def _evaluate(training: Run, directory: RunDirectory, metrics: dict[str, Any], s
     directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
     if curves := result.trial_curves():
         write_curves(directory.trial_curve_path(training.step), curves)
-    metrics |= result.metrics()
+    metrics |= {**result.metrics(), **training.diagnose()}
     if result.cut.any():
         training.news.append(
             f"{result.cut.sum()} of {len(result.cut)} episodes of the evaluation had not ended after "

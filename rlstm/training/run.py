@@ -219,6 +219,10 @@ class Run(ABC):
         with closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)) as envs:
             yield envs
 
+    def diagnose(self) -> dict[str, float]:
+        """Return metrics of the memory that are measured at evaluations."""
+        return {}
+
     def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
         """Write a checkpoint; for ``with_episodes`` see ``training_state``."""
         trainer = {
