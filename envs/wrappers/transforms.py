@@ -3,6 +3,7 @@
 Letters in shapes: B lanes, R = the lanes that a call is about.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -171,34 +172,59 @@ class _Keeping(Transform):
 class Hold(_Keeping):
     """Numbers that are not finite, as of sensors that drop out, are seen as they were last.
 
-    Where an episode begins with one, it is seen as zero, or as what of its space is nearest to zero.
+    Where an episode begins with one, it is seen as the mean of all that was seen there in this lane, which says least;
+    before there is any, as zero, or as what of its space is nearest to zero.
     """
 
     stream = "HoldChange"
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
-        self.kept = empty(self.inner_space, (len(self.every_lane),))
+        floats: list[gym.Space[Any]] = []
+        map_numbers(lambda space, leaf: floats.append(space), self.inner_space, empty(self.inner_space, (1,)))
+        if not any(space.dtype is not None and space.dtype.kind == "f" for space in floats):
+            raise ValueError(f"hold is for numbers that may not be finite, but observations are {self.inner_space}.")
+        blank = _as_float64(self.inner_space, empty(self.inner_space, (len(self.every_lane),)))
+        # For each number what was seen last, the mean of all, and how many they were.
+        self.kept = blank, copy.deepcopy(blank), copy.deepcopy(blank)
 
     def begin(self, rows: IntArray, observations: Observations) -> Observations:
         """Begin to keep the lanes' numbers."""
 
-        def fill(space: gym.Space[Any], leaf: Array, kept: Array) -> Array:
-            kept[rows] = _nothing(space)
-            return _held(leaf, kept, rows)
+        def fill(space: gym.Space[Any], leaf: Array, last: Array, mean: Array, count: Array) -> Array:
+            last[rows] = np.where(count[rows] > 0, mean[rows], _nothing(space))
+            return _held(leaf, last, mean, count, rows)
 
-        return map_numbers(fill, self.inner_space, observations, self.kept)
+        return map_numbers(fill, self.inner_space, observations, *self.kept)
 
     def see(self, rows: IntArray, observations: Observations) -> Observations:
         """Put in what was seen last."""
-        return map_numbers(lambda space, leaf, kept: _held(leaf, kept, rows), self.inner_space, observations, self.kept)
+
+        def fill(space: gym.Space[Any], leaf: Array, last: Array, mean: Array, count: Array) -> Array:
+            return _held(leaf, last, mean, count, rows)
+
+        return map_numbers(fill, self.inner_space, observations, *self.kept)
+
+    def _arrays(self) -> dict[str, Array]:
+        arrays: list[Array] = []
+        for tree in self.kept:
+            map_numbers(lambda space, array: arrays.append(array), self.inner_space, tree)
+        return {f"{self.kept_name}_{index}": array for index, array in enumerate(arrays)}
 
 
-def _held(leaf: Array, kept: Array, rows: IntArray) -> Array:
+def _as_float64(space: gym.Space[Any], tree: Observations) -> Observations:
+    return map_numbers(lambda space, leaf: leaf.astype(np.float64), space, tree)
+
+
+def _held(leaf: Array, last: Array, mean: Array, count: Array, rows: IntArray) -> Array:
+    """Return a leaf with what is not finite as it was last, and keep it and the means."""
     if leaf.dtype.kind != "f":
         return leaf
-    held: Array = np.where(np.isfinite(leaf), leaf, kept[rows]).astype(leaf.dtype, copy=False)
-    kept[rows] = held
+    is_seen = np.isfinite(leaf)
+    last[rows] = np.where(is_seen, leaf, last[rows])
+    count[rows] += is_seen
+    mean[rows] += np.where(is_seen, leaf - mean[rows], 0.0) / np.maximum(count[rows], 1)
+    held: Array = last[rows].astype(leaf.dtype)
     return held
 
 

@@ -17,6 +17,11 @@ def resolve_env(config: EnvConfig) -> EnvSpec:
         UnknownNameError: If there is no such env or wrapper.
         ConfigError: If there is no id, or a wrapper can't be given this value.
     """
+    if not isinstance(config.env, str):
+        raise ConfigError(
+            f"env is {config.env!r}; it must be the id of a registered env. gymnasium.register('my/Env-v0', MyEnv) "
+            "gives a class one."
+        )
     if not config.env:
         raise ConfigError("No env was given: name one with --env, see 'rlstm envs'.")
     from rlstm.envs.wrappers import WRAPPERS  # Importing the package registers our envs.

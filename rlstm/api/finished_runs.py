@@ -49,7 +49,9 @@ class FinishedRun:
 
     def takes_likeliest(self, deterministic: bool | None) -> bool:
         """Return whether to take the likeliest actions: if asked to, or as evaluations during the run did."""
-        return self.config.eval_actions == "likeliest" if deterministic is None else deterministic
+        if deterministic is not None:
+            return deterministic
+        return self.config.eval_actions(numbers=isinstance(self.policy.action_space, spaces.Box)) == "likeliest"
 
     def envs(self, episodes: int) -> closing[VectorEnvs]:
         """Make envs for some episodes, which a ``with`` closes.
@@ -132,8 +134,9 @@ def _open_to_play(
     env_kwargs: Mapping[str, Any],
 ) -> FinishedRun:
     """Load a run and prepare the process: as many threads as were asked for here or for the run, or one."""
-    if episodes < 1 or seed < 0:
-        raise ConfigError(f"episodes is {episodes}, seed is {seed}; they must be at least 1 and 0.")
+    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}; it must be at least {least}.")
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f"num_threads is {num_threads}; it must be at least 1.")
     asked = read_config(RunDirectory.open(run_dir)).run.num_threads
@@ -223,7 +226,7 @@ def load(
     checkpoint: Which | None = None,
     device: str = "cpu",
     *,
-    nan: NaN = "refuse",
+    nan: NaN | None = None,
     num_envs: int | None = None,
 ) -> LoadedAgent:
     """Load a trained agent to act, one observation at a time; its env is neither imported nor made.
@@ -232,7 +235,8 @@ def load(
         run_dir: The run's folder.
         checkpoint: latest, best, or a step; by default the best where there is one.
         device: Where it computes.
-        nan: Whether an observation that is not finite is refused, or its last good value is held.
+        nan: Whether an observation that is not finite is refused, or its last good value is held; by default held if
+            the agent was trained with the wrapper ``hold``.
         num_envs: Number of envs N that it acts in at once; None for one, without an axis for it.
 
     Raises:
@@ -242,4 +246,6 @@ def load(
     run = open_run(run_dir, checkpoint, device=device)
     origin = Origin(str(run.directory.path), str(run.checkpoint), run.step, run.config.policy.cell)
     likeliest = run.takes_likeliest(None)
+    if nan is None:
+        nan = "hold" if "hold" in run.config.env.env_wrappers else "refuse"
     return LoadedAgent(run.policy, nan=nan, deterministic=likeliest, num_envs=num_envs, origin=origin)

@@ -33,8 +33,8 @@ class Origin(NamedTuple):
 class LoadedAgent:
     """A trained policy that keeps its own state, for one env or for N at a time.
 
-    With ``nan="hold"`` a number that is not finite, as of a sensor that drops out, is taken to be what it was before;
-    otherwise it is refused, and the memory stays as it was.
+    With ``nan="hold"`` a number that is not finite, as of a sensor that drops out, is taken to be what it was before,
+    or at first what it was in the mean in training; otherwise it is refused, and the memory stays as it was.
 
     ``reset`` empties the memory. Call it where the agent's memory ends: before every episode, unless the agent was
     trained to remember across episodes; then call it before every trial and mark episodes by ``episode_start``.
@@ -88,7 +88,9 @@ class LoadedAgent:
         self._decision: Decision | None = None
         self._mask: torch.Tensor | None = None
         self._starts: BoolArray = np.ones(self._size, dtype=bool)  # Where the memory is empty.
-        self._last: Tree = None  # The observation before, (N, ...).
+        # The observation before, (N, ...); at first one that says nothing.
+        usual = self.policy.actor.encoder.usual(self.policy.observation_space)
+        self._last: Tree = tree_map(lambda leaf: np.broadcast_to(leaf, (self._size, *leaf.shape)), usual)
 
     @property
     def _size(self) -> int:
@@ -191,7 +193,7 @@ class LoadedAgent:
             "tracker": tracker,
             "decision": None if self._decision is None else [one.clone() for one in self._decision[:-1]],
             "mask": None if self._mask is None else self._mask.clone(),
-            "last": None if self._last is None else tree_map(_as_tensor, self._last),
+            "last": tree_map(_as_tensor, self._last),
             "starts": torch.as_tensor(self._starts),
             "generator": self.policy.generator.get_state(),
         }
@@ -211,7 +213,7 @@ class LoadedAgent:
         self._state = tree_map(lambda leaf: next(found).to(leaf, copy=True), self._state)
         self._starts = values["starts"].numpy().copy()
         self.policy.generator.set_state(values["generator"])
-        self._last = None if values["last"] is None else tree_map(_as_array, values["last"])
+        self._last = tree_map(_as_array, values["last"])
         if values["tracker"] is None:
             return
         self._tracker = PolicyInputsTracker(self.policy, inner_step(self._last, np.zeros(self._size), None))
@@ -235,7 +237,7 @@ class LoadedAgent:
         is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
         if is_pair and not isinstance(self.policy.observation_space, spaces.Tuple):
             raise ValueError("The observation is a pair, as reset returns it: give its first part, without the info.")
-        seen = fitted(_without_words(observation), self._space)
+        seen = fitted(_without_words(observation, self._space), self._space)
         if self._num_envs is None:
             seen = tree_map(lambda leaf: np.asarray(leaf)[None], seen)
         return tree_map(np.array, self._finite(seen, self._last))  # A copy: the caller may write to its own.
@@ -247,34 +249,30 @@ class LoadedAgent:
             raise ValueError(f"{name} has shape {array.shape}; it must be one, or one for each of {self._size} envs.")
         return np.broadcast_to(array, (self._size,)).copy()
 
-    def _finite(self, observation: Tree, last: Tree = None, place: str = "The observation") -> Tree:
+    def _finite(self, observation: Tree, last: Tree, place: str = "The observation") -> Tree:
         """Return an observation whose numbers are finite: those of ``last`` if so asked, or refused by place."""
         if isinstance(observation, dict):
-            return {
-                key: self._finite(part, None if last is None else last[key], f"{place}['{key}']")
-                for key, part in observation.items()
-            }
+            return {key: self._finite(part, last[key], f"{place}['{key}']") for key, part in observation.items()}
         if isinstance(observation, tuple):
-            lasts = (None,) * len(observation) if last is None else last
-            parts = enumerate(zip(observation, lasts, strict=True))
+            parts = enumerate(zip(observation, last, strict=True))
             return tuple(self._finite(part, one, f"{place}[{index}]") for index, (part, one) in parts)
         if observation.dtype.kind != "f" or np.isfinite(observation).all():
             return observation
-        if self._holds and last is not None:
+        if self._holds:
             return np.where(np.isfinite(observation), observation, last)
         remedy = "rlstm.load(run, nan='hold') repeats the last good value"
-        if self._holds:
-            remedy = "hold needs one observation before it"
         found = observation[~np.isfinite(observation)].flat[0]
         shown = observation if self._num_envs is not None else observation[0]
         raise ValueError(f"{place} holds {found} in {shown.tolist()}: {remedy}.")
 
     def _read_mask(self, observation: Tree, mask: Any) -> BoolArray | None:
-        """Return the action masks ``(N, M)``, given or in a Dict observation."""
-        if mask is None and isinstance(observation, dict):
-            mask = observation.get(ACTION_MASK_KEY)
-        if mask is None:
+        """Return the action masks ``(N, M)``, given, in a Dict observation, or what both allow."""
+        seen = observation.get(ACTION_MASK_KEY) if isinstance(observation, dict) else None
+        if mask is None and seen is None:
             return None
+        if mask is not None and seen is not None and np.size(mask) == np.size(seen):
+            mask = np.asarray(mask, dtype=bool).reshape(-1) & np.asarray(seen, dtype=bool).reshape(-1)
+        mask = seen if mask is None else mask
         size, found = self.policy.distribution.mask_size, np.asarray(mask)
         if size is None:
             raise ValueError(f"There is an action mask, but actions of {self.policy.action_space} can't be masked.")
@@ -295,8 +293,13 @@ def _as_array(leaf: Any) -> Any:
     return leaf.numpy(force=True).copy() if isinstance(leaf, torch.Tensor) else leaf
 
 
-def _without_words(observation: Any) -> Any:
+def _without_words(observation: Any, space: spaces.Space[Any]) -> Any:
     """Return an observation without the text in its dicts, which vector envs leave out too (``text_leaves``)."""
-    if not isinstance(observation, dict):
+    if not isinstance(observation, dict) or not isinstance(space, spaces.Dict):
         return observation
-    return {key: _without_words(part) for key, part in observation.items() if not isinstance(part, str)}
+    parts = space.spaces
+    return {
+        key: _without_words(part, parts[key]) if key in parts else part
+        for key, part in observation.items()
+        if key in parts or not isinstance(part, str)
+    }

@@ -59,7 +59,8 @@ def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags
         "run": flags.run_dir,
         "played": f"{number(values['episodes'])} episodes; {how(values)}{f'; {changed}' if changed else ''}"
         f"{ablated if flags.ablate_memory else ''}",
-        "return": f"{number(values['mean_return'])} ± {number(values['std_return'])} (standard deviation)",
+        "return": f"{number(values['mean_return'])} ± {number(values['std_return'])} (standard deviation), "
+        f"standard error {number(values['std_return'] / values['episodes'] ** 0.5)}",
         "length": f"{number(values['mean_length'])} ± {number(float(result.lengths.std()))} steps",
         "success": percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']"),
     }
@@ -68,6 +69,7 @@ def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags
         lines["cut"] = f"{values['cut']} episodes, which had not ended and count as they stand"
     if "mean_trial_return" in values:
         lines["trial return"] = number(values["mean_trial_return"])
-    lines["best without memory"] = number(values["memoryless_return"])
-    lines["best possible"] = number(values["optimal_return"])
+    if values["memoryless_return"] is not None or values["optimal_return"] is not None:
+        lines["best without memory"] = number(values["memoryless_return"])
+        lines["best possible"] = number(values["optimal_return"])
     return facts(lines)

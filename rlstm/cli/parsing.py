@@ -85,7 +85,7 @@ class PlayFlags(JsonFlags):
 
     def chosen(self) -> dict[str, Any]:
         """Return what is played and how, for programs."""
-        from rlstm.api.experiments import best_or_latest, read_config
+        from rlstm.api.experiments import best_or_latest
         from rlstm.training.checkpoints import checkpoint_step
         from rlstm.training.run_directory import RunDirectory
 
@@ -95,7 +95,7 @@ class PlayFlags(JsonFlags):
             "run_dir": self.run_dir,
             "checkpoint": checkpoint,
             "checkpoint_step": checkpoint_step(directory, checkpoint),
-            "actions": self.actions or read_config(directory).eval_actions,
+            "actions": self.actions or _run_actions(directory),
             "seed": self.seed,
         }
 
@@ -125,6 +125,15 @@ class CurvesFlags(JsonFlags):
         from rlstm.api.curves import read_curves
 
         return read_curves(self.runs, self.metric, by_folder=by_folder)
+
+
+def _run_actions(directory: Any) -> str:
+    """Return how evaluations of a run choose actions."""
+    from rlstm.api.experiments import read_config
+
+    stored = directory.read_spaces()  # A run of an earlier version says itself how it evaluates.
+    numbers = stored is not None and stored["action_space"]["type"] == "Box"
+    return read_config(directory).eval_actions(numbers=numbers)
 
 
 def import_first(modules: Sequence[str]) -> None:

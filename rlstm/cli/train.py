@@ -139,8 +139,8 @@ def _evaluations(result: TrainResult) -> dict[str, str]:
 
 
 def training_answer(result: TrainResult) -> Answer:
-    """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it."""
-    values = {name: value for name, value in vars(result).items() if name != "interrupted"}
+    """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it before its end."""
+    values, stopped = dict(vars(result)), result.interrupted and not result.complete
     folder = shlex.quote(result.run_dir)
     lines = {
         "trained": f"{number(result.steps)} steps, {number(result.wall_seconds)} s of play and learning "
@@ -156,6 +156,6 @@ def training_answer(result: TrainResult) -> Answer:
         lines["return"] = "unknown: no episode has ended"
     if result.success_rate is None:
         del lines["success"]
-    if result.interrupted:
+    if stopped:
         lines["go on"] = f"rlstm resume {folder}"
-    return Answer(facts(lines), values, exit_code=130 if result.interrupted else 0)
+    return Answer(facts(lines), values, exit_code=130 if stopped else 0)

@@ -108,6 +108,15 @@ class ObservationEncoder(nn.Module):
         """Return the raw vectors that the normaliser covers, ``(..., V)``: float64 where any has numbers of 64 bits."""
         return _join([part.numbers(observations, dtype) for part in self._parts if part.is_vector])
 
+    def usual(self, space: spaces.Space[Any]) -> Tree:
+        """Return an observation of ``space`` that says least: the running means, else what is nearest to 0."""
+        means = {}
+        if self.moments is not None:
+            vectors = [part for part in self._parts if part.is_vector]
+            pieces = self.moments.mean.split([part.num_numbers for part in vectors])
+            means = {part.path: piece.numpy(force=True) for part, piece in zip(vectors, pieces, strict=True)}
+        return _usual(space, (), means)
+
     @property
     def images(self) -> list[str]:
         """How each image is read, and what is none though it is made of bytes."""
@@ -173,6 +182,17 @@ class ObservationEncoder(nn.Module):
         parts = self._reader(dtype)(observations) + [extra.to(dtype) for extra in extras]
         features: Tensor = self.layers(_join(parts))
         return features
+
+
+def _usual(space: spaces.Space[Any], path: tuple[Any, ...], means: Mapping[Any, Any]) -> Tree:
+    if isinstance(space, spaces.Dict):
+        return {key: _usual(part, (*path, key), means) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_usual(part, (*path, index), means) for index, part in enumerate(space.spaces))
+    value = means[path].reshape(space.shape) if path in means else np.zeros(space.shape or ())
+    if isinstance(space, spaces.Box):
+        value = np.clip(value, space.low, space.high)
+    return value.astype(space.dtype)
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -152,7 +152,8 @@ class RunConfig:
     nowhere."""
 
     eval_actions: Actions | None = None
-    """Whether evaluations take the likeliest actions or sample them. Default: as the agent is trained to act."""
+    """Whether evaluations take the likeliest actions or sample them. Default: choices as the agent is trained to make
+    them, the likeliest numbers."""
 
     eval_max_steps: Annotated[int, AtLeast(1)] = 100_000
     """Steps after which an episode of an evaluation is cut and counts as it stands."""
@@ -205,10 +206,13 @@ class ExperimentConfig(Generic[AlgorithmT]):
     memory: MemoryConfig
     inputs: InputsConfig
 
-    @property
-    def eval_actions(self) -> Actions:
-        """How evaluations choose actions."""
-        return self.run.eval_actions or self.algorithm.acts_by
+    def eval_actions(self, *, numbers: bool) -> Actions:
+        """Return how evaluations choose actions.
+
+        Args:
+            numbers: Whether actions are numbers: their deviation is there to explore, and an agent is used without it.
+        """
+        return self.run.eval_actions or ("likeliest" if numbers else self.algorithm.acts_by)
 
     def identity(self) -> dict[str, str]:
         """Return what a checkpoint must agree with."""

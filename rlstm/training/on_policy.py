@@ -106,6 +106,7 @@ class Training(Run):
         self._speed = SpeedWatch()
         self._mostly_clipped = 0  # Updates in a row.
         self._sample: Sample | None = None  # Of the last rollout.
+        self._infos_told = not config.env.log_info
 
     def close(self) -> None:
         """Close the envs."""
@@ -137,6 +138,7 @@ class Training(Run):
         updated = time.perf_counter()
         metrics |= self.collector_state.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
         metrics |= self.count(num_steps, updated - began)
+        self._tell_of_unknown_infos(metrics)
         self._sample = sample_of(rollout)
         if (self.num_updates - 1) % _DIAGNOSED_EVERY == 0:
             metrics |= memory_metrics(self.policy, self._sample)
@@ -146,6 +148,18 @@ class Training(Run):
             metrics["rollout/clipped_actions"] = share
             self._tell_of_clipped_actions(share)
         return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def _tell_of_unknown_infos(self, metrics: Mapping[str, float]) -> None:
+        """Say once if no info has held a number that is to be logged, though episodes have ended."""
+        if self._infos_told or "rollout/ep_rew_mean" not in metrics:
+            return
+        self._infos_told = True
+        missing = [name for name in self.config.env.log_info if f"rollout/info/{name}" not in metrics]
+        if missing:
+            self.news.append(
+                f"--log-info names {', '.join(missing)}, but no info has held such a number so far: is it spelt as in "
+                "the env's infos?"
+            )
 
     def diagnose(self) -> dict[str, float]:
         """Return what an evaluation tells of the memory: how far back gradients reach."""
@@ -249,7 +263,7 @@ def run(
     with interruptible() as interrupt:
         if training.step == 0:
             training.save(directory)
-        ended, before = False, training.step
+        ended, finished, before = False, False, training.step
         while training.step < config.total_steps and not interrupt.requested() and not ended:
             before, iteration_began = training.step, time.perf_counter()
             with _saving_weights_on_failure(training, directory, with_episodes=False):
@@ -292,7 +306,8 @@ def run(
                 f"reaches them, and the last one took {training.step - before:,}."
             )
         if interrupt.requested():
-            progress.message(f"Stopped at step {training.step}; go on with: rlstm resume {directory.path}")
+            rest = "which is the last" if finished else f"go on with: rlstm resume {directory.path}"
+            progress.message(f"Stopped at step {training.step}; {rest}")
     return training.result(interrupted=interrupt.requested())
 
 
@@ -318,7 +333,7 @@ def _due(every: int, before: int, now: int) -> bool:
 def _gap(training: Run, result: EvaluationResult) -> str | None:
     """Return that the likeliest actions are much worse than those sampled in training, or None."""
     config, sampled = training.config, training.recent_metrics().get("rollout/ep_rew_mean")
-    if sampled is None or config.algorithm.acts_by != "sampled" or config.eval_actions != "likeliest":
+    if sampled is None or config.algorithm.acts_by != "sampled" or training.eval_actions != "likeliest":
         return None
     error = float(result.returns.std()) / math.sqrt(len(result.returns))
     if sampled - result.mean_return <= max(3 * error, 0.1 * abs(sampled)):

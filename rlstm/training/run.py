@@ -23,7 +23,7 @@ from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint, save_checkpoint
-from rlstm.training.config import ConfigError, ExperimentConfig
+from rlstm.training.config import Actions, ConfigError, ExperimentConfig
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 
@@ -43,6 +43,7 @@ class TrainResult:
     best_return: float | None = None  # Of the best one.
     best_step: int | None = None
     interrupted: bool = False
+    complete: bool = True  # Whether all steps were taken.
 
 
 def make_policy(
@@ -205,7 +206,7 @@ class Run(ABC):
                     envs,
                     episodes,
                     seed=config.run.seed,
-                    deterministic=config.eval_actions == "likeliest",
+                    deterministic=self.eval_actions == "likeliest",
                     stream="training_evaluation",
                     max_steps=limit,
                     on_step=check,
@@ -218,6 +219,11 @@ class Run(ABC):
         """Give the envs of an evaluation."""
         with closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)) as envs:
             yield envs
+
+    @property
+    def eval_actions(self) -> Actions:
+        """How evaluations choose actions."""
+        return self.config.eval_actions(numbers=isinstance(self.policy.action_space, spaces.Box))
 
     def diagnose(self) -> dict[str, float]:
         """Return metrics of the memory that are measured at evaluations."""
@@ -266,10 +272,11 @@ class Run(ABC):
             mean_return=metrics.get("rollout/ep_rew_mean"),
             success_rate=metrics.get("rollout/success_rate"),
             eval_return=self.eval_return,
-            eval_actions=self.config.eval_actions,
+            eval_actions=self.eval_actions,
             best_return=None if self.best_step is None else self.best_return,
             best_step=self.best_step,
             interrupted=interrupted,
+            complete=self.step >= self.config.run.total_steps,
         )
 
 

@@ -95,12 +95,14 @@ def import_modules(names: Sequence[str]) -> None:
         EnvironmentFailure: If one can't be imported.
     """
     for name in names:
+        if name.endswith(".py"):
+            raise EnvironmentFailure(f"The env module is '{name}', but modules have no '.py': name '{name[:-3]}'.")
         try:
             importlib.import_module(name)
         except Exception as error:
             raise EnvironmentFailure(
                 f"Could not import the env module '{name}': {type(error).__name__}: {error}. Is it in this folder, on "
-                "PYTHONPATH or installed? A name has no '.py'."
+                "PYTHONPATH or installed?"
             ) from error
 
 
@@ -175,13 +177,13 @@ def make(
         if native is None and config.vectorization == "native":
             raise EnvironmentFailure(f"'{spec.id}' can't run natively: {reason}. Use --vectorization sync or async.")
     if native is not None:
-        return VectorEnvs(native, "native", f"{count} lanes in the env's own batched form", log_info=config.log_info)
+        return VectorEnvs(native, "native", f"{count} in the env's own batched form", log_info=config.log_info)
     functions = [functools.partial(_make_lane, spec, config, memory, lane) for lane in range(count)]
     left_out, state_fault = _check_single(functions[0], spec)
     if config.vectorization == "async":
         workers = [functools.partial(_make_lane_in_worker, os.getpid(), function) for function in functions]
         envs: VectorEnv = gym.vector.AsyncVectorEnv(workers, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
-        return VectorEnvs(envs, "async", f"{count} lanes in worker processes{left_out}", state_fault, config.log_info)
+        return VectorEnvs(envs, "async", f"{count} in worker processes{left_out}", state_fault, config.log_info)
     envs = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
     described = f"{count} single envs in this process ({reason}){left_out}"
     return VectorEnvs(envs, "sync", described, state_fault, config.log_info)

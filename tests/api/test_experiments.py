@@ -291,9 +291,10 @@ def test_arguments_that_change_the_units_of_actions_are_refused(tmp_path, regist
     ("agent", "expected"), [("ppo", "sampled"), ("reinforce", "sampled"), ("evolino", "likeliest")]
 )
 def test_evaluations_choose_actions_as_the_agent_was_trained_to(agent, expected):
-    assert make_config(agent).eval_actions == expected
+    assert make_config(agent).eval_actions(numbers=False) == expected
+    assert make_config(agent).eval_actions(numbers=True) == "likeliest"
     for actions in ("likeliest", "sampled"):
-        assert make_config(agent, eval_actions=actions).eval_actions == actions
+        assert make_config(agent, eval_actions=actions).eval_actions(numbers=True) == actions
 
 
 @pytest.mark.parametrize("actions", ["likeliest", "sampled"])

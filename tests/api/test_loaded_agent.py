@@ -89,9 +89,20 @@ def test_a_held_number_is_the_last_good_one():
         agent.act(given)
         other.act(meant)
         assert same(agent._state, other._state)
-    agent.reset()
-    with pytest.raises(ValueError, match="hold needs one observation before it"):
+
+
+def test_at_first_a_held_number_is_what_it_was_in_the_mean_in_training():
+    policies = [kit.make_policy(NUMBERS, spaces.Discrete(4), normalize_observations=True) for _ in range(2)]
+    for policy in policies:
+        policy.actor.encoder.moments.update(torch.tensor([[0.5, 0.1], [0.7, 0.3]]).double())
+    agent, other = LoadedAgent(policies[0], nan="hold"), LoadedAgent(policies[1])
+    for _ in range(2):
+        agent.reset()
+        other.reset()
         agent.act([np.nan, 0.3])
+        other.act([0.6, 0.3])
+        for one, meant in zip(tree_leaves(agent._state), tree_leaves(other._state), strict=True):
+            torch.testing.assert_close(one, meant, rtol=0, atol=1e-6)
 
 
 def test_an_observation_that_is_written_to_later_is_held_as_it_was():

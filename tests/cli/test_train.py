@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ANSWER = {"run_dir", "steps", "wall_seconds", "steps_per_second", "mean_return", "success_rate"}
-ANSWER |= {"eval_return", "eval_actions", "best_return", "best_step"}
+ANSWER |= {"eval_return", "eval_actions", "best_return", "best_step", "interrupted", "complete"}
 
 
 def test_training_tells_where_the_run_is_and_what_to_do_next(rlstm) -> None:

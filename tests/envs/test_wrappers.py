@@ -185,9 +185,25 @@ def test_hold_shows_what_is_not_finite_as_it_was_last_in_its_episode():
         [2, 12, 0],
         [3, 12, 0],
         [4, 14, 0],
-        [0, 10, 1],
+        [2, 10, 1],  # The mean of what was seen in its place, 0 to 4.
         [1, 10, 1],
     ]
+
+
+def test_hold_begins_with_nothing_where_nothing_was_seen_and_needs_numbers_that_can_be_missing():
+    class Dead(Counting):
+        observation_space = spaces.Box(5, 100, (3,), np.float32)
+
+        def _observe(self):
+            return np.full(3, np.nan, dtype=np.float32)
+
+    assert wrap(Dead(), w.Hold).reset()[0].tolist() == [5, 5, 5]
+
+    class Bytes(Counting):
+        observation_space = spaces.Box(0, 255, (3,), np.uint8)
+
+    with pytest.raises(ValueError, match="hold is for numbers that may not be finite"):
+        wrap(Bytes(), w.Hold)
 
 
 def test_a_lane_that_holds_is_put_back_to_where_it_was():

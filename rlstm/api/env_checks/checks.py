@@ -71,7 +71,7 @@ def find(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) -> 
         findings: list[Finding] = []
         with _closing(env, findings):
             report("gymnasium, dtypes, masks, infos")
-            findings += [_gymnasium(env), _dtypes(env), *check_infos(env)]
+            findings += [_gymnasium(env, bool(config.env_wrappers)), _dtypes(env), *check_infos(env)]
             if findings[0].level == "remark" and any(
                 one.topic == "masks" and "seen, allows" in one.text for one in findings
             ):
@@ -81,15 +81,15 @@ def find(spec: EnvSpec, config: EnvConfig, train_steps: int, report: Report) -> 
             if not config.env_wrappers:  # The references are those of the whole task.
                 measured |= references(env.unwrapped)
         findings.append(_trials(measured["trials"]))
-        report("lanes")
+        report("envs")
         try:
             envs = make(spec, config, MemoryConfig())
         except EnvironmentFailure as error:
-            return [*findings, unfit("lanes", str(error))], measured
+            return [*findings, unfit("envs", str(error))], measured
         with contextlib.closing(envs):
             measured["vectorization"] = envs.kind
             text = f"auto takes {envs.kind}: {envs.description}"
-            findings.append(Finding("lanes", "ok" if envs.kind == "native" else "hint", text))
+            findings.append(Finding("envs", "ok" if envs.kind == "native" else "hint", text))
             findings += _of_play(spec, config, envs, measured, report)
         if train_steps and all(one.level != "unfit" for one in findings):
             report(f"learning: {train_steps:,} steps without memory, {TRAIN_SECONDS:g} s at most")
@@ -143,8 +143,8 @@ def _without_bounds(space: spaces.Space[Any]) -> str:
     return f"{unit}, a bound that stands alone a deviation away: give finite bounds if others are meant."
 
 
-def _gymnasium(env: gym.Env[Any, Any]) -> Finding:
-    """Run Gymnasium's own checker on the unwrapped env."""
+def _gymnasium(env: gym.Env[Any, Any], is_wrapped: bool) -> Finding:
+    """Run Gymnasium's own checker on the unwrapped env; what it says of one in wrappers is no more than a hint."""
     failure = None
     with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
@@ -153,6 +153,8 @@ def _gymnasium(env: gym.Env[Any, Any]) -> Finding:
         except Exception as error:
             failure = _say(error)
     complaints = list(dict.fromkeys(_clean(str(one.message)) for one in caught))
+    if failure is not None and is_wrapped:
+        return Finding("gymnasium", "hint", f"check_env fails without the wrappers: {_clean(failure)}")
     if failure is not None:
         return Finding("gymnasium", "remark", f"check_env fails: {_clean(failure)}", _FIX)
     if complaints:

@@ -83,6 +83,9 @@ def _masks(env: gym.Env[Any, Any], said: _Said) -> Finding:
     advice = f"The key is info['{ACTION_MASK_KEY}'], or '{ACTION_MASK_KEY}' in a Dict observation."
     if said.masks:
         text = f"seen, allows {said.allowed / said.masks:.1f} of {said.choices} choices on average"
+        if said.masks < said.steps:
+            text = f"{text}; given at {said.masks} of {said.steps} steps, elsewhere everything is allowed"
+            return Finding("masks", "remark", text, "Give one at every step, if actions are never free.")
         if said.allowed == said.masks * said.choices:
             return Finding("masks", "remark", f"{text}: it forbade nothing in {said.steps} steps", "Is it meant so?")
         return Finding("masks", "ok", text)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
 from rlstm.core.trees import Tree
 from rlstm.policies.encoders.base import Encoder
+
+_LIKE_AN_IMAGE = 256  # Numbers of a part with several axes, from which on it may have been meant as one.
 
 
 class NumbersEncoder(Encoder):
@@ -23,8 +24,11 @@ class NumbersEncoder(Encoder):
         super().__init__()
         shape = space.shape or ()
         self._num_axes, self.output_size = len(shape), math.prod(shape)
-        if space.dtype == np.uint8 and len(shape) > 2:
-            self.description = f"the {len(shape)} axes {shape} are read as {self.output_size:,} numbers, not as one"
+        if len(shape) > 1 and self.output_size >= _LIKE_AN_IMAGE:
+            self.description = (
+                f"the {len(shape)} axes {shape} of {space.dtype} are read as {self.output_size:,} numbers, not as an "
+                "image, which is bytes with three axes"
+            )
 
     @classmethod
     def reads(cls, space: spaces.Space[Any]) -> bool:
