@@ -266,7 +266,7 @@ def _run(
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)
     with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
-        board.log_hyperparameters(_changed(config))
+        board.log_hyperparameters(changed_settings(config))
         board.log_texts(_texts(training, directory))
         progress.start(summary(training, directory), config.run.total_steps, training.step)
         for note in filter(None, notes):
@@ -275,7 +275,7 @@ def _run(
     return replace(result, run_dir=str(directory.path))
 
 
-def _changed(config: ExperimentConfig[Any]) -> dict[str, Any]:
+def changed_settings(config: ExperimentConfig[Any]) -> dict[str, Any]:
     """Return the settings that differ from the defaults of their agent."""
     defaults = config_from_layers(config.agent, None, complete=False).settings()
     own = config.settings()

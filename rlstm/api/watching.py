@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -14,7 +13,7 @@ from typing import Any
 from rlstm.api.finished_runs import FinishedRun, open_run
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.process import prepare_process
-from rlstm.inspection.playback import Playback, frames_per_second, make_env, render_modes
+from rlstm.inspection.playback import Playback, frames_per_second, has_screen, make_env, render_modes
 from rlstm.training.config import ConfigError, refusals_name_settings
 
 
@@ -34,7 +33,7 @@ def choose_mode(offered: Sequence[str], *, to_file: bool) -> str:
         EnvironmentFailure: If it offers nothing of it.
     """
     wanted = ("rgb_array", "ansi") if to_file else ("human", "ansi")
-    found = [mode for mode in wanted if mode in offered and (mode != "human" or _has_screen())]
+    found = [mode for mode in wanted if mode in offered and (mode != "human" or has_screen())]
     if found:
         return found[0]
     if not to_file and "rgb_array" in offered:
@@ -44,10 +43,6 @@ def choose_mode(offered: Sequence[str], *, to_file: bool) -> str:
         f"The env can't be watched: it offers {', '.join(offered) or 'no render mode'}{why}. Watching needs "
         f"{' or '.join(wanted)} in metadata['render_modes']."
     )
-
-
-def _has_screen() -> bool:
-    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def screenings(

@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "resume": ("resume", "go on with a run that was stopped"),
     "watch": ("watch", "see a trained agent play, live or as a film"),
     "inspect": ("inspect", "what a memory holds, what actions depend on, how long it lasts"),
+    "card": ("card", "write the model card of a run"),
     "record": ("record", "write what a trained agent sees and does, as demonstrations to learn from"),
     "plot": ("plot", "learning curves of runs, over seeds: in the terminal or as a figure"),
     "compare": ("compare", "which runs are better, how surely, and what each loses without its memory"),

@@ -6,6 +6,8 @@ info. What is played is what an evaluation plays: ``PolicyInputsTracker`` gives 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -90,6 +92,8 @@ def make_env(
         EnvironmentFailure: If it can't be made, or can't draw so, with what it offers.
     """
     options = {} if render_mode is None else {"render_mode": render_mode}
+    if render_mode == "rgb_array" and not has_screen():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # Envs that draw by SDL look for a screen, and complain.
     try:
         env = make_single(spec, config, disable_env_checker=True, **options)
     except Exception as error:
@@ -103,6 +107,11 @@ def render_modes(spec: EnvSpec, config: EnvConfig) -> list[str]:
     """Return how an env can draw itself, as it declares."""
     with closing(make_single(spec, config, disable_env_checker=True)) as env:
         return [str(mode) for mode in env.unwrapped.metadata.get("render_modes", [])]
+
+
+def has_screen() -> bool:
+    """Return whether there is a screen for windows."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def frames_per_second(env: gym.Env[Any, Any]) -> float:

@@ -158,6 +158,10 @@ class RunConfig:
     eval_max_steps: Annotated[int, AtLeast(1)] = 100_000
     """Steps after which an episode of an evaluation is cut and counts as it stands."""
 
+    record_every: Annotated[int | None, NotNegative] = None
+    """Show an episode as a film among TensorBoard's images at every so many evaluations; 0 for never. Default: at the
+    end of a run of 20,000 steps or more, if the env draws images."""
+
     checkpoint_every: Annotated[int | None, NotNegative] = None
     """Save every so many steps; 0 only at the end. Default: ten times in the run."""
 

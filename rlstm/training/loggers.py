@@ -193,6 +193,14 @@ class TensorBoardLogger:
             for title, text in texts.items():
                 self._writer.add_text(title, text)
 
+    def log_film(self, name: str, gif: bytes, size: tuple[int, int], step: int) -> None:
+        """Write an animation, ``size`` its height and width, to TensorBoard's tab "Images"."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=gif)
+        event_file: Any = self._writer.file_writer
+        event_file.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), int(step))
+
     def flush(self) -> None:
         """Write the pending points to disk."""
         self._writer.flush()
@@ -239,6 +247,12 @@ class LoggerGroup(ExitStack):
         """Log to every sink."""
         for sink in self.sinks:
             sink.log(metrics, step)
+
+    def log_film(self, name: str, gif: bytes, size: tuple[int, int], step: int) -> None:
+        """Hand a film to every sink that shows one."""
+        for sink in self.sinks:
+            if isinstance(sink, TensorBoardLogger):
+                sink.log_film(name, gif, size, step)
 
     def flush(self) -> None:
         """Flush every sink."""

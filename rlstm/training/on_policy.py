@@ -264,6 +264,7 @@ def run(
         if training.step == 0:
             training.save(directory)
         ended, finished, before = False, False, training.step
+        evaluations = training.step // evaluate_every if evaluate_every else 0  # Before, if the run goes on.
         while training.step < config.total_steps and not interrupt.requested() and not ended:
             before, iteration_began = training.step, time.perf_counter()
             with _saving_weights_on_failure(training, directory, with_episodes=False):
@@ -281,6 +282,9 @@ def run(
 
                 with _saving_weights_on_failure(training, directory, with_episodes=True):
                     best = _evaluate(training, directory, values, is_asked_to_stop)
+                evaluations += 1
+                if training.films(evaluations, finished) and not is_asked_to_stop():
+                    training.film(logger.log_film)
                 phases["evaluate"] += time.perf_counter() - began
             logger.log(values, training.step)
             training.seconds += time.perf_counter() - iteration_began

@@ -27,6 +27,8 @@ from rlstm.training.config import Actions, ConfigError, ExperimentConfig
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 
+_FILMED_STEPS = 20_000  # Of a run that ends with a film by default.
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -89,6 +91,7 @@ class Run(ABC):
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
         self.config, self.spec = config, spec
+        self._no_film_told = False
         self.device, self.device_reason = choose_device(config.run.device)
         self.step = 0
         self.num_updates = 0
@@ -219,6 +222,39 @@ class Run(ABC):
         """Give the envs of an evaluation."""
         with closing(evaluation_envs(self.spec, self.config.env, self.config.memory, episodes)) as envs:
             yield envs
+
+    def films(self, evaluations: int, finished: bool) -> bool:
+        """Return whether to film after so many evaluations: every ``record_every``, or at the end of a longer run."""
+        config = self.config.run
+        if config.record_every is None:
+            return finished and config.eval_env == "own" and config.total_steps >= _FILMED_STEPS
+        return config.record_every > 0 and evaluations % config.record_every == 0
+
+    def film(self, log: Callable[[str, bytes, tuple[int, int], int], None]) -> None:
+        """Log a film of an episode; if the env can't be drawn, say so where a film was asked for."""
+        from rlstm.inspection.filming import film
+
+        config = self.config
+        try:
+            gif = film(
+                self.policy,
+                self.spec,
+                config.env,
+                config.memory,
+                seed=config.run.seed,
+                deterministic=self.eval_actions == "likeliest",
+                title=f"{config.env.env}, step {self.step:,}",
+            )
+        except Exception as error:  # Whatever a user's drawing raises: the run is worth more.
+            gif, reason = None, f"{type(error).__name__}: {error}"
+        else:
+            reason = "it draws no images ('rgb_array' is not in metadata['render_modes'])"
+        if gif is not None:
+            width, height = (int.from_bytes(gif[place : place + 2], "little") for place in (6, 8))  # Of its header.
+            log("eval/film", gif, (height, width), self.step)
+        elif config.run.record_every is not None and not self._no_film_told:
+            self._no_film_told = True
+            self.news.append(f"The env can't be filmed: {reason}.")
 
     @property
     def eval_actions(self) -> Actions:
