@@ -72,6 +72,8 @@ def main() -> None:
     print(f"  tensorboard --logdir {arguments.root}")
     print("Evaluate an agent again, or take its memory away, with")
     print(f"  rlstm evaluate {with_memory} --actions sampled --ablate-memory")
+    print("See what its memory holds, and open the page that this writes in a browser, with")
+    print(f"  rlstm inspect {with_memory} --out inspection.html")
 
 
 if __name__ == "__main__":

@@ -20,16 +20,17 @@ from rlstm.policies.policy import RecurrentPolicy
 _COPIES = 64  # Of an episode that are run side by side.
 
 
-def gradients(policy: RecurrentPolicy, traced: Trace) -> Array:
+def gradients(policy: RecurrentPolicy, traced: Trace, actions: Array | None = None) -> Array:
     """Return ‖∂ log π(a_t) / ∂ x_s‖ for what the memory reads at step s, ``(T, T)`` with t first; 0 where s > t.
 
     The gradient is that of the policy's own sequence path, over the whole episode: ``bptt_horizon`` doesn't cut it.
-    Copy t of the episode, one of a batch, has the loss log π(a_t) alone.
+    Copy t of the episode, one of a batch, has the loss log π(a_t) alone. With ``actions``, steps ``(N,)``, only those
+    rows are returned.
     """
-    num_steps = len(traced.encoded)
-    found = np.zeros((num_steps, num_steps))
-    for begin in range(0, num_steps, _COPIES):
-        steps = torch.arange(begin, min(begin + _COPIES, num_steps), device=traced.encoded.device)
+    chosen_steps = np.arange(len(traced.encoded)) if actions is None else actions
+    found = np.zeros((len(chosen_steps), len(traced.encoded)))
+    for begin in range(0, len(chosen_steps), _COPIES):
+        steps = torch.from_numpy(chosen_steps[begin : begin + _COPIES]).to(traced.encoded.device)
         encoded = traced.encoded.expand(-1, len(steps), -1).clone().requires_grad_()
         log_probs = _log_probs(policy, traced, encoded, len(steps))
         chosen = log_probs[steps, torch.arange(len(steps), device=steps.device)]

@@ -20,6 +20,7 @@ NUM_ENVS = 4  # That are looked at.
 LAGS = (0, 1, 2, 4, 8, 16, 32, 64)
 """Where the bins of lags begin, in steps; the last has all longer ones."""
 
+_ACTIONS = 32  # Whose gradients are taken, evenly over the steps.
 _SATURATED = 0.02  # Of a gate: nearer to 0 or 1 than this.
 _DEAD = 1e-3  # Of a unit: its outputs deviate less than this share of the largest deviation of any.
 
@@ -103,17 +104,17 @@ def gradient_metrics(policy: RecurrentPolicy, sample: Sample) -> dict[str, float
     with torch.no_grad():
         encoded = encode(policy, inputs, is_first)
     state = tree_map(lambda leaf: leaf[:1], sample.state)
-    norms = dependence.gradients(policy, Trace(inputs, one(sample.actions), is_first, encoded, state, {}, {}))
+    actions = np.unique(np.linspace(0, count - 1, min(count, _ACTIONS)).astype(np.int64))
+    traced = Trace(inputs, one(sample.actions), is_first, encoded, state, {}, {})
+    norms = dependence.gradients(policy, traced, actions)
     trajectory = is_first[:, 0].cumsum(0).numpy(force=True)
-    together = (trajectory[:, None] == trajectory[None]) & np.tri(count, dtype=bool)
-    return _by_bin(norms, together)
+    lags = actions[:, None] - np.arange(count)
+    return _by_bin(norms, lags, (trajectory[actions][:, None] == trajectory) & (lags >= 0))
 
 
-def _by_bin(norms: Array, together: Array) -> dict[str, float]:
-    steps = np.arange(len(norms))
-    lags = steps[:, None] - steps[None]
+def _by_bin(norms: Array, lags: Array, together: Array) -> dict[str, float]:
     found = {}
-    for begin, end in zip(LAGS, (*LAGS[1:], len(norms) + LAGS[-1]), strict=True):
+    for begin, end in zip(LAGS, (*LAGS[1:], lags.max() + 1 + LAGS[-1]), strict=True):
         pairs = together & (lags >= begin) & (lags < end)
         if pairs.any():
             found[f"recurrent/gradient_lag_{begin}"] = float(norms[pairs].mean())

@@ -70,15 +70,16 @@ def film_episode(episode: Episode, title: str, fps: float, draw_text: Callable[[
 
 
 def side_by_side(films: Sequence[Sequence[Picture]]) -> list[Picture]:
-    """Return films shown at once; one that is shorter stays at its end."""
+    """Return films shown at once; one that is shorter stays at its end. Wide ones lie one above the other."""
     length = max(map(len, films))
+    axis = 0 if all(one.pixels.shape[1] > 2 * one.pixels.shape[0] for film in films for one in film) else 1
     joined = []
     for index in range(length):
         shown = [film[min(index, len(film) - 1)] for film in films]
-        height = max(one.pixels.shape[0] for one in shown)
-        padded = [_pad(one.pixels, height) for one in shown]
+        height, width = (max(one.pixels.shape[side] for one in shown) for side in (0, 1))
+        padded = [_pad(one.pixels, *((None, width) if axis == 0 else (height, None))) for one in shown]
         ends = index == length - 1
-        joined.append(Picture(np.concatenate(padded, 1), max(one.seconds for one in shown) if ends else 0.0))
+        joined.append(Picture(np.concatenate(padded, axis), max(one.seconds for one in shown) if ends else 0.0))
     seconds = min(one.seconds for film in films for one in film)
     return [one._replace(seconds=one.seconds or seconds) for one in joined]
 
@@ -175,9 +176,10 @@ def _compose(pixels: Pixels, title: str, lines: Sequence[str], note: str) -> Pix
     return np.asarray(picture)
 
 
-def _pad(pixels: Pixels, height: int, width: int | None = None) -> Pixels:
-    wide = pixels.shape[1] if width is None else width
-    padded = np.full((height, wide, 3), 255, dtype=np.uint8)
+def _pad(pixels: Pixels, height: int | None, width: int | None) -> Pixels:
+    """Return an image on white, of these sides or its own."""
+    size = pixels.shape[0] if height is None else height, pixels.shape[1] if width is None else width
+    padded = np.full((*size, 3), 255, dtype=np.uint8)
     padded[: pixels.shape[0], : pixels.shape[1]] = pixels
     return padded
 

@@ -36,7 +36,7 @@ from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.make import make
 
-_DIAGNOSED_EVERY = 16  # Updates from one look into the memory to the next: it takes a tenth of a small update.
+_DIAGNOSED_EVERY = 32  # Updates from one look into the memory to the next: it takes a third of a small update.
 
 _CLIPPED_UPDATES = 10  # In a row with most actions on a bound, before it is said.
 

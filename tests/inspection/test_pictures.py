@@ -76,6 +76,12 @@ def test_films_side_by_side_wait_at_their_ends():
     assert joined[-1].pixels.shape == (8, 12, 3)
 
 
+def test_wide_films_lie_one_above_the_other():
+    joined = side_by_side([[picture(1, size=(4, 10))], [picture(2, size=(4, 12))]])
+    assert joined[0].pixels.shape == (8, 12, 3)
+    assert joined[0].pixels[[0, 4], 0, 0].tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("ending", [".gif", ".png"])
 def test_a_file_holds_all_pictures_and_their_times(tmp_path, ending):
     pictures = [picture(10), picture(200, 0.5), picture(90, 0.25, (6, 8))]
