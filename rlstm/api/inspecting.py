@@ -96,7 +96,7 @@ def inspect_run(
         "returns": [episode.total for episode in shown],
         "lengths": [len(episode.moments) for episode in shown],
         "time_scales": _time_scales(traces),
-        "dependence": _dependence(gradients, effects),
+        "dependence": {"unit": dependence.unit(run.policy), **_dependence(gradients, effects)},
         "probes": [_probe_facts(one) for one in found],
         "memory_length": _length_facts(length),
     }
@@ -233,7 +233,8 @@ def _words(run: FinishedRun, facts: dict[str, Any], length: MemoryLength | None)
     ]
     for pair in facts["dependence"]["strongest"][:1]:
         text = f"the action of step {pair['action']} on the observation of step {pair['observation']}"
-        summary.append(("strongest dependence", f"{text}, {pair['effect']:.2f} of the probability in the mean"))
+        unit = facts["dependence"]["unit"]
+        summary.append(("strongest dependence", f"{text}: {pair['effect']:.2f} {unit} in the mean"))
     note = (
         "A linear probe reads what the env hides from what the memory holds at a step, cross-validated over episodes, "
         "with noise of 5 % of each unit's deviation; beside it the same from the present observation alone."

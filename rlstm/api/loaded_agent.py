@@ -187,10 +187,8 @@ class LoadedAgent:
 
         ``torch.save`` writes it, and ``torch.load(..., weights_only=True)`` reads it back.
         """
-        tracker = None if self._tracker is None else tree_map(_as_tensor, self._tracker.state_dict())
         return {
             "memory": {name: leaf.clone() for name, leaf in named_memory(self._state).items()},
-            "tracker": tracker,
             "decision": None if self._decision is None else [one.clone() for one in self._decision[:-1]],
             "mask": None if self._mask is None else self._mask.clone(),
             "last": tree_map(_as_tensor, self._last),
@@ -214,14 +212,10 @@ class LoadedAgent:
         self._starts = values["starts"].numpy().copy()
         self.policy.generator.set_state(values["generator"])
         self._last = tree_map(_as_array, values["last"])
-        if values["tracker"] is None:
+        if values["decision"] is None:
             return
+        # All that it holds is replaced at the next step.
         self._tracker = PolicyInputsTracker(self.policy, inner_step(self._last, np.zeros(self._size), None))
-        kept = {
-            name: value if name.startswith("previous") else tree_map(_as_array, value)
-            for name, value in values["tracker"].items()
-        }
-        self._tracker.load_state_dict(kept)
         device = self.policy.device
         actions, parameters, critic = (one.to(device) for one in values["decision"])
         self._decision = Decision(actions, parameters, critic, self._state)

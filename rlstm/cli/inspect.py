@@ -75,7 +75,7 @@ def _text(found: dict[str, Any], out: str) -> str:
     for pair in found["dependence"]["strongest"][:1]:
         lines["depends most"] = (
             f"the action of step {pair['action']} on the observation of step {pair['observation']} "
-            f"({pair['effect']:.2f} of its probability)"
+            f"({pair['effect']:.2f} {found['dependence']['unit']})"
         )
     for one in found["probes"]:
         memory, sight = (sum(one[name]) / len(one[name]) for name in ("from_memory", "from_observation"))

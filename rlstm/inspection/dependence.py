@@ -70,6 +70,11 @@ def reset_effects(policy: RecurrentPolicy, traced: Trace) -> Array:
     return np.triu(found)
 
 
+def unit(policy: RecurrentPolicy) -> str:
+    """Return what ``reset_effects`` are measured in, in words."""
+    return "standard deviations" if isinstance(policy.action_space, spaces.Box) else "of the probability"
+
+
 def _distributions(policy: RecurrentPolicy, traced: Trace, extra: Tensor) -> list[Tensor]:
     """Return probabilities, or the means, ``(T, B, n)`` where the memory is also reset where ``extra`` ``(T, B)``."""
     copies = extra.shape[1]

@@ -37,6 +37,16 @@ def test_lists_float64_and_values_beyond_the_bounds_are_read_alike():
     assert all(same(states[0], other) for other in states[1:])
 
 
+def test_a_mask_of_the_observation_and_one_that_is_given_both_hold():
+    space = spaces.Dict({"x": NUMBERS, "action_mask": spaces.MultiBinary(4)})
+    agent = make_agent(space)
+    seen = {"x": [0.1, 0.2], "action_mask": [1, 0, 1, 0]}
+    for _ in range(5):
+        assert agent.act(seen, action_mask=[0, 1, 1, 1], deterministic=False) == 2
+    with pytest.raises(ValueError, match="allows no action"):
+        agent.act(seen, action_mask=[0, 1, 0, 1])
+
+
 def test_what_reset_returns_is_told_apart_from_an_observation():
     with pytest.raises(ValueError, match="a pair, as reset returns it: give its first part"):
         make_agent().act((np.zeros(2, dtype=np.float32), {}))

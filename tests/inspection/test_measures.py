@@ -21,12 +21,13 @@ from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluation_envs
 from rlstm.inspection.dependence import by_lag, gradients, influence, reset_effects
-from rlstm.inspection.memory_length import memory_length
+from rlstm.inspection.memory_length import _WindowActor, memory_length
 from rlstm.inspection.page import describe_episode, encode_frames, flat_observation, heat_maps, write_page
 from rlstm.inspection.playback import Playback, make_env
 from rlstm.inspection.probe import probe
 from rlstm.inspection.trace import time_scales, trace
 from rlstm.policies.config import PolicyConfig
+from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import resolve_spec
@@ -111,6 +112,17 @@ def test_a_trace_has_what_the_memory_held_and_how_far_its_gates_opened() -> None
             np.testing.assert_allclose(moment.memory["c"], traced.memory["c"][step], atol=1e-9)
 
 
+def test_a_trace_over_two_episodes_begins_anew_with_the_second() -> None:
+    episodes = played(8)
+    first, second = next(
+        pair for pair in zip(episodes, episodes[1:], strict=False) if sign_of(pair[0]) != sign_of(pair[1])
+    )
+    traced = trace(known_policy(), [*first.moments, *second.moments])
+    held = traced.memory["c"][:, 0]
+    np.testing.assert_allclose(held[: DELAY + 1], sign_of(first) * C, atol=1e-9)
+    np.testing.assert_allclose(held[DELAY + 1 :], sign_of(second) * C, atol=1e-9)
+
+
 def test_the_gradient_is_the_chain_rules() -> None:
     """∂ log π / ∂ x_0 = 2 GAIN (1 - p) (1 - h²) (1 - g²), at every later step alike, and x_s adds to c as x_0 does."""
     (episode, *_) = played(1)
@@ -169,6 +181,40 @@ def test_a_probe_of_a_number_is_judged_by_r_squared_and_faint_traces_are_not_rea
     assert lost is not None
     assert lost.from_memory[0] > 0.9
     assert lost.from_memory[1] < 0.1
+
+
+def test_a_probe_is_judged_by_episodes_it_was_not_fitted_to() -> None:
+    rng = np.random.default_rng(2)
+    noise = list(rng.normal(size=(60, 1, 100)))
+    signs = [np.array([one]) for one in rng.choice([-1.0, 1.0], 60)]
+    found = probe("sign", noise, noise, signs)
+    assert found is not None
+    assert found.from_memory[0] < 0.75
+
+
+def test_a_faint_trace_tells_nothing_of_a_sign_either() -> None:
+    signs = np.random.default_rng(3).choice([-1.0, 1.0], 200)
+    held = [np.array([[one], [one / 1000]]) for one in signs]
+    found = probe("sign", held, held, [np.array([one, one]) for one in signs])
+    assert found is not None
+    assert found.from_memory[0] == 1.0
+    assert found.from_memory[1] < 0.65
+
+
+def test_a_window_begins_as_a_memory_that_has_seen_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, seen = known_policy(), []
+    replay = policy.replay_state
+
+    def told(inputs: Any, is_first: torch.Tensor, state: Any) -> Any:
+        seen.append(is_first.clone())
+        return replay(inputs, is_first, state)
+
+    monkeypatch.setattr(policy, "replay_state", told)
+    actor = _WindowActor(policy, 3, None)
+    for step in range(5):
+        actor(PolicyInputs(torch.zeros(2, 2).double()), torch.full((2,), step == 0))
+    assert [len(one) for one in seen] == [1, 2, 2, 2]
+    assert all(one[0].all() and not one[1:].any() for one in seen)
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
