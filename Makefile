@@ -14,7 +14,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check test-slow mutants bench bench-sample-factory clean
+.PHONY: help demo test check test-slow docs mutants bench bench-sample-factory clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 30
@@ -34,6 +34,11 @@ check: $(VENV)/.installed  ## check format, lint, types and the layers
 test-slow: $(VENV)/.installed  ## run the slow tests: agents learn, full products
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m slow
 
+docs: $(VENV)/.installed  ## build the site of the documentation in build/site
+	@$(BIN)/python -m scripts.site.generate
+	@$(BIN)/python -m sphinx -W --keep-going -q -c docs build/site-source build/site
+	@echo 'Open build/site/index.html'
+
 mutants: $(VENV)/.installed  ## break the library in many small ways: do the tests notice? (K=word for some)
 	@$(BIN)/python -m scripts.mutants --jobs $(WORKERS) $(if $(K),-k $(K))
 
@@ -51,7 +56,7 @@ clean:  ## remove builds and caches; environments and runs stay
 
 # An environment is set up once, and again when the dependencies or their pins change. One pip command with the
 # constraints resolves everything, so no second torch is ever fetched.
-$(VENV)/.installed: EXTRA := dev
+$(VENV)/.installed: EXTRA := dev,docs
 $(BENCH_VENV)/.installed: EXTRA := bench
 $(VENV)/.installed $(BENCH_VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

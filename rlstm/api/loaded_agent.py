@@ -161,7 +161,7 @@ class LoadedAgent:
 
     @property
     def value(self) -> Any:
-        """The critic's value of the last observation, in raw reward units: a number, or ``(N,)``."""
+        """The critic's value of the last observation, in raw reward units, a number or ``(N,)``."""
         values: FloatArray = self._decided().values.numpy(force=True)
         return values if self._num_envs is not None else float(values[0])
 
@@ -178,7 +178,7 @@ class LoadedAgent:
 
     @property
     def memory(self) -> dict[str, Array]:
-        """What the memory holds, by name: copies, ``(...)`` or ``(N, ...)``."""
+        """What the memory holds by name, copies ``(...)`` or ``(N, ...)``."""
         arrays = {name: leaf.numpy(force=True).copy() for name, leaf in named_memory(self._state).items()}
         return arrays if self._num_envs is not None else {name: one[0] for name, one in arrays.items()}
 

@@ -22,7 +22,7 @@ class EnvReport:
     env: str
     findings: tuple[Finding, ...]
     measured: dict[str, Any]
-    """Numbers for programs, None where they are not known: steps_per_second, exact_resume, random_return and others."""
+    """Numbers for programs (steps_per_second, exact_resume, random_return and others), None where not known."""
 
     @property
     def fit(self) -> bool:
