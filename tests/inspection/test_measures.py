@@ -6,6 +6,7 @@ open input and output gates and a forget gate that keeps everything: c = tanh(x_
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
