@@ -115,9 +115,8 @@ def test_a_trace_has_what_the_memory_held_and_how_far_its_gates_opened() -> None
 
 def test_a_trace_over_two_episodes_begins_anew_with_the_second() -> None:
     episodes = played(8)
-    first, second = next(
-        pair for pair in zip(episodes, episodes[1:], strict=False) if sign_of(pair[0]) != sign_of(pair[1])
-    )
+    pairs = itertools.pairwise(episodes)
+    first, second = next((one, other) for one, other in pairs if sign_of(one) != sign_of(other))
     traced = trace(known_policy(), [*first.moments, *second.moments])
     held = traced.memory["c"][:, 0]
     np.testing.assert_allclose(held[: DELAY + 1], sign_of(first) * C, atol=1e-9)
