@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "play episodes with a trained agent: return, success, worth of its memory"),
     "resume": ("resume", "go on with a run that was stopped"),
     "record": ("record", "write what a trained agent sees and does, as demonstrations to learn from"),
+    "export": ("export", "write a trained policy as a file for other programs: ONNX, torch.export"),
     "envs": ("envs", "list the environments that come with this package"),
     "cells": ("cells", "list the memory cells: parameters, state, speed path"),
     "presets": ("presets", "list the settings found for a task"),

@@ -101,6 +101,7 @@ def _exit_code(error: Exception) -> int | None:
         CheckpointError,
         DemonstrationsError,
         EnvironmentFailure,
+        ExportError,
         NonFiniteError,
         UnknownNameError,
         UnsupportedSpaceError,
@@ -110,7 +111,14 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
-    failures = (EnvironmentFailure, NonFiniteError, CheckpointError, DemonstrationsError, RunDirectoryError)
+    failures = (
+        EnvironmentFailure,
+        NonFiniteError,
+        CheckpointError,
+        DemonstrationsError,
+        ExportError,
+        RunDirectoryError,
+    )
     return FAILED if isinstance(error, failures) else None
 
 
