@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rlstm.core.arrays import Array
     from rlstm.export.step import ExportedStep
 
-__all__ = ["FORMATS", "Format", "Run", "open_format"]
+__all__ = ["FORMATS", "Format", "Runner", "open_format"]
 
 FORMATS: dict[str, tuple[str, str]] = {
     # name: its module in this folder, what reads it.
@@ -26,7 +26,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "pt2": ("pt2", "read by torch.export.load"),
 }
 
-Run = Callable[[Mapping[str, "Array"]], dict[str, Any]]
+Runner = Callable[[Mapping[str, "Array"]], dict[str, Any]]
 """A step that was written and read back: from arrays by the names of its inputs to arrays by those of its outputs."""
 
 
@@ -42,7 +42,7 @@ class Format(Protocol):
     def write(self, step: ExportedStep, folder: Path) -> None:
         """Write the step into an empty folder; raise ``ExportError`` if the format can't express it."""
 
-    def read(self, folder: Path) -> Run:
+    def read(self, folder: Path) -> Runner:
         """Return what ``write`` wrote, ready to run."""
 
 

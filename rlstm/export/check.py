@@ -17,7 +17,7 @@ from torch import Tensor
 from rlstm.core.arrays import Array, BoolArray, FloatArray
 from rlstm.core.errors import ExportError
 from rlstm.core.trees import Tree, tree_leaves
-from rlstm.export import Run
+from rlstm.export import Runner
 from rlstm.export.random_inputs import RandomInputs
 from rlstm.export.step import ExportedStep
 from rlstm.policies.distributions import Bernoulli, Gaussian, MultiCategorical
@@ -37,7 +37,9 @@ _RESETS = 0.1  # Share of steps before which memory begins anew.
 
 
 @torch.inference_mode()
-def check(step: ExportedStep, policy: RecurrentPolicy, run: Run, *, num_steps: int = NUM_STEPS, seed: int = 0) -> float:
+def check(
+    step: ExportedStep, policy: RecurrentPolicy, run: Runner, *, num_steps: int = NUM_STEPS, seed: int = 0
+) -> float:
     """Return the largest relative error.
 
     Args:
@@ -96,7 +98,7 @@ class _Player:
 class _Comparison:
     """B rows of random steps."""
 
-    def __init__(self, step: ExportedStep, policy: RecurrentPolicy, run: Run, seed: int, batch_size: int) -> None:
+    def __init__(self, step: ExportedStep, policy: RecurrentPolicy, run: Runner, seed: int, batch_size: int) -> None:
         self._step, self._policy, self._run, self._size = step, policy, run, batch_size
         self._random = RandomInputs(policy, seed)
         self._generator = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rlstm.core.errors import ExportError
-from rlstm.export import Run
+from rlstm.export import Runner
 from rlstm.export.program import quiet, traced
 from rlstm.export.step import ExportedStep
 from rlstm.runtime.session import open_session, run_session
@@ -55,7 +55,7 @@ def write(step: ExportedStep, folder: Path) -> None:
     raise _refusal(refusal) from refusal
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path) -> Runner:
     """Return a run of the file by onnxruntime."""
     session = open_session((folder / FILE).read_bytes())
     return lambda inputs: run_session(session, inputs)

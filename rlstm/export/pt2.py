@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rlstm.core.arrays import Array
-from rlstm.export import Run
+from rlstm.export import Runner
 from rlstm.export.program import quiet, traced
 from rlstm.export.step import ExportedStep
 
@@ -32,7 +32,7 @@ def write(step: ExportedStep, folder: Path) -> None:
         torch.export.save(program, folder / FILE)
 
 
-def read(folder: Path) -> Run:
+def read(folder: Path) -> Runner:
     """Return a run of the file by torch."""
     with quiet():
         module = torch.export.load(folder / FILE).module()

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from rlstm.cells import CELLS
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
-from rlstm.export import Run
+from rlstm.export import Runner
 from rlstm.export.step import ExportedStep
 from rlstm.policies.policy import RecurrentPolicy
 from tests import kit
@@ -99,7 +99,7 @@ def make_policy(case: str) -> RecurrentPolicy:
     return policy.eval()
 
 
-def eager(step: ExportedStep, change: Callable[[dict[str, torch.Tensor]], None] | None = None) -> Run:
+def eager(step: ExportedStep, change: Callable[[dict[str, torch.Tensor]], None] | None = None) -> Runner:
     """Return a run of a step as it is, without a format; ``change`` may change its outputs."""
 
     def run(inputs):
