@@ -101,6 +101,7 @@ def _exit_code(error: Exception) -> int | None:
         CheckpointError,
         DemonstrationsError,
         EnvironmentFailure,
+        ExportError,
         FigureError,
         MissingExtraError,
         NonFiniteError,
@@ -114,7 +115,7 @@ def _exit_code(error: Exception) -> int | None:
         return WRONG_USAGE
     failures = (
         *(EnvironmentFailure, NonFiniteError, RunDirectoryError, MissingExtraError),
-        *(CheckpointError, DemonstrationsError, FigureError),
+        *(CheckpointError, DemonstrationsError, ExportError, FigureError),
     )
     return FAILED if isinstance(error, failures) else None
 

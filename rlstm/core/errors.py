@@ -57,3 +57,7 @@ class EnvironmentFailure(RuntimeError):
 
 class NonFiniteError(RuntimeError):
     """A loss, a gradient or a rollout holds something that is not a number."""
+
+
+class ExportError(Exception):
+    """A policy can't be exported; the message names the reason and the remedy."""

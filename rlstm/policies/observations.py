@@ -126,6 +126,18 @@ class ObservationEncoder(nn.Module):
             if part.encoder.description
         ]
 
+    def vector_statistics(self) -> dict[tuple[Any, ...], tuple[Tensor, Tensor]]:
+        """Return by place the mean and the deviation of each vector that the normaliser covers, in the part's shape."""
+        vectors = [part for part in self._parts if part.is_vector]
+        if self.moments is None:
+            return {}
+        sizes = [part.num_numbers for part in vectors]
+        pieces = zip(self.moments.mean.split(sizes), self.moments.variance.sqrt().split(sizes), strict=True)
+        return {
+            part.path: (mean.reshape(part.space.shape or ()), deviation.reshape(part.space.shape or ()))
+            for part, (mean, deviation) in zip(vectors, pieces, strict=True)
+        }
+
     @torch.no_grad()
     def acting_snapshot(
         self, dtype: torch.dtype, layers: Callable[[Tensor], Tensor] | None = None

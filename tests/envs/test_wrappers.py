@@ -190,7 +190,7 @@ def test_hold_shows_what_is_not_finite_as_it_was_last_in_its_episode():
     ]
 
 
-def test_hold_begins_with_nothing_where_nothing_was_seen_and_needs_numbers_that_can_be_missing():
+def test_hold_begins_with_nothing_where_nothing_was_seen():
     class Dead(Counting):
         observation_space = spaces.Box(5, 100, (3,), np.float32)
 
