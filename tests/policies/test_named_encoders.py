@@ -391,3 +391,15 @@ def test_a_fine_encoder_passes() -> None:
 def test_the_check_finds_what_is_broken(broken):
     with pytest.raises(ContractError, match=BROKEN[broken]):
         check_encoder(broken, spaces.Box(-9, 9, (3,)))
+
+
+def test_a_seed_draws_the_weights_of_an_image_that_it_always_did():
+    """First all layers with torch's own weights, then orthogonal ones: stored runs and rows of results were so."""
+    torch.manual_seed(7)
+    layers = [nn.Conv2d(3, 32, 4, 2), nn.Conv2d(32, 64, 3, 2), nn.Conv2d(64, 64, 3, 1)]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, 2**0.5)
+    torch.manual_seed(7)
+    ((_, _, encoder),) = make_encoders(IMAGE, "auto", {}, {})
+    made = [one for one in encoder.modules() if isinstance(one, nn.Conv2d)]
+    assert all(torch.equal(one.weight, layer.weight) for one, layer in zip(made, layers, strict=True))

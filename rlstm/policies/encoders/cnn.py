@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rlstm.core.trees import Tree
 from rlstm.policies.encoders.base import Encoder
-from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, orthogonal_convolution
+from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, make_orthogonal
 
 
 class CNNEncoder(Encoder):
@@ -57,9 +57,11 @@ class CNNEncoder(Encoder):
                     f"{smaller} of the image; take smaller ones."
                 )
             left = (left - kernel) // stride + 1
-            layers += [orthogonal_convolution(num_inputs, size, kernel, stride), nn.ReLU()]
+            layers += [nn.Conv2d(num_inputs, size, kernel, stride), nn.ReLU()]
             num_inputs = size
         self.layers = nn.Sequential(*layers)
+        for layer in layers[::2]:  # After all are made: the order in which weights are drawn is that of stored runs.
+            make_orthogonal(cast(nn.Conv2d, layer))
         self.map_shape = self._format.map_shape(self.layers)
         self.output_size = math.prod(self.map_shape)
 

@@ -86,11 +86,8 @@ class ImageFormat:
         return maps.shape[1], maps.shape[2], maps.shape[3]
 
 
-def orthogonal_convolution(
-    num_inputs: int, num_outputs: int, kernel: int, stride: int = 1, *, same: bool = False
-) -> Any:
-    """Return a convolution with orthogonal weights of gain √2 and zero biases; ``same`` keeps the image's size."""
-    layer = nn.Conv2d(num_inputs, num_outputs, kernel, stride, padding=kernel // 2 if same else 0)
+def make_orthogonal(layer: nn.Conv2d) -> nn.Conv2d:
+    """Give a convolution orthogonal weights of gain √2 and zero biases; return it."""
     nn.init.orthogonal_(layer.weight, math.sqrt(2))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

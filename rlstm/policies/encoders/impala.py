@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from rlstm.core.trees import Tree
 from rlstm.policies.encoders.base import Encoder
-from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, orthogonal_convolution
+from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, make_orthogonal
+
+
+def _convolution(num_inputs: int, num_outputs: int) -> nn.Conv2d:
+    """Return a convolution of 3 x 3 kernels that keeps the sides."""
+    return make_orthogonal(nn.Conv2d(num_inputs, num_outputs, 3, padding=1))
 
 
 class _ResidualBlock(nn.Module):
@@ -23,8 +28,8 @@ class _ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = orthogonal_convolution(channels, channels, 3, same=True)
-        self.second = orthogonal_convolution(channels, channels, 3, same=True)
+        self.first = _convolution(channels, channels)
+        self.second = _convolution(channels, channels)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner: Tensor = self.second(torch.relu(self.first(torch.relu(maps))))
@@ -54,7 +59,7 @@ class IMPALAEncoder(Encoder):
         layers: list[nn.Module] = []
         num_inputs = self._format.channels
         for size in channels:
-            layers += [orthogonal_convolution(num_inputs, size, 3, same=True), nn.MaxPool2d(3, 2, padding=1)]
+            layers += [_convolution(num_inputs, size), nn.MaxPool2d(3, 2, padding=1)]
             layers += [_ResidualBlock(size), _ResidualBlock(size)]
             num_inputs = size
         self.layers = nn.Sequential(*layers, nn.ReLU())
