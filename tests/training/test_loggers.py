@@ -122,6 +122,8 @@ def test_after_a_resume_no_step_has_two_points(tmp_path: Path) -> None:
     for step in (10, 20, 30, 40):
         first.log({"a": 1.0}, step)
     first.close()
+    (written,) = tmp_path.glob("events.out.tfevents.*")
+    written.rename(tmp_path / "events.out.tfevents.1.first")  # Files are read by name, which has seconds and a count.
     second = TensorBoardLogger(tmp_path, purge_step=20 + 1)
     for step in (30, 40, 50):
         second.log({"a": 2.0}, step)
