@@ -151,14 +151,18 @@ def _with_states(run: FinishedRun, episodes: Sequence[Episode]) -> list[tuple[An
 
 def _probes(run: FinishedRun, episodes: Sequence[Episode], keys: Sequence[str]) -> list[Probe]:
     """Look for every number that the env hides in the memory."""
-    pairs = _with_states(run, episodes)
-    memories = [np.concatenate([*trace(run.policy, *pair).memory.values()], 1) for pair in pairs]
+    memories = [np.stack([_held(moment.memory) for moment in episode.moments]) for episode in episodes]
     seen = [np.stack([flat_observation(moment.observation) for moment in episode.moments]) for episode in episodes]
     hidden = [np.stack([moment.probes for moment in episode.moments]) for episode in episodes]
     count = hidden[0].shape[1]
     names = [*keys, *(f"hidden state {index}" for index in range(count - len(keys)))]
     found = (probe(name, memories, seen, [one[:, i] for one in hidden]) for i, name in enumerate(names))
     return [one for one in found if one is not None]
+
+
+def _held(memory: dict[str, Any]) -> Any:
+    """Return all that the actor's memory holds as one vector."""
+    return np.concatenate([leaf.reshape(-1) for name, leaf in memory.items() if not name.startswith("critic.")])
 
 
 def _length(
