@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ def write_card(
         ConfigError: If there is a ``README.md`` that this function has not written.
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
+    if licence is not None and not re.fullmatch(r"[a-z0-9.+-]+", licence):
+        raise ConfigError(f"licence is '{licence}'; it must be an identifier as hubs know them, 'mit' or 'apache-2.0'.")
     directory = RunDirectory.open(run_dir)
     path = directory.path / "README.md"
     if path.exists() and not force and _MARK not in path.read_text(encoding="utf-8"):
@@ -83,7 +86,8 @@ def _text(directory: RunDirectory, facts: dict[str, Any], licence: str | None) -
             f"# {facts['agent']} with {facts['cell']} on {facts['env']}",
             _MARK,
             "",
-            f"A policy with a memory, trained by `rlstm` for {facts['step']:,} environment steps (checkpoint "
+            f"A policy {'without' if facts['cell'] == 'none' else 'with'} a memory, trained by `rlstm` for "
+            f"{facts['step']:,} environment steps (checkpoint "
             f"{facts['checkpoint']}).",
             "",
             "```python",
@@ -91,7 +95,7 @@ def _text(directory: RunDirectory, facts: dict[str, Any], licence: str | None) -
             "",
             f'agent = rlstm.load("{directory.path.resolve().name}")  # this folder; the env is not needed',
             "agent.reset()  # where its memory ends, see below",
-            "action = agent.act(observation)",
+            *_act(directory),
             "```",
             "",
             *_results(facts),
@@ -102,6 +106,24 @@ def _text(directory: RunDirectory, facts: dict[str, Any], licence: str | None) -
             *_versions(directory),
         ]
     )
+
+
+def _act(directory: RunDirectory) -> list[str]:
+    """Return the line that acts, with all that the agent was trained to see."""
+    config = read_config(directory)
+    seen = config.inputs.resolve(config.memory.lifetime)
+    given = ["observation"]
+    notes = []
+    if seen.previous_reward:
+        given.append("reward=reward")
+        notes.append("reward: what the action before brought")
+    if seen.episode_start:
+        given.append("episode_start=begins")
+        notes.append("begins: whether an episode begins here")
+    wrappers = config.env.env_wrappers
+    if wrappers:
+        notes.append(f"observation: as the wrappers {' '.join(wrappers)} give it")
+    return [f"action = agent.act({', '.join(given)})" + (f"  # {'; '.join(notes)}" if notes else "")]
 
 
 def _front_matter(facts: dict[str, Any], licence: str | None) -> list[str]:

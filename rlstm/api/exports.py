@@ -40,6 +40,7 @@ def export(
         "run": Path(RunDirectory(run_dir).path).resolve().name,
         "agent": run.config.agent,
         "env": run.config.env.env,
+        "env_wrappers": list(run.config.env.env_wrappers),
         "checkpoint_step": run.step,
         "deterministic": run.takes_likeliest(None),
     }

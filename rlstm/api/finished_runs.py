@@ -244,7 +244,9 @@ def load(
         CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
     """
     run = open_run(run_dir, checkpoint, device=device)
-    origin = Origin(str(run.directory.path), str(run.checkpoint), run.step, run.config.policy.cell)
+    origin = Origin(
+        str(run.directory.path), str(run.checkpoint), run.step, run.config.policy.cell, run.config.env.env_wrappers
+    )
     likeliest = run.takes_likeliest(None)
     if nan is None:
         nan = "hold" if "hold" in run.config.env.env_wrappers else "refuse"

@@ -18,6 +18,11 @@ from rlstm.training.loggers import read_csv
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 
 _SEED_AND_FOLDER = ("seed", "run_dir")
+_NO_PART = frozenset(
+    ("record_every", "checkpoint_every", "keep_checkpoints", "num_threads", "eval_every", "eval_episodes", "log_info")
+)
+"""What has no part in what is learnt."""
+
 _UNSET = "none"
 _FIRST = ("agent", "cell")  # Of the settings that may tell runs apart; those of the run itself come last.
 _LAST = frozenset(field.name for field in dataclasses.fields(RunConfig))
@@ -93,7 +98,7 @@ def _read(path: Path, argument: Path) -> FoundRun:
 def _settings(config: ExperimentConfig[Any]) -> dict[str, str]:
     found = {"agent": config.agent}
     for name, value in config.settings().items():
-        if name not in _SEED_AND_FOLDER:
+        if name not in _SEED_AND_FOLDER and name not in _NO_PART:
             inner = {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
             found |= {name: _text(item) for name, item in inner.items()}
     return found

@@ -21,7 +21,7 @@ from rlstm.inspection import dependence
 from rlstm.inspection.memory_length import MemoryLength, memory_length
 from rlstm.inspection.page import describe_episode, encode_frames, flat_observation, write_page
 from rlstm.inspection.playback import Episode, Playback, make_env, render_modes
-from rlstm.inspection.probe import Probe, probe
+from rlstm.inspection.probe import FEWEST, Probe, probe
 from rlstm.inspection.trace import Trace, time_scales, trace
 from rlstm.training.config import ConfigError
 
@@ -67,9 +67,18 @@ def inspect_run(
         ConfigError: If a number is out of range, or an info holds no such key.
         EnvironmentFailure: If the env breaks.
     """
-    for name, value, least in (("episodes", episodes, 1), ("max_steps", max_steps, 2), ("seed", seed, 0)):
+    numbers = (("episodes", episodes, 1), ("max_steps", max_steps, 2), ("seed", seed, 0))
+    for name, value, least in (
+        *numbers,
+        ("probe_episodes", probe_episodes, 0),
+        ("window_episodes", window_episodes, 0),
+    ):
         if value < least:
             raise ConfigError(f"{name} is {value}; it must be at least {least}.")
+    if 0 < probe_episodes < FEWEST:
+        raise ConfigError(f"probe_episodes is {probe_episodes}; a probe needs {FEWEST}, or 0 for none.")
+    if out is not None and (Path(out).is_dir() or Path(out).suffix.lower() not in (".html", ".htm")):
+        raise ConfigError(f"The page is to be {out}; name a file that ends with .html.")
     if out is not None and not Path(out).resolve().parent.is_dir():
         raise ConfigError(f"The page is to be {out}, but there is no folder {Path(out).parent}. Make it first.")
     prepare_process()
@@ -152,7 +161,8 @@ def _with_states(run: FinishedRun, episodes: Sequence[Episode]) -> list[tuple[An
 def _probes(run: FinishedRun, episodes: Sequence[Episode], keys: Sequence[str]) -> list[Probe]:
     """Look for every number that the env hides in the memory."""
     memories = [np.stack([_held(moment.memory) for moment in episode.moments]) for episode in episodes]
-    seen = [np.stack([flat_observation(moment.observation) for moment in episode.moments]) for episode in episodes]
+    space = run.policy.observation_space
+    seen = [np.stack([flat_observation(moment.observation, space) for moment in one.moments]) for one in episodes]
     hidden = [np.stack([moment.probes for moment in episode.moments]) for episode in episodes]
     count = hidden[0].shape[1]
     names = [*keys, *(f"hidden state {index}" for index in range(count - len(keys)))]
@@ -162,7 +172,8 @@ def _probes(run: FinishedRun, episodes: Sequence[Episode], keys: Sequence[str]) 
 
 def _held(memory: dict[str, Any]) -> Any:
     """Return all that the actor's memory holds as one vector."""
-    return np.concatenate([leaf.reshape(-1) for name, leaf in memory.items() if not name.startswith("critic.")])
+    held = [leaf.reshape(-1) for name, leaf in memory.items() if not name.startswith("critic.")]
+    return np.concatenate(held) if held else np.zeros(0)
 
 
 def _length(
@@ -219,8 +230,23 @@ def _probe_facts(one: Probe) -> dict[str, Any]:
 
 def _length_facts(length: MemoryLength | None) -> dict[str, Any]:
     if length is None:
-        return {"steps": None, "whole": None, "windows": []}
-    return asdict(length)
+        return {"steps": None, "whole": None, "windows": [], "words": None}
+    return {**asdict(length), "words": _length_words(length)}
+
+
+def _length_words(length: MemoryLength) -> str:
+    """Return how long a memory lasts in a sentence or two."""
+    if length.steps:
+        text = (
+            f"With no more than the last {length.steps} steps in mind return is lost; with {length.steps + 1} none is."
+        )
+    else:
+        text = "No return is lost without the memory."
+    better = [one for one in length.windows if -one.difference > max(one.error, 1e-6 * abs(one.mean))]
+    if better:
+        best = max(better, key=lambda one: one.mean)
+        text += f" With {best.window} in mind it does better: {best.mean:.4g}, with all {length.whole:.4g}."
+    return text
 
 
 def _words(run: FinishedRun, facts: dict[str, Any], length: MemoryLength | None) -> dict[str, Any]:
@@ -245,14 +271,7 @@ def _words(run: FinishedRun, facts: dict[str, Any], length: MemoryLength | None)
     )
     if not facts["probes"]:
         note = "Nothing was probed: this env hides nothing that it tells. Name a number of its infos with --probe KEY."
-    long = (
-        f"With no more than the last {length.steps} steps in mind the return still changes by more than its standard "
-        f"error; with {length.steps + 1} it does not."
-        if length is not None and length.steps
-        else "No shorter memory changes the return."
-        if length is not None
-        else "Not measured."
-    )
+    long = "Not measured." if length is None else _length_words(length)
     title = f"{run.config.agent} with {facts['cell']} on {facts['env']}"
     return {
         "title": title,

@@ -28,6 +28,7 @@ class Origin(NamedTuple):
     checkpoint: str
     step: int
     cell: str
+    wrappers: tuple[str, ...] = ()  # Of the env: observations are as they return them.
 
 
 class LoadedAgent:
@@ -114,7 +115,7 @@ class LoadedAgent:
     def act(
         self,
         observation: Any,
-        reward: Any = 0.0,
+        reward: Any = None,
         episode_start: Any = False,
         action_mask: Any = None,
         *,
@@ -124,7 +125,8 @@ class LoadedAgent:
 
         Args:
             observation: Of the env's observation space.
-            reward: What the action before brought; needed where the agent was trained with the previous reward.
+            reward: What the action before brought; must be given where the agent was trained to see it, but for the
+                first observation.
             episode_start: Whether an episode begins here; the first observation after ``reset`` always begins one.
             action_mask: True where an action is allowed; None allows all.
             deterministic: Take the likeliest action instead of sampling; by default as evaluations of the run did.
@@ -137,7 +139,12 @@ class LoadedAgent:
                 none, or a number is not finite; the memory is then as it was before.
         """
         seen = self._read(observation)
-        rewards = self._of_envs("reward", reward, np.float64)
+        if reward is None and self.policy.inputs.previous_reward and not self._starts.all():
+            raise ValueError(
+                "This agent was trained to see the reward of its action before, and none is given: "
+                "act(observation, reward)."
+            )
+        rewards = self._of_envs("reward", 0.0 if reward is None else reward, np.float64)
         starts = self._of_envs("episode_start", episode_start, bool)
         if not np.isfinite(rewards).all():
             raise ValueError(f"The reward is {reward}; it must be a finite number.")
@@ -231,7 +238,13 @@ class LoadedAgent:
         is_pair = isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict)
         if is_pair and not isinstance(self.policy.observation_space, spaces.Tuple):
             raise ValueError("The observation is a pair, as reset returns it: give its first part, without the info.")
-        seen = fitted(_without_words(observation, self._space), self._space)
+        try:
+            seen = fitted(_without_words(observation, self._space), self._space)
+        except ValueError as error:
+            wrappers = self._origin.wrappers if self._origin else ()
+            if wrappers:
+                error.add_note(f"The agent was trained in the wrappers {' '.join(wrappers)}: give what they return.")
+            raise
         if self._num_envs is None:
             seen = tree_map(lambda leaf: np.asarray(leaf)[None], seen)
         return tree_map(np.array, self._finite(seen, self._last))  # A copy: the caller may write to its own.

@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "record": ("record", "write what a trained agent sees and does, as demonstrations to learn from"),
     "plot": ("plot", "learning curves of runs, over seeds: in the terminal or as a figure"),
     "compare": ("compare", "which runs are better, how surely, and what each loses without its memory"),
-    "export": ("export", "write a trained policy as a file for other programs: ONNX, torch.export"),
+    "export": ("export", "write a trained policy for other programs: ONNX, torch.export, C"),
     "envs": ("envs", "list the environments that come with this package"),
     "cells": ("cells", "list the memory cells: parameters, state, speed path"),
     "presets": ("presets", "list the settings found for a task"),

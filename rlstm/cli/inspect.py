@@ -71,7 +71,7 @@ def _text(found: dict[str, Any], out: str) -> str:
         "episodes": f"{len(returns)}, {found['actions']} actions, mean return {number(sum(returns) / len(returns))}",
     }
     if length["steps"] is not None:
-        lines["memory lasts"] = f"{length['steps']} steps: with no more in mind the return changes"
+        lines["memory lasts"] = f"{length['steps']} steps. {length['words']}"
     for pair in found["dependence"]["strongest"][:1]:
         lines["depends most"] = (
             f"the action of step {pair['action']} on the observation of step {pair['observation']} "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rlstm.core.errors import ExportError
 from rlstm.core.files import write_json
@@ -91,6 +94,8 @@ def _write_source(
 ) -> tuple[float | None, dict[str, Any]]:
     from rlstm.export.c import CExportError, can_write_c, check_c, write_c
 
+    if policy.dtype == torch.float64:  # Of evolution: C has float32 weights, as close as they are.
+        policy = copy.deepcopy(policy).float()
     if reason := can_write_c(policy):
         raise ExportError(reason)
     write_c(policy, folder)

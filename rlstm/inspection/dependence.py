@@ -23,23 +23,28 @@ _COPIES = 64  # Of an episode that are run side by side.
 def gradients(policy: RecurrentPolicy, traced: Trace, actions: Array | None = None) -> Array:
     """Return ‖∂ log π(a_t) / ∂ x_s‖ for what the memory reads at step s, ``(T, T)`` with t first; 0 where s > t.
 
-    The gradient is that of the policy's own sequence path, over the whole episode: ``bptt_horizon`` doesn't cut it.
-    Copy t of the episode, one of a batch, has the loss log π(a_t) alone. With ``actions``, steps ``(N,)``, only those
-    rows are returned.
+    Of actions that are numbers it is the norm of ∂ (μ_t / σ) / ∂ x_s, their means in deviations: at its mean a normal
+    density is flat. The gradient is that of the policy's own sequence path, over the whole episode: ``bptt_horizon``
+    doesn't cut it. Copy t of the episode, one of a batch, has the loss log π(a_t) alone. With ``actions``, steps
+    ``(N,)``, only those rows are returned.
     """
     chosen_steps = np.arange(len(traced.encoded)) if actions is None else actions
     found = np.zeros((len(chosen_steps), len(traced.encoded)))
     for begin in range(0, len(chosen_steps), _COPIES):
         steps = torch.from_numpy(chosen_steps[begin : begin + _COPIES]).to(traced.encoded.device)
         encoded = traced.encoded.expand(-1, len(steps), -1).clone().requires_grad_()
-        log_probs = _log_probs(policy, traced, encoded, len(steps))
-        chosen = log_probs[steps, torch.arange(len(steps), device=steps.device)]
-        (gradient,) = torch.autograd.grad(chosen.sum(), encoded)
-        found[begin : begin + len(steps)] = gradient.norm(dim=-1).t().numpy(force=True)
+        measured = _measured(policy, traced, encoded, len(steps))
+        chosen = measured[steps, torch.arange(len(steps), device=steps.device)]  # (N, D)
+        squares = torch.zeros_like(encoded[..., 0])
+        for part in chosen.unbind(-1):
+            (gradient,) = torch.autograd.grad(part.sum(), encoded, retain_graph=True)
+            squares += gradient.square().sum(-1)
+        found[begin : begin + len(steps)] = squares.sqrt().t().numpy(force=True)
     return found
 
 
-def _log_probs(policy: RecurrentPolicy, traced: Trace, encoded: Tensor, copies: int) -> Tensor:
+def _measured(policy: RecurrentPolicy, traced: Trace, encoded: Tensor, copies: int) -> Tensor:
+    """Return log π(a), or the means in deviations, ``(T, B, D)``."""
     state = tree_map(lambda leaf: leaf.expand(copies, *leaf.shape[1:]).contiguous(), traced.state[0])
     is_first = traced.is_first.expand(-1, copies)
     features, _ = policy.actor.cell.sequence_by(policy.config.sequence)(encoded, state, is_first)
@@ -47,8 +52,12 @@ def _log_probs(policy: RecurrentPolicy, traced: Trace, encoded: Tensor, copies: 
     actions = traced.actions.expand(-1, copies, *traced.actions.shape[2:])
     masks = traced.inputs.action_masks
     masks = None if masks is None else masks.expand(-1, copies, -1)
+    deviation = getattr(policy.distribution, "log_std", None)
+    if deviation is not None:
+        means: Tensor = parameters / deviation.exp()
+        return means
     log_probs, _ = policy.distribution.log_prob_and_entropy(parameters, actions, masks)
-    return log_probs
+    return log_probs.unsqueeze(-1)
 
 
 @torch.no_grad()

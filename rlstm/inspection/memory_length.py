@@ -31,15 +31,15 @@ class WindowReturn:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the return differs by more than its standard error."""
-        return abs(self.difference) > self.error and abs(self.difference) > 1e-9
+        """Whether return is lost, more than its standard error and more than rounding."""
+        return self.difference > self.error and self.difference > 1e-6 * max(1.0, abs(self.mean))
 
 
 @dataclass
 class MemoryLength:
     """How far back memory matters for the return."""
 
-    steps: int  # The largest lag at which losing what came before changes the return; 0 if none does.
+    steps: int  # The largest lag at which losing what came before loses return; 0 if none does.
     whole: float  # Mean return with all of the memory.
     windows: list[WindowReturn]  # By their length.
 

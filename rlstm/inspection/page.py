@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from PIL import Image
 
 from rlstm.core.arrays import Array
 from rlstm.core.files import json_ready
-from rlstm.core.trees import tree_leaves
 from rlstm.inspection.playback import Episode, Frame
 from rlstm.inspection.trace import Trace, time_scales
 
@@ -63,8 +64,8 @@ def describe_episode(
         "stride": frames[1],
         "text": bool(frames[0]) and not str(frames[0][0]).startswith("data:image"),
         "blocks": heat_maps(traced),
-        "gradient": _rounded_rows(gradient),
-        "influence": _rounded_rows(influence),
+        "gradient": _triangle(gradient),
+        "influence": _triangle(influence),
     }
 
 
@@ -125,10 +126,15 @@ def encode_frames(episodes: Sequence[Episode]) -> list[tuple[list[Any], int]]:
         return [([], 1) for _ in episodes]
     if isinstance(first[0], str):
         return [([moment.frame for moment in episode.moments], 1) for episode in episodes]
-    sizes = [len(_data_url(frame)) for frame in first]
-    total = sum(size * len(episode.moments) for size, episode in zip(sizes, episodes, strict=True))
-    stride = max(1, -(-total // _FRAME_BYTES))
+    total = sum(_mean_size(episode) * len(episode.moments) for episode in episodes)
+    stride = max(1, math.ceil(total / _FRAME_BYTES))
     return [([_data_url(moment.frame) for moment in episode.moments[::stride]], stride) for episode in episodes]
+
+
+def _mean_size(episode: Episode) -> float:
+    """Return the mean size of a frame in bytes, of some along the episode."""
+    some = episode.moments[:: max(1, len(episode.moments) // 5)]
+    return sum(len(_data_url(moment.frame)) for moment in some) / len(some)
 
 
 def _data_url(frame: Frame) -> str:
@@ -140,8 +146,13 @@ def _data_url(frame: Frame) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _rounded_rows(matrix: Array) -> list[list[float]]:
-    return [[float(f"{value:.3g}") for value in row] for row in matrix]
+def _triangle(matrix: Array) -> dict[str, Any]:
+    """Return the entries of ``(T, T)`` with s <= t, a byte each: signed square roots of shares of the largest."""
+    values = matrix[np.tril_indices(len(matrix))]
+    scale = float(np.abs(values).max())
+    levels = np.sign(values) * np.sqrt(np.abs(values) / (scale or 1.0))
+    packed = base64.b64encode(np.round(127 * levels).astype(np.int8).tobytes()).decode()
+    return {"steps": len(matrix), "scale": _round(scale), "values": packed}
 
 
 def _round(value: float) -> float:
@@ -165,6 +176,14 @@ def _short_tree(observation: Any) -> str:
     return _short(array)
 
 
-def flat_observation(observation: Any) -> Array:
-    """Return an observation as one vector, for a probe that sees no more than it."""
-    return np.concatenate([np.asarray(leaf, dtype=np.float64).reshape(-1) for leaf in tree_leaves(observation)])
+def flat_observation(observation: Any, space: spaces.Space[Any]) -> Array:
+    """Return an observation as one vector, symbols one-hot, for a probe that sees no more than it."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        return np.concatenate([flat_observation(observation[key], part) for key, part in parts])
+    values = np.asarray(observation).reshape(-1)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        counts = [int(space.n)] if isinstance(space, spaces.Discrete) else np.asarray(space.nvec).reshape(-1)
+        symbols = values - np.asarray(space.start).reshape(-1)
+        return np.concatenate([np.eye(int(count))[int(one)] for count, one in zip(counts, symbols, strict=True)])
+    return values.astype(np.float64)

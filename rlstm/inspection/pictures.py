@@ -59,7 +59,7 @@ def film_episode(episode: Episode, title: str, fps: float, draw_text: Callable[[
     """
     pictures = []
     for step, moment in enumerate(episode.moments):
-        note = "memory reset" if moment.is_first else ""
+        note = "memory reset" if moment.is_first else "new episode" if moment.episode_start else ""
         pixels = _as_pixels(moment.frame, draw_text)
         pictures.append(Picture(_compose(pixels, title, describe(moment, step), note), 1 / fps))
     end = "terminated" if episode.terminated else "cut off"

@@ -105,7 +105,11 @@ def make_env(
 
 def render_modes(spec: EnvSpec, config: EnvConfig) -> list[str]:
     """Return how an env can draw itself, as it declares."""
-    with closing(make_single(spec, config, disable_env_checker=True)) as env:
+    try:
+        made = make_single(spec, config, disable_env_checker=True)
+    except Exception as error:
+        raise EnvironmentFailure(f"Could not make '{spec.id}': {type(error).__name__}: {error}") from error
+    with closing(made) as env:
         return [str(mode) for mode in env.unwrapped.metadata.get("render_modes", [])]
 
 
@@ -155,8 +159,11 @@ class Playback:
         self._decided: Any = None
 
     def play(self) -> Episode:
-        """Play the next episode to its end."""
+        """Play the next episode to its end, or with trials all episodes of the next trial as one."""
         *_, (_, episode) = self.episode()
+        for _ in range((self._policy.memory.episodes_per_trial or 1) - 1):
+            *_, (_, following) = self.episode()
+            episode = _joined(episode, following)
         return episode
 
     def episode(self) -> Iterator[tuple[Moment, Episode]]:
@@ -223,6 +230,15 @@ class Playback:
             memory={name: leaf[0].numpy(force=True).copy() for name, leaf in named_memory(self._state).items()},
             probes=np.concatenate([np.asarray(info.get("logged", np.zeros(0))), self._hidden()]),
         )
+
+
+def _joined(one: Episode, following: Episode) -> Episode:
+    """Return two episodes of a trial as one, with the return of both."""
+    before = one.total
+    for moment in following.moments:
+        moment.total += before
+    moments = [*one.moments, *following.moments]
+    return Episode(one.seed, moments, following.last_frame, following.terminated, following.success)
 
 
 def _mask(observation: Tree, info: dict[str, Any]) -> BoolArray | None:

@@ -17,7 +17,7 @@ from rlstm.core.arrays import Array, FloatArray, IntArray
 
 NOISE = 0.05
 _FOLDS, _MOST_CLASSES, _RIDGE = 5, 8, 1e-2
-_FEWEST = 20  # Episodes that must reach a step for it to be probed.
+FEWEST = 20  # Episodes that must reach a step for it to be probed.
 
 
 @dataclass
@@ -52,7 +52,7 @@ def probe(
     for step in range(max(map(len, targets))):
         reached = [i for i, one in enumerate(targets) if len(one) > step and not np.isnan(one[step])]
         wanted = np.array([targets[i][step] for i in reached])
-        if len(reached) < _FEWEST or len(np.unique(wanted)) < 2:
+        if len(reached) < FEWEST or len(np.unique(wanted)) < 2:
             continue
         memory, sight = (_score(np.stack([part[i][step] for i in reached]), wanted, classes) for part in (read, seen))
         rows.append((step, memory, sight, _chance(wanted) if classes is not None else 0.0))

@@ -119,7 +119,7 @@ def test_reward_and_episode_start_are_seen_by_an_agent_trained_with_them(tmp_pat
     agent = rlstm.load(path)
     observations = np.ones((3, 3), dtype=np.float32)
     results = []
-    for options in ({}, {"reward": 1.0}, {"episode_start": True}):
+    for options in ({"reward": 0.0}, {"reward": 1.0}, {"reward": 0.0, "episode_start": True}):
         agent.reset()
         results.append(greedy_outputs(agent, observations, **options))
     plain, rewarded, started = results
@@ -127,6 +127,12 @@ def test_reward_and_episode_start_are_seen_by_an_agent_trained_with_them(tmp_pat
     assert torch.equal(plain[0], started[0])
     assert not torch.equal(plain[1], rewarded[1])
     assert not torch.equal(plain[1], started[1])
+    agent.reset()
+    agent.act(observations[0])
+    with pytest.raises(
+        ValueError, match=r"trained to see the reward of its action before.* act\(observation, reward\)"
+    ):
+        agent.act(observations[1])
 
 
 def test_stochastic_actions_are_sampled(run):

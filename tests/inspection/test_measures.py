@@ -152,7 +152,10 @@ def test_a_probe_finds_the_sign_in_the_memory_and_not_in_what_is_seen() -> None:
     episodes = played(60)
     traces = [trace(known_policy(), episode.moments) for episode in episodes]
     memories = [np.concatenate([*one.memory.values()], 1) for one in traces]
-    seen = [np.stack([flat_observation(moment.observation) for moment in one.moments]) for one in episodes]
+    seen = [
+        np.stack([flat_observation(moment.observation, Sign.observation_space) for moment in one.moments])
+        for one in episodes
+    ]
     signs = [np.array([moment.probes[0] for moment in one.moments]) for one in episodes]
     found = probe("sign", memories, seen, signs)
     assert found is not None

@@ -50,7 +50,7 @@ def test_episodes_are_those_of_an_evaluation(lifetime: str, ablate: bool) -> Non
         expected = evaluate(policy, envs, 6, seed=3, deterministic=True, ablate_memory=ablate)
     with closing(make_env(spec, CONFIG, MEMORIES[lifetime])) as env:
         playback = Playback(policy, env, seed=3, deterministic=True, ablate_memory=ablate, stream="evaluation")
-        episodes = [playback.play() for _ in range(6)]
+        episodes = [list(playback.episode())[-1][1] for _ in range(6)]
     assert [episode.total for episode in episodes] == pytest.approx(expected.returns.tolist())
     assert [len(episode.moments) for episode in episodes] == expected.lengths.tolist()
     assert [episode.success for episode in episodes] == expected.successes.tolist()
@@ -61,6 +61,21 @@ def test_episodes_are_those_of_an_evaluation(lifetime: str, ablate: bool) -> Non
         begins = {"episode": [True] * 6, "trial": [True, False, False] * 2, "lifelong": [True] + [False] * 5}[lifetime]
         assert [one[0] for one in resets] == begins
         assert not any(any(one[1:]) for one in resets)
+
+
+def test_a_trial_is_played_as_one_with_the_return_of_its_episodes() -> None:
+    policy, spec = made("trial")
+    with closing(make_env(spec, CONFIG, MEMORIES["trial"])) as env:
+        playback = Playback(policy, env, seed=3, deterministic=True)
+        apart = [list(playback.episode())[-1][1] for _ in range(6)]
+    with closing(make_env(spec, CONFIG, MEMORIES["trial"])) as env:
+        playback = Playback(policy, env, seed=3, deterministic=True)
+        trials = [playback.play() for _ in range(2)]
+    for trial, episodes in zip(trials, (apart[:3], apart[3:]), strict=True):
+        assert len(trial.moments) == sum(len(one.moments) for one in episodes)
+        assert trial.total == pytest.approx(sum(one.total for one in episodes))
+        assert [moment.is_first for moment in trial.moments].count(True) == 1
+        assert [moment.episode_start for moment in trial.moments].count(True) == 3
 
 
 @pytest.mark.parametrize("lifetime", MEMORIES)
