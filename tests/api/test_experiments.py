@@ -129,9 +129,7 @@ def test_reward_and_episode_start_are_seen_by_an_agent_trained_with_them(tmp_pat
     assert not torch.equal(plain[1], started[1])
     agent.reset()
     agent.act(observations[0])
-    with pytest.raises(
-        ValueError, match=r"trained to see the reward of its action before.* act\(observation, reward\)"
-    ):
+    with pytest.raises(ValueError, match=r"to see the reward of its action before.* act\(observation, reward\)"):
         agent.act(observations[1])
 
 
