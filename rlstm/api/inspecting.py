@@ -266,8 +266,8 @@ def _words(run: FinishedRun, facts: dict[str, Any], length: MemoryLength | None)
         unit = facts["dependence"]["unit"]
         summary.append(("strongest dependence", f"{text}: {pair['effect']:.2f} {unit} in the mean"))
     note = (
-        "A linear probe reads what the env hides from what the memory holds at a step, cross-validated over episodes, "
-        "with noise of 5 % of each unit's deviation; beside it the same from the present observation alone."
+        "A linear probe (ridge regression) reads what the env hides from what the memory holds at a step, "
+        "cross-validated over episodes; beside it the same from the present observation alone."
     )
     if not facts["probes"]:
         note = "Nothing was probed: this env hides nothing that it tells. Name a number of its infos with --probe KEY."

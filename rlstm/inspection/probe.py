@@ -1,9 +1,9 @@
 """What a memory knows: linear probes from what it holds to what the env hides.
 
 A probe is a ridge regression, cross-validated over episodes, one for every step of an episode: what a layer above could
-read. Noise of ``NOISE`` of the deviation that a feature has over all episodes and steps is added to what is read, since
-a linear map could otherwise amplify the last trace of anything, however faint. A number of few values (at most 8) is
-classified, by regression on its one-hot vector, and the share of right answers counts; others have R².
+read. Features are in units of their deviation over all episodes and steps, and the penalty is that of noise of a tenth
+of it: a linear map could otherwise amplify the last trace of anything, however faint. A number of few values (at most
+8) is classified, by regression on its one-hot vector, and the share of right answers counts; others have R².
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from rlstm.core.arrays import Array, FloatArray, IntArray
 
-NOISE = 0.05
 _FOLDS, _MOST_CLASSES, _RIDGE = 5, 8, 1e-2
 FEWEST = 20  # Episodes that must reach a step for it to be probed.
 
@@ -46,8 +45,7 @@ def probe(
     values = np.unique(np.concatenate(targets))
     values = values[~np.isnan(values)]
     classes = values if len(values) <= _MOST_CLASSES else None
-    rng = np.random.default_rng(0)
-    read, seen = (_noisy(parts, rng) for parts in (memories, observations))
+    read, seen = (_scaled(parts) for parts in (memories, observations))
     rows: list[tuple[int, float, float, float]] = []
     for step in range(max(map(len, targets))):
         reached = [i for i, one in enumerate(targets) if len(one) > step and not np.isnan(one[step])]
@@ -62,12 +60,12 @@ def probe(
     return Probe(name, "R²" if classes is None else "accuracy", steps, from_memory, from_observation, chance)
 
 
-def _noisy(parts: Sequence[Array], rng: np.random.Generator) -> list[Array]:
-    """Return features in units of their deviation over everything, with noise."""
+def _scaled(parts: Sequence[Array]) -> list[Array]:
+    """Return features in units of their deviation over everything."""
     together = np.concatenate(parts).astype(np.float64)
     mean, deviation = together.mean(0), together.std(0)
     scale = np.where(deviation > 1e-12, deviation, np.inf)
-    return [(part - mean) / scale + NOISE * rng.standard_normal(part.shape) for part in parts]
+    return [(part - mean) / scale for part in parts]
 
 
 def _chance(wanted: Array) -> float:

@@ -255,6 +255,7 @@ def test_a_program_that_begins_anew_goes_on_in_the_middle_of_an_episode(tmp_path
     assert np.array_equal(other.value, value)
     assert all(np.array_equal(held, memory_before[name]) for name, held in other.memory.items())
     assert play(other, range(4, 12)) == expected
+    assert all(np.array_equal(held, agent.memory[name]) for name, held in other.memory.items())
 
 
 def test_the_state_of_another_agent_is_refused():

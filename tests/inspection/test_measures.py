@@ -22,11 +22,11 @@ from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluation_envs
 from rlstm.inspection.dependence import by_lag, gradients, influence, reset_effects
-from rlstm.inspection.memory_length import _WindowActor, memory_length
+from rlstm.inspection.memory_length import WindowReturn, _WindowActor, memory_length
 from rlstm.inspection.page import describe_episode, encode_frames, flat_observation, heat_maps, write_page
 from rlstm.inspection.playback import Playback, make_env
 from rlstm.inspection.probe import probe
-from rlstm.inspection.trace import time_scales, trace
+from rlstm.inspection.trace import Trace, time_scales, trace
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
@@ -133,6 +133,31 @@ def test_the_gradient_is_the_chain_rules() -> None:
         for s in range(1, t + 1):
             assert found[t, s] == pytest.approx(chain)  # There x is 0, so tanh has slope 1.
         assert not found[t, t + 1 :].any()
+
+
+def test_the_gradient_of_numbers_is_that_of_their_means_in_deviations() -> None:
+    """At its mean a normal density is flat, whatever the mean depends on."""
+    config = PolicyConfig(hidden_size=3, encoder_sizes=(), normalize_observations=False, initial_log_std=-1.0)
+    torch.manual_seed(0)
+    space = gym.spaces.Box(-1, 1, (2,))
+    policy = RecurrentPolicy(space, gym.spaces.Box(-1, 1, (2,)), config, MemoryConfig(), InputsConfig()).double()
+    seen = torch.randn(4, 1, 2).double().requires_grad_()
+    is_first = torch.tensor([[True], [False], [False], [False]])
+    features, _ = policy.actor.cell.reference_sequence(seen, policy.actor.cell.init_state(1), is_first)
+    means = policy.policy_head(features) / math.exp(-1.0)
+    traced = Trace(PolicyInputs(seen.detach()), means.detach(), is_first, seen.detach(), policy.init_state(1), {}, {})
+    found = gradients(policy, traced)
+    for t in range(4):
+        parts = [torch.autograd.grad(means[t, 0, i], seen, retain_graph=True)[0] for i in range(2)]
+        expected = torch.stack(parts).square().sum((0, 2, 3)).sqrt()
+        np.testing.assert_allclose(found[t], expected, atol=1e-9)
+    assert found[3, 0] > 1e-4
+
+
+def test_a_memory_that_does_harm_does_not_last() -> None:
+    better = WindowReturn(window=5, mean=3.0, error=0.1, difference=-1.0)
+    assert not better.is_lost
+    assert WindowReturn(window=5, mean=3.0, error=0.1, difference=1.0).is_lost
 
 
 def test_a_reset_takes_the_sign_away_and_nothing_else_matters() -> None:
