@@ -98,7 +98,7 @@ def greedy_outputs(agent, observations, **options):
     forward = agent._snapshot._forward
     agent._snapshot._forward = lambda *a: seen.append(forward(*a)) or seen[-1]
     for observation in observations:
-        agent.act(observation, **options)
+        agent.act(observation, deterministic=True, **options)  # Sampled ones would differ by themselves.
     agent._snapshot._forward = forward
     return torch.cat([outputs for outputs, _ in seen])
 
