@@ -50,7 +50,7 @@ class OnnxPolicy:
     def act(
         self,
         observation: Any,
-        reward: float = 0.0,
+        reward: float | None = None,
         episode_start: bool = False,
         action_mask: Any = None,
         *,
@@ -61,7 +61,8 @@ class OnnxPolicy:
 
         Args:
             observation: Of the env's observation space.
-            reward: What the action before brought; needed where the policy sees the previous reward.
+            reward: What the action before brought; must be given where the policy sees it, but for the first
+                observation.
             episode_start: Whether an episode begins here; the first observation after ``reset`` always begins one.
             action_mask: True where an action is allowed; None allows all, or what a Dict observation says.
             deterministic: Take the likeliest action instead of sampling; by default as evaluations of the run did.
@@ -78,7 +79,9 @@ class OnnxPolicy:
         if action_mask is None and isinstance(observation, dict):
             action_mask = observation.get(MASK)
         starts = np.array([episode_start])
-        action = self._step(parts, np.array([reward]), starts, None, action_mask, deterministic, rng)[0]
+        self._refuse_missing(reward)
+        rewards = np.array([0.0 if reward is None else reward])
+        action = self._step(parts, rewards, starts, None, action_mask, deterministic, rng)[0]
         return action.item() if np.ndim(action) == 0 else action
 
     def act_batch(
@@ -96,7 +99,7 @@ class OnnxPolicy:
 
         Args:
             observations: Leaves ``(B, ...)``.
-            rewards: ``(B,)``; None for zeros.
+            rewards: ``(B,)``; must be given as in ``act``.
             episode_starts: ``(B,)`` bool; None for nowhere but where memory begins.
             action_masks: ``(B, M)``.
             resets: ``(B,)`` bool: which memories are emptied before this step.
@@ -110,9 +113,17 @@ class OnnxPolicy:
         rows = len(next(iter(parts.values())))
         if action_masks is None and isinstance(observations, dict):
             action_masks = observations.get(MASK)
+        self._refuse_missing(rewards)
         numbers = np.zeros(rows) if rewards is None else np.asarray(rewards, dtype=np.float64)
         starts = np.zeros(rows, dtype=bool) if episode_starts is None else np.asarray(episode_starts, dtype=bool)
         return self._step(parts, numbers, starts, resets, action_masks, deterministic, rng)
+
+    def _refuse_missing(self, rewards: Any) -> None:
+        if rewards is None and "previous_reward" in self._inputs and self._fed:
+            raise ValueError(
+                "This policy was trained to see the reward of its action before, and none is given: "
+                "act(observation, reward)."
+            )
 
     def _step(
         self,

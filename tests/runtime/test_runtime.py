@@ -100,10 +100,20 @@ def test_a_batch_is_as_many_single_ones(folder, policy):
             np.testing.assert_allclose(one.action_probabilities, policy.action_probabilities[row], atol=1e-6)
 
 
+def test_a_reward_that_is_missing_is_asked_for_but_at_first(policy):
+    policy.act([0.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match="to see the reward of its action before, and none is given"):
+        policy.act([0.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match="none is given"):
+        policy.act_batch(np.zeros((1, 3)))
+    policy.reset()
+    policy.act([0.0, 1.0, 0.0])
+
+
 def test_another_number_of_envs_needs_a_reset(policy):
     policy.act_batch(np.zeros((3, 3)))
     with pytest.raises(ValueError, match="There are 2 observations, but the memory is of another number; call reset"):
-        policy.act_batch(np.zeros((2, 3)))
+        policy.act_batch(np.zeros((2, 3)), np.zeros(2))
     policy.reset()
     assert policy.act_batch(np.zeros((2, 3))).shape == (2,)
     for wrong in (np.zeros(3), 1.0, np.zeros((2, 4))):
