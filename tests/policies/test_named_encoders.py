@@ -42,11 +42,11 @@ def readers(space: spaces.Space[Any], name: str, **options: Any) -> dict[str, st
     return {"/".join(path): type(one).__name__ for path, _, one in make_encoders(space, name, options, {})}
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("name", ENCODERS)
+READ = [(name, part) for name, encoder in ENCODERS.items() for part, space in PARTS.items() if encoder.reads(space)]
+
+
+@pytest.mark.parametrize(("name", "part"), READ)
 def test_every_encoder_keeps_the_contract_on_every_part_that_it_reads(name: str, part: str) -> None:
-    if not ENCODERS[name].reads(PARTS[part]):
-        pytest.skip("not read")
     check_encoder(ENCODERS[name], PARTS[part])
 
 

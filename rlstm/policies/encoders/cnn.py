@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
-import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import nn
 
-from rlstm.core.trees import Tree
-from rlstm.policies.encoders.base import Encoder
-from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, make_orthogonal
+from rlstm.policies.encoders.images import ImageEncoder, ImageLayout, make_orthogonal
 
 
-class CNNEncoder(Encoder):
+class CNNEncoder(ImageEncoder):
     """Convolutions, each followed by a ReLU, over an image scaled to [0, 1].
 
     Args:
@@ -41,15 +37,13 @@ class CNNEncoder(Encoder):
         kernels: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self._format = ImageFormat(space, image_layout)
-        self.description = self._format.description
+        super().__init__(space, image_layout)
         own = _own_layers(channels, kernels, strides)
-        smaller = min(self._format.height, self._format.width)
+        smaller = min(self.format.height, self.format.width)
         if own is None:
-            own = _default_layers(self._format.height, self._format.width, image_strides)
+            own = _default_layers(self.format.height, self.format.width, image_strides)
         layers: list[nn.Module] = []
-        num_inputs, left = self._format.channels, smaller
+        num_inputs, left = self.format.channels, smaller
         for size, kernel, stride in own:
             if left < kernel:
                 raise ValueError(
@@ -59,20 +53,9 @@ class CNNEncoder(Encoder):
             left = (left - kernel) // stride + 1
             layers += [nn.Conv2d(num_inputs, size, kernel, stride), nn.ReLU()]
             num_inputs = size
-        self.layers = nn.Sequential(*layers)
         for layer in layers[::2]:  # After all are made: the order in which weights are drawn is that of stored runs.
             make_orthogonal(cast(nn.Conv2d, layer))
-        self.map_shape = self._format.map_shape(self.layers)
-        self.output_size = math.prod(self.map_shape)
-
-    @classmethod
-    def reads(cls, space: spaces.Space[Any]) -> bool:
-        """Return whether it is an image."""
-        return is_image(space)
-
-    def forward(self, observations: Tree, dtype: torch.dtype) -> Tensor:
-        """Return the last maps, laid flat."""
-        return self._format.run(self.layers, observations, dtype)
+        self.take(layers)
 
 
 def _default_layers(height: int, width: int, image_strides: bool) -> list[tuple[int, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlstm.core.errors import UnsupportedSpaceError
+from rlstm.core.trees import Tree
+from rlstm.policies.encoders.base import Encoder
 
 ImageLayout = Literal["auto", "hwc", "chw"]
 """Where an image has its channels: on the last axis, on the first, or decided by ``has_channels_last``."""
@@ -84,6 +87,40 @@ class ImageFormat:
         """Return channels, height and width of what ``layers`` make of one image."""
         maps = layers(torch.zeros(1, self.channels, self.height, self.width))
         return maps.shape[1], maps.shape[2], maps.shape[3]
+
+
+class ImageEncoder(Encoder):
+    """Layers over an image scaled to [0, 1], whose last maps are the features; a subclass makes the layers.
+
+    Args:
+        space: A Box of bytes with three axes.
+        image_layout: Where it has its channels.
+
+    Raises:
+        UnsupportedSpaceError: If its channels can't be told.
+    """
+
+    layers: nn.Sequential
+
+    def __init__(self, space: spaces.Box, image_layout: ImageLayout) -> None:
+        super().__init__()
+        self.format = ImageFormat(space, image_layout)
+        self.description = self.format.description
+
+    def take(self, layers: Sequence[nn.Module]) -> None:
+        """Take the layers, and see what maps they make."""
+        self.layers = nn.Sequential(*layers)
+        self.map_shape = self.format.map_shape(self.layers)
+        self.output_size = math.prod(self.map_shape)
+
+    @classmethod
+    def reads(cls, space: spaces.Space[Any]) -> bool:
+        """Return whether it is an image."""
+        return is_image(space)
+
+    def forward(self, observations: Tree, dtype: torch.dtype) -> Tensor:
+        """Return the last maps, laid flat."""
+        return self.format.run(self.layers, observations, dtype)
 
 
 def make_orthogonal(layer: nn.Conv2d) -> nn.Conv2d:

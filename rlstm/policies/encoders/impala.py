@@ -5,17 +5,13 @@ Its dense layer and its LSTM are left to the policy's own layers and memory.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlstm.core.trees import Tree
-from rlstm.policies.encoders.base import Encoder
-from rlstm.policies.encoders.images import ImageFormat, ImageLayout, is_image, make_orthogonal
+from rlstm.policies.encoders.images import ImageEncoder, ImageLayout, make_orthogonal
 
 
 def _convolution(num_inputs: int, num_outputs: int) -> nn.Conv2d:
@@ -36,7 +32,7 @@ class _ResidualBlock(nn.Module):
         return maps + inner
 
 
-class IMPALAEncoder(Encoder):
+class IMPALAEncoder(ImageEncoder):
     """Sections of a convolution, a pooling that halves the sides and two residual blocks, over an image in [0, 1].
 
     Args:
@@ -51,26 +47,13 @@ class IMPALAEncoder(Encoder):
     def __init__(
         self, space: spaces.Box, *, image_layout: ImageLayout = "auto", channels: Sequence[int] = (16, 32, 32)
     ) -> None:
-        super().__init__()
+        super().__init__(space, image_layout)
         if not channels or any(type(one) is not int or one < 1 for one in channels):
             raise ValueError(f"channels is {channels}; it must be a list of whole numbers of at least 1.")
-        self._format = ImageFormat(space, image_layout)
-        self.description = self._format.description
         layers: list[nn.Module] = []
-        num_inputs = self._format.channels
+        num_inputs = self.format.channels
         for size in channels:
             layers += [_convolution(num_inputs, size), nn.MaxPool2d(3, 2, padding=1)]
             layers += [_ResidualBlock(size), _ResidualBlock(size)]
             num_inputs = size
-        self.layers = nn.Sequential(*layers, nn.ReLU())
-        self.map_shape = self._format.map_shape(self.layers)
-        self.output_size = math.prod(self.map_shape)
-
-    @classmethod
-    def reads(cls, space: spaces.Space[Any]) -> bool:
-        """Return whether it is an image."""
-        return is_image(space)
-
-    def forward(self, observations: Tree, dtype: torch.dtype) -> Tensor:
-        """Return the last maps, laid flat."""
-        return self._format.run(self.layers, observations, dtype)
+        self.take([*layers, nn.ReLU()])
