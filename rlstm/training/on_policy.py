@@ -345,7 +345,7 @@ def _gap(training: Run, result: EvaluationResult) -> str | None:
     return (
         f"The likeliest actions reach {result.mean_return:.4g} in evaluation, those sampled in training "
         f"{sampled:.4g}: a policy that is unsure may wait for ever where it takes the likeliest. Compare with "
-        "'rlstm evaluate --actions sampled'; --eval-actions sampled judges checkpoints so."
+        "'rlstm evaluate --actions sampled'; --eval-actions sampled evaluates checkpoints so."
     )
 
 

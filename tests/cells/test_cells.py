@@ -25,7 +25,7 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.testing import ContractError, check_cell, reset_patterns
 
 WIDTH, HIDDEN = 4, 5
-TWINS: dict[str, tuple[type[nn.Module], type[nn.RNNBase]]] = {
+COUNTERPARTS: dict[str, tuple[type[nn.Module], type[nn.RNNBase]]] = {
     "lstm": (nn.LSTMCell, nn.LSTM),
     "gru": (nn.GRUCell, nn.GRU),
     "elman": (nn.RNNCell, nn.RNN),
@@ -119,11 +119,11 @@ def test_a_sequence_equals_the_loop_of_steps(name: str, num_layers: int, num_ste
             )
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", COUNTERPARTS)
 def test_resets_equal_running_every_episode_alone_through_torch(name: str) -> None:
-    twin_cell = build(name)
-    twin = TWINS[name][1](WIDTH, HIDDEN).double()
-    twin.load_state_dict({f"{key}_l0": value for key, value in twin_cell.state_dict().items()})
+    torch_cell = build(name)
+    counterpart = COUNTERPARTS[name][1](WIDTH, HIDDEN).double()
+    counterpart.load_state_dict({f"{key}_l0": value for key, value in torch_cell.state_dict().items()})
     inputs = torch.randn(12, 2, WIDTH).double()
     starts = [[0, 3, 4, 11], [0, 6]]
     is_first = torch.zeros(12, 2, dtype=torch.bool)
@@ -131,8 +131,8 @@ def test_resets_equal_running_every_episode_alone_through_torch(name: str) -> No
     for lane, times in enumerate(starts):
         is_first[times, lane] = True
         for begin, end in zip(times, [*times[1:], 12], strict=True):
-            expected[begin:end, lane] = twin(inputs[begin:end, lane : lane + 1])[0][:, 0]
-    outputs, _ = twin_cell.sequence(inputs, random_state(twin_cell, 2), is_first)
+            expected[begin:end, lane] = counterpart(inputs[begin:end, lane : lane + 1])[0][:, 0]
+    outputs, _ = torch_cell.sequence(inputs, random_state(torch_cell, 2), is_first)
     torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-12)
 
 
@@ -244,12 +244,12 @@ def test_an_acting_snapshot_is_a_copy_and_carries_no_gradient_into_the_weights(n
 # Equality with torch
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", COUNTERPARTS)
 def test_a_step_equals_torchs_cell_with_the_same_weights(name: str) -> None:
-    cell, twin = build(name), TWINS[name][0](WIDTH, HIDDEN).double()
-    twin.load_state_dict(cell.state_dict())
+    cell, counterpart = build(name), COUNTERPARTS[name][0](WIDTH, HIDDEN).double()
+    counterpart.load_state_dict(cell.state_dict())
     inputs, state = torch.randn(3, WIDTH).double(), random_state(cell, 3)
-    expected = twin(inputs, tuple(state) if len(state) > 1 else state[0])
+    expected = counterpart(inputs, tuple(state) if len(state) > 1 else state[0])
     leaves = expected if isinstance(expected, tuple) else (expected,)
     outputs, after = cell.step(inputs, state)
     torch.testing.assert_close(outputs, leaves[0], rtol=0, atol=1e-14)
@@ -258,15 +258,17 @@ def test_a_step_equals_torchs_cell_with_the_same_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", COUNTERPARTS)
 def test_a_sequence_without_resets_equals_torchs_network(name: str, num_layers: int) -> None:
-    cell, twin = build(name, num_layers), TWINS[name][1](WIDTH, HIDDEN, num_layers=num_layers).double()
+    cell, counterpart = build(name, num_layers), COUNTERPARTS[name][1](WIDTH, HIDDEN, num_layers=num_layers).double()
     layers = cell.layers if num_layers > 1 else [cell]
-    twin.load_state_dict({f"{k}_l{i}": v for i, layer in enumerate(layers) for k, v in layer.state_dict().items()})
+    counterpart.load_state_dict(
+        {f"{k}_l{i}": v for i, layer in enumerate(layers) for k, v in layer.state_dict().items()}
+    )
     inputs, state = torch.randn(7, 3, WIDTH).double(), random_state(cell, 3)
     states = state if num_layers > 1 else (state,)
     start = tuple(torch.stack(leaves) for leaves in zip(*states, strict=True))
-    expected, final = twin(inputs, start if len(start) > 1 else start[0])
+    expected, final = counterpart(inputs, start if len(start) > 1 else start[0])
     outputs, after = cell.sequence(inputs, state, torch.zeros(7, 3, dtype=torch.bool))
     torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-13)
     finals = final if isinstance(final, tuple) else (final,)
@@ -275,11 +277,11 @@ def test_a_sequence_without_resets_equals_torchs_network(name: str, num_layers: 
             torch.testing.assert_close(got, leaf[i], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", COUNTERPARTS)
 def test_parameters_have_torchs_names_and_shapes(name: str) -> None:
-    twin = TWINS[name][0](WIDTH, HIDDEN)
+    counterpart = COUNTERPARTS[name][0](WIDTH, HIDDEN)
     shapes = {key: value.shape for key, value in CELLS[name](WIDTH, HIDDEN).state_dict().items()}
-    assert shapes == {key: value.shape for key, value in twin.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in counterpart.state_dict().items()}
 
 
 # Hand-computed values

@@ -80,9 +80,9 @@ def test_what_stands_behind_the_maps_is_seen_at_every_place() -> None:
     with torch.no_grad():
         outputs, _ = cell.step(torch.cat([maps.flatten(1), extras], 1), cell.init_state(5))
         planes = extras[:, :, None, None].expand(-1, -1, 3, 4)
-        twin = ConvLSTMCell(4 * 12, 3, map_shape=(4, 3, 4)).double()
-        twin.load_state_dict(cell.state_dict())
-        expected, _ = twin.step(torch.cat([maps, planes], 1).flatten(1), cell.init_state(5))
+        counterpart = ConvLSTMCell(4 * 12, 3, map_shape=(4, 3, 4)).double()
+        counterpart.load_state_dict(cell.state_dict())
+        expected, _ = counterpart.step(torch.cat([maps, planes], 1).flatten(1), cell.init_state(5))
     torch.testing.assert_close(outputs, expected)
 
 

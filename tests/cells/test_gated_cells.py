@@ -61,11 +61,11 @@ def no_resets(num_steps: int) -> Tensor:
 def test_without_peepholes_and_without_time_the_cell_is_the_lstm(name: str, pattern: str) -> None:
     cell = build(name)
     timed = name == "time_aware_lstm"
-    twin = LSTMCell(WIDTH - timed, HIDDEN).double()
+    counterpart = LSTMCell(WIDTH - timed, HIDDEN).double()
     with torch.no_grad():
-        twin.weight_ih.copy_(cell.weight_ih)
-        twin.weight_hh.copy_(cell.weight_hh)
-        twin.bias_ih.copy_(cell.bias)
+        counterpart.weight_ih.copy_(cell.weight_ih)
+        counterpart.weight_hh.copy_(cell.weight_hh)
+        counterpart.bias_ih.copy_(cell.bias)
         if not timed:
             cell.peepholes.zero_()
     inputs = random_inputs(STEPS)
@@ -74,11 +74,11 @@ def test_without_peepholes_and_without_time_the_cell_is_the_lstm(name: str, patt
     state = random_state(cell)
     is_first = dict(reset_patterns(STEPS, ROWS))[pattern]
     got = cell.sequence(inputs, state, is_first)
-    expected = twin.sequence(inputs[..., : twin.input_size], LSTMState(*state), is_first)
+    expected = counterpart.sequence(inputs[..., : counterpart.input_size], LSTMState(*state), is_first)
     for one, other in zip(tree_leaves(got), tree_leaves(expected), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
     output, _ = cell.step(inputs[0], state)
-    expected_output, _ = twin.step(inputs[0, :, : twin.input_size], LSTMState(*state))
+    expected_output, _ = counterpart.step(inputs[0, :, : counterpart.input_size], LSTMState(*state))
     torch.testing.assert_close(output, expected_output, rtol=0, atol=1e-14)
 
 
