@@ -10,6 +10,7 @@ from rlstm.cells.conv_lstm import ConvLSTMCell
 from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
 from rlstm.cells.gru import GRUCell
+from rlstm.cells.ln_gru import LNGRUCell
 from rlstm.cells.lstm import LSTMCell
 from rlstm.cells.lstm_1997 import LSTM1997Cell
 from rlstm.cells.min_gru import MinGRUCell
@@ -31,6 +32,7 @@ __all__ = ["CELLS", "CellStep", "MemoryInit", "RecurrentCell", "State", "make_ce
 CELLS: dict[str, type[RecurrentCell]] = {
     "lstm": LSTMCell,
     "gru": GRUCell,
+    "ln_gru": LNGRUCell,
     "elman": ElmanCell,
     "lstm_1997": LSTM1997Cell,
     "peephole_lstm": PeepholeLSTMCell,

@@ -55,6 +55,12 @@ def test_an_open_forget_gate_is_what_the_memory_is_multiplied_by(name):
     torch.testing.assert_close(cell.gates(inputs, state)["forget"], diagonal)
 
 
+def enters_candidate(cell, values, side):
+    """Return what enters the candidate of an ``ln_gru`` from the input, ``ih``, or from the state, ``hh``."""
+    weight, gain, bias = (getattr(cell, f"{part}_{side}")[2 * HIDDEN :] for part in ("weight", "gain", "bias"))
+    return torch.nn.functional.layer_norm(values @ weight.t(), (HIDDEN,), gain, bias)
+
+
 def rebuilt(name, cell, gates, inputs, state, after):
     """Return pairs that must be equal: what the gates say of the step, and what the step did."""
     if name in ("lstm", "peephole_lstm", "peephole_lstm_c"):
@@ -70,6 +76,9 @@ def rebuilt(name, cell, gates, inputs, state, after):
         parts = inputs @ cell.weight_ih.t() + cell.bias_ih, state.h @ cell.weight_hh.t() + cell.bias_hh
         new = torch.tanh(parts[0][:, 2 * HIDDEN :] + gates["reset"] * parts[1][:, 2 * HIDDEN :])
         yield gates["forget"] * state.h + (1 - gates["forget"]) * new, after.h
+    if name == "ln_gru":
+        new = torch.tanh(enters_candidate(cell, inputs, "ih") + gates["reset"] * enters_candidate(cell, state.h, "hh"))
+        yield gates["forget"] * state.h + (1 - gates["forget"]) * new, after.h
     if name == "slstm":
         ratio = gates["forget"] * state.c / state.n
         new = (after.c / after.n - ratio) / gates["input"]
@@ -81,7 +90,7 @@ def rebuilt(name, cell, gates, inputs, state, after):
         yield state.c + new.flatten(1), after.c
 
 
-@pytest.mark.parametrize("name", ["lstm", "peephole_lstm", "peephole_lstm_c", "gru", "slstm", "lstm_1997"])
+@pytest.mark.parametrize("name", ["lstm", "peephole_lstm", "peephole_lstm_c", "gru", "ln_gru", "slstm", "lstm_1997"])
 def test_the_step_can_be_rebuilt_from_its_gates(name):
     cell, inputs, state = cell_and_state(name)
     _, after = cell.step(inputs, state)

@@ -67,7 +67,10 @@ def test_units_that_do_not_move_are_dead_and_idle_steps_do_not_count():
     assert memory_metrics(policy, sample) != memory_metrics(policy, sampled(policy))
 
 
-@pytest.mark.parametrize(("cell", "gates"), [("gru", {"reset", "forget"}), ("elman", set()), ("min_gru", {"forget"})])
+@pytest.mark.parametrize(
+    ("cell", "gates"),
+    [("gru", {"reset", "forget"}), ("ln_gru", {"reset", "forget"}), ("elman", set()), ("min_gru", {"forget"})],
+)
 def test_every_cell_has_the_metrics_of_its_gates(cell, gates):
     policy = made(cell)
     found = memory_metrics(policy, sampled(policy))

@@ -19,6 +19,7 @@ WIDTH, HIDDEN, ROWS, STEPS = 3, 4, 2, 5
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "elman": ("elman", {}),
     "gru": ("gru", {}),
+    "ln_gru": ("ln_gru", {}),
     "lstm_1997": ("lstm_1997", {}),
     "lstm_1997, blocks of 2": ("lstm_1997", {"cells_per_block": 2}),
     "lstm_1997, one block": ("lstm_1997", {"cells_per_block": 4}),

@@ -41,6 +41,7 @@ def _candidate(cell: Any) -> tuple[str, ...]:
 
 
 _of_gru = _parameters("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_of_ln_gru = _parameters("weight_ih", "weight_hh", "gain_ih", "bias_ih", "gain_hh", "bias_hh")
 _of_peepholes = _parameters("weight_ih", "weight_hh", "bias", "peepholes")
 _of_minimal = _parameters("weight_ih", "bias_ih")
 
@@ -48,6 +49,7 @@ CELL_FORMS: dict[str, CellForm] = {
     "lstm": CellForm("lstm", _with_one_bias, ("h", "c"), 4),
     "gru": CellForm("gru", _of_gru, ("h",), 6),
     "elman": CellForm("elman", _with_one_bias, ("h",), 1),
+    "ln_gru": CellForm("ln_gru", _of_ln_gru, ("h",), 6),
     "peephole_lstm": CellForm("peephole_lstm", _of_peepholes, ("h", "c"), 4),
     "min_gru": CellForm("min_gru", _of_minimal, ("h",), 2, _candidate),
     "min_lstm": CellForm("min_lstm", _of_minimal, ("h",), 3, _candidate),

@@ -165,6 +165,18 @@ static void peephole_lstm(const float *weight_ih, const float *weight_hh, const 
     }
 }
 """,
+    "mix_by_gates": """
+/* Open the gates of a GRU and mix; the reset gate acts on what comes from the state. */
+static void mix_by_gates(const float *from_input, const float *from_state, float *h, int size)
+{
+    for (int i = 0; i < size; i++) {
+        float reset_gate = sigmoid(from_input[i] + from_state[i]);
+        float update_gate = sigmoid(from_input[size + i] + from_state[size + i]);
+        float fresh = tanhf(from_input[2 * size + i] + reset_gate * from_state[2 * size + i]);
+        h[i] = fresh + update_gate * (h[i] - fresh);
+    }
+}
+""",
     "gru": """
 /* The reset gate acts after the product with the state. */
 static void gru(const float *weight_ih, const float *weight_hh, const float *bias_ih, const float *bias_hh,
@@ -173,12 +185,25 @@ static void gru(const float *weight_ih, const float *weight_hh, const float *bia
     float *from_state = gates + 3 * size;
     linear(weight_ih, bias_ih, x, num_inputs, gates, 3 * size);
     linear(weight_hh, bias_hh, h, size, from_state, 3 * size);
-    for (int i = 0; i < size; i++) {
-        float reset_gate = sigmoid(gates[i] + from_state[i]);
-        float update_gate = sigmoid(gates[size + i] + from_state[size + i]);
-        float fresh = tanhf(gates[2 * size + i] + reset_gate * from_state[2 * size + i]);
-        h[i] = fresh + update_gate * (h[i] - fresh);
-    }
+    mix_by_gates(gates, from_state, h, size);
+}
+""",
+    "ln_gru": """
+/* Those of r and z are normalised together, those of the candidate apart, and input and state apart. */
+static void ln_gru(const float *weight_ih, const float *weight_hh, const float *gain_ih, const float *bias_ih,
+                   const float *gain_hh, const float *bias_hh, const float *x, int num_inputs, float *h, int size,
+                   float *gates)
+{
+    float *from_state = gates + 3 * size;
+    for (int i = 0; i < 6 * size; i++)
+        gates[i] = 0.0f;
+    add_product(weight_ih, x, num_inputs, gates, 3 * size);
+    add_product(weight_hh, h, size, from_state, 3 * size);
+    layer_norm(gain_ih, bias_ih, gates, gates, 2 * size);
+    layer_norm(gain_ih + 2 * size, bias_ih + 2 * size, gates + 2 * size, gates + 2 * size, size);
+    layer_norm(gain_hh, bias_hh, from_state, from_state, 2 * size);
+    layer_norm(gain_hh + 2 * size, bias_hh + 2 * size, from_state + 2 * size, from_state + 2 * size, size);
+    mix_by_gates(gates, from_state, h, size);
 }
 """,
     "elman": """
