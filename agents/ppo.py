@@ -17,9 +17,14 @@ Implementation details, each with its origin:
     ``train/first_ratio_error``.
 7.  The first rollout only fills the normalisers, if there are any: targets in unknown units would saturate the memory.
     Nor does one train that untrained values begin from (``value_bias``): its targets are bootstrapped from others.
-8.  Adam with ε = 1e-5 and optional linear annealing of the learning rate and of the entropy's weight; gradients clipped
-    by their global norm (OpenAI baselines).
-9.  Epochs end early once the KL estimate passes 1.5 ``target_kl`` (Spinning Up, Stable-Baselines3).
+8.  Adam with ε = 1e-5 and optional linear annealing of the learning rate, of the entropy's weight and of the ratio's
+    range; gradients clipped by their global norm (OpenAI baselines). With ``weight_decay`` it is AdamW.
+9.  Epochs end early once the KL estimate passes 1.5 ``target_kl`` (Spinning Up, Stable-Baselines3), or the learning
+    rate follows it (``desired_kl``; rsl_rl, there after every minibatch, here after every update).
+10. A rollout of several trials may be cut into sequences of one each (``sequence_length``), so that minibatches are
+    made of trials; a sequence that begins with a reset needs no stored state.
+11. With ``exploration`` a bonus for what is new has values and advantages of its own (``rlstm.exploration``), which are
+    added to those of the env's rewards in units of their deviation. It is no part of rewards, returns or evaluations.
 """
 
 from __future__ import annotations
@@ -32,49 +37,27 @@ import torch
 from torch import Tensor
 
 from rlstm.agents.configs.ppo import PPOConfig
-from rlstm.cells import State
-from rlstm.core.trees import tree_map
-from rlstm.losses.optimisation import Descent, Term
+from rlstm.exploration.bonus import Bonus, BonusReturns
+from rlstm.losses.optimisation import Descent, Term, annealed
 from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, entropy_loss, masked_normalise
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
-from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
 from rlstm.rollouts.rollout import Rollout
+from rlstm.rollouts.sequences import Sequences
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
 
-class _Sequences(NamedTuple):
-    """What an update reads of a rollout, ``(T, B, ...)``; the initial state ``(B, ...)``."""
-
-    inputs: PolicyInputs
-    actions: Tensor
-    is_first: Tensor
-    valid: Tensor | None  # None if all steps are.
-    log_probs: Tensor
-    advantages: Tensor
-    targets: Tensor  # Of values, in the critic's units.
-    values: Tensor | None  # As they were, in the critic's units; None if their change is not clipped.
-    initial_state: State
-
-    def select(self, envs: Tensor) -> _Sequences:
-        """Return the sequences of some envs ``(N,)``, in that order."""
-        of_steps = tree_map(lambda leaf: leaf.index_select(1, envs), self[:-1])
-        return _Sequences._make((*of_steps, tree_map(lambda leaf: leaf.index_select(0, envs), self.initial_state)))
-
-
 class _StepMetrics(NamedTuple):
-    """What a gradient step tells, scalars; logged under their names as means over an update."""
+    """What a gradient step tells, scalars; logged as means over an update, but for the first ratio's error."""
 
-    policy_gradient_loss: Tensor
-    value_loss: Tensor
-    entropy_loss: Tensor
-    loss: Tensor
+    of_all: dict[str, Tensor]
     approx_kl: Tensor
-    clip_fraction: Tensor
-    grad_norm: Tensor
-    ratio_error: Tensor  # Only the first one's is logged.
+    ratio_error: Tensor
+
+
+_LEAST_RATE, _LARGEST_RATE, _RATE_FACTOR = 1e-5, 1e-2, 1.5  # Of learning rates that follow the KL estimate; rsl_rl.
 
 
 class PPO:
@@ -97,23 +80,35 @@ class PPO:
     def __init__(
         self, policy: RecurrentPolicy, config: PPOConfig, *, num_envs: int, total_steps: int, generator: torch.Generator
     ) -> None:
-        if num_envs % config.num_minibatches:
-            divisors = [count for count in range(1, num_envs + 1) if num_envs % count == 0]
+        num_sequences = num_envs * (config.num_steps // (config.sequence_length or config.num_steps))
+        if num_sequences % config.num_minibatches:
+            divisors = [count for count in range(1, num_sequences + 1) if num_sequences % count == 0]
+            of = f"num_envs {num_envs}" if num_sequences == num_envs else f"the {num_sequences} sequences of a rollout"
             raise ValueError(
-                f"num_minibatches is {config.num_minibatches}, which does not divide num_envs {num_envs}: a minibatch "
-                f"holds whole sequences. Use one of {', '.join(map(str, divisors))}, or another num_envs."
+                f"num_minibatches is {config.num_minibatches}, which does not divide {of}: a minibatch holds whole "
+                f"sequences. Use one of {', '.join(map(str, divisors))}, or another num_envs."
             )
         self.policy = policy
         self.config = config
         self.generator = generator
         self.num_updates = 0
         self._total_updates = max(1, math.ceil(total_steps / (num_envs * config.num_steps)))
-        self._descent = Descent(policy.named_parameters(), max_grad_norm=config.max_grad_norm)
+        self.bonus = _make_bonus(policy, config, num_envs)
+        parameters = list(policy.named_parameters())
+        if self.bonus is not None:
+            parameters += self.bonus.value_head.named_parameters("bonus_value_head")
+        self._descent = Descent(parameters, max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay)
+        self._adapted_rate = config.learning_rate  # Where it follows the KL estimate.
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
     def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
         """Play ``num_steps`` steps in every env, from where it stands."""
-        return collect(self.policy, envs, collector_state, self.config.num_steps)
+        return collect(self.policy, envs, collector_state, self.config.num_steps, onward=self.reads_onward)
+
+    @property
+    def reads_onward(self) -> bool:
+        """Whether it learns from what the steps of a rollout led to, beside their rewards."""
+        return self.bonus is not None
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Train on one rollout and return the metrics by metric name.
@@ -125,30 +120,37 @@ class PPO:
         steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
         advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
         returns = advantages + rollout.values
-        lacks_statistics, begin = self.policy.lacks_statistics, self._values_to_begin_at(rollout)
+        lacks_statistics, begin = self._lacks_statistics, self._values_to_begin_at(rollout)
         self.policy.renormalise_values(returns[rollout.valid])
         if lacks_statistics or begin is not None:
             self._update_normalisers(rollout)
             if begin is not None:
                 self.policy.begin_values_at(begin)
             return {}
-        learning_rate, ent_coef = self._descent.schedule(config, self.num_updates / self._total_updates)
-        sequences = self._sequences(rollout, advantages, returns)
+        progress = min(1.0, self.num_updates / self._total_updates)
+        learning_rate, ent_coef = self._descent.schedule(config, progress)
+        if config.desired_kl is not None:
+            learning_rate = self._descent.learning_rate = self._adapted_rate
+        clip_coef = annealed(config.clip_coef, config.final_clip_coef, progress)
+        bonus_returns, told = self._explore(rollout, progress, advantages)
+        sequences = self._sequences(rollout, advantages, returns, bonus_returns)
         steps: list[_StepMetrics] = []
-        for lanes in self._minibatches(rollout.num_envs):
+        for places in self._minibatches(sequences.num_sequences):
             if steps and config.target_kl is not None and float(steps[-1].approx_kl) > 1.5 * config.target_kl:
                 break
-            steps.append(self._step(sequences.select(lanes), ent_coef))
+            steps.append(self._step(sequences.select(places), ent_coef, clip_coef))
+        self._adapt_rate(float(steps[-1].approx_kl))
         self.num_updates += 1
         self._update_normalisers(rollout)
-        means = torch.stack([torch.stack(step[:-1]) for step in steps]).mean(0).tolist()
+        means = torch.stack([torch.stack(list(step.of_all.values())) for step in steps]).mean(0).tolist()
         return {
-            **{f"train/{name}": mean for name, mean in zip(_StepMetrics._fields, means, strict=False)},
+            **{f"train/{name}": mean for name, mean in zip(steps[0].of_all, means, strict=True)},
+            **told,
             "train/first_ratio_error": float(steps[0].ratio_error),
             "train/explained_variance": explained_variance(rollout.values[rollout.valid], returns[rollout.valid]),
             "train/learning_rate": learning_rate,
             "train/ent_coef": ent_coef,
-            "train/clip_range": config.clip_coef,
+            "train/clip_range": clip_coef,
             "train/n_updates": float(self.num_updates),
         }
 
@@ -158,6 +160,12 @@ class PPO:
             return {}
         return refresh_state(self.policy, rollout, collector_state)
 
+    def begin(self) -> None:
+        """Forget what is carried for each env: all are reset."""
+        self._return_sums = torch.zeros_like(self._return_sums)
+        if self.bonus is not None:
+            self.bonus.begin()
+
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
         return {
@@ -166,6 +174,8 @@ class PPO:
             "action_generator": self.policy.generator.get_state(),
             "num_updates": self.num_updates,
             "return_sums": self._return_sums,
+            "adapted_rate": self._adapted_rate,
+            "bonus": None if self.bonus is None else self.bonus.state(),
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
@@ -175,17 +185,46 @@ class PPO:
         self.policy.generator.set_state(values["action_generator"])
         self.num_updates = values["num_updates"]
         self._return_sums = values["return_sums"].to(self._return_sums)
+        self._adapted_rate = values.get("adapted_rate", self.config.learning_rate)  # New in this version.
+        if self.bonus is not None:
+            self.bonus.load_state(values["bonus"])
 
-    def _minibatches(self, num_envs: int) -> Iterator[Tensor]:
-        """Yield the lanes of every minibatch of every epoch, shuffled anew each epoch."""
+    def _minibatches(self, num_sequences: int) -> Iterator[Tensor]:
+        """Yield the sequences of every minibatch of every epoch, shuffled anew each epoch."""
         for _ in range(self.config.update_epochs):
-            lanes = torch.randperm(num_envs, generator=self.generator).to(self.policy.device)
-            yield from lanes.chunk(self.config.num_minibatches)
+            places = torch.randperm(num_sequences, generator=self.generator).to(self.policy.device)
+            yield from places.chunk(self.config.num_minibatches)
 
-    def _sequences(self, rollout: Rollout, advantages: Tensor, returns: Tensor) -> _Sequences:
+    def _explore(
+        self, rollout: Rollout, progress: float, advantages: Tensor
+    ) -> tuple[BonusReturns | None, dict[str, float]]:
+        """Add the bonus's advantages to the env's, in place, and train what predicts; return the rest and metrics."""
+        config = self.config
+        if self.bonus is None:
+            return None, {}
+        returns, metrics = self.bonus.returns(self.policy, rollout)
+        bonus_coef = annealed(config.bonus_coef, config.final_bonus_coef, progress)
+        advantages.add_(returns.advantages * (bonus_coef * self.policy.return_scale))
+        envs = torch.arange(rollout.num_envs, device=self.policy.device)
+        metrics |= self.bonus.learn(rollout, envs.chunk(config.num_minibatches), f"update {self.num_updates}")
+        return returns, {**metrics, "exploration/bonus_coef": bonus_coef}
+
+    def _adapt_rate(self, approx_kl: float) -> None:
+        """Let the learning rate follow the KL estimate of an update's last gradient step."""
+        desired = self.config.desired_kl
+        if desired is None:
+            return
+        if approx_kl > 2 * desired:
+            self._adapted_rate = max(_LEAST_RATE, self._adapted_rate / _RATE_FACTOR)
+        elif approx_kl < desired / 2:
+            self._adapted_rate = min(_LARGEST_RATE, self._adapted_rate * _RATE_FACTOR)
+
+    def _sequences(
+        self, rollout: Rollout, advantages: Tensor, returns: Tensor, bonus: BonusReturns | None
+    ) -> Sequences:
         """Return what the gradient steps read."""
-        scale, centre = self.policy.return_scale, self.policy.return_centre
-        return _Sequences(
+        scale, centre, length = self.policy.return_scale, self.policy.return_centre, self.config.sequence_length
+        sequences = Sequences(
             inputs=rollout.inputs,
             actions=rollout.actions,
             is_first=rollout.is_first,
@@ -194,32 +233,44 @@ class PPO:
             advantages=advantages,
             targets=(returns - centre) / scale,
             values=None if self.config.clip_vloss is None else (rollout.values - centre) / scale,
+            bonus_targets=None if bonus is None else bonus.targets,
             initial_state=rollout.initial_state,
         )
+        return sequences if length in (None, rollout.num_steps) else sequences.cut(length, self.policy.init_state)
 
-    def _step(self, batch: _Sequences, ent_coef: float) -> _StepMetrics:
+    def _step(self, batch: Sequences, ent_coef: float, clip_coef: float) -> _StepMetrics:
         """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
         config, policy, valid = self.config, self.policy, batch.valid
         advantages = masked_normalise(batch.advantages, valid) if config.norm_adv else batch.advantages
         evaluation = policy.evaluate(batch.inputs, batch.actions, batch.is_first, batch.initial_state)
-        surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, config.clip_coef)
+        surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, clip_coef)
         values = (evaluation.values.detach() - policy.return_centre) / policy.return_scale
-        value = clipped_value_loss(values, batch.values, batch.targets, valid, config.clip_vloss)
+        huber = config.value_loss == "huber"
+        value = clipped_value_loss(values, batch.values, batch.targets, valid, config.clip_vloss, huber=huber)
         entropy = entropy_loss(evaluation.entropies, valid)
         terms = {
             "policy_gradient_loss": Term(evaluation.log_probs, *surrogate[:2]),
             "value_loss": Term(evaluation.values, value.value, value.gradient / policy.return_scale, config.vf_coef),
             "entropy_loss": Term(evaluation.entropies, *entropy, ent_coef),
         }
+        if self.bonus is not None and batch.bonus_targets is not None:
+            values = self.bonus.values(evaluation.critic_features)
+            of_bonus = clipped_value_loss(values.detach(), None, batch.bonus_targets, valid, None, huber=huber)
+            terms["bonus_value_loss"] = Term(values, *of_bonus, config.vf_coef)
         loss, grad_norm = self._descent.step(terms, f"update {self.num_updates}")
-        return _StepMetrics(
+        of_all = {
             **{name: term.loss for name, term in terms.items()},
-            loss=loss,
-            approx_kl=surrogate.approx_kl,
-            clip_fraction=surrogate.clip_fraction,
-            ratio_error=surrogate.ratio_error,
-            grad_norm=grad_norm,
-        )
+            "loss": loss,
+            "approx_kl": surrogate.approx_kl,
+            "clip_fraction": surrogate.clip_fraction,
+            "grad_norm": grad_norm,
+        }
+        return _StepMetrics(of_all, surrogate.approx_kl, surrogate.ratio_error)
+
+    @property
+    def _lacks_statistics(self) -> bool:
+        """Whether a normaliser, the policy's or the bonus's, has seen nothing yet."""
+        return self.policy.lacks_statistics or (self.bonus is not None and self.bonus.lacks_statistics)
 
     def _values_to_begin_at(self, rollout: Rollout) -> float | None:
         """Return the value that untrained values should begin at, or None where they stay as they are."""
@@ -232,6 +283,23 @@ class PPO:
             rollout.rewards, rollout.credit_cuts, self._return_sums, self.config.gamma
         )
         self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
+        if self.bonus is not None:
+            self.bonus.update_normalisers(rollout)
+
+
+def _make_bonus(policy: RecurrentPolicy, config: PPOConfig, num_envs: int) -> Bonus | None:
+    if config.exploration == "none":
+        return None
+    return Bonus(
+        policy,
+        num_envs,
+        kind=config.exploration,
+        gamma=config.bonus_gamma,
+        gae_lambda=config.gae_lambda,
+        credit=config.bonus_credit,
+        learning_rate=config.bonus_learning_rate,
+        max_grad_norm=config.max_grad_norm,
+    )
 
 
 def _expected_return(rollout: Rollout, gamma: float) -> float:

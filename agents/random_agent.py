@@ -23,6 +23,7 @@ class RandomAgent:
 
     run_type = Training
     begins_anew = False
+    reads_onward = False
 
     def __init__(
         self,
@@ -50,6 +51,9 @@ class RandomAgent:
     def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Leave the carried state: the weights have not changed."""
         return {}
+
+    def begin(self) -> None:
+        """Forget nothing: nothing is carried."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the action generator's state."""

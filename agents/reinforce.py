@@ -59,6 +59,7 @@ class REINFORCE:
 
     run_type = Training
     begins_anew = True
+    reads_onward = False
 
     def __init__(
         self,
@@ -114,6 +115,9 @@ class REINFORCE:
     def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Leave the carried state: the next batch begins anew."""
         return {}
+
+    def begin(self) -> None:
+        """Forget nothing: every batch begins anew."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from rlstm.core.ranges import AtLeast, Between, Positive, check_ranges
+from rlstm.core.ranges import AtLeast, Between, NotNegative, Positive, check_ranges
 from rlstm.training.config import AgentConfig
 
 
@@ -19,7 +19,11 @@ class PPOConfig(AgentConfig):
     """Steps T of a rollout in each environment."""
 
     num_minibatches: Annotated[int, AtLeast(1)] = 4
-    """Minibatches an epoch; each holds whole sequences, so this must divide num_envs."""
+    """Minibatches an epoch; each holds whole sequences, so this must divide their number."""
+
+    sequence_length: Annotated[int | None, AtLeast(1)] = None
+    """Steps of the sequences that minibatches are made of: those of a trial, for instance, where a rollout holds
+    several. Each must begin where memory begins. Default: a rollout, one sequence for each environment."""
 
     update_epochs: Annotated[int, AtLeast(1)] = 4
     """Passes over a rollout."""
@@ -30,6 +34,13 @@ class PPOConfig(AgentConfig):
     anneal_lr: bool = True
     """Lower the learning rate linearly to 0 over the run."""
 
+    desired_kl: Annotated[float | None, Positive] = None
+    """Adapt the learning rate: divide it by 1.5 after an update whose KL estimate ends above twice this, multiply it
+    by 1.5 after one that ends below half of it. Needs --no-anneal-lr."""
+
+    weight_decay: Annotated[float, NotNegative] = 0.0
+    """Decoupled weight decay (AdamW): with each step weights shrink by this times the learning rate."""
+
     gamma: Annotated[float, Between(0, 1)] = 0.99
     """Discount a step."""
 
@@ -38,6 +49,9 @@ class PPOConfig(AgentConfig):
 
     clip_coef: Annotated[float, Positive] = 0.2
     """Half width ε of the clipped ratio."""
+
+    final_clip_coef: Annotated[float | None, Positive] = None
+    """Its value at the end of the run, reached linearly. Default: the same."""
 
     clip_vloss: float | None = None
     """Clip the value's change to this range, in the critic's units. Default: no clipping."""
@@ -54,6 +68,9 @@ class PPOConfig(AgentConfig):
     vf_coef: float = 0.5
     """Weight of the value loss."""
 
+    value_loss: Literal["squared", "huber"] = "squared"
+    """Of the critic's errors: half their square, or Huber's, which grows linearly from one deviation of returns on."""
+
     value_bias: Literal["zero", "returns"] = "returns"
     """Where values begin: at 0, or at the mean return that the first rollout lets expect, which then trains nothing."""
 
@@ -66,6 +83,35 @@ class PPOConfig(AgentConfig):
     refresh_states: bool = True
     """Replay the rollout with the new weights, so that the carried state is theirs."""
 
+    exploration: Literal["none", "rnd", "noveld"] = "none"
+    """Bonus for what is new: how badly the next observation is predicted (random network distillation), or by how much
+    worse than the present one, at its first visit in an episode (NovelD)."""
+
+    bonus_coef: Annotated[float, NotNegative] = 0.5
+    """Weight of the bonus beside the env's rewards, both in deviations of their returns."""
+
+    final_bonus_coef: Annotated[float | None, NotNegative] = None
+    """Its weight at the end of the run, reached linearly. Default: the same."""
+
+    bonus_gamma: Annotated[float, Between(0, 1)] = 0.99
+    """Discount a step of the bonus."""
+
+    bonus_credit: Literal["memory", "lifelong"] = "memory"
+    """Where returns of the bonus are cut: where those of the env's rewards are, or nowhere, as in RND."""
+
+    bonus_learning_rate: Annotated[float, Positive] = 3e-4
+    """Adam's step size for the network that predicts; a slower one calls things new for longer."""
+
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
+        """Refuse values out of range, and pairs that contradict each other."""
         check_ranges(self)
+        if self.desired_kl is not None and self.anneal_lr:
+            raise ValueError(
+                f"desired_kl is {self.desired_kl}, which adapts the learning rate, but anneal_lr lowers it too: add "
+                "--no-anneal-lr, or leave desired_kl out."
+            )
+        if self.sequence_length is not None and self.num_steps % self.sequence_length:
+            raise ValueError(
+                f"sequence_length is {self.sequence_length}, which does not divide num_steps {self.num_steps}: a "
+                "rollout is cut into whole sequences. Use a divisor, or num_steps that are a multiple."
+            )

@@ -142,6 +142,14 @@ _SECTIONS: dict[str, tuple[EnvRow, ...]] = {
             {"num_decks": 1, "deck_type": "ranks"},
         ),
     ),
+    "MiniGrid's tasks": (
+        _env("MiniGridMemoryS7", "minigrid.memory:MiniGridMemory"),
+        _env("MiniGridMemoryS9", "minigrid.memory:MiniGridMemory", size=9),
+        _env("MiniGridMemoryS11", "minigrid.memory:MiniGridMemory", size=11),
+        _env("MiniGridMemoryS13", "minigrid.memory:MiniGridMemory", size=13),
+        _env("MiniGridMemoryS13Random", "minigrid.memory:MiniGridMemory", size=13, random_length=True),
+        _env("MiniGridMemoryS17Random", "minigrid.memory:MiniGridMemory", size=17, random_length=True),
+    ),
     "Learning to learn": (
         _env("BernoulliBandit", "meta.bernoulli_bandit:BernoulliBandit"),
         _env("TabularMDP", "meta.tabular_mdp:TabularMDP"),

@@ -6,6 +6,7 @@ On the command line the same is `--env CartPole-v1+mask=0,2+flicker=0.3`.
 """
 
 from rlstm.envs.wrappers.adapters import wrap
+from rlstm.envs.wrappers.selections import KeepActions, NearView
 from rlstm.envs.wrappers.table import WRAPPERS
 from rlstm.envs.wrappers.transform import Transform
 from rlstm.envs.wrappers.transforms import (
@@ -25,8 +26,10 @@ __all__ = [
     "Delay",
     "Flicker",
     "Hold",
+    "KeepActions",
     "MarkovianView",
     "MaskBox",
+    "NearView",
     "Noise",
     "OneHot",
     "PreviousActionReward",

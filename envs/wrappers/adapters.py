@@ -54,6 +54,7 @@ class TransformedEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         gym.Wrapper.__init__(self, env)
         self.transform = kind(env, **arguments)
         self.observation_space = self.transform.observation_space
+        self.action_space = self.transform.action_space
         self._depth = _same_within(env, kind)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -61,14 +62,15 @@ class TransformedEnv(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         observation, info = self.env.reset(seed=seed, options=options)
         self.transform.check_info(info)
         self.transform.seed([seed], self._depth)
-        return _single(self.transform.begin(self.transform.every_lane, _batch(observation))), info
+        seen = self.transform.begin(self.transform.every_lane, _batch(observation))
+        return _single(seen), self.transform.tell(info)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take one step."""
         actions = np.asarray(action)[None]
         observation, reward, terminated, truncated, info = self.env.step(self.transform.act(actions)[0])
         seen = self.transform.advance(_batch(observation), actions, np.array([reward], dtype=np.float64))
-        return _single(seen), reward, terminated, truncated, info
+        return _single(seen), reward, terminated, truncated, self.transform.tell(info)
 
     def get_state(self) -> State:
         """Return what this wrapper itself remembers; the environment within has a state of its own."""
@@ -103,6 +105,9 @@ class TransformedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         self.transform = kind(env, **arguments)
         self.single_observation_space = self.transform.observation_space
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        if self.transform.action_space is not self.transform.inner_action_space:
+            self.single_action_space = self.transform.action_space
+            self.action_space = batch_space(self.single_action_space, env.num_envs)
         self._depth = _same_within(env, kind)
 
     def reset(self, *, seed: Seeds = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -111,7 +116,7 @@ class TransformedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         observations, infos = inner.reset(seed=seed, options=options)
         self.transform.check_info(infos)
         self.transform.seed(lane_seeds(seed, self.num_envs), self._depth)
-        return self.transform.begin(self.transform.every_lane, observations), infos
+        return self.transform.begin(self.transform.every_lane, observations), self.transform.tell(infos)
 
     def step(self, actions: Any) -> tuple[Any, Any, BoolArray, BoolArray, dict[str, Any]]:
         """Take one step in every lane; finished lanes begin their next episode."""
@@ -123,7 +128,7 @@ class TransformedVectorEnv(VectorWrapper[Any, Any, Any, Any, Any]):
         if rows.size:
             first = self.transform.begin(rows, _rows(observations, rows))
             infos, seen = {**infos, "final_obs": seen}, _with_rows(seen, rows, first)
-        return seen, rewards, terminated, truncated, infos
+        return seen, rewards, terminated, truncated, self.transform.tell(infos)
 
     def get_state(self) -> dict[str, Any] | None:
         """Return all that the lanes' future depends on, or None if the environment within can't say."""

@@ -1,7 +1,7 @@
 """The table of wrappers, `WRAPPERS`, by their names on the command line.
 
 On the command line `--env-wrappers mask=0,2 flicker=0.3`, or in the id `CartPole-v1+mask=0,2+flicker=0.3`; the first is
-the innermost. A new wrapper is one class in `transforms.py`, and one row here.
+the innermost. A new wrapper is one class in `transforms.py` or `selections.py`, and one row here.
 
 `previous` or the policy's own `inputs.previous_action` and `inputs.previous_reward`? Take the policy's: it knows where
 memory begins, so in trials they reach over the ends of episodes. Take the wrapper if the observation itself must hold
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlstm.envs.wrappers import transforms
+from rlstm.envs.wrappers import selections, transforms
 from rlstm.envs.wrappers.transform import Transform
 
 
@@ -47,11 +47,14 @@ class WrapperRow:
         return {"transform": self.transform_name, **self.parse(text)}
 
 
-def _indices(text: str | None) -> dict[str, Any]:
-    words = (text or "").split(",")
-    if not all(word.strip().isdecimal() for word in words) or len(set(map(int, words))) < len(words):
-        raise ValueError("mask needs different indices of the vector to keep, from 0 up, such as mask=0,2")
-    return {"keep": [int(word) for word in words]}
+def _indices(what_is_needed: str) -> Callable[[str | None], dict[str, Any]]:
+    def read(text: str | None) -> dict[str, Any]:
+        words = (text or "").split(",")
+        if not all(word.strip().isdecimal() for word in words) or len(set(map(int, words))) < len(words):
+            raise ValueError(what_is_needed)
+        return {"keep": [int(word) for word in words]}
+
+    return read
 
 
 def _whole(argument: str, low: int, what_is_needed: str) -> Callable[[str | None], dict[str, Any]]:
@@ -88,14 +91,17 @@ def _number(name: str, argument: str, high: float, example: str, *, optional: bo
     return read
 
 
+_ENTRIES = _indices("mask needs different indices of the vector to keep, from 0 up, such as mask=0,2")
+_ACTIONS = _indices("actions needs different numbers of actions to keep, such as actions=0,1,2")
 _COUNT = _whole("count", 2, "one_hot needs the count of different numbers, 2 or more, such as one_hot=11")
 _STEPS = _whole("steps", 1, "delay needs a whole number of steps >= 1, such as delay=2")
+_SIZE = _whole("size", 3, "view needs an odd number of cells >= 3, such as view=3")
 _FLICKER = _number("flicker", "probability", 1.0, "flicker=0.3", optional=True)
 _NOISE = _number("noise", "std", math.inf, "noise=0.1", optional=False)
 _STICKY = _number("sticky", "probability", 1.0, "sticky=0.25", optional=True)
 
 WRAPPERS: dict[str, WrapperRow] = {
-    "mask": WrapperRow(transforms.MaskBox, _indices, "mask=0,2", "only these entries of a vector are seen"),
+    "mask": WrapperRow(transforms.MaskBox, _ENTRIES, "mask=0,2", "only these entries of a vector are seen"),
     "one_hot": WrapperRow(
         transforms.OneHot, _COUNT, "one_hot=11", "whole numbers of a Box are seen as one-hot vectors, so many each"
     ),
@@ -117,6 +123,12 @@ WRAPPERS: dict[str, WrapperRow] = {
     ),
     "markovian": WrapperRow(
         transforms.MarkovianView, _nothing("markovian"), "markovian", "the hidden state is seen instead"
+    ),
+    "actions": WrapperRow(
+        selections.KeepActions, _ACTIONS, "actions=0,1,2", "only these actions are left, numbered in this order"
+    ),
+    "view": WrapperRow(
+        selections.NearView, _SIZE, "view=3", "of MiniGrid's picture only so many cells ahead and across are seen"
     ),
 }
 """Every wrapper, by its name on the command line."""

@@ -1,6 +1,7 @@
 """What every wrapper is made of: `Transform`, written once for a batch of lanes.
 
-`transforms.py` has the transforms there are; `adapters.py` puts one around a single env or a vector env.
+`transforms.py` and `selections.py` have the transforms there are; `adapters.py` puts one around a single env or a
+vector env.
 
 A transform sees what an environment returns and gives what the policy shall see instead. The order of calls is
 
@@ -11,7 +12,8 @@ A transform sees what an environment returns and gives what the policy shall see
 
 so that a lane gives the same whether it is alone or one of many. Observations are arrays (B, ...), or dicts and tuples
 of them. Text in a dict, and a dict's "action_mask", pass through unchanged: the one can't be changed, the other is the
-environment's word on what is allowed now.
+environment's word on what is allowed now. Only a transform of the actions themselves changes a mask with them, here and
+in infos (`tell`).
 
 Letters in shapes: B lanes, R = the lanes that a call is about.
 """
@@ -88,7 +90,8 @@ class Transform:
     Attributes:
         inner_space: Of observations of one lane, as it is without the transform.
         observation_space: The same, as the transform makes it.
-        action_space: Of one lane.
+        inner_action_space: Of one lane, as it is without the transform.
+        action_space: The same, as the transform makes it: of the policy's actions.
         random: The lanes' streams. They are no environment's, although they hang on the same seeds.
     """
 
@@ -100,10 +103,11 @@ class Transform:
 
     def __init__(self, env: gym.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
         if isinstance(env, VectorEnv):
-            num_lanes, space, self.action_space = env.num_envs, env.single_observation_space, env.single_action_space
+            num_lanes, space, action_space = env.num_envs, env.single_observation_space, env.single_action_space
         else:
-            num_lanes, space, self.action_space = 1, env.observation_space, env.action_space
+            num_lanes, space, action_space = 1, env.observation_space, env.action_space
         self.inner_space = self.observation_space = space
+        self.inner_action_space = self.action_space = action_space
         self.every_lane: IntArray = np.arange(num_lanes)
         self.random = LaneRandom(num_lanes)
         self._entropy = np.random.default_rng()
@@ -123,6 +127,10 @@ class Transform:
 
     def check_info(self, info: Mapping[str, Any]) -> None:
         """Raise ValueError if the info of a reset shows that the transform doesn't fit the environment."""
+
+    def tell(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return the info of a reset or a step as the policy shall be told it; `info` itself stays as it is."""
+        return info
 
     def see(self, rows: IntArray, observations: Observations) -> Observations:
         """Return what the lanes `rows` (R,) see in place of `observations` (R, ...), at whatever step of an episode."""

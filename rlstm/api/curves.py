@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from rlstm.api.found_runs import FoundRun, differing, find_runs, pick, telling
-from rlstm.api.references import REFERENCES, run_references
+from rlstm.api.references import run_references
 from rlstm.core.errors import unknown_name
 from rlstm.core.statistics import Floats, Steps, align, interquartile_mean, interval
 from rlstm.training.config import ConfigError
 from rlstm.training.run_directory import RunDirectoryError
+from rlstm.vector.references import REFERENCES
 
 EVALUATED, TRAINED = "eval/mean_reward", "rollout/ep_rew_mean"
 RETURNS = (EVALUATED, TRAINED)

@@ -20,6 +20,7 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from gymnasium import spaces
@@ -118,6 +119,7 @@ def train_config(
             config=stored,
             env_spec=written,
             spaces=dict(zip(SPACES, map(space_to_json, spaces_of), strict=True)),
+            curriculum=training.curriculum_text,
             command=command,
             device=device,
         )
@@ -179,7 +181,8 @@ def resume(
             f"The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left to do. "
             "Give a larger total with --total-steps."
         )
-    training, _ = _make_training(config, read_spec(directory, config))
+    kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
+    training, _ = _make_training(kept, read_spec(directory, config))
     with closing(training):
         notes = [training.load(checkpoint), training.choose_threads(anew=num_threads == 0)]
         directory.cut_evaluations(checkpoint.step)
@@ -189,6 +192,10 @@ def resume(
         # They are kept, so that a run stopped once more goes on to the same end with as many threads.
         write_json(directory.config_path, _stored_form(config))
         return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes, on_evaluation=on_evaluation)
+
+
+def _with_curriculum(config: ExperimentConfig[Any], path: Path) -> ExperimentConfig[Any]:
+    return replace(config, run=replace(config.run, curriculum=str(path)))
 
 
 def _check_hook(config: ExperimentConfig[Any], on_evaluation: OnEvaluation | None) -> None:

@@ -1,4 +1,4 @@
-"""The best returns with and without memory, where an env declares them."""
+"""The best returns with and without memory, where the env of a run declares them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,8 @@ from typing import Any
 import gymnasium as gym
 
 from rlstm.api.experiments import read_config, read_spec
-from rlstm.core.number_text import Bound
 from rlstm.training.run_directory import RunDirectory
-
-REFERENCES = ("memoryless_return", "optimal_return")
-
-
-def references(env: Any) -> dict[str, float | None]:
-    """Return what an env, unwrapped, declares as the best returns with and without memory; None if it doesn't.
-
-    They hold for episodes with a newly drawn task: with one that is kept, as in trials, more may be possible.
-    """
-    values: dict[str, float | None] = dict.fromkeys(REFERENCES)
-    for name in REFERENCES:
-        reference = getattr(env, name, None)
-        value = getattr(reference, "value", reference)
-        if isinstance(value, (int, float)):
-            values[name] = Bound(value) if getattr(reference, "kind", "exact") == "bound" else float(value)
-    return values
+from rlstm.vector.references import REFERENCES, references
 
 
 def run_references(

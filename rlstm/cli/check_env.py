@@ -26,7 +26,7 @@ class CheckEnvFlags(JsonFlags):
 
     env_wrappers: tuple[str, ...] = ()
     """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 hold sticky=0.25 previous
-    markovian."""
+    markovian actions=0,1,2 view=3."""
 
     train_steps: int = 20_000
     """Steps of a short training without memory, 5 seconds at most; 0 leaves it out."""

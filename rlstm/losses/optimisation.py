@@ -31,6 +31,8 @@ def annealed(start: float, end: float | None, progress: float) -> float:
 class Descent:
     """Adam over all parameters of a module, with gradients clipped by their global norm (Kingma & Ba 2015).
 
+    With ``weight_decay`` λ it is AdamW: θ is multiplied by 1 - αλ before a step of size α (Loshchilov & Hutter 2019).
+
     The parameters become parts of one vector, and their gradients parts of another, so that zeroing, norm, clipping and
     Adam are one operation each, however many parameters there are. The module keeps its parameters and their values.
     ``state_dict`` has for every parameter what that of ``torch.optim.Adam`` has, which is not used for a single vector:
@@ -41,13 +43,19 @@ class Descent:
         max_grad_norm: Largest global norm of the gradient.
         apart: Beginnings of the names of parameters that take steps apart from the others: their own gradient, norm and
             averages.
+        weight_decay: λ.
     """
 
     def __init__(
-        self, named_parameters: Iterable[tuple[str, nn.Parameter]], *, max_grad_norm: float, apart: tuple[str, ...] = ()
+        self,
+        named_parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        max_grad_norm: float,
+        apart: tuple[str, ...] = (),
+        weight_decay: float = 0.0,
     ) -> None:
         self.learning_rate = 0.0
-        self._max_grad_norm = max_grad_norm
+        self._max_grad_norm, self._weight_decay = max_grad_norm, weight_decay
         self._named = list(named_parameters)
         groups: tuple[list[int], list[int]] = ([], [])
         for index, (name, _) in enumerate(self._named):
@@ -90,7 +98,7 @@ class Descent:
             raise NonFiniteError(f"Not finite in {place}: the gradient of {_first_bad(self._named)}.")
         if size > self._max_grad_norm:
             vector.gradient.mul_(self._max_grad_norm / (size + 1e-6))
-        vector.step(self.learning_rate)
+        vector.step(self.learning_rate, self._weight_decay)
         return loss, norm
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,8 +137,10 @@ class _Vector:
         self.gradient.zero_()
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Take Adam's step."""
+    def step(self, learning_rate: float, weight_decay: float) -> None:
+        """Take Adam's step, after the decay."""
+        if weight_decay:
+            self._values.mul_(1 - learning_rate * weight_decay)
         self._num_steps += 1
         torch._fused_adam_(  # What torch.optim.Adam(fused=True) calls.
             [self._values],

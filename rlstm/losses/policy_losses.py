@@ -96,21 +96,31 @@ def clipped_policy_loss(
 
 @torch.no_grad()
 def clipped_value_loss(
-    values: Tensor, old_values: Tensor | None, returns: Tensor, valid: Tensor | None, clip_range: float | None
+    values: Tensor,
+    old_values: Tensor | None,
+    returns: Tensor,
+    valid: Tensor | None,
+    clip_range: float | None,
+    *,
+    huber: bool = False,
 ) -> Loss:
-    """Return ½E[(v - R)²], each error at least that of v clipped to within ``clip_range`` of the old value.
+    """Return E[ℓ(v - R)], each error at least that of v clipped to within ``clip_range`` of the old value.
 
-    Arguments are in the critic's units. Without a range, or old values, it is the plain squared error. The gradient is
-    (v - R)/N, but 0 where v is clipped and its error then larger.
+    ℓ(e) = ½e², or Huber's: ½e² up to |e| = 1, then |e| - ½ (Huber 1964). Arguments are in the critic's units.
+    Without a range, or old values, nothing is clipped. The gradient is ℓ'(v - R)/N, but 0 where v is clipped and its
+    error then larger.
     """
     values, returns = _valid_part(values, valid), _valid_part(returns, valid)
     differences = values - returns
-    errors = differences.square()
+    sizes = differences.abs()
     if clip_range is not None and old_values is not None:
         old_values = _valid_part(old_values, valid)
         changes = values - old_values
-        errors_of_clipped = (old_values + changes.clamp(-clip_range, clip_range) - returns).square()
-        passes = (errors >= errors_of_clipped) | (changes.abs() <= clip_range)  # Equal but for rounding within it.
+        sizes_of_clipped = (old_values + changes.clamp(-clip_range, clip_range) - returns).abs()
+        passes = (sizes >= sizes_of_clipped) | (changes.abs() <= clip_range)  # Equal but for rounding within it.
         differences = torch.where(passes, differences, 0.0)
-        errors = torch.maximum(errors, errors_of_clipped)
-    return Loss(0.5 * masked_mean(errors, valid), _gradient_of_mean(differences, valid))
+        sizes = torch.maximum(sizes, sizes_of_clipped)
+    if huber:
+        losses = torch.where(sizes <= 1, 0.5 * sizes.square(), sizes - 0.5)
+        return Loss(masked_mean(losses, valid), _gradient_of_mean(differences.clamp(-1, 1), valid))
+    return Loss(0.5 * masked_mean(sizes.square(), valid), _gradient_of_mean(differences, valid))

@@ -36,6 +36,7 @@ class PolicyEvaluation(NamedTuple):
     entropies: Tensor  # (T, B)
     values: Tensor  # (T, B) raw units
     state: State  # after step T - 1
+    critic_features: Tensor  # (T, B, H) that the values are read from
 
 
 class Actor(Protocol):
@@ -265,19 +266,28 @@ class RecurrentPolicy(nn.Module):
         features, state = self._run(inputs, is_first, initial_state)
         parameters = self.policy_head(features[0])
         log_probs, entropies = self.distribution.log_prob_and_entropy(parameters, actions, inputs.action_masks)
-        values = self._raw_values(features[-1])
-        return PolicyEvaluation(log_probs, entropies, values, state)
+        of_critic = self._for_critic(features[-1])
+        return PolicyEvaluation(log_probs, entropies, self._raw_values(of_critic), state, of_critic)
 
     def values(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> Tensor:
         """Run the critic alone over whole sequences, with gradient: values ``(T, B)``. Arguments as ``evaluate``."""
+        return self._raw_values(self.critic_features(inputs, is_first, initial_state[-1])[0])
+
+    def critic_features(self, inputs: PolicyInputs, is_first: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return what the critic reads over whole sequences, ``(T, B, H)``, and the state of its memory after them.
+
+        ``state`` is that of the critic's memory before step 0, the last of the states; else as ``evaluate``.
+        """
         *_, trunk = self.trunks()
-        features, _ = self._sequence(trunk, inputs, is_first, initial_state[-1])
-        return self._raw_values(features)
+        features, state = self._sequence(trunk, inputs, is_first, state)
+        return self._for_critic(features), state
+
+    def _for_critic(self, features: Tensor) -> Tensor:
+        """Return the features as the critic reads them: it may read a memory without training it."""
+        return features.detach() if self.config.critic_memory == "detached" else features
 
     def _raw_values(self, features: Tensor) -> Tensor:
         """Return the values ``(T, B)`` in raw units of what the critic reads, ``(T, B, H)``."""
-        if self.config.critic_memory == "detached":
-            features = features.detach()
         values: Tensor = self.value_head(features).squeeze(-1)
         return torch.addcmul(self.return_centre, values, self.return_scale)
 

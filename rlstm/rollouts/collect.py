@@ -14,14 +14,14 @@ from torch import Tensor
 from rlstm.cells import State
 from rlstm.core.arrays import BoolArray, IntArray
 from rlstm.core.errors import EnvironmentFailure
-from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs, SampledStep
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.bootstrap import FinalRows
 from rlstm.rollouts.buffers import RolloutBuffers
-from rlstm.rollouts.inputs import PolicyInputsTracker
+from rlstm.rollouts.inputs import PolicyInputsTracker, observation_tensors
 from rlstm.rollouts.play import crosses, play_step
-from rlstm.rollouts.rollout import Rollout
+from rlstm.rollouts.rollout import Onward, Rollout
 from rlstm.rollouts.statistics import EpisodeStatistics
 from rlstm.vector.adapter import EnvStep, SteppedEnvs
 
@@ -59,22 +59,34 @@ class CollectorState:
         self.statistics.load_state_dict(values["statistics"])
 
 
-def start(policy: RecurrentPolicy, envs: SteppedEnvs, seeds: list[int]) -> CollectorState:
-    """Reset every env with its seed and begin a trajectory in each."""
+def start(
+    policy: RecurrentPolicy, envs: SteppedEnvs, seeds: list[int], statistics: EpisodeStatistics | None = None
+) -> CollectorState:
+    """Reset every env with its seed and begin a trajectory in each, with new statistics unless some are given."""
     tracker = PolicyInputsTracker(policy, envs.reset(seeds))
-    statistics = EpisodeStatistics(envs.num_envs, log_info=envs.log_info)
+    if statistics is None:
+        statistics = EpisodeStatistics(envs.num_envs, log_info=envs.log_info)
     return CollectorState(tracker, policy.init_state(envs.num_envs), statistics)
 
 
 class _Collection:
     """A rollout in the making; its steps are taken inside ``torch.inference_mode``."""
 
-    def __init__(self, policy: RecurrentPolicy, envs: SteppedEnvs, collector_state: CollectorState, block: int) -> None:
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        envs: SteppedEnvs,
+        collector_state: CollectorState,
+        block: int,
+        *,
+        onward: bool = False,
+    ) -> None:
         self.policy, self.envs, self.collector_state = policy, envs, collector_state
         self.initial_state = tree_map(Tensor.clone, collector_state.state)
         self.snapshot = policy.acting_snapshot(block=block)
         self.buffers = RolloutBuffers()
         self.final_rows = FinalRows()
+        self.last_observations: list[tuple[int, IntArray, Tree]] | None = [] if onward else None
         self._all: BoolArray = np.ones(envs.num_envs, dtype=bool)
         self._chosen: SampledStep
 
@@ -99,6 +111,9 @@ class _Collection:
         statistics.add(outcome.rewards, outcome.finished, outcome.successes, outcome.trial_ends, outcome.logged)
         if len(outcome.finished):
             self.final_rows.add(self.buffers.num_steps, cuts, step, outcome, tracker)
+            if self.last_observations is not None:
+                of_ended = observation_tensors(outcome.final_observations, tracker.types, self.policy.device)
+                self.last_observations.append((self.buffers.num_steps, outcome.finished, of_ended))
         self.buffers.write_outcome(outcome, is_first, cuts, self._all if active is None else active.copy())
         return tracker.is_first
 
@@ -116,9 +131,24 @@ class _Collection:
         # Out of inference mode: usable wherever gradients flow.
         carried.state = tree_map(Tensor.clone, carried.state)
         carried.tracker.previous_actions = carried.tracker.previous_actions.clone()
-        rollout = Rollout(**steps._asdict(), **flags._asdict(), initial_state=self.initial_state)
+        onward = None if self.last_observations is None else self._onward(steps.inputs, self.last_observations)
+        rollout = Rollout(**steps._asdict(), **flags._asdict(), initial_state=self.initial_state, onward=onward)
         rollout.check_finite()
         return rollout
+
+    def _onward(self, inputs: PolicyInputs, last_observations: list[tuple[int, IntArray, Tree]]) -> Onward:
+        """Return what each step led to: what is seen next, or the last observation of an episode that ended."""
+        tracker = self.collector_state.tracker
+        after = tracker.inputs()
+        next_observations = tree_map(
+            lambda seen, last: torch.cat([seen[1:], last.unsqueeze(0)]), inputs.observations, after.observations
+        )
+        for t, envs, observations in last_observations:
+            rows = torch.as_tensor(envs, device=self.policy.device)
+            tree_map(
+                lambda leaf, last, t=t, rows=rows: leaf[t].index_copy_(0, rows, last), next_observations, observations
+            )
+        return Onward(next_observations, after, torch.as_tensor(tracker.is_first.copy(), device=self.policy.device))
 
 
 def _only(active: BoolArray, outcome: EnvStep) -> EnvStep:
@@ -137,12 +167,20 @@ def _only(active: BoolArray, outcome: EnvStep) -> EnvStep:
     )
 
 
-def collect(policy: RecurrentPolicy, envs: SteppedEnvs, collector_state: CollectorState, num_steps: int) -> Rollout:
+def collect(
+    policy: RecurrentPolicy,
+    envs: SteppedEnvs,
+    collector_state: CollectorState,
+    num_steps: int,
+    *,
+    onward: bool = False,
+) -> Rollout:
     """Collect ``num_steps`` steps T of every env, sampling actions with weights that don't change meanwhile.
 
-    The collector's state is moved on to the end of the rollout, which holds next values and ordinary tensors.
+    The collector's state is moved on to the end of the rollout, which holds next values and ordinary tensors; with
+    ``onward`` also what the steps led to.
     """
-    collection = _Collection(policy, envs, collector_state, num_steps)
+    collection = _Collection(policy, envs, collector_state, num_steps, onward=onward)
     with torch.inference_mode():
         for _ in range(num_steps):
             collection.step()

@@ -28,19 +28,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlstm.cells import State
 from rlstm.core.errors import NonFiniteError
-from rlstm.core.trees import tree_leaves, tree_map
+from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import PolicyEvaluation, RecurrentPolicy
 
 _MASKS = ("is_first", "terminated", "truncated", "credit_cuts", "valid")
 _NUMBERS = ("log_probs", "values", "rewards", "next_values")
+
+
+class Onward(NamedTuple):
+    """What the steps of a rollout led to, for agents that learn from it."""
+
+    next_observations: Tree  # (T, B, ...) after each step; at the end of an episode its last one
+    inputs: PolicyInputs  # (B, ...) of the step after the last: of a new episode where one ended
+    is_first: Tensor  # (B,) bool, of that step
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Rollout:
     credit_cuts: Tensor  # (T, B) bool
     valid: Tensor  # (T, B) bool
     initial_state: State  # leaves (B, ...)
+    onward: Onward | None = None  # if the collector was asked for it
 
     def __post_init__(self) -> None:
         """Check shapes and types."""
@@ -127,4 +136,7 @@ class Rollout:
         """Return the rollout with one function applied to every leaf ``(T, B, ...)``, one to those of the state."""
         steps: dict[str, Any] = {name: of_steps(getattr(self, name)) for name in ("actions", *_NUMBERS, *_MASKS)}
         inputs, state = tree_map(of_steps, self.inputs), tree_map(of_state, self.initial_state)
-        return Rollout(inputs=inputs, **steps, initial_state=state)
+        onward = self.onward
+        if onward is not None:
+            onward = Onward(tree_map(of_steps, onward.next_observations), *tree_map(of_state, tuple(onward[1:])))
+        return Rollout(inputs=inputs, **steps, initial_state=state, onward=onward)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,13 @@ class InfoMeans:
         self.sums[envs] = self.counts[envs] = 0.0
 
 
+class Outcome(NamedTuple):
+    """How an episode ended."""
+
+    episode_return: float
+    success: float  # 1, 0, or NaN where unknown.
+
+
 class EpisodeStatistics:
     """Sums over the running episodes of every env, and the last finished ones.
 
@@ -51,9 +58,12 @@ class EpisodeStatistics:
         num_envs: SteppedEnvs B.
         window: Finished episodes to remember.
         log_info: Names of the numbers of info that are logged, K of them.
+        num_outcomes: How many of the last outcomes to keep.
     """
 
-    def __init__(self, num_envs: int, window: int = _WINDOW, log_info: Sequence[str] = ()) -> None:
+    def __init__(
+        self, num_envs: int, window: int = _WINDOW, log_info: Sequence[str] = (), num_outcomes: int = 0
+    ) -> None:
         self.returns = np.zeros(num_envs)
         self.lengths = np.zeros(num_envs, dtype=np.int64)
         self.trial_returns = np.zeros(num_envs)
@@ -64,6 +74,14 @@ class EpisodeStatistics:
             for name in ("returns", "lengths", "successes", "trial_returns", *(f"info/{name}" for name in log_info))
         }
         self.info = InfoMeans(num_envs, log_info)
+        self.outcomes: deque[Outcome] = deque(maxlen=num_outcomes)
+
+    def begin_stage(self) -> None:
+        """Forget the running and the last finished episodes: other envs are played from here on. Sums go on."""
+        self.begin()
+        self.outcomes.clear()
+        for last in self.finished.values():
+            last.clear()
 
     def begin(self) -> None:
         """Forget the running episodes: all envs are reset."""
@@ -96,6 +114,7 @@ class EpisodeStatistics:
             return
         self.num_episodes += len(finished)
         self.sum_of_returns += float(self.returns[finished].sum())
+        self.outcomes.extend(map(Outcome, self.returns[finished].tolist(), successes.tolist()))
         self.finished["returns"].extend(self.returns[finished].tolist())
         self.finished["lengths"].extend(self.lengths[finished].tolist())
         self.finished["successes"].extend(successes[~np.isnan(successes)].tolist())
@@ -123,10 +142,12 @@ class EpisodeStatistics:
     def state_dict(self) -> dict[str, Any]:
         """Return everything, unfinished episodes included."""
         finished = {name: list(last) for name, last in self.finished.items()}
-        return copy.deepcopy({**vars(self), "finished": finished, "info": vars(self.info)})
+        outcomes = [tuple(outcome) for outcome in self.outcomes]
+        return copy.deepcopy({**vars(self), "finished": finished, "info": vars(self.info), "outcomes": outcomes})
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""
         lasts = {name: deque(last, self.finished[name].maxlen) for name, last in values["finished"].items()}
         vars(self.info).update(values.get("info", {}))  # Earlier versions logged none.
-        vars(self).update({**values, "finished": {**self.finished, **lasts}, "info": self.info})
+        outcomes = deque(map(Outcome._make, values.get("outcomes", ())), self.outcomes.maxlen)  # New in this version.
+        vars(self).update({**values, "finished": {**self.finished, **lasts}, "info": self.info, "outcomes": outcomes})

@@ -1,8 +1,9 @@
 """Probe envs: tasks so small that the value a critic must learn is known, each of which one kind of mistake breaks.
 
 A learner that fails ``ConstantValueEnv`` can't fit a value at all; one that passes it and fails ``DiscountEnv`` gets
-time wrong; and so on down to ``ForgetEnv``, which only a memory that is really reset passes. Actions are 0 or 1. The
-envs are registered nowhere: register the class, or make it directly. γ is the learner's discount.
+time wrong; and so on down to ``ForgetEnv``, which only a memory that is really reset passes. Actions are 0 or 1.
+``LockEnv`` asks for exploration: chance meets no reward. The envs are registered nowhere: register the class, or make
+it directly. γ is the learner's discount.
 
 The last three go over the end of an episode, one for each use of the boundaries of ``rlstm.core.memory_boundaries``.
 They are solved where the boundary lets through what they need, and not above chance, or not above the myopic optimum,
@@ -34,6 +35,7 @@ __all__ = [
     "DiscountEnv",
     "ForgetEnv",
     "KeyEnv",
+    "LockEnv",
     "ObservationValueEnv",
     "ProbeEnv",
     "RecallEnv",
@@ -165,6 +167,38 @@ class ForgetEnv(ProbeEnv):
     def step(self, action: np.int64) -> Step:
         """Pay the sign of the episode before."""
         return _observe(0.0), self._previous, True, False, {}
+
+
+class LockEnv(ProbeEnv):
+    """A combination lock: only so many right actions in a row open it, for a reward of 1; a wrong one ends the episode.
+
+    The observation tells how many were right, as a one-hot vector. Random play opens it in one of 2^num_steps episodes,
+    and nothing else pays, so a learner has to be drawn to what is new. The code is fixed.
+
+    Args:
+        num_steps: Right actions in a row, at least 1.
+    """
+
+    def __init__(self, num_steps: int = 20) -> None:
+        if num_steps < 1:
+            raise ValueError(f"num_steps is {num_steps}; a lock that is open is none: at least 1.")
+        self.num_steps, self.num_observations = num_steps, num_steps + 1
+        super().__init__()
+        self.code = np.random.default_rng(0).integers(2, size=num_steps)
+
+    def _begin(self, seeded: bool, options: dict[str, Any]) -> Sequence[float]:
+        self._right = 0
+        return self._seen()
+
+    def step(self, action: np.int64) -> Step:
+        """Go on after a right action, end after a wrong one."""
+        is_right = bool(action == self.code[self._right])
+        self._right += is_right
+        is_open = self._right == self.num_steps
+        return _observe(*self._seen()), float(is_open), is_open or not is_right, False, {"is_success": is_open}
+
+    def _seen(self) -> Sequence[float]:
+        return [float(place == self._right) for place in range(self.num_observations)]
 
 
 class _TrialProbeEnv(ProbeEnv):

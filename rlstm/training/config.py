@@ -180,6 +180,9 @@ class RunConfig:
     init_from: str | None = None
     """Run directory whose best weights this run starts from."""
 
+    curriculum: str | None = None
+    """TOML file of stages to pass before the env is trained in: easier versions of it, or other envs of its spaces."""
+
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check_ranges(self)
@@ -269,7 +272,7 @@ def build_config(
                 )
             raise ConfigError(str(unknown_name("setting", name, places)))
         part, field = places[name]
-        values[part][field] = _coerce(name, value, hints[part][field])
+        values[part][field] = coerce(name, value, hints[part][field])
     with refusals_name_settings():
         return ExperimentConfig(agent, **{part: part_types[part](**values[part]) for part in PARTS})
 
@@ -326,7 +329,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _coerce(name: str, value: Any, hint: Any) -> Any:
+def coerce(name: str, value: Any, hint: Any) -> Any:
     """Return ``value`` as the type of its field: lists become tuples, whole numbers floats; anything else must fit."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
@@ -337,7 +340,7 @@ def _coerce(name: str, value: Any, hint: Any) -> Any:
             return value
         if origin is tuple and isinstance(value, (list, tuple)):
             item_type = typing.get_args(option)[0]
-            return tuple(_coerce(f"an item of {name}", item, item_type) for item in value)
+            return tuple(coerce(f"an item of {name}", item, item_type) for item in value)
         if origin is dict and isinstance(value, Mapping):
             return dict(value)
         if option is float and isinstance(value, (int, float)) and not (isinstance(value, bool) or math.isnan(value)):

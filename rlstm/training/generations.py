@@ -74,6 +74,11 @@ class Evolution(Run):
             raise ConfigError("popart is set, but evolution has no critic; leave it out.")
         if config.run.eval_env == "same":
             raise ConfigError("eval_env is 'same', but evolution makes envs as it needs them; use own or none.")
+        if config.run.curriculum is not None:
+            raise ConfigError(
+                f"curriculum is '{config.run.curriculum}', but evolution compares genomes in one env: leave it out, or "
+                "train with ppo or reinforce."
+            )
         seed, num_envs = config.run.seed, config.env.num_envs
         self._envs = EnvPool(partial(make, spec, config.env, config.memory))
         with ExitStack() as on_failure:

@@ -26,15 +26,16 @@ from rlstm.inspection.diagnostics import Sample, gradient_metrics, memory_metric
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, start
 from rlstm.rollouts.rollout import Rollout
+from rlstm.rollouts.statistics import EpisodeStatistics
 from rlstm.training.checkpoints import list_checkpoints
 from rlstm.training.config import ConfigError, ExperimentConfig
+from rlstm.training.curriculum import Curriculum
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
 from rlstm.training.rehearsal import measured_choice
 from rlstm.training.run import Agent, Run, TrainResult, make_policy
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import make
 
 _DIAGNOSED_EVERY = 32  # Updates from one look into the memory to the next: it takes a third of a small update.
 
@@ -55,6 +56,7 @@ class OnPolicyAgent(Agent, Protocol):
     policy: RecurrentPolicy
     config: Any
     begins_anew: bool  # Whether every rollout resets all envs, so that a checkpoint need not hold theirs.
+    reads_onward: bool  # Whether it learns from what the steps of a rollout led to, beside their rewards.
 
     def __init__(
         self, policy: RecurrentPolicy, config: Any, *, num_envs: int, total_steps: int, generator: torch.Generator
@@ -69,6 +71,9 @@ class OnPolicyAgent(Agent, Protocol):
     def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
         """Bring the carried state up to the present weights; returns metrics by metric name."""
 
+    def begin(self) -> None:
+        """Forget what is carried from rollout to rollout for each env: all are reset."""
+
 
 class Training(Run):
     """A run of an on-policy agent: its envs, and where they stand.
@@ -82,7 +87,10 @@ class Training(Run):
         super().__init__(config, agent_type, spec)
         seed, num_envs = config.run.seed, config.env.num_envs
         self._seeds = integer_seeds(seed, "envs", num_envs)
-        self.envs = make(spec, config.env, config.memory)
+        self.curriculum = Curriculum(config, spec)
+        self.curriculum_text = self.curriculum.text
+        self.news += self.curriculum.warnings
+        self.envs = self.curriculum.make_envs()
         if self.envs.state_fault is not None:
             self.news.append(f"{self.envs.state_fault}. A resumed run begins new episodes.")
         with ExitStack() as on_failure:
@@ -96,7 +104,9 @@ class Training(Run):
                 total_steps=config.run.total_steps,
                 generator=generator(seed, "minibatches"),
             )
-            self.collector_state = start(self.policy, self.envs, self._seeds)
+            outcomes = self.curriculum.most_episodes
+            statistics = EpisodeStatistics(num_envs, log_info=self.envs.log_info, num_outcomes=outcomes)
+            self.collector_state = start(self.policy, self.envs, self._seeds, statistics)
             if config.run.eval_env == "same" and not self.agent.begins_anew and self.envs.get_state() is None:
                 raise ConfigError(
                     "eval_env is 'same', but the envs can't be put back to where they were, since they lack get_state "
@@ -111,6 +121,10 @@ class Training(Run):
     def close(self) -> None:
         """Close the envs."""
         self.envs.close()
+
+    @property
+    def _statistics(self) -> EpisodeStatistics:
+        return self.collector_state.statistics
 
     @contextmanager
     def evaluation_envs(self, episodes: int) -> Iterator[VectorEnvs]:
@@ -130,14 +144,19 @@ class Training(Run):
     def update(self) -> tuple[dict[str, float], dict[str, float]]:
         """Collect one rollout and learn from it; returns metrics by name and seconds by phase."""
         began = time.perf_counter()
+        if passed := self.curriculum.pass_stage(self._statistics.outcomes, self.step):
+            self.news.append(passed)
+            self._begin_stage()
         rollout = self.agent.collect(self.envs, self.collector_state)
         num_steps = int(rollout.valid.sum())
         collected = time.perf_counter()
         metrics = self.agent.update(rollout)
         metrics |= self.agent.refresh(rollout, self.collector_state)
         updated = time.perf_counter()
-        metrics |= self.collector_state.statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
-        metrics |= self.count(num_steps, updated - began)
+        metrics |= self._statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
+        metrics |= self.count(num_steps, updated - began) | self.curriculum.metrics()
+        if complaint := self.curriculum.complaint(self._statistics.outcomes):
+            self.news.append(complaint)
         self._tell_of_unknown_infos(metrics)
         self._sample = sample_of(rollout)
         if (self.num_updates - 1) % _DIAGNOSED_EVERY == 0:
@@ -148,6 +167,16 @@ class Training(Run):
             metrics["rollout/clipped_actions"] = share
             self._tell_of_clipped_actions(share)
         return metrics, {"collect": collected - began, "update": updated - collected}
+
+    def _begin_stage(self) -> None:
+        """Train in the envs of the present stage from here on: episodes, memories and what is seen begin anew."""
+        self.envs.close()
+        self.envs = self.curriculum.make_envs()
+        seeds = integer_seeds(self.config.run.seed, "envs", self.envs.num_envs, self.curriculum.number)
+        self._statistics.begin_stage()
+        self.collector_state = start(self.policy, self.envs, seeds, self._statistics)
+        self.agent.begin()
+        self._speed = SpeedWatch()
 
     def _tell_of_unknown_infos(self, metrics: Mapping[str, float]) -> None:
         """Say once if no info has held a number that is to be logged, though episodes have ended."""
@@ -201,12 +230,16 @@ class Training(Run):
             "agent": self.agent.state_dict(),
             "carry": self.collector_state.state_dict() if with_episodes else None,
             "envs": self.envs.get_state() if with_episodes else None,
+            "stage": self.curriculum.number,
         }
 
     def load_training_state(self, values: dict[str, Any]) -> str | None:
         """Load it."""
-        self.agent.load_state_dict(values["agent"])
         carry, envs, note = values["carry"], values["envs"], None
+        if (stage := values.get("stage", 1)) != self.curriculum.number:  # New in this version.
+            self.curriculum.number = stage
+            self._begin_stage()
+        self.agent.load_state_dict(values["agent"])
         if carry is not None and envs is not None:
             self.envs.set_state(envs, self._seeds)
             self.collector_state.load_state_dict(carry)
@@ -214,16 +247,26 @@ class Training(Run):
         if not self.agent.begins_anew:
             # Other seeds than at the start: the same episodes once more would count them twice.
             seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
-            self.collector_state = start(self.policy, self.envs, seeds)
+            self.collector_state = start(self.policy, self.envs, seeds, self._statistics)
+            self.agent.begin()
             note = "The env's state is not in the checkpoint: every env begins a new episode with an empty memory."
         if carry is not None:
-            self.collector_state.statistics.load_state_dict(carry["statistics"])
-            self.collector_state.statistics.begin()
+            self._statistics.load_state_dict(carry["statistics"])
+            self._statistics.begin()
         return note
 
     def recent_metrics(self) -> dict[str, float]:
         """Return the means over the last finished episodes."""
-        return self.collector_state.statistics.metrics(trials=False)
+        return self._statistics.metrics(trials=False)
+
+    @property
+    def plays_own_env(self) -> bool:
+        """Whether all stages of the curriculum are passed."""
+        return self.curriculum.is_passed
+
+    def closing_words(self) -> str | None:
+        """Return in which stage of the curriculum the run has ended, or None."""
+        return self.curriculum.closing_words(self._statistics.outcomes)
 
     @property
     def has_learnt(self) -> bool:
@@ -237,6 +280,7 @@ class Training(Run):
             "envs": self.envs.description,
             "sequence": self._sequence_path,
             "memory": f"lifetime {memory.lifetime}, credit {memory.credit_boundary}",
+            **self.curriculum.facts(),
         }
 
 
@@ -261,6 +305,7 @@ def run(
     evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
     phases: dict[str, float] = defaultdict(float)
     with interruptible() as interrupt:
+        _tell_news(training, progress)
         if training.step == 0:
             training.save(directory)
         ended, finished, before = False, False, training.step
@@ -302,8 +347,9 @@ def run(
             progress.update(training.step, values, phases)
             if news := training.reconsider_threads(metrics["time/fps"], sum(seconds.values())):
                 training.news.append(news)
-            while training.news:
-                progress.message(training.news.pop(0))
+            _tell_news(training, progress)
+        if not interrupt.requested() and (told := training.closing_words()):
+            progress.message(told)
         if training.step > 1.1 * config.total_steps:
             progress.message(
                 f"The run took {training.step:,} steps instead of {config.total_steps:,}: it ends with the update that "
@@ -313,6 +359,11 @@ def run(
             rest = "which is the last" if finished else f"go on with: rlstm resume {directory.path}"
             progress.message(f"Stopped at step {training.step}; {rest}")
     return training.result(interrupted=interrupt.requested())
+
+
+def _tell_news(training: Run, progress: Progress) -> None:
+    while training.news:
+        progress.message(training.news.pop(0))
 
 
 @contextmanager
@@ -337,7 +388,12 @@ def _due(every: int, before: int, now: int) -> bool:
 def _gap(training: Run, result: EvaluationResult) -> str | None:
     """Return that the likeliest actions are much worse than those sampled in training, or None."""
     config, sampled = training.config, training.recent_metrics().get("rollout/ep_rew_mean")
-    if sampled is None or config.algorithm.acts_by != "sampled" or training.eval_actions != "likeliest":
+    if (
+        sampled is None
+        or not training.plays_own_env
+        or config.algorithm.acts_by != "sampled"
+        or training.eval_actions != "likeliest"
+    ):
         return None
     error = float(result.returns.std()) / math.sqrt(len(result.returns))
     if sampled - result.mean_return <= max(3 * error, 0.1 * abs(sampled)):

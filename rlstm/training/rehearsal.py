@@ -116,7 +116,7 @@ class Rehearsal:
             self._policy.load_state_dict(self._weights)
             state = start(self._policy, self._envs, [])
             began = time.perf_counter()
-            rollout = collect(self._policy, self._envs, state, num_steps)
+            rollout = collect(self._policy, self._envs, state, num_steps, onward=self._agent.reads_onward)
             self._agent.update(rollout)
             self._agent.refresh(rollout, state)
             return time.perf_counter() - began

@@ -87,6 +87,7 @@ class Run(ABC):
     """A run: its policy, and where it stands."""
 
     policy: RecurrentPolicy  # As it would be evaluated now.
+    curriculum_text: str | None = None  # Of the file of its stages, which the run's folder keeps.
     best_step: int | None  # Of the best evaluation; None before the first one after learning began.
 
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
@@ -129,6 +130,15 @@ class Run(ABC):
     @abstractmethod
     def facts(self) -> dict[str, str]:
         """Return what a display shows of it before it begins, beside what is common to all runs."""
+
+    @property
+    def plays_own_env(self) -> bool:
+        """Whether the last episodes of training were in the env in which evaluations play."""
+        return True
+
+    def closing_words(self) -> str | None:
+        """Return what is to be said at the end of the run, in a sentence, or None."""
+        return None
 
     def count(self, num_steps: int, seconds: float) -> dict[str, float]:
         """Count an update of so many steps and seconds; returns the metrics of time."""

@@ -1,11 +1,13 @@
 """The folder of one training run: where every file lies, and how the small ones are written and read.
 
     config.json, env_spec.json, spaces.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/,
-    trial_curves/
+    trial_curves/, curriculum.toml
 
 `trial_curves/step_000300000/` is there only under trials of more than one episode: a TensorBoard event file of the
 evaluation after 300,000 environment steps, whose x-axis is the place of an episode in its trial, from 1. Each is a
 folder, and so a run of TensorBoard's, of its own, since the x-axis of the run's own event file is environment steps.
+
+`curriculum.toml` is the file of the run's stages as it was at the start, if there are any; a resumed run reads it.
 
 Conventions: steps are environment steps. A file is replaced as a whole (temporary file, then `os.replace`), so a reader
 never sees half of one. JSON holds `null` where Python holds NaN or an infinity. `evaluations.npz` has the keys of
@@ -52,6 +54,7 @@ class RunDirectory:
         self.config_path = self.path / "config.json"
         self.env_spec_path = self.path / "env_spec.json"
         self.spaces_path = self.path / "spaces.json"
+        self.curriculum_path = self.path / "curriculum.toml"
         self.command_path = self.path / "command.txt"
         self.versions_path = self.path / "versions.json"
         self.progress_path = self.path / "progress.csv"
@@ -71,6 +74,7 @@ class RunDirectory:
         config: Any,
         env_spec: Mapping[str, Any] | str,
         spaces: Mapping[str, Any] | None = None,
+        curriculum: str | None = None,
         command: Sequence[str] | None = None,
         device: str = "cpu",
     ) -> Self:
@@ -81,6 +85,7 @@ class RunDirectory:
             config: The resolved config: a dataclass or a mapping, nested as one likes.
             env_spec: The env, as a mapping or as the text that gymnasium's `EnvSpec.to_json()` returns.
             spaces: Those of observations and actions as JSON, so that the policy can be made without its env.
+            curriculum: The text of the file of its stages.
             command: The command line as a list of words; `sys.argv` if None.
             device: Where the run computes, for `versions.json`.
 
@@ -98,6 +103,8 @@ class RunDirectory:
             write_json(run.env_spec_path, spec)
             if spaces is not None:
                 write_json(run.spaces_path, json_ready(spaces))
+            if curriculum is not None:
+                write_atomically(run.curriculum_path, curriculum.encode())
             write_json(run.versions_path, collect_versions(device))
             run.append_command(sys.argv if command is None else command)
             write_json(run.config_path, config)

@@ -25,7 +25,7 @@ class EnvConfig:
 
     env_wrappers: tuple[str, ...] = ()
     """Wrappers, innermost first: mask=0,2 one_hot=11 flicker=0.5 noise=0.1 delay=2 hold sticky=0.25 previous
-    markovian."""
+    markovian actions=0,1,2 view=3."""
 
     log_info: tuple[str, ...] = ()
     """Keys of info whose numbers are logged, as means over the steps of an episode: energy error."""

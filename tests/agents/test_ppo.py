@@ -142,9 +142,9 @@ def watch(agent, monkeypatch):
     """Keep every batch of sequences that a gradient step is taken on, with the weights before it."""
     seen, step = [], agent._step
 
-    def keep_and_step(batch, ent_coef):
+    def keep_and_step(batch, *coefs):
         seen.append((batch, weights(agent.policy)))
-        return step(batch, ent_coef)
+        return step(batch, *coefs)
 
     monkeypatch.setattr(agent, "_step", keep_and_step)
     return seen
@@ -197,9 +197,9 @@ def test_every_sequence_meets_its_own_advantages_and_returns(trained, monkeypatc
 
         original = getattr(module, name)
 
-        def function(*arguments):
+        def function(*arguments, **options):
             met.append((name, arguments))
-            return original(*arguments)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(module, name, function)
 
@@ -444,6 +444,127 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(trained):
     metrics = agent.update(rollout)
     policy, value, entropy = (metrics[f"train/{name}_loss"] for name in ("policy_gradient", "value", "entropy"))
     assert metrics["train/loss"] == pytest.approx(policy + 0.25 * value + 0.5 * entropy)
+
+
+# Sequences shorter than a rollout.
+
+
+def test_rollouts_are_cut_into_sequences_that_each_meet_their_own_numbers(trained, monkeypatch):
+    agent, rollout, carry, envs = trained(num_steps=8, sequence_length=2, num_minibatches=3, norm_adv=False)
+    rollout = collect(agent.policy, envs, carry, 8)
+    # Memory that begins anew every two steps, whatever the script says.
+    is_first = torch.zeros_like(rollout.is_first)
+    is_first[2::2] = True
+    log_probs = agent.policy.evaluate(rollout.inputs, rollout.actions, is_first, rollout.initial_state).log_probs
+    rollout = dataclasses.replace(rollout, is_first=is_first, log_probs=log_probs.detach())
+    advantages = gae(
+        rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts, gamma=0.99, gae_lambda=0.95
+    )
+    seen = watch(agent, monkeypatch)
+    assert agent.update(rollout)["train/first_ratio_error"] <= 1e-9
+    places = []
+    for batch, _ in seen[:3]:
+        assert batch.is_first.shape == (2, 8)  # 6 envs, 4 sequences each, in 3 minibatches.
+        env, time = batch.inputs.observations[..., 0].long(), batch.inputs.observations[..., 1].long() - 8
+        assert (env[0] == env[1]).all()
+        assert (time[1] == time[0] + 1).all()
+        assert (time[0] % 2 == 0).all()
+        assert torch.equal(batch.advantages, advantages[time, env])
+        assert torch.equal(batch.log_probs, rollout.log_probs[time, env])
+        places += [(int(a), int(b)) for a, b in zip(env[0], time[0], strict=True)]
+    assert sorted(places) == [(env, time) for env in range(6) for time in (0, 2, 4, 6)]
+
+
+def test_a_sequence_that_begins_inside_a_memory_is_refused(trained):
+    agent, rollout, *_ = trained(num_steps=8, sequence_length=4)
+    with pytest.raises(ValueError, match=r"sequence_length is 4, but memory doesn't begin anew every 4 steps"):
+        agent.update(rollout)
+
+
+@pytest.mark.parametrize(("num_minibatches", "accepted"), [(12, True), (24, True), (5, False), (48, False)])
+def test_minibatches_divide_the_sequences_where_rollouts_are_cut(num_minibatches, accepted):
+    settings = {"num_steps": 8, "sequence_length": 2, "num_minibatches": num_minibatches}
+    if accepted:
+        make_agent(kit.make_policy(), 6, **settings)
+        return
+    with pytest.raises(ValueError, match=r"does not divide the 24 sequences of a rollout.* one of 1, 2, 3, 4, 6, 8"):
+        make_agent(kit.make_policy(), 6, **settings)
+
+
+# Schedules.
+
+
+@pytest.mark.parametrize(("final", "expected"), [(None, 0.2), (0.1, 0.15), (0.6, 0.4)])
+def test_the_range_of_the_ratio_goes_linearly_to_its_last_value(trained, monkeypatch, final, expected):
+    agent, rollout, *_ = trained(final_clip_coef=final)
+    agent.num_updates, agent._total_updates = 10, 20
+    met, step = [], agent._step
+    monkeypatch.setattr(agent, "_step", lambda batch, *coefs: met.append(coefs) or step(batch, *coefs))
+    assert agent.update(rollout)["train/clip_range"] == pytest.approx(expected)
+    assert all(clip_coef == pytest.approx(expected) for _, clip_coef in met)
+
+
+@pytest.mark.parametrize(
+    ("kl", "before", "after"),
+    [
+        (0.021, 1e-3, 1e-3 / 1.5),
+        (0.019, 1e-3, 1e-3),
+        (0.006, 1e-3, 1e-3),
+        (0.004, 1e-3, 1.5e-3),
+        (1.0, 1.2e-5, 1e-5),
+        (0.0, 9e-3, 1e-2),
+    ],
+)
+def test_the_learning_rate_follows_the_kl_estimate_of_the_last_step(trained, monkeypatch, kl, before, after):
+    agent, rollout, *_ = trained(desired_kl=0.01, anneal_lr=False, learning_rate=before)
+    estimates, step = [], agent._step
+
+    def step_with_another_estimate(batch, *coefs):
+        estimates.append(0.01)
+        last = len(estimates) == 4
+        return step(batch, *coefs)._replace(approx_kl=torch.tensor(kl if last else 0.01))
+
+    monkeypatch.setattr(agent, "_step", step_with_another_estimate)
+    assert agent.update(rollout)["train/learning_rate"] == before
+    assert agent._descent.learning_rate == before
+    assert len(estimates) == 4
+    assert agent.update(rollout)["train/learning_rate"] == pytest.approx(after)
+    fresh, *_ = trained(desired_kl=0.01, anneal_lr=False, learning_rate=before)
+    fresh.load_state_dict(copy.deepcopy(agent.state_dict()))
+    assert fresh._adapted_rate == agent._adapted_rate
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"desired_kl": 0.01}, "desired_kl is 0.01.*--no-anneal-lr"),
+        ({"num_steps": 8, "sequence_length": 3}, "sequence_length is 3, which does not divide num_steps 8"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"final_clip_coef": 0.0}, "final_clip_coef is 0.0"),
+        ({"bonus_gamma": 1.5}, "bonus_gamma is 1.5"),
+        ({"bonus_coef": -1.0}, "bonus_coef is -1.0"),
+        ({"exploration": "curious"}, "exploration is 'curious'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PPOConfig(**settings)
+
+
+@pytest.mark.parametrize(("name", "huber"), [("squared", False), ("huber", True)])
+def test_the_value_loss_is_the_one_asked_for(trained, monkeypatch, name, huber):
+    import rlstm.agents.ppo as module
+
+    agent, rollout, *_ = trained(value_loss=name)
+    asked, original = [], module.clipped_value_loss
+
+    def keep(*arguments, huber):
+        asked.append(huber)
+        return original(*arguments, huber=huber)
+
+    monkeypatch.setattr(module, "clipped_value_loss", keep)
+    agent.update(rollout)
+    assert set(asked) == {huber}
 
 
 # What is not finite.

@@ -96,6 +96,10 @@ def test_layers_and_configs_in_python_read_the_same_form() -> None:
         ("mask=0,,1", "mask needs different indices"),
         ("mask=1,1", "mask needs different indices"),
         ("mask=-1", "mask needs different indices"),
+        ("actions", "actions needs different numbers of actions to keep"),
+        ("actions=0,0", "actions needs different numbers of actions to keep"),
+        ("view", "view needs an odd number of cells >= 3"),
+        ("view=2", "view needs an odd number of cells >= 3"),
         ("previous=1", "previous takes no value"),
         ("markovian=", "markovian takes no value"),
     ],
@@ -117,6 +121,38 @@ def test_an_index_that_the_env_lacks_is_named(train) -> None:
     result = train("--env CartPole-v1+mask=0,7")
     assert result.code == 1
     assert "mask keeps [0, 7]; it must list one or more different indices from 0 to 3" in result.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "told"),
+    [
+        ("CartPole-v1+actions=0,5", "actions keeps [0, 5]; it must list one or more different actions from 0 to 1"),
+        ("rlstm/TMaze-v0+actions=0,5", "actions keeps [0, 5]; it must list one or more different actions from 0 to 3"),
+        ("Pendulum-v1+actions=0", "actions keeps some of a Discrete space's, but the actions are Box"),
+        ("CartPole-v1+view=3", "view cuts MiniGrid's picture, a Box (W, W, 3)"),
+        (
+            "rlstm/MiniGridMemoryS7-v0+view=7",
+            "The size of view is 7; it must be odd and less than the picture's width, 7",
+        ),
+    ],
+)
+def test_actions_and_views_that_the_env_lacks_are_named(train, env_id: str, told: str) -> None:
+    result = train(f"--env {env_id}")
+    assert result.code == 1
+    assert told in result.json["error"]
+    assert not list(Path().glob("runs/*/checkpoints/*"))
+
+
+def test_a_run_of_fewer_actions_and_a_near_view_is_resumed_evaluated_and_loaded(rlstm, train) -> None:
+    words = "--env rlstm/MiniGridMemoryS7-v0+actions=0,1,2+view=3 --run-dir run"
+    result = train(f"{words} --total-steps 256")
+    assert (result.code, "say which with --image-layout chw or hwc" in result.json["error"]) == (2, True)
+    assert train(f"{words} --total-steps 256 --image-layout hwc").code == 0
+    assert rlstm("resume run --total-steps 512 --ui none --json").code == 0
+    assert rlstm("evaluate run --episodes 2 --json").code == 0
+    agent = package.load("run")
+    assert (agent.policy.action_space.n, agent.policy.observation_space.shape) == (3, (3, 3, 3))
+    assert agent.act(np.zeros((3, 3, 3), dtype=np.uint8)) in (0, 1, 2)
 
 
 def test_the_help_shows_every_wrapper(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:

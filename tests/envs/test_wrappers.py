@@ -39,6 +39,9 @@ STACKS = [
     "flicker flicker",
     "sticky previous noise=0.1 delay=2 flicker",
     "delay=2 sticky markovian",
+    "actions=1,0",
+    "actions=1,0 sticky=0.1 previous delay=1",
+    "previous actions=1",
 ]
 
 
@@ -639,6 +642,233 @@ def test_wrapped_envs_pass_gymnasiums_checker(name):
     check_env(wrap(gym.make("rlstm/TMaze-v0").unwrapped, getattr(w, name), **arguments), skip_render_check=True)
 
 
+# Fewer actions.
+
+
+class Masked(Counting):
+    """Forbids action 5 at every second step, in infos, or with ``in_sight`` in the observation."""
+
+    def __init__(self, length=4, in_sight=None):
+        super().__init__(length)
+        self.in_sight = in_sight
+        if in_sight is not None:
+            self.observation_space = spaces.Dict({"at": Counting.observation_space, "action_mask": in_sight})
+
+    @property
+    def mask(self):
+        return np.array([self.t % 2, 1, 0], dtype=np.int8)
+
+    def _observe(self):
+        at = super()._observe()
+        return at if self.in_sight is None else {"at": at, "action_mask": self.mask}
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        return observation, info | {"action_mask": self.mask}
+
+    def step(self, action):
+        *outcome, info = super().step(action)
+        return *outcome, info | {"action_mask": self.mask}
+
+
+def test_the_actions_that_are_kept_are_numbered_in_their_order():
+    inner = Counting(length=10)
+    env = wrap(inner, w.KeepActions, keep=[7, 5])
+    assert env.action_space == spaces.Discrete(2)
+    assert env.observation_space == inner.observation_space
+    env.reset(seed=0)
+    for action in (0, 1, 1, np.int64(0)):
+        env.step(action)
+    assert inner.actions == [7, 5, 5, 7]
+    for wrong, told in ((2, "outside Discrete"), (7, "outside Discrete"), (0.5, "needs integers"), (-1, "outside")):
+        with pytest.raises(ValueError, match=told):
+            env.step(wrong)
+    vector = wrap(same_step(*[Counting] * 2), w.KeepActions, keep=[7, 5])
+    assert vector.single_action_space == spaces.Discrete(2)
+    assert vector.action_space == spaces.MultiDiscrete([2, 2])
+    vector.reset(seed=0)
+    vector.step(np.array([0, 1]))
+    assert [one.unwrapped.actions for one in vector.env.envs] == [[7], [5]]
+
+
+def test_a_wrapper_outside_shows_the_new_numbers_and_one_inside_the_old_ones():
+    outside = wrap(wrap(Counting(), w.KeepActions, keep=[7, 5]), w.PreviousActionReward)
+    inside = wrap(wrap(Counting(), w.PreviousActionReward), w.KeepActions, keep=[7, 5])
+    for env in (outside, inside):
+        env.reset(seed=0)
+    assert outside.step(0)[0].tolist() == [1, 11, 0, 1, 0, 1]
+    assert inside.step(0)[0].tolist() == [1, 11, 0, 0, 0, 1, 1]
+
+
+def test_policies_see_and_give_the_new_numbers_in_all_kinds_of_lanes():
+    for kind in ("native", "sync", "async"):
+        envs = lanes("rlstm/TMaze-v0", "actions=3,1", kind, num_envs=2)
+        assert envs.action_space == spaces.Discrete(2)
+        envs.reset([1, 2])
+        envs.step(np.array([0, 1]))
+        if kind != "async":  # Its workers would say so on the screen.
+            with pytest.raises((EnvironmentFailure, ValueError), match=r"outside Discrete\(2\)"):
+                envs.step(np.array([1, 2]))
+        envs.close()
+
+
+@pytest.mark.parametrize("in_sight", [None, spaces.MultiBinary(3), spaces.Box(0, 1, (3,), np.int8)])
+def test_a_mask_is_cut_to_the_actions_that_are_kept(in_sight):
+    env = wrap(Masked(in_sight=in_sight), w.KeepActions, keep=[6, 5])
+    masks = []
+    for observation, info in (env.reset(seed=0), *((out[0], out[-1]) for out in map(env.step, (0, 1, 0)))):
+        assert observation in env.observation_space
+        masks.append(info["action_mask"].tolist())
+        assert in_sight is None or observation["action_mask"].tolist() == masks[-1]
+    assert masks == [[1, 0], [1, 1], [1, 0], [1, 1]]
+    if in_sight is not None:
+        assert env.observation_space["action_mask"].shape == (2,)
+
+    vector = wrap(same_step(*[lambda: Masked(2, in_sight)] * 2), w.KeepActions, keep=[6, 5])
+    observations, infos = vector.reset(seed=0)
+    assert infos["action_mask"].tolist() == [[1, 0]] * 2
+    observations, *_, infos = vector.step(np.array([0, 0]))
+    assert observations in vector.observation_space
+    assert infos["action_mask"].tolist() == [[1, 1]] * 2
+    observations, *_, infos = vector.step(np.array([0, 0]))
+    assert infos["action_mask"].tolist() == infos["final_info"]["action_mask"].tolist() == [[1, 0]] * 2
+    if in_sight is not None:
+        assert observations["action_mask"].tolist() == infos["final_obs"]["action_mask"].tolist() == [[1, 0]] * 2
+
+
+def test_no_mask_stays_none():
+    class Free(Counting):
+        def reset(self, **kwargs):
+            return super().reset(**kwargs)[0], {"action_mask": None}
+
+    assert wrap(Free(), w.KeepActions, keep=[5]).reset()[1] == {"action_mask": None}
+
+
+@pytest.mark.parametrize("mask", [[1, 1], np.ones((3, 4))])
+def test_a_mask_of_another_size_is_named(mask):
+    class Wrong(Counting):
+        def reset(self, **kwargs):
+            return super().reset(**kwargs)[0], {"action_mask": mask}
+
+    with pytest.raises(ValueError, match=r"An action_mask has the shape .* one number for each of Discrete"):
+        wrap(Wrong(), w.KeepActions, keep=[5]).reset()
+
+
+@pytest.fixture
+def masked_env():
+    gym.register("rlstm-test/Masked-v0", Masked)
+    yield "rlstm-test/Masked-v0"
+    gym.registry.pop("rlstm-test/Masked-v0")
+
+
+@pytest.mark.parametrize("in_sight", [None, spaces.MultiBinary(3)])
+def test_policies_get_the_mask_of_the_actions_that_are_kept(masked_env, in_sight):
+    envs = lanes(masked_env, "actions=6,5", num_envs=2, in_sight=in_sight)
+    steps = [envs.reset([1, 2]), *(envs.step(np.array([0, 0])) for _ in range(4))]
+    masks = [step.action_masks.tolist() for step in steps]
+    assert masks == [[[True, bool(t % 2)]] * 2 for t in (0, 1, 2, 3, 0)]
+
+
+def test_who_answers_with_an_action_keeps_its_numbers():
+    class Teaching(Counting):
+        def step(self, action):
+            *outcome, info = super().step(action)
+            return *outcome, info | {"target": 6}
+
+    env = wrap(Teaching(), w.KeepActions, keep=[5, 6])
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"info\['target'\], have the environment's numbers: leave actions out"):
+        env.step(0)
+
+
+# A part of MiniGrid's picture.
+
+
+class Pictures(gym.Env):
+    """Shows x, y and the step in each cell of a picture, alone or in a dict."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, width=7, in_dict=False):
+        self.width, self.in_dict = width, in_dict
+        self.observation_space = spaces.Box(0, 255, (width, width, 3), np.uint8)
+        if in_dict:
+            self.observation_space = spaces.Dict({"image": self.observation_space, "direction": spaces.Discrete(4)})
+
+    def _observe(self):
+        x, y = np.indices((self.width, self.width))
+        image = np.stack([x, y, np.full_like(x, self.t)], axis=-1).astype(np.uint8)
+        return {"image": image, "direction": self.t} if self.in_dict else image
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._observe(), 0.0, self.t == 2, False, {}
+
+
+@pytest.mark.parametrize("in_dict", [False, True])
+def test_the_near_view_is_what_is_ahead_of_the_agent(in_dict):
+    env = wrap(Pictures(in_dict=in_dict), w.NearView, size=3)
+    vector = wrap(same_step(*[lambda: Pictures(in_dict=in_dict)] * 2), w.NearView, size=3)
+    seen, many = env.reset(seed=0)[0], vector.reset(seed=0)[0]
+    for t in (0, 1):
+        assert seen in env.observation_space
+        assert many in vector.observation_space
+        image = seen["image"] if in_dict else seen
+        images = many["image"] if in_dict else many
+        assert image[:, :, 0].tolist() == [[x] * 3 for x in (2, 3, 4)]
+        assert image[:, :, 1].tolist() == [[4, 5, 6]] * 3
+        assert (image[:, :, 2] == t).all()
+        assert (images == image).all()
+        assert not in_dict or seen["direction"] == t
+        seen, many = env.step(0)[0], vector.step(np.zeros(2, int))[0]
+    assert (seen["image"] if in_dict else seen)[1, 2].tolist() == [3, 6, 2]
+
+
+def test_fewer_actions_and_a_near_view_of_a_native_env_stay_native_and_go_on():
+    words = "actions=0,1,2 view=3 one_hot=11 previous"
+    native, sync, other = (lanes("rlstm/MiniGridMemoryS7-v0", words, kind) for kind in ("native", "sync", "native"))
+    assert (native.kind, native.action_space) == ("native", spaces.Discrete(3))
+    assert native.observation_space == sync.observation_space
+    left = trajectories(native, 80)
+    assert_same(left, trajectories(sync, 80))
+    state = native.get_state()
+    actions = random_actions(native, 60, seed=1)
+    expected = [native.step(one) for one in actions]
+    other.set_state(state, [1, 2, 3])
+    assert_same(expected, [other.step(one) for one in actions])
+
+
+@pytest.mark.parametrize(("size", "most"), [(7, 0.0), (9, 0.06), (11, 0.1), (13, 0.06)])
+def test_a_view_of_three_of_minigrids_seven_differs_in_walls_alone(size, most):
+    """MiniGrid's own view of three is lit by its own cells alone; the larger picture has more light."""
+    reason = "minigrid is not installed: pip install 'rlstm-torch[envs]'"
+    memory = pytest.importorskip("minigrid.envs.memory", reason=reason)
+    rng, steps, different = np.random.default_rng(0), 0, 0
+    large = wrap(memory.MemoryEnv(size=size), w.NearView, size=3)
+    small = memory.MemoryEnv(size=size, agent_view_size=3)
+    assert large.observation_space["image"] == small.observation_space["image"]
+    while steps < 2_000:
+        seed, over = int(rng.integers(2**31)), False
+        ours, theirs = large.reset(seed=seed)[0], small.reset(seed=seed)[0]
+        while not over:
+            unequal = (ours["image"] != theirs["image"]).any(axis=-1)
+            assert (ours["image"][unequal] == (2, 5, 0)).all()  # Walls,
+            assert (theirs["image"][unequal] == 0).all()  # which MiniGrid doesn't show,
+            assert not unequal.any() or (small.agent_dir in (1, 3) and unequal[:, 0].sum() == unequal.sum())  # afar.
+            steps, different = steps + 1, different + bool(unequal.any())
+            action = int(rng.choice(3, p=[0.2, 0.2, 0.6]))
+            ours, *_ = large.step(action)
+            theirs, _, terminated, truncated, _ = small.step(action)
+            over = terminated or truncated
+    assert different / steps <= most
+    assert (different > 0) == (most > 0)
+
+
 # Symbols.
 
 
@@ -740,6 +970,23 @@ def test_one_hot_refuses_symbols_beyond_its_count():
         (lambda: wrap(Symbols(), w.OneHot, count=1), "count of one_hot must be an integer >= 2"),
         (lambda: wrap(Counting(), w.Delay, steps=0), "delay must be an integer >= 1"),
         (lambda: wrap(gym.make("CartPole-v1"), w.MarkovianView), "hidden_state.*CartPoleEnv doesn't have"),
+        (lambda: wrap(gym.make("Pendulum-v1"), w.KeepActions, keep=[0]), r"a Discrete space's, but .*Box"),
+        (lambda: wrap(gym.make("CartPole-v1"), w.KeepActions, keep=[0, 2]), r"\[0, 2\]; .* actions from 0 to 1"),
+        (lambda: wrap(gym.make("CartPole-v1"), w.KeepActions, keep=[1, 1]), "one or more different actions"),
+        (lambda: wrap(gym.make("CartPole-v1"), w.KeepActions, keep=[]), "one or more different actions"),
+        (lambda: wrap(Counting(), w.KeepActions, keep=[4]), "one of actions must be an integer >= 5, but got 4"),
+        (lambda: wrap(Masked(in_sight=spaces.MultiBinary(2)), w.KeepActions, keep=[5]), "make it MultiBinary or a Box"),
+        (lambda: wrap(gym.make("CartPole-v1"), w.NearView, size=3), "view cuts MiniGrid's picture"),
+        (lambda: wrap(Composed(), w.NearView, size=7), "it must be odd and less than the picture's width, 2"),
+        (
+            lambda: wrap(Pictures(), w.NearView, size=7),
+            "size of view is 7; it must be odd and less than the picture's width, 7",
+        ),
+        (
+            lambda: wrap(Pictures(), w.NearView, size=4),
+            "size of view is 4; it must be odd and less than the picture's width, 7",
+        ),
+        (lambda: wrap(Pictures(), w.NearView, size=1), "size of view must be an integer >= 3, but got 1"),
         (lambda: wrap(SyncVectorEnv([Counting]), w.MaskBox, keep=[0]), "needs SAME_STEP"),
         (lambda: wrap(same_step(Composed), w.Flicker), "have text"),
     ],
@@ -780,9 +1027,14 @@ def test_the_streams_of_the_wrappers_are_those_of_stored_runs():
         "StickyAction",
         "PreviousActionReward",
         "MarkovianView",
+        "KeepActions",
+        "NearView",
     ]
     assert [row.transform.__name__ for row in w.WRAPPERS.values()] == names
-    assert [row.transform.stream for row in w.WRAPPERS.values()] == [*(f"{one}Change" for one in names[:-1]), names[-1]]
+    assert [row.transform.stream for row in w.WRAPPERS.values()] == [
+        *(f"{one}Change" for one in names[:-3]),
+        *names[-3:],
+    ]
     env = wrap(Counting(length=100), w.Flicker)
     env.reset(seed=7)
     word = np.random.SeedSequence([7, zlib.crc32(b"FlickerChange"), 0]).generate_state(1, np.uint64)[0]

@@ -69,6 +69,25 @@ def test_gradients_do_not_add_up_from_step_to_step():
         assert descent.step(terms(loss=3 * model["a"] + 4 * model["b"]), "update 7")[1].item() == 5.0
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_decay_is_that_of_adamw(weight_decay):
+    torch.manual_seed(0)
+    ours = nn.Linear(3, 2)
+    theirs = copy.deepcopy(ours)
+    descent = Descent(ours.named_parameters(), max_grad_norm=1e9, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.05, eps=1e-5, weight_decay=weight_decay)
+    descent.learning_rate = 0.05
+    for seed in range(5):
+        inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+        outputs = ours(inputs)
+        descent.step({"loss": Term(outputs, outputs.detach().sum(), torch.ones_like(outputs))}, "update 7")
+        optimizer.zero_grad()
+        theirs(inputs).sum().backward()
+        optimizer.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
+
+
 def test_parameters_that_no_loss_ever_reached_stay():
     model, descent = make_model()
     for _ in range(2):

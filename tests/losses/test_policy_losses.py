@@ -73,6 +73,33 @@ def test_a_clipped_value_error_is_never_smaller_than_the_plain_one(value, clip_r
     assert clipped_value_loss(value * one, 0 * one, 3 * one, one.bool(), clip_range).value.item() == 0.5 * error**2
 
 
+@pytest.mark.parametrize(
+    ("value", "clip_range", "loss", "gradient"),
+    [
+        (3.5, None, 0.125, 0.5),
+        (2.0, None, 0.5, -1.0),
+        (5.5, None, 2.0, 1.0),
+        (1.0, None, 1.5, -1.0),
+        (5.0, 0.5, 2.0, 0.0),  # Clipped to 1/2: its error of 2.5 is larger.
+        (1.0, 5.0, 1.5, -1.0),
+    ],
+)
+def test_the_huber_loss_grows_linearly_beyond_errors_of_one(value, clip_range, loss, gradient):
+    one = torch.ones(1, 1, dtype=torch.float64)
+    result = clipped_value_loss(value * one, 0 * one, 3 * one, one.bool(), clip_range, huber=True)
+    assert (result.value.item(), result.gradient.item()) == (loss, gradient)
+
+
+def test_the_huber_loss_is_pytorchs_and_its_gradient_autograds():
+    values, returns = 3 * numbers(4, 5), numbers(4, 5, seed=1)
+    values.requires_grad_()
+    expected = torch.nn.functional.huber_loss(values, returns)
+    (gradient,) = torch.autograd.grad(expected, values)
+    result = clipped_value_loss(values.detach(), None, returns, None, None, huber=True)
+    torch.testing.assert_close(result.value, expected.detach())
+    torch.testing.assert_close(result.gradient, gradient)
+
+
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
 def test_invalid_steps_change_neither_the_policy_loss_nor_its_gradient(filling):
     results = []
@@ -88,13 +115,13 @@ def test_invalid_steps_change_neither_the_policy_loss_nor_its_gradient(filling):
 
 
 @pytest.mark.parametrize("filling", [float("nan"), float("inf"), 1e30])
-@pytest.mark.parametrize("clip_range", [None, 0.2])
-def test_invalid_steps_change_neither_the_value_loss_nor_its_gradient(filling, clip_range):
+@pytest.mark.parametrize(("clip_range", "huber"), [(None, False), (0.2, False), (0.2, True)])
+def test_invalid_steps_change_neither_the_value_loss_nor_its_gradient(filling, clip_range, huber):
     results = []
     for fill in (0.0, filling):
         values = padded(numbers(3, 2), fill)
         old, returns = padded(numbers(3, 2, seed=1), fill), padded(numbers(3, 2, seed=2), -fill)
-        results.append(clipped_value_loss(values, old, returns, VALID, clip_range))
+        results.append(clipped_value_loss(values, old, returns, VALID, clip_range, huber=huber))
     for zero, filled in zip(*results, strict=True):
         assert torch.equal(zero, filled)
     assert (results[1].gradient[~VALID] == 0).all()

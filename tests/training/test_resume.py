@@ -167,6 +167,26 @@ def test_it_does_with_popart_and_values_that_began_at_returns(tmp_path, normalis
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(("exploration", "credit", "step"), covering(["rnd", "noveld"], ["memory", "lifelong"], [1, 3]))
+def test_it_does_with_a_bonus_a_rate_that_adapts_and_schedules(tmp_path, exploration, credit, step):
+    """Episodes run on over the checkpoint, so what they have visited must too."""
+    settings = {
+        "env_kwargs": {"corridor_length": 12, "noise": False},
+        "normalize_observations": True,
+        "bonus_credit": credit,
+        "final_bonus_coef": 0.1,
+        "final_clip_coef": 0.05,
+        "anneal_lr": False,
+        "desired_kl": 0.01,
+        "weight_decay": 0.01,
+        "value_loss": "huber",
+    }
+    train(tmp_path / "whole", exploration=exploration, **settings, total_steps=5 * UPDATE)
+    path = stopped_at(tmp_path / "whole", tmp_path / "half", step * UPDATE)
+    api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize(
     ("dtype", "baseline", "place"),
     [("float32", "mean", 1), ("float64", "history", 2)],

@@ -33,7 +33,6 @@ from rlstm.api.env_checks.play import (
     reset,
     train_without_memory,
 )
-from rlstm.api.references import REFERENCES, references
 from rlstm.core.errors import EnvironmentFailure, NonFiniteError, UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.seeding import integer_seeds
@@ -42,6 +41,7 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make, make_single
+from rlstm.vector.references import REFERENCES, references
 from rlstm.vector.sub_env import supports_new_task
 
 Measured = dict[str, Any]
