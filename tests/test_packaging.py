@@ -46,7 +46,8 @@ def test_the_links_and_the_package_map_name_the_same_folders(setuptools_table: d
 def test_every_file_that_is_no_module_is_listed(setuptools_table: dict) -> None:
     files = [path for path in (ROOT / "rlstm").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
     folders = {package: ROOT / package.replace(".", "/") for package in setuptools_table["package-data"]}
-    listed = [folders[package] / name for package, names in setuptools_table["package-data"].items() for name in names]
+    data = setuptools_table["package-data"].items()
+    listed = [path for package, names in data for name in names for path in folders[package].glob(name)]
     assert sorted(files) == sorted(listed)
 
 

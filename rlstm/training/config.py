@@ -181,7 +181,8 @@ class RunConfig:
     """Run directory whose best weights this run starts from."""
 
     curriculum: str | None = None
-    """TOML file of stages to pass before the env is trained in: easier versions of it, or other envs of its spaces."""
+    """TOML file of stages to pass before the env is trained in, easier versions of it or other envs of its spaces; or
+    the name of a preset's."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

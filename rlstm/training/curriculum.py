@@ -40,6 +40,8 @@ from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.references import references
 
+_SHIPPED = Path(__file__).parent / "presets" / "curricula"  # By name.
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -117,15 +119,20 @@ class Stage:
 def read_curriculum(path: str | Path) -> tuple[str, tuple[Stage, ...]]:
     """Return the text of a curriculum's file, and its stages.
 
+    Args:
+        path: Of the file; or the name of one of those that presets use, if there is no such file.
+
     Raises:
         ConfigError: If it can't be read, or a stage makes no sense; the message names the stage.
     """
+    shipped = _SHIPPED / f"{path}.toml"
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = (shipped if not Path(path).exists() and shipped.is_file() else Path(path)).read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(
-            f"Can't read the curriculum {path}: {error.strerror or error}. Name its file, or restore it from a copy."
+            f"Can't read the curriculum {path}: {error.strerror or error}. Name its file, or restore it from a copy; "
+            f"those of the presets are {', '.join(sorted(one.stem for one in _SHIPPED.glob('*.toml')))}."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"The curriculum {path} is not valid TOML: {error}.") from error

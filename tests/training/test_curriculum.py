@@ -446,6 +446,18 @@ def test_a_curriculum_is_read_as_it_is_written(three) -> None:
     assert Stage(success=1.0).episodes == 100
 
 
+@pytest.mark.parametrize("length", [100, 250, 500, 1000])
+def test_the_curricula_of_presets_are_found_by_name(length, tmp_path, monkeypatch) -> None:
+    """From whatever folder; a file of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    _, stages = read_curriculum(f"passive-tmaze-{length}")
+    lengths = [stage.env_kwargs["corridor_length"] for stage in stages]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] < length
+    Path(f"passive-tmaze-{length}").write_text("[[stage]]\nsuccess = 0.5", encoding="utf-8")
+    assert read_curriculum(f"passive-tmaze-{length}")[1] == (Stage(success=0.5),)
+
+
 # The command line.
 
 

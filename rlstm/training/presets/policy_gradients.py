@@ -42,6 +42,16 @@ _TRIALS = {
     "final_ent_coef": 0.0,
     "eval_every": 0,
 }
+# POPGym's protocol: the previous action and the start of an episode are seen, and actions are sampled.
+_POPGYM = {
+    **_FAST,
+    "num_envs": 64,
+    "ent_coef": 0.02,
+    "final_ent_coef": 0.0,
+    "inputs.previous_action": True,
+    "inputs.episode_start": True,
+    "eval_actions": "sampled",
+}
 
 POLICY_GRADIENTS: dict[str, Preset] = {
     "tmaze": _ppo(
@@ -64,17 +74,27 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         ent_coef=0.02,
         memory_length=500,
     ),
-    "passive-tmaze": _ppo(
-        "Ni's passive T-maze, corridor 100: one wrong step and the episode is lost.",
-        _LONG_CORRIDOR,
-        task("rlstm/PassiveTMaze-v0", 3_000_000, corridor_length=100),
-        num_steps=101,
-        learning_rate=1e-3,
-        gamma=0.9995,
-        gae_lambda=0.99,
-        ent_coef=0.03,
-        memory_length=200,
-    ),
+    **{
+        f"passive-tmaze{suffix}": _ppo(
+            f"Ni's passive T-maze, corridor {length}, by shorter ones: one wrong step and the episode is lost.",
+            _LONG_CORRIDOR,
+            task("rlstm/PassiveTMaze-v0", total_steps, corridor_length=length),
+            num_steps=num_steps,
+            learning_rate=1e-3,
+            gamma=0.9995,
+            gae_lambda=0.99,
+            ent_coef=0.03,
+            memory_length=memory_length,
+            memory_init="log_spaced",
+            curriculum=f"passive-tmaze-{length}",
+        )
+        for suffix, length, num_steps, memory_length, total_steps in (
+            ("", 100, 101, 200, 1_500_000),
+            ("-250", 250, 251, 1000, 2_500_000),
+            ("-500", 500, 501, 1000, 3_500_000),
+            ("-1000", 1000, 501, 1000, 4_500_000),
+        )
+    },
     "tmaze-reinforce": _reinforce(
         "Bakker's T-maze, corridor 20, by recurrent policy gradients.",
         _CORRIDOR,
@@ -179,12 +199,15 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         eval_episodes=10_000,
     ),
     "popgym": _ppo(
-        "One of POPGym's tasks for 3 million steps; --env names another.",
-        _FAST,
+        "One of POPGym's tasks for 3 million steps; --env names another. Sees the previous action, as there.",
+        _POPGYM,
+        task("rlstm/PositionOnlyCartPoleEasy-v0", 3_000_000),
+    ),
+    "popgym-recall": _ppo(
+        "One of POPGym's tasks where actions change nothing but their own reward: γ = 0; --env names another.",
+        _POPGYM,
         task("rlstm/RepeatPreviousEasy-v0", 3_000_000),
-        num_envs=64,
-        ent_coef=0.02,
-        final_ent_coef=0.0,
+        gamma=0.0,
     ),
     "minigrid-memory": _ppo(
         "MiniGrid: remember the object in the first room; --env names another size. Needs rlstm-torch[envs].",
