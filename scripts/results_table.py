@@ -66,6 +66,21 @@ def append_row(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
         writer.writerow(row)
 
 
+def put_row(path: Path, columns: Sequence[str], row: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Add a row to the file, in place of those that agree with it in ``keys``."""
+
+    def key(one: Mapping[str, Any]) -> list[str]:
+        return [str(one[name]) for name in keys]
+
+    rows: list[Mapping[str, Any]] = list(read_rows(path))
+    places = [place for place, one in enumerate(rows) if key(one) == key(row)]
+    if not places:  # Other programs may add rows at the same time, so nothing is rewritten without need.
+        append_row(path, columns, row)
+        return
+    rows[places[0]] = {name: row[name] for name in columns}
+    write_rows(path, columns, [one for place, one in enumerate(rows) if place not in places[1:]])
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace the file by these rows."""
     buffer = io.StringIO()

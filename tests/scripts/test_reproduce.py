@@ -2,7 +2,9 @@
 
 import csv
 import json
+from concurrent.futures import Future
 
+import pytest
 import torch
 
 from rlstm.cli.train import experiment as parse_experiment
@@ -68,13 +70,15 @@ def test_a_stage_begins_with_the_weights_of_the_one_before(scripts, tmp_path, mo
     stages = tuple((*small, "--env-kwargs", f"corridor_length={n}", "--total-steps", "64") for n in (2, 3))
     experiment = scripts.catalogue.Experiment("T-maze", "", "tmaze", stages[1], "success", 0.99, stages=stages[:1])
     monkeypatch.setitem(scripts.catalogue.EXPERIMENTS, "small", experiment)
-    row = scripts.reproduce.run_seed("small", 3, 1, str(tmp_path))
+    row, curve = scripts.reproduce.run_seed("small", 3, 1, str(tmp_path))
     first, last = tmp_path / "small-seed3-stage1", tmp_path / "small-seed3"
     assert json.loads((last / "config.json").read_text())["settings"]["init_from"] == str(first)
     ended = load_checkpoint(RunDirectory.open(first), "best").model
     began = load_checkpoint(RunDirectory.open(last), 0).model
     assert all(torch.equal(value, began[name]) for name, value in ended.items())
     assert row["total_steps"] == 128
+    assert {(point["seed"], 64 < point["step"] <= 128) for point in curve} == {(3, True)}
+    assert set(curve[0]) == set(scripts.learning_curves.COLUMNS)
     one, other = row["command"].split(" && ")
     assert one.endswith("--run-dir runs/small-seed3-stage1")
     assert other.endswith("--init-from runs/small-seed3-stage1")
@@ -91,34 +95,95 @@ def test_every_experiment_is_a_run_that_rlstm_accepts(scripts) -> None:
             assert config.run.total_steps > 0
 
 
-def test_intervals_begin_with_three_seeds(scripts) -> None:
-    rows = [row(str(seed), "1000", str(1 - seed / 10), "True") for seed in range(3)]
-    assert "| 0.95 |" in scripts.reproduce.table(rows[:2], "T-maze")
-    assert "| 0.9 [0.8, 1] |" in scripts.reproduce.table(rows, "T-maze")
+class Pool:
+    """Runs in this process what a pool of processes would."""
+
+    def __init__(self, jobs, **options) -> None:
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        pass
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        future.set_result(function(*arguments))
+        return future
 
 
-def row(seed, reached, final, solved, experiment="tmaze", total_steps="300000"):
-    seconds = "12.0" if reached else ""
-    names = {"experiment": experiment, "seed": seed, "reached_at": reached, "seconds_to_criterion": seconds}
-    return {**names, "final": final, "solved": solved, "total_steps": total_steps}
+@pytest.fixture
+def results(scripts, tmp_path, monkeypatch):
+    """A folder of results with a row and a curve of seed 0 of the T-maze, and runs that cost nothing."""
+    reproduce = scripts.reproduce
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "learning.csv")
+    monkeypatch.setattr(scripts.learning_curves, "CURVES", tmp_path / "curves")
+    monkeypatch.setattr(scripts.learning_tables, "PAGE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(scripts.learning_picture, "PAGE", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(scripts.short_table, "README", tmp_path / "README.md")
+    monkeypatch.setattr(reproduce, "ProcessPoolExecutor", Pool)
+    (tmp_path / "RESULTS.md").write_text("no marks\n")
+    (tmp_path / "README.md").write_text("no marks\n")
+
+    def run_seed(name, seed, num_threads, runs):
+        there = scripts.results_table.read_rows(reproduce.RESULTS)
+        assert runs is None or [one["final"] for one in there] == ["0.4", "0.4"]  # The old ones wait for the new.
+        row = dict.fromkeys(reproduce.COLUMNS, "0") | {"experiment": name, "seed": seed, "final": "0.6"}
+        return reproduce.Result(row, [point(seed, 7)])
+
+    monkeypatch.setattr(reproduce, "run_seed", run_seed)
+    for seed in (0, 1):
+        row = dict.fromkeys(reproduce.COLUMNS, "0") | {"experiment": "tmaze", "seed": seed, "final": "0.4"}
+        reproduce.store(reproduce.Result(row, [point(seed, 5), point(seed, 6)]))
+    return tmp_path
 
 
-def test_experiments_of_one_title_share_a_line(scripts) -> None:
-    rows = [
-        row("0", "3000", "0.9", "True", "memory-length-7", "80000"),
-        row("0", "", "0.1", "False", "memory-length-30", "310000"),
-        row("0", "1000", "0.8", "True", "memory-length-1", "20000"),
-    ]
-    *_, rule, line = scripts.reproduce.table(rows, "bsuite").splitlines()
-    assert set(rule) == {"|", "-"}
-    assert line.startswith("| Memory lengths 1 to 100 (training return ≥ 0.25) | 2 of 3 |")
-    assert "| 0.1 | 2,000 | 12 s | 20,000 to 310,000 |" in line
+def point(seed, step):
+    return {"seed": seed, "step": step, "eval_return": "1", "eval_success": "", "training_return": "2"}
 
 
-def test_the_table_lists_failures_as_failures(scripts) -> None:
-    rows = [row("0", "90112", "1", "True"), row("1", "", "0.5", "False"), row("2", "90112", "0.6", "False")]
-    line = scripts.reproduce.table(rows, "T-maze").splitlines()[-1]
-    assert line.startswith("| Corridor 20, LSTM (success ≥ 0.99) | 1 of 3 |")
-    assert "| 0.5 | 90,112 | 12 s | 300,000 |" in line
-    assert "| never |" in scripts.reproduce.table(rows[1:2], "T-maze")
-    assert scripts.reproduce.table([], "T-maze") == ""
+def run(scripts, monkeypatch, *words) -> None:
+    monkeypatch.setattr("sys.argv", ["reproduce", *words])
+    scripts.reproduce.main()
+
+
+def finals_and_steps(scripts, folder):
+    rows = scripts.results_table.read_rows(folder / "learning.csv")
+    points = scripts.results_table.read_rows(folder / "curves" / "tmaze.csv")
+    return [(one["seed"], one["final"]) for one in rows], [(one["seed"], one["step"]) for one in points]
+
+
+def test_a_seed_that_is_there_is_left_alone(scripts, results, monkeypatch) -> None:
+    run(scripts, monkeypatch, "tmaze", "--seeds", "0", "2")
+    rows, points = finals_and_steps(scripts, results)
+    assert rows == [("0", "0.4"), ("1", "0.4"), ("2", "0.6")]
+    assert points == [("0", "5"), ("0", "6"), ("1", "5"), ("1", "6"), ("2", "7")]
+
+
+def test_again_replaces_the_row_and_the_curve_of_a_seed_once_known(scripts, results, monkeypatch) -> None:
+    run(scripts, monkeypatch, "tmaze", "--seeds", "0", "--again", "--runs", "runs")
+    rows, points = finals_and_steps(scripts, results)
+    assert rows == [("0", "0.6"), ("1", "0.4")]
+    assert points == [("0", "7"), ("1", "5"), ("1", "6")]
+
+
+def test_a_group_is_all_its_experiments(scripts, results, monkeypatch) -> None:
+    run(scripts, monkeypatch, "--group", "Passive T-maze", "--seeds", "0")
+    rows = scripts.results_table.read_rows(results / "learning.csv")
+    group = [name for name, one in scripts.catalogue.EXPERIMENTS.items() if one.group == "Passive T-maze"]
+    assert sorted(row["experiment"] for row in rows) == sorted(["tmaze", "tmaze", *group])
+
+
+def test_tables_train_nothing(scripts, results, monkeypatch) -> None:
+    begin, end = scripts.learning_tables.marks("remember")
+    (results / "RESULTS.md").write_text(f"{begin}\n{end}\n")
+    monkeypatch.setattr(scripts.reproduce, "run_seed", None)
+    run(scripts, monkeypatch, "--tables")
+    assert "Corridor 20, LSTM" in (results / "RESULTS.md").read_text()
+
+
+def test_a_picture_of_no_curves_says_so(scripts, results, monkeypatch, capsys) -> None:
+    (results / "curves" / "tmaze.csv").unlink()
+    run(scripts, monkeypatch, "--picture")
+    assert "run an experiment first" in capsys.readouterr().out
