@@ -6,7 +6,11 @@ another measure than ours, the group's heading says so.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from scripts.experiments.popgym_rows import LEVELS, figure
+from scripts.experiments.popgym_rows import ROWS as POPGYM_ROWS
 
 __all__ = ["EXPERIMENTS", "GROUPS", "MEASURES", "SECTIONS", "Experiment", "Group", "Measure"]
 
@@ -80,9 +84,9 @@ GROUPS = {
     ),
     "POPGym": Group(
         "popgym",
-        "3 million steps, greedy, the last weights. Published: another PPO with a GRU, best epoch of 3 million steps "
-        "(bryjudy/fly-critic); in brackets the best of POPGym's 13 models, best epoch of 15 million steps (Morad et "
-        "al. 2023, as quoted there).",
+        "3 million steps, sampled as there, the last weights. Published: another PPO with a GRU, best epoch of 3 "
+        "million steps (bryjudy/fly-critic); in brackets the best of POPGym's 13 models, best epoch of 15 million "
+        "steps (Morad et al. 2023, as quoted there).",
     ),
     "MiniGrid": Group(
         "remember",
@@ -142,6 +146,31 @@ def _memory_chain(length: int) -> tuple[str, ...]:
     return ("--env-kwargs", f"memory_length={length}", *sizes, "--total-steps", str(10_000 * (length + 1)))
 
 
+def _passive_at_once(num_steps: int, total_steps: int, memory_length: int) -> tuple[str, ...]:
+    """Return the flags for a passive corridor without shorter ones before it."""
+    sizes = ("--num-steps", str(num_steps), "--total-steps", str(total_steps), "--memory-length", str(memory_length))
+    return ("--curriculum", "none", "--memory-init", "chrono", *sizes)
+
+
+def _popgym() -> dict[str, Experiment]:
+    """Return the experiments of POPGym, by names such as popgym-repeat-previous-hard."""
+    experiments = {}
+    for row in POPGYM_ROWS:
+        kebab = re.sub("(?<=[a-z])(?=[A-Z])", "-", row.task).lower()
+        for level, num_steps, gru, best in zip(LEVELS, row.steps, row.gru, row.best, strict=True):
+            published = " ".join(filter(None, (figure(gru), f"({figure(best)})" if best is not None else "")))
+            experiments[f"popgym-{kebab}-{level.lower()}"] = Experiment(
+                "POPGym",
+                f"{row.task} {level}",
+                row.preset,
+                ("--env", f"rlstm/{row.task}{level}-v0", "--num-steps", str(num_steps), *row.flags),
+                "return",
+                -2.0 if gru is None else gru,  # No return is below.
+                published,
+            )
+    return experiments
+
+
 EXPERIMENTS = {
     "tmaze": Experiment("T-maze", "Corridor 20, LSTM", "tmaze", (), "success", 0.99),
     "tmaze-gru": Experiment("T-maze", "Corridor 20, GRU", "tmaze", ("--cell", "gru"), "success", 0.99),
@@ -177,18 +206,49 @@ EXPERIMENTS = {
     **_evolved(20, 2_000_000),
     **_evolved(70, 5_000_000),
     **_evolved(100, 6_000_000),
-    "passive-100": Experiment("Passive T-maze", "Corridor 100", "passive-tmaze", (), "success", 0.99),
-    "passive-250": Experiment(
-        "Passive T-maze", "Corridor 250", "passive-tmaze", _corridor(250, 251, 12_000_000), "success", 0.99
+    **{
+        f"passive-{length}": Experiment(
+            "Passive T-maze",
+            f"Corridor {length:,}, by shorter ones",
+            "passive-tmaze" if length == 100 else f"passive-tmaze-{length}",
+            (),
+            "success",
+            0.99,
+        )
+        for length in (100, 250, 500, 1000)
+    },
+    "passive-1500": Experiment(
+        "Passive T-maze",
+        "Corridor 1,500, by shorter ones",
+        "passive-tmaze-1000",
+        ("--env-kwargs", "corridor_length=1500"),
+        "success",
+        0.99,
     ),
     "passive-250-lengthened": Experiment(
         "Passive T-maze",
         "Corridor 250, begun at 100",
-        "passive-tmaze",
-        (*_corridor(250, 251, 8_000_000, *_LONG_MEMORY), "--ent-coef", "0.01"),
+        "passive-tmaze-250",
+        (*_passive_at_once(251, 8_000_000, 1000), "--ent-coef", "0.01"),
         "success",
         0.99,
-        stages=((*_LONG_MEMORY, "--total-steps", "2000000"),),
+        stages=(("--env-kwargs", "corridor_length=100", *_passive_at_once(101, 2_000_000, 1000)),),
+    ),
+    "passive-100-plain": Experiment(
+        "Passive T-maze",
+        "Corridor 100, at once",
+        "passive-tmaze",
+        _passive_at_once(101, 3_000_000, 200),
+        "success",
+        0.99,
+    ),
+    "passive-250-plain": Experiment(
+        "Passive T-maze",
+        "Corridor 250, at once",
+        "passive-tmaze-250",
+        _passive_at_once(251, 12_000_000, 500),
+        "success",
+        0.99,
     ),
     "cartpole-no-vel": Experiment(
         "Hidden velocities", "CartPole, LSTM", "cartpole-no-vel", (), "return", 475.0, "500.0 at 100k"
@@ -205,25 +265,7 @@ EXPERIMENTS = {
     "pole-reinforce": Experiment(
         "Hidden velocities", "One pole, REINFORCE", "pole-reinforce", (), "success", 0.99, agent="reinforce"
     ),
-    "repeat-previous-easy": Experiment("POPGym", "RepeatPrevious Easy", "popgym", (), "return", 0.89, ".890 (1.000)"),
-    "repeat-previous-medium": Experiment(
-        "POPGym",
-        "RepeatPrevious Medium",
-        "popgym",
-        ("--env", "rlstm/RepeatPreviousMedium-v0"),
-        "return",
-        -0.461,
-        "-.461 (.789)",
-    ),
-    "repeat-first-easy": Experiment(
-        "POPGym", "RepeatFirst Easy", "popgym", ("--env", "rlstm/RepeatFirstEasy-v0"), "return", 0.86, ".860 (1.000)"
-    ),
-    "count-recall-easy": Experiment(
-        "POPGym", "CountRecall Easy", "popgym", ("--env", "rlstm/CountRecallEasy-v0"), "return", -0.655, "-.655 (.509)"
-    ),
-    "autoencode-easy": Experiment(
-        "POPGym", "Autoencode Easy", "popgym", ("--env", "rlstm/AutoencodeEasy-v0"), "return", -0.454, "-.454 (-.283)"
-    ),
+    **_popgym(),
     "minigrid-memory-s7": Experiment("MiniGrid", "Memory S7", "minigrid-memory", (), "return", 0.895),
     "minigrid-memory-s9": Experiment(
         "MiniGrid", "Memory S9", "minigrid-memory", ("--env", "MiniGrid-MemoryS9-v0"), "return", 0.895, ".895 ± .099"
