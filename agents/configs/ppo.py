@@ -87,7 +87,7 @@ class PPOConfig(AgentConfig):
     """Bonus for what is new: how badly the next observation is predicted (random network distillation), or by how much
     worse than the present one, at its first visit in an episode (NovelD)."""
 
-    bonus_coef: Annotated[float, NotNegative] = 0.5
+    bonus_coef: Annotated[float, NotNegative] = 1.0
     """Weight of the bonus beside the env's rewards, both in deviations of their returns."""
 
     final_bonus_coef: Annotated[float | None, NotNegative] = None
@@ -99,7 +99,7 @@ class PPOConfig(AgentConfig):
     bonus_credit: Literal["memory", "lifelong"] = "memory"
     """Where returns of the bonus are cut: where those of the env's rewards are, or nowhere, as in RND."""
 
-    bonus_learning_rate: Annotated[float, Positive] = 3e-4
+    bonus_learning_rate: Annotated[float, Positive] = 1e-4
     """Adam's step size for the network that predicts; a slower one calls things new for longer."""
 
     def __post_init__(self) -> None:

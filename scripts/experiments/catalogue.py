@@ -149,7 +149,7 @@ def _memory_chain(length: int) -> tuple[str, ...]:
 def _passive_at_once(num_steps: int, total_steps: int, memory_length: int) -> tuple[str, ...]:
     """Return the flags for a passive corridor without shorter ones before it."""
     sizes = ("--num-steps", str(num_steps), "--total-steps", str(total_steps), "--memory-length", str(memory_length))
-    return ("--curriculum", "none", "--memory-init", "chrono", *sizes)
+    return ("--curriculum", "none", "--memory-init", "chrono", "--num-envs", "64", *sizes)
 
 
 def _popgym() -> dict[str, Experiment]:
