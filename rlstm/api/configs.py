@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,13 @@ def make_config(agent: str, preset: str | None = None, **settings: Any) -> Exper
     return config_from_layers(agent, preset, settings)
 
 
+def agents_with(name: str) -> list[str]:
+    """Return the agents that have a setting of their own of this name."""
+    from rlstm.agents import AGENTS, load_agent_config
+
+    return [agent for agent in AGENTS if name in {field.name for field in dataclasses.fields(load_agent_config(agent))}]
+
+
 def config_from_layers(
     agent: str, preset: str | None, *layers: Mapping[str, Any], complete: bool = True
 ) -> ExperimentConfig[Any]:
@@ -45,4 +53,8 @@ def config_from_layers(
         settings = layer(settings, found.settings)
     for one in layers:
         settings = layer(settings, one)
+    for name in settings:
+        others = agents_with(name)
+        if others and agent not in others:
+            raise ConfigError(f"'{name}' is a setting of {' and '.join(others)}, not of {agent}: leave it out.")
     return build_config(agent, algorithm_type, settings, complete=complete)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from rlstm.api.configs import agents_with
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
 from rlstm.training.config import ELSEWHERE, RENAMED, Actions
@@ -214,6 +215,8 @@ def parse(
     here = _called_here(_normal(unknown[1]))
     near = None if here else _nearest(unknown[1], words, read)
     hint = f"It is called '{here}' here. " if here else f"Did you mean '{near}'? " if near else ""
+    if others := agents_with(_normal(unknown[1]).removeprefix("--").replace("-", "_")):
+        hint = f"It is a flag of {' and '.join(others)}. "
     raise UsageError(f"Unknown flag '{_normal(unknown[1])}'. {hint}See '{prog} --help'.")
 
 

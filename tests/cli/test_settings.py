@@ -145,3 +145,8 @@ def test_the_help_shows_the_values_of_the_preset(rlstm, monkeypatch: pytest.Monk
     assert "(default: corridor_length=20)" in text
     for group in ("env", "run", "policy", "algorithm", "memory", "inputs"):
         assert f" {group} options " in text
+
+
+def test_a_setting_of_another_agent_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"'exploration' is a setting of ppo, not of reinforce: leave it out\."):
+        make_config("reinforce", env="X", exploration="rnd")

@@ -71,6 +71,7 @@ def test_every_verb_has_help(rlstm, verb: str) -> None:
         ("train pppo", "Unknown agent 'pppo'. Did you mean 'ppo'?"),
         ("train ppo", "No env was given: name one with --env"),
         ("train ppo --learnin-rate 3", "Unknown flag '--learnin-rate'. Did you mean '--learning-rate'?"),
+        ("train reinforce --exploration rnd", "Unknown flag '--exploration'. It is a flag of ppo."),
         ("train ppo --lifetime trial", "Unknown flag '--lifetime'. Did you mean '--memory.lifetime'?"),
         ("train ppo --memory.gamma 1", "Unknown flag '--memory.gamma'. Did you mean '--gamma'?"),
         pytest.param(
