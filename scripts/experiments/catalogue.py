@@ -90,8 +90,10 @@ GROUPS = {
     ),
     "MiniGrid": Group(
         "remember",
-        "Greedy, 7 actions, the whole view of 7 x 7 cells. Published: 10 seeds of 2.05 million steps with 3 actions, a "
-        "view of 3 x 3 cells and 99 mazes (MarcoMeter/recurrent-ppo-truncated-bptt).",
+        "Sampled, 7 actions, the whole view of 7 x 7 cells, in mazes that equal MiniGrid's step by step; with a bonus "
+        "for what is new (NovelD). Rows without one: MiniGrid's own mazes, likeliest actions. Published: S9, 10 seeds "
+        "of 2.05 million steps with 3 actions, a view of 3 x 3 cells and 99 mazes "
+        "(MarcoMeter/recurrent-ppo-truncated-bptt); S13, an LSTM with NovelD, few seeds (memrl).",
     ),
     "bsuite": Group(
         "remember",
@@ -150,6 +152,16 @@ def _passive_at_once(num_steps: int, total_steps: int, memory_length: int) -> tu
     """Return the flags for a passive corridor without shorter ones before it."""
     sizes = ("--num-steps", str(num_steps), "--total-steps", str(total_steps), "--memory-length", str(memory_length))
     return ("--curriculum", "none", "--memory-init", "chrono", "--num-envs", "64", *sizes)
+
+
+def _minigrid_plain(size: str) -> tuple[str, ...]:
+    """Return the flags for a maze of MiniGrid's own without a bonus, as it was run at first."""
+    of_env = ("--env", f"MiniGrid-Memory{size}-v0", "--env-import", "minigrid", "--env-wrappers", "one_hot=11")
+    of_memory = ("--hidden-size", "128", "--encoder-sizes", "128", "--head-sizes", "--memory-length", "none")
+    batches = ("--num-envs", "16", "--num-steps", "256", "--num-minibatches", "8", "--total-steps", "2050000")
+    rates = ("--learning-rate", "3e-4", "--gamma", "0.995", "--ent-coef", "0.003", "--final-ent-coef", "none")
+    others = ("--exploration", "none", "--memory-init", "chrono", "--eval-actions", "likeliest")
+    return (*of_env, *of_memory, *batches, *rates, *others)
 
 
 def _popgym() -> dict[str, Experiment]:
@@ -266,9 +278,33 @@ EXPERIMENTS = {
         "Hidden velocities", "One pole, REINFORCE", "pole-reinforce", (), "success", 0.99, agent="reinforce"
     ),
     **_popgym(),
-    "minigrid-memory-s7": Experiment("MiniGrid", "Memory S7", "minigrid-memory", (), "return", 0.895),
+    "minigrid-memory-s7": Experiment("MiniGrid", "Memory S7", "minigrid-memory", (), "return", 0.95),
     "minigrid-memory-s9": Experiment(
-        "MiniGrid", "Memory S9", "minigrid-memory", ("--env", "MiniGrid-MemoryS9-v0"), "return", 0.895, ".895 ± .099"
+        "MiniGrid", "Memory S9, by S7", "minigrid-memory-s9", (), "return", 0.95, ".895 ± .099, restricted"
+    ),
+    "minigrid-memory-s9-restricted": Experiment(
+        "MiniGrid",
+        "Memory S9, 3 actions, view of 3 x 3",
+        "minigrid-memory",
+        (
+            *("--env", "rlstm/MiniGridMemoryS9-v0", "--env-kwargs", "view_size=3"),
+            *("--env-wrappers", "actions=0,1,2", "one_hot=11", "--total-steps", "1000000"),
+        ),
+        "return",
+        0.95,
+        ".895 ± .099",
+    ),
+    "minigrid-memory-s13": Experiment(
+        "MiniGrid", "Memory S13, by S7, S9, S11", "minigrid-memory-s13", (), "return", 0.82, ".82 at 10M"
+    ),
+    "minigrid-memory-s17-random": Experiment(
+        "MiniGrid", "Memory S17Random, by smaller ones", "minigrid-memory-s17-random", (), "return", 0.9
+    ),
+    "minigrid-memory-s7-plain": Experiment(
+        "MiniGrid", "Memory S7, no bonus", "minigrid-memory", _minigrid_plain("S7"), "return", 0.895
+    ),
+    "minigrid-memory-s9-plain": Experiment(
+        "MiniGrid", "Memory S9, no bonus", "minigrid-memory", _minigrid_plain("S9"), "return", 0.895
     ),
     **{
         f"memory-length-{length}": Experiment(
