@@ -288,7 +288,7 @@ EXPERIMENTS = {
         "minigrid-memory",
         (
             *("--env", "rlstm/MiniGridMemoryS9-v0", "--env-kwargs", "view_size=3"),
-            *("--env-wrappers", "actions=0,1,2", "one_hot=11", "--total-steps", "1000000"),
+            *("--env-wrappers", "actions=0,1,2", "one_hot=7", "--total-steps", "1000000"),
         ),
         "return",
         0.95,

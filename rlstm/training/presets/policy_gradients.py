@@ -56,14 +56,14 @@ _POPGYM = {
 # a bonus that fades makes it look round, and short returns of the bonus keep it from wandering.
 _MINIGRID = {
     **_FAST,
-    "env_wrappers": ("one_hot=11",),
+    "env_wrappers": ("one_hot=7",),  # Symbols up to 6 are all that these mazes show.
     "num_envs": 64,
     "num_steps": 64,
     "hidden_size": 64,
     "head_sizes": (64,),
     "memory_length": 60,
     "memory_init": "log_spaced",
-    "ent_coef": 0.01,
+    "ent_coef": 0.02,
     "final_ent_coef": 0.0,
     "exploration": "noveld",
     "bonus_coef": 2.0,
@@ -233,7 +233,7 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "minigrid-memory": _ppo(
         "MiniGrid, 7 x 7 cells: look at the object in the first room and walk to its like. All actions, whole view.",
         _MINIGRID,
-        task("rlstm/MiniGridMemoryS7-v0", 1_500_000),
+        task("rlstm/MiniGridMemoryS7-v0", 2_000_000),
     ),
     **{
         f"minigrid-memory-{size.lower()}": _ppo(
@@ -243,9 +243,9 @@ POLICY_GRADIENTS: dict[str, Preset] = {
             curriculum=f"minigrid-memory-{size.lower()}",
         )
         for size, cells, total_steps in (
-            ("S9", "9 x 9 cells", 1_500_000),
-            ("S13", "13 x 13 cells", 3_000_000),
-            ("S17-Random", "17 x 17 cells, corridors of random lengths", 6_000_000),
+            ("S9", "9 x 9 cells", 2_500_000),
+            ("S13", "13 x 13 cells", 5_000_000),
+            ("S17-Random", "17 x 17 cells, corridors of random lengths", 8_000_000),
         )
     },
     "memory-length": _ppo(
