@@ -143,6 +143,8 @@ POLICY_GRADIENTS: dict[str, Preset] = {
         _FAST,
         task("rlstm/CartPoleNoVel-v0", 100_000),
         num_envs=16,
+        gamma=0.98,
+        gae_lambda=0.9,
     ),
     "pendulum-no-vel": _ppo(
         "Swing a pendulum up without seeing its velocity.",
