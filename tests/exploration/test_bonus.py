@@ -235,6 +235,21 @@ def test_an_update_without_what_the_steps_led_to_is_refused():
         agent.update(dataclasses.replace(rollout, onward=None))
 
 
+def test_nothing_that_is_carried_for_an_env_outlives_a_reset_of_all():
+    agent = make_agent("noveld")
+    (rollout, _), *_ = play(agent, num_updates=1)
+    expected, _ = copy.deepcopy(agent.bonus).returns(agent.policy, rollout)
+    agent.bonus.returns(agent.policy, rollout)
+    assert len(agent.bonus.visits.keys) > 0
+    assert (agent.bonus._sums != 0).any()
+    agent.begin()
+    assert len(agent.bonus.visits.keys) == 0
+    assert (agent.bonus._sums == 0).all()
+    agent.bonus.moments.load_state_dict(make_agent("noveld").bonus.moments.state_dict())
+    found, _ = agent.bonus.returns(agent.policy, rollout)
+    kit.assert_trees_equal(found, expected)
+
+
 # Learning.
 
 

@@ -187,6 +187,25 @@ def test_it_does_with_a_bonus_a_rate_that_adapts_and_schedules(tmp_path, explora
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize("step", range(1, 6))
+def test_it_does_with_a_bonus_and_a_curriculum(tmp_path, step):
+    """Stopped before, at and after each change of the stage."""
+    stages = [{"corridor_length": 1}, {"corridor_length": 2}]
+    tables = [f"[[stage]]\nenv_kwargs = {{ corridor_length = {one['corridor_length']} }}\n" for one in stages]
+    path = tmp_path / "stages.toml"
+    path.write_text(
+        "".join(f"{table}success = 0.0\nepisodes = {2 * place}\n" for place, table in enumerate(tables, 1))
+    )
+    settings = {"exploration": "noveld", "normalize_observations": True, "curriculum": str(path)}
+    train(tmp_path / "whole", **settings, total_steps=6 * UPDATE)
+    with (tmp_path / "whole" / "progress.csv").open(newline="") as file:
+        assert {row["curriculum/stage"] for row in csv.DictReader(file)} == {"1.0", "2.0", "3.0"}
+    path.unlink()  # The run keeps its own.
+    half = stopped_at(tmp_path / "whole", tmp_path / "half", step * UPDATE)
+    api.resume(half, ui="none")
+    assert_same_run(half, everything(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize(
     ("dtype", "baseline", "place"),
     [("float32", "mean", 1), ("float64", "history", 2)],
