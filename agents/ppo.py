@@ -45,6 +45,7 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
 from rlstm.rollouts.rollout import Rollout
 from rlstm.rollouts.sequences import Sequences
+from rlstm.training.config import refusals_name_settings
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
@@ -87,6 +88,11 @@ class PPO:
             raise ValueError(
                 f"num_minibatches is {config.num_minibatches}, which does not divide {of}: a minibatch holds whole "
                 f"sequences. Use one of {', '.join(map(str, divisors))}, or another num_envs."
+            )
+        if policy.memory.lifetime == "lifelong" and config.sequence_length not in (None, config.num_steps):
+            raise ValueError(
+                f"sequence_length is {config.sequence_length}, but memory is lifelong and never begins anew inside a "
+                f"rollout of {config.num_steps} steps: leave sequence_length out, or let memory end with a trial."
             )
         self.policy = policy
         self.config = config
@@ -236,7 +242,10 @@ class PPO:
             bonus_targets=None if bonus is None else bonus.targets,
             initial_state=rollout.initial_state,
         )
-        return sequences if length in (None, rollout.num_steps) else sequences.cut(length, self.policy.init_state)
+        if length in (None, rollout.num_steps):
+            return sequences
+        with refusals_name_settings():
+            return sequences.cut(length, self.policy.init_state)
 
     def _step(self, batch: Sequences, ent_coef: float, clip_coef: float) -> _StepMetrics:
         """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""

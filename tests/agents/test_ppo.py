@@ -17,6 +17,7 @@ from rlstm.core.trees import tree_leaves, tree_map
 from rlstm.envs.base.registration import ENVS
 from rlstm.losses.returns import discounted_sums, gae
 from rlstm.rollouts.collect import collect, start
+from rlstm.training.config import ConfigError
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make, resolve_spec
 from tests import kit
@@ -477,8 +478,10 @@ def test_rollouts_are_cut_into_sequences_that_each_meet_their_own_numbers(traine
 
 def test_a_sequence_that_begins_inside_a_memory_is_refused(trained):
     agent, rollout, *_ = trained(num_steps=8, sequence_length=4)
-    with pytest.raises(ValueError, match=r"sequence_length is 4, but memory doesn't begin anew every 4 steps"):
+    with pytest.raises(ConfigError, match=r"sequence_length is 4, but memory doesn't begin anew every 4 steps"):
         agent.update(rollout)
+    with pytest.raises(ValueError, match=r"sequence_length is 4, but memory is lifelong .* a rollout of 8 steps"):
+        make_agent(kit.make_policy(memory=MEMORIES["lifelong"]), 6, num_steps=8, sequence_length=4)
 
 
 @pytest.mark.parametrize(("num_minibatches", "accepted"), [(12, True), (24, True), (5, False), (48, False)])
