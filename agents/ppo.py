@@ -126,6 +126,8 @@ class PPO:
         steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
         advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
         returns = advantages + rollout.values
+        if self.bonus is not None:
+            self.bonus.take_in(rollout)
         lacks_statistics, begin = self._lacks_statistics, self._values_to_begin_at(rollout)
         self.policy.renormalise_values(returns[rollout.valid])
         if lacks_statistics or begin is not None:

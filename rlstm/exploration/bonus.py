@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlstm.core.trees import tree_map
+from rlstm.core.trees import Tree, tree_map
 from rlstm.exploration.novelty import Novelty
 from rlstm.exploration.visits import EpisodicVisits
 from rlstm.losses.optimisation import Descent, Term
@@ -72,6 +72,8 @@ class Bonus(nn.Module):
         self.to(device=policy.device, dtype=policy.dtype)
         self.visits = EpisodicVisits() if kind == "noveld" else None
         self._sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
+        self._begins = torch.ones(num_envs, dtype=torch.bool, device=policy.device)  # An episode, with the next step.
+        self._starts, self._first_visits = self._begins, self._begins  # (T, B) of the rollout that was taken in.
         self._descent = Descent(self.novelty.predictor.named_parameters(), max_grad_norm=max_grad_norm)
         self._descent.learning_rate = learning_rate
 
@@ -86,19 +88,31 @@ class Bonus(nn.Module):
         values: Tensor = self.value_head(features).squeeze(-1)
         return values
 
+    def take_in(self, rollout: Rollout) -> None:
+        """Take in where a rollout's episodes begin, and what they show; once for each rollout, before all else.
+
+        Raises:
+            ValueError: If the rollout was collected without what it led to.
+        """
+        if rollout.onward is None:
+            raise ValueError("A bonus is for what a rollout led to: collect it with onward=True.")
+        ends = rollout.terminated | rollout.truncated
+        self._starts = torch.cat([self._begins.unsqueeze(0), ends[:-1]])
+        self._begins = ends[-1]
+        if self.visits is not None:
+            seen, after = rollout.inputs.observations, rollout.onward.next_observations
+            first = self.visits.first_visits(seen, after, ends.numpy(force=True))
+            self._first_visits = torch.from_numpy(first).to(ends.device)
+
     @torch.no_grad()
     def returns(self, policy: RecurrentPolicy, rollout: Rollout) -> tuple[BonusReturns, dict[str, float]]:
         """Return what a rollout's bonus is worth, and metrics by name.
 
         Args:
             policy: With the weights that acted.
-            rollout: With what it led to.
-
-        Raises:
-            ValueError: If the rollout was collected without it.
+            rollout: What was taken in.
         """
-        if rollout.onward is None:
-            raise ValueError("A bonus is for what a rollout led to: collect it with onward=True.")
+        assert rollout.onward is not None
         bonus = self._bonus(rollout, rollout.onward, policy.dtype)
         cuts = rollout.credit_cuts if self.credit == "memory" else torch.zeros_like(rollout.credit_cuts)
         sums, self._sums = discounted_sums(bonus, cuts, self._sums, self.gamma)
@@ -120,11 +134,10 @@ class Bonus(nn.Module):
         return BonusReturns(advantages, advantages + values), metrics
 
     def learn(self, rollout: Rollout, parts: Sequence[Tensor], place: str) -> dict[str, float]:
-        """Train the predictor on what the rollout led to, a step for each part of the envs ``(N,)``."""
-        assert rollout.onward is not None
+        """Train the predictor on all that was seen, a step for each part of the envs ``(N,)``."""
         losses = []
         for envs in parts:
-            seen = tree_map(lambda leaf, envs=envs: leaf.index_select(1, envs), rollout.onward.next_observations)
+            seen = self._seen(rollout, envs)
             prediction, target = self.novelty.prediction(seen, rollout.rewards.dtype)
             errors = prediction.detach() - target
             loss = errors.square().mean()
@@ -134,13 +147,13 @@ class Bonus(nn.Module):
         return {"exploration/novelty_loss": float(torch.stack(losses).mean())}
 
     def update_normalisers(self, rollout: Rollout) -> None:
-        """Take in what the rollout led to, once per update, after the last epoch."""
-        assert rollout.onward is not None
-        self.novelty.update_normalisers(rollout.onward.next_observations, rollout.rewards.dtype)
+        """Take all that was seen into the statistics, once per update, after the last epoch."""
+        envs = torch.arange(rollout.num_envs, device=rollout.rewards.device)
+        self.novelty.update_normalisers(self._seen(rollout, envs), rollout.rewards.dtype)
 
     def begin(self) -> None:
         """Forget what is carried for each env: all are reset."""
-        self._sums = torch.zeros_like(self._sums)
+        self._sums, self._begins = torch.zeros_like(self._sums), torch.ones_like(self._begins)
         if self.visits is not None:
             self.visits.forget()
 
@@ -150,6 +163,7 @@ class Bonus(nn.Module):
             "weights": self.state_dict(),
             "optimizer": self._descent.state_dict(),
             "sums": self._sums,
+            "begins": self._begins,
             "visits": None if self.visits is None else self.visits.state_dict(),
         }
 
@@ -157,7 +171,7 @@ class Bonus(nn.Module):
         """Load what ``state`` returned."""
         self.load_state_dict(values["weights"])
         self._descent.load_state_dict(values["optimizer"])
-        self._sums = values["sums"].to(self._sums)
+        self._sums, self._begins = values["sums"].to(self._sums), values["begins"].to(self._begins)
         if self.visits is not None:
             self.visits.load_state_dict(values["visits"])
 
@@ -168,6 +182,14 @@ class Bonus(nn.Module):
             return errors
         present: Tensor = self.novelty(rollout.inputs.observations, dtype).sqrt()
         gained = (errors.sqrt() - _PRESENT_NOVELTY * present).clamp(min=0.0)
-        ends = (rollout.terminated | rollout.truncated).numpy(force=True)
-        first = self.visits.first_visits(rollout.inputs.observations, onward.next_observations, ends)
-        return gained * torch.from_numpy(first).to(gained)
+        return gained * self._first_visits
+
+    def _seen(self, rollout: Rollout, envs: Tensor) -> Tree:
+        """Return what some envs ``(N,)`` showed, ``(M, ...)``: after each step, and where an episode began."""
+        assert rollout.onward is not None
+        starts = self._starts.index_select(1, envs)
+
+        def rows(before: Tensor, after: Tensor) -> Tensor:
+            return torch.cat([after.index_select(1, envs).flatten(0, 1), before.index_select(1, envs)[starts]])
+
+        return tree_map(rows, rollout.inputs.observations, rollout.onward.next_observations)

@@ -74,10 +74,10 @@ class Novelty(nn.Module):
 
     @torch.no_grad()
     def update_normalisers(self, observations: Tree, dtype: torch.dtype) -> None:
-        """Take observations ``(T, B, ...)`` into the running statistics."""
+        """Take observations ``(N, ...)`` into the running statistics."""
         for network in (self.target, self.predictor):
             if network.encoder.moments is not None:
-                network.encoder.moments.update(network.encoder.vectors(observations, dtype).flatten(0, 1))
+                network.encoder.moments.update(network.encoder.vectors(observations, dtype))
 
     @property
     def moments(self) -> RunningMoments | None:

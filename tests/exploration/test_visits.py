@@ -78,6 +78,24 @@ def test_only_running_episodes_are_kept():
     assert np.bincount(visits.envs).tolist() == [11, 11, 11]
 
 
+def test_an_episode_that_shows_too_much_begins_to_count_anew():
+    visits = EpisodicVisits(most=30)
+    observations, after, ends = play(20, 3, 10**6, 0.0, 0)
+    ends[:, 1] = [t == 12 for t in range(20)]
+    visits.first_visits(observations, after, ends)
+    assert np.bincount(visits.envs).tolist() == [21, 8, 21]
+    assert not visits.first_visits(observations, after, ends & False)[1:, 0].any()
+    later = play(20, 3, 10**6, 0.0, 1)
+    visits.first_visits(*later)
+    assert sorted(set(visits.envs)) == []  # 41, 41 and 42 keys.
+    assert visits.first_visits(*later).all()
+
+
+def test_both_zeros_are_one_observation():
+    zeros = torch.zeros(2, 1, 3)
+    np.testing.assert_array_equal(keys_of(zeros), keys_of(-zeros))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.int8, torch.int64])
 def test_equal_observations_have_equal_keys_and_others_have_not(dtype):
     numbers = torch.arange(120).reshape(10, 3, 4).to(dtype)

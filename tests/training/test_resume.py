@@ -193,9 +193,7 @@ def test_it_does_with_a_bonus_and_a_curriculum(tmp_path, step):
     stages = [{"corridor_length": 1}, {"corridor_length": 2}]
     tables = [f"[[stage]]\nenv_kwargs = {{ corridor_length = {one['corridor_length']} }}\n" for one in stages]
     path = tmp_path / "stages.toml"
-    path.write_text(
-        "".join(f"{table}success = 0.0\nepisodes = {2 * place}\n" for place, table in enumerate(tables, 1))
-    )
+    path.write_text("".join(f"{table}success = 0.0\nepisodes = {2 * place}\n" for place, table in enumerate(tables, 1)))
     settings = {"exploration": "noveld", "normalize_observations": True, "curriculum": str(path)}
     train(tmp_path / "whole", **settings, total_steps=6 * UPDATE)
     with (tmp_path / "whole" / "progress.csv").open(newline="") as file:
