@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from rlstm.core.ranges import AtLeast, Between, NotNegative, Positive, check_ranges
@@ -97,10 +97,17 @@ class PPOConfig(AgentConfig):
     """Discount a step of the bonus."""
 
     bonus_credit: Literal["memory", "lifelong"] = "memory"
-    """Where returns of the bonus are cut: where those of the env's rewards are, or nowhere, as in RND."""
+    """Where returns of the bonus are cut: where those of the env's rewards are, time limits too, or nowhere, as in
+    RND."""
 
     bonus_learning_rate: Annotated[float, Positive] = 1e-4
     """Adam's step size for the network that predicts; a slower one calls things new for longer."""
+
+    def rehearsed(self) -> PPOConfig:
+        """Return the settings for whole rollouts, in one minibatch where their number may not divide the envs."""
+        if self.sequence_length is None:
+            return self
+        return replace(self, sequence_length=None, num_minibatches=1)
 
     def __post_init__(self) -> None:
         """Refuse values out of range, and pairs that contradict each other."""

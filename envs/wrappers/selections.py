@@ -78,8 +78,8 @@ class KeepActions(Transform):
 
     def tell(self, info: dict[str, Any]) -> dict[str, Any]:
         """Cut the masks in an info, and in those of last steps within it."""
-        target = info.get("target")
-        if isinstance(target, int | float | np.number | np.ndarray) and np.size(target) == len(self.every_lane):
+        target = np.asarray(info.get("target"))  # Of None an object.
+        if target.dtype.kind in "iu" and target.size == len(self.every_lane):
             raise ValueError(
                 "actions numbers the actions anew, but the teacher's answers, info['target'], have the environment's "
                 "numbers: leave actions out."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,10 @@ def _read(path: Path, argument: Path) -> FoundRun:
             columns[name] = {int(row["step"]): float(row[name]) for row in rows if row.get(name)}
     except (OSError, ValueError) as error:
         raise RunDirectoryError(f"{directory.progress_path} can't be read: {error}. Leave the run out.") from error
-    return FoundRun(path, argument, config.env.env, config.run.seed, _settings(config), columns)
+    settings = _settings(config)
+    if directory.curriculum_path.exists():  # Its stages tell runs apart, not where the file was.
+        settings["curriculum"] = f"{zlib.crc32(directory.curriculum_path.read_bytes()):08x}"
+    return FoundRun(path, argument, config.env.env, config.run.seed, settings, columns)
 
 
 def _settings(config: ExperimentConfig[Any]) -> dict[str, str]:

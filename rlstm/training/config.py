@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import tomllib
 import types
 import typing
@@ -26,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
@@ -126,6 +127,10 @@ class AgentConfig:
     def critic_memory(self) -> Literal["shared", "detached", "separate"]:
         """The memory of the critic where ``critic_memory`` is not set."""
         return "shared"
+
+    def rehearsed(self) -> Self:
+        """Return the settings with which updates are timed, on rollouts of any length in which nothing ends."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -346,6 +351,8 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
             return dict(value)
         if option is float and isinstance(value, (int, float)) and not (isinstance(value, bool) or math.isnan(value)):
             return float(value)
+        if option is str and isinstance(value, os.PathLike):
+            return os.fspath(value)
         if option in (int, str) and isinstance(value, option) and not isinstance(value, bool):
             return value
         if option is bool and isinstance(value, bool):

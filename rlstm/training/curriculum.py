@@ -120,14 +120,15 @@ def read_curriculum(path: str | Path) -> tuple[str, tuple[Stage, ...]]:
     """Return the text of a curriculum's file, and its stages.
 
     Args:
-        path: Of the file; or the name of one of those that presets use, if there is no such file.
+        path: Of the file; or the name of one of those that presets use, which comes first: ``./NAME`` is a file.
 
     Raises:
         ConfigError: If it can't be read, or a stage makes no sense; the message names the stage.
     """
     shipped = _SHIPPED / f"{path}.toml"
     try:
-        text = (shipped if not Path(path).exists() and shipped.is_file() else Path(path)).read_text(encoding="utf-8")
+        is_name = str(path) == Path(path).name and shipped.is_file()
+        text = (shipped if is_name else Path(path)).read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(

@@ -39,6 +39,8 @@ from rlstm.vector.adapter import VectorEnvs
 
 _DIAGNOSED_EVERY = 32  # Updates from one look into the memory to the next: it takes a third of a small update.
 
+_FAILURES = (EnvironmentFailure, ConfigError)  # Of an update: settings may not fit what the env does later.
+
 _CLIPPED_UPDATES = 10  # In a row with most actions on a bound, before it is said.
 
 
@@ -312,7 +314,7 @@ def run(
         evaluations = training.step // evaluate_every if evaluate_every else 0  # Before, if the run goes on.
         while training.step < config.total_steps and not interrupt.requested() and not ended:
             before, iteration_began = training.step, time.perf_counter()
-            with _saving_weights_on_failure(training, directory, with_episodes=False):
+            with _saving_weights_on_failure(training, directory, with_episodes=False, of=_FAILURES):
                 metrics, seconds = training.update()
             finished = training.step >= config.total_steps
             values: dict[str, float | None] = dict(metrics)
@@ -368,7 +370,11 @@ def _tell_news(training: Run, progress: Progress) -> None:
 
 @contextmanager
 def _saving_weights_on_failure(
-    training: Run, directory: RunDirectory, *, with_episodes: bool, of: type[Exception] = EnvironmentFailure
+    training: Run,
+    directory: RunDirectory,
+    *,
+    with_episodes: bool,
+    of: type[Exception] | tuple[type[Exception], ...] = EnvironmentFailure,
 ) -> Iterator[None]:
     """Save the weights of the last update on an error: if an env breaks, by default."""
     try:

@@ -99,7 +99,7 @@ class Rehearsal:
         with torch.random.fork_rng(devices=[]):
             self._agent = type(training.agent)(
                 self._policy,
-                config.algorithm,
+                config.algorithm.rehearsed(),
                 num_envs=num_envs,
                 total_steps=config.run.total_steps,
                 generator=torch.Generator().manual_seed(0),

@@ -17,6 +17,7 @@ import rlstm.api.experiments as api
 from rlstm.agents import load_agent
 from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
+from rlstm.api.found_runs import find_runs
 from rlstm.cli import main
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.seeding import integer_seeds
@@ -448,14 +449,26 @@ def test_a_curriculum_is_read_as_it_is_written(three) -> None:
 
 @pytest.mark.parametrize("length", [100, 250, 500, 1000])
 def test_the_curricula_of_presets_are_found_by_name(length, tmp_path, monkeypatch) -> None:
-    """From whatever folder; a file of that name comes first."""
+    """From whatever folder, whatever it holds; a file of that name is told by its folder."""
     monkeypatch.chdir(tmp_path)
     _, stages = read_curriculum(f"passive-tmaze-{length}")
     lengths = [stage.env_kwargs["corridor_length"] for stage in stages]
     assert lengths == sorted(lengths)
     assert lengths[-1] < length
     Path(f"passive-tmaze-{length}").write_text("[[stage]]\nsuccess = 0.5", encoding="utf-8")
-    assert read_curriculum(f"passive-tmaze-{length}")[1] == (Stage(success=0.5),)
+    assert read_curriculum(f"passive-tmaze-{length}")[1] == stages
+    assert read_curriculum(f"./passive-tmaze-{length}")[1] == (Stage(success=0.5),)
+    assert read_curriculum(tmp_path / f"passive-tmaze-{length}")[1] == (Stage(success=0.5),)
+
+
+def test_runs_of_other_stages_are_not_compared_as_seeds(tmp_path, three) -> None:
+    """Whatever the file was called, and wherever it lay."""
+    other = tmp_path / "other.toml"
+    for name, text in (("a", THREE), ("b", THREE.replace("episodes = 12", "episodes = 13")), ("c", THREE)):
+        other.write_text(text, encoding="utf-8")
+        train(tmp_path / name, total_steps=32, curriculum=str(other))
+    found = [find_runs([tmp_path / name])[0].settings["curriculum"] for name in "abc"]
+    assert found[0] == found[2] != found[1]
 
 
 # The command line.

@@ -21,6 +21,7 @@ from rlstm.cells import CELLS
 from rlstm.core.errors import EnvironmentFailure, NonFiniteError
 from rlstm.core.trees import tree_leaves
 from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
+from rlstm.training.config import ConfigError
 from rlstm.training.on_policy import Training
 from rlstm.training.run_directory import RunDirectory
 from tests import kit
@@ -473,3 +474,21 @@ def test_what_is_not_finite_leaves_the_last_good_checkpoint(tmp_path, user_modul
     assert list_checkpoints(tmp_path / "run") == [0, UPDATE, 2 * UPDATE]
     model = load_checkpoint(tmp_path / "run", "latest").model
     assert all(np.isfinite(tensor.numpy()).all() for tensor in model.values())
+
+
+class SomeEarlyEnds(kit.ScriptedEnv):
+    """Episodes of four steps, until one of the later ones ends after two."""
+
+    def __init__(self) -> None:
+        super().__init__("...E" * 20 + ".E...E")
+
+
+def test_what_was_learnt_before_a_setting_did_not_fit_is_saved(tmp_path):
+    import gymnasium as gym
+
+    gym.register("test/SomeEarlyEnds-v0", entry_point=SomeEarlyEnds)
+    settings = {"env": "test/SomeEarlyEnds-v0", "env_kwargs": {}, "vectorization": "sync", "eval_episodes": 0}
+    with pytest.raises(ConfigError, match="sequence_length is 4, but memory doesn't begin anew every 4 steps") as told:
+        train(tmp_path / "run", **settings, sequence_length=4, checkpoint_every=10_000, total_steps=40 * UPDATE)
+    assert "All that was learnt up to step 320 is saved" in told.value.__notes__[0]
+    assert list_checkpoints(tmp_path / "run")[-1] == 320

@@ -32,6 +32,15 @@ TINY = {
 }
 AGENTS = {
     "ppo": {"num_steps": 8, "num_minibatches": 2, "normalize_observations": True, "scale_rewards": True},
+    "ppo in sequences of trials": {
+        "env": "rlstm/BernoulliBandit-v0",
+        "env_kwargs": {},
+        "memory": {"lifetime": "trial", "episodes_per_trial": 4},
+        "num_steps": 8,
+        "sequence_length": 4,
+        "num_minibatches": 8,
+        "exploration": "noveld",
+    },
     "reinforce": {"num_episodes": 6, "total_steps": 200},
     "random": {"num_steps": 8},
 }
@@ -67,7 +76,7 @@ def measured(monkeypatch):
 
 
 def train(path, agent="ppo", ui="none", **settings):
-    return api.train(agent, ui=ui, run_dir=str(path), **{**TINY, **AGENTS[agent], **settings})
+    return api.train(agent.split()[0], ui=ui, run_dir=str(path), **{**TINY, **AGENTS[agent], **settings})
 
 
 def reached(path):
