@@ -781,6 +781,17 @@ def test_who_answers_with_an_action_keeps_its_numbers():
         env.step(0)
 
 
+def test_a_target_that_is_no_action_is_left_alone():
+    class Aiming(Counting):
+        def step(self, action):
+            *outcome, info = super().step(action)
+            return *outcome, info | {"target": 0.5}
+
+    env = wrap(Aiming(), w.KeepActions, keep=[5, 6])
+    env.reset(seed=0)
+    assert env.step(0)[-1]["target"] == 0.5
+
+
 # A part of MiniGrid's picture.
 
 
