@@ -7,7 +7,8 @@ evaluations of its last one, the only ones of its task, at steps that count thos
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ def read(name: str, column: str) -> list[tuple[Steps, Floats]]:
         steps, values = zip(*pairs, strict=True)
         curves.append((np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)))
     return curves
+
+
+def bests(name: str, seeds: Collection[int]) -> dict[int, float]:
+    """Return the best mean return of an evaluation of some seeds, of those that have a curve."""
+    found: dict[int, float] = {}
+    for row in read_rows(CURVES / f"{name}.csv"):
+        seed = int(row["seed"])
+        if seed in seeds and row["eval_return"]:
+            found[seed] = max(found.get(seed, -math.inf), float(row["eval_return"]))
+    return found
 
 
 def curve_files() -> list[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scripts.experiments import learning_curves
 from scripts.experiments.catalogue import Experiment
 from scripts.results_table import markdown_table, marked
 
@@ -32,15 +33,18 @@ class Cell:
     rows: Rows
     gru: float | None
     best: float | None
+    bests: tuple[float, ...] = ()
+    """The best evaluation of every seed whose curve is kept."""
 
     @property
     def finals(self) -> list[float]:
         """The last evaluation of every seed."""
         return [float(row["final"]) for row in self.rows]
 
-    def reaches(self, mark: float | None) -> bool:
-        """Return whether the mean of the seeds is at the mark or above."""
-        return mark is not None and float(np.mean(self.finals)) >= mark - _EQUAL
+    def reaches(self, mark: float | None, *, at_best: bool = False) -> bool:
+        """Return whether the mean of the seeds, at their end or at their best, is at the mark or above."""
+        values = (self.bests or self.finals) if at_best else self.finals
+        return mark is not None and float(np.mean(values)) >= mark - _EQUAL
 
     @property
     def text(self) -> str:
@@ -78,7 +82,9 @@ def cells_of(experiments: Mapping[str, Experiment], rows: Rows) -> dict[tuple[st
         if level not in LEVELS:
             raise ValueError(f"'{experiment.title}' must end in one of {', '.join(LEVELS)}.")
         if own:
-            cells[task, level] = Cell(own, *published(experiment.published))
+            seeds = {int(row["seed"]) for row in own}
+            bests = tuple(learning_curves.bests(name, seeds).values())
+            cells[task, level] = Cell(own, *published(experiment.published), bests)
     return cells
 
 
@@ -92,11 +98,11 @@ def table(cells: Mapping[tuple[str, str], Cell]) -> str:
     return f"{markdown_table(HEAD, lines)}\n\n{_counts(cells)}" if lines else ""
 
 
-def reached(cells: Iterable[Cell]) -> tuple[str, str]:
+def reached(cells: Iterable[Cell], *, at_best: bool = False) -> tuple[str, str]:
     """Return how many cells reach the GRU at 3 million steps and the best of 13 models at 15 million: "2 of 5"."""
     cells = list(cells)
-    low = [cell.reaches(cell.gru) for cell in cells if cell.gru is not None]
-    high = [cell.reaches(cell.best) for cell in cells if cell.best is not None]
+    low = [cell.reaches(cell.gru, at_best=at_best) for cell in cells if cell.gru is not None]
+    high = [cell.reaches(cell.best, at_best=at_best) for cell in cells if cell.best is not None]
     return f"{sum(low)} of {len(low)}", f"{sum(high)} of {len(high)}"
 
 
@@ -108,6 +114,9 @@ def _counts(cells: Mapping[tuple[str, str], Cell]) -> str:
         f"At or above the GRU at 3 million steps: {low} cells. At or above the best of 13 models at 15 million steps: "
         f"{high} cells. Seeds a cell: {counts}."
     )
+    if any(cell.bests for cell in cells.values()):
+        low, high = reached(cells.values(), at_best=True)
+        text += f" By the best evaluation of a run, as published figures are by the best epoch: {low} and {high}."
     split = []
     for (task, level), cell in cells.items():
         above = sum(final >= cell.gru for final in cell.finals) if cell.gru is not None else 0

@@ -125,6 +125,21 @@ def test_popgym_has_a_line_a_task_and_bold_means_at_or_above_the_gru(scripts) ->
     assert scripts.popgym_table.table({}) == ""
 
 
+def test_best_evaluations_are_counted_beside_final_ones(scripts, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(scripts.learning_curves, "CURVES", tmp_path)
+    for seed, values in ((0, (0.1, 0.4, 0.2)), (1, (0.2, 0.2, 0.0)), (7, (9.0,))):  # There is no row of seed 7.
+        points = [
+            {"seed": seed, "step": step, "eval_return": value, "eval_success": "", "training_return": ""}
+            for step, value in enumerate(values)
+        ]
+        scripts.learning_curves.store("recall-easy", points)
+    cells = cells_of(scripts, popgym(scripts, "Recall Easy", ".25 (.3)", "recall-easy"), {"recall-easy": ["0.2", "0"]})
+    assert sorted(cells["Recall", "Easy"].bests) == [0.2, 0.4]
+    assert scripts.popgym_table.reached(cells.values()) == ("0 of 1", "0 of 1")
+    assert scripts.popgym_table.reached(cells.values(), at_best=True) == ("1 of 1", "1 of 1")
+    assert "by the best epoch: 1 of 1 and 1 of 1." in scripts.popgym_table.table(cells)
+
+
 def test_the_last_experiment_of_a_title_that_has_rows_stands(scripts) -> None:
     experiments = popgym(scripts, "Recall Easy", ".1", "recall-easy") | popgym(scripts, "Recall Easy", ".1")
     old = cells_of(scripts, experiments, {"recall-easy": ["0"]})
