@@ -85,8 +85,8 @@ GROUPS = {
     "POPGym": Group(
         "popgym",
         "3 million steps, sampled as there, the last weights. γ is 0 in the first five tasks, where actions change "
-        "nothing but their own reward, 0.8 for bandits, 0.99 elsewhere. Published: another PPO with a GRU, best epoch of "
-        "3 million steps (bryjudy/fly-critic); in brackets the best of POPGym's 13 models, best epoch of 15 million "
+        "nothing but their own reward, 0.8 for bandits, 0.99 elsewhere. Published: another PPO with a GRU, best epoch "
+        "of 3 million steps (bryjudy/fly-critic); in brackets the best of POPGym's 13 models, best epoch of 15 million "
         "steps (Morad et al. 2023, as quoted there).",
     ),
     "MiniGrid": Group(
