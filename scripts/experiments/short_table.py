@@ -63,18 +63,25 @@ def long_corridors() -> Fact | None:
 
 def passive_corridors() -> Fact | None:
     """Return what became of the passive T-mazes."""
-    short, long = learnt("passive-100"), learnt("passive-250")
+    short, long = learnt("passive-250"), learnt("passive-1000")
     if not (short and long):
         return None
     result = f"{solved(short)} and {solved(long)} seeds"
-    return link(SECTIONS["remember"]), "Passive T-maze, 100 and 250 (Ni et al. 2023)", result, "PPO, LSTM"
+    how = "PPO, LSTM, by shorter ones"
+    return link(SECTIONS["remember"]), "Passive T-maze, 250 and 1000 (Ni et al. 2023)", result, how
 
 
-def memory_chains() -> Fact | None:
-    """Return how many of bsuite's memory chains are learnt."""
-    rows = learnt(*(name for name, one in EXPERIMENTS.items() if one.group == "bsuite"))
-    task = "bsuite's memory chains, 1 to 100 steps"
-    return (link(SECTIONS["remember"]), task, solved(rows), "PPO, LSTM") if rows else None
+def memory_mazes() -> Fact | None:
+    """Return what became of MiniGrid's memory mazes."""
+    sizes = {"S9": "minigrid-memory-s9", "S13": "minigrid-memory-s13"}
+    own = {size: learnt(name) for size, name in sizes.items()}
+    if not all(own.values()):
+        return None
+    result = "; ".join(
+        f"{size} {solved(rows)} seeds at {EXPERIMENTS[sizes[size]].criterion:g}" for size, rows in own.items()
+    )
+    task = "MiniGrid's memory mazes, all actions, whole view"
+    return link(SECTIONS["remember"]), task, result, "PPO, LSTM, NovelD, by smaller ones"
 
 
 def popgym() -> Fact | None:
@@ -149,6 +156,6 @@ def counting() -> Fact | None:
 
 
 FACTS: tuple[Callable[[], Fact | None], ...] = (
-    *(long_corridors, passive_corridors, memory_chains, popgym),
+    *(long_corridors, passive_corridors, memory_mazes, popgym),
     *(hidden_velocities, two_poles, bandits, counting),
 )
