@@ -298,9 +298,6 @@ EXPERIMENTS = {
     "minigrid-memory-s13": Experiment(
         "MiniGrid", "Memory S13, by S7, S9, S11", "minigrid-memory-s13", (), "return", 0.82, ".82 at 10M"
     ),
-    "minigrid-memory-s17-random": Experiment(
-        "MiniGrid", "Memory S17Random, by smaller ones", "minigrid-memory-s17-random", (), "return", 0.9
-    ),
     "minigrid-memory-s7-plain": Experiment(
         "MiniGrid", "Memory S7, no bonus", "minigrid-memory", _minigrid_plain("S7"), "return", 0.895
     ),

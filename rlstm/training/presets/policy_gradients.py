@@ -235,19 +235,18 @@ POLICY_GRADIENTS: dict[str, Preset] = {
     "minigrid-memory": _ppo(
         "MiniGrid, 7 x 7 cells: look at the object in the first room and walk to its like. All actions, whole view.",
         _MINIGRID,
-        task("rlstm/MiniGridMemoryS7-v0", 2_000_000),
+        task("rlstm/MiniGridMemoryS7-v0", 3_000_000),
     ),
     **{
         f"minigrid-memory-{size.lower()}": _ppo(
             f"The same, {cells}, by smaller mazes.",
             _MINIGRID,
-            task(f"rlstm/MiniGridMemory{size.replace('-', '')}-v0", total_steps),
+            task(f"rlstm/MiniGridMemory{size}-v0", total_steps),
             curriculum=f"minigrid-memory-{size.lower()}",
         )
         for size, cells, total_steps in (
             ("S9", "9 x 9 cells", 2_500_000),
             ("S13", "13 x 13 cells", 5_000_000),
-            ("S17-Random", "17 x 17 cells, corridors of random lengths", 8_000_000),
         )
     },
     "memory-length": _ppo(
