@@ -56,33 +56,31 @@ _NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Panel:
-    """A pair of axes: lines by their labels, each with experiments of which the first with a curve is drawn."""
+    """A pair of axes: an experiment for each label."""
 
     title: str
     column: str  # Of the curves.
-    lines: Mapping[str, tuple[str, ...]]
+    lines: Mapping[str, str]
+
+
+LEVELS = ("Easy", "Medium", "Hard")
+
+
+def _popgym(title: str, kebab: str) -> Panel:
+    return Panel(f"POPGym {title}", "eval_return", {level: f"popgym-{kebab}-{level.lower()}" for level in LEVELS})
 
 
 PANELS = (
-    Panel("T-maze, corridor 20", "eval_success", {"LSTM": ("tmaze",), "no memory": ("tmaze-none",)}),
-    Panel("T-maze, corridor 100", "eval_success", {"LSTM": ("tmaze-100",)}),
-    Panel("T-maze, 1000 (begun at 100)", "eval_success", {"LSTM": ("tmaze-1000",)}),
-    Panel("Passive T-maze, corridor 100", "eval_success", {"LSTM": ("passive-100",)}),
+    Panel("T-maze, corridor 20", "eval_success", {"LSTM": "tmaze", "no memory": "tmaze-none"}),
+    Panel("Passive T-maze", "eval_success", {length: f"passive-{length}" for length in ("100", "250", "1000")}),
+    Panel("MiniGrid Memory", "eval_return", {size: f"minigrid-memory-{size.lower()}" for size in ("S7", "S9", "S13")}),
+    _popgym("RepeatFirst", "repeat-first"),
+    _popgym("Autoencode", "autoencode"),
+    _popgym("CountRecall", "count-recall"),
+    _popgym("MultiarmedBandit", "multiarmed-bandit"),
     Panel(
-        "CartPole without velocities",
-        "eval_return",
-        {"LSTM": ("cartpole-no-vel",), "no memory": ("cartpole-no-vel-none",)},
+        "CartPole without velocities", "eval_return", {"LSTM": "cartpole-no-vel", "no memory": "cartpole-no-vel-none"}
     ),
-    Panel("Pendulum without velocities", "eval_return", {"LSTM": ("pendulum-no-vel",)}),
-    Panel(
-        "POPGym RepeatPrevious",
-        "eval_return",
-        {
-            level: (f"popgym-repeat-previous-{level.lower()}", f"repeat-previous-{level.lower()}")
-            for level in ("Easy", "Medium", "Hard")
-        },
-    ),
-    Panel("MiniGrid Memory", "eval_return", {size: (f"minigrid-memory-{size.lower()}",) for size in ("S7", "S9")}),
 )
 
 
@@ -109,10 +107,8 @@ def mean_with_interval(values: Floats) -> tuple[Floats, tuple[Floats, Floats] | 
 def lines_of(panel: Panel) -> list[Line]:
     """Return the lines of a panel that have curves."""
     lines = []
-    for label, names in panel.lines.items():
-        found = ((name, learning_curves.read(name, panel.column)) for name in names)
-        name, curves = next(((name, curves) for name, curves in found if curves), ("", []))
-        if curves:
+    for label, name in panel.lines.items():
+        if curves := learning_curves.read(name, panel.column):
             lines.append(Line(label, name, *align(curves)))
     return lines
 
