@@ -25,8 +25,9 @@ from rlstm.core.trees import tree_leaves
 from rlstm.rollouts.statistics import EpisodeStatistics, Outcome
 from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
 from rlstm.training.config import ConfigError
-from rlstm.training.curriculum import Stage, read_curriculum
+from rlstm.training.curriculum import Curriculum, Stage, read_curriculum
 from rlstm.training.on_policy import Training
+from rlstm.training.presets import PRESETS
 from rlstm.vector.adapter import VectorEnvs
 from tests.training.test_resume import TINY, assert_same_run, everything, stopped_at, train
 
@@ -469,6 +470,15 @@ def test_runs_of_other_stages_are_not_compared_as_seeds(tmp_path, three) -> None
         train(tmp_path / name, total_steps=32, curriculum=str(other))
     found = [find_runs([tmp_path / name])[0].settings["curriculum"] for name in "abc"]
     assert found[0] == found[2] != found[1]
+
+
+def test_every_curriculum_of_a_preset_is_there_and_fits_its_env() -> None:
+    """Its stages are made, by the preset's own env and wrappers."""
+    named = {name: one.settings["curriculum"] for name, one in PRESETS.items() if "curriculum" in one.settings}
+    assert len(named) >= 6
+    for name in named:
+        config = make_config("ppo", name)
+        assert Curriculum(config, resolve_env(config.env)).warnings == []
 
 
 # The command line.
