@@ -5,6 +5,7 @@ import pytest
 
 from rlstm.envs import ENVS
 from rlstm.envs.base.batched import SingleEnv
+from rlstm.envs.base.batched_task import BatchedTask
 from rlstm.envs.base.pictures import BLOCK, COLOURS, COLUMNS, FONT, GLYPHS, INK, PAPER, POINT, ROWS, draw_text
 from rlstm.envs.popgym.minesweeper import Minesweeper
 
@@ -42,7 +43,8 @@ def test_glyphs_differ_and_there_is_one_for_all_that_our_texts_say() -> None:
         env.reset(seed=0)
         text = env.render()
         assert set(text.upper()) <= {*GLYPHS, "#", "\n"}, env_id
-        assert sum(-(-len(line) // COLUMNS) for line in text.split("\n")) <= ROWS, env_id
+        if type(env.task).render_pixels is BatchedTask.render_pixels:  # Others draw their pictures themselves.
+            assert sum(-(-len(line) // COLUMNS) for line in text.split("\n")) <= ROWS, env_id
 
 
 @pytest.mark.parametrize("steps", [0, 1])
