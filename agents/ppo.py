@@ -72,7 +72,8 @@ class PPO:
         generator: Draws the minibatches.
 
     Raises:
-        ValueError: If the minibatches don't divide the environments.
+        ValueError: If the minibatches don't divide the sequences of a rollout, or memory never ends and these are
+            shorter than it.
     """
 
     run_type = Training

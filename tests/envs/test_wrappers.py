@@ -769,25 +769,27 @@ def test_policies_get_the_mask_of_the_actions_that_are_kept(masked_env, in_sight
     assert masks == [[[True, bool(t % 2)]] * 2 for t in (0, 1, 2, 3, 0)]
 
 
-def test_who_answers_with_an_action_keeps_its_numbers():
-    class Teaching(Counting):
-        def step(self, action):
-            *outcome, info = super().step(action)
-            return *outcome, info | {"target": 6}
+class Targeted(Counting):
+    """Says a target at every step: a teacher's action, or a number that is none."""
 
-    env = wrap(Teaching(), w.KeepActions, keep=[5, 6])
+    def __init__(self, target):
+        super().__init__()
+        self.target = target
+
+    def step(self, action):
+        *outcome, info = super().step(action)
+        return *outcome, info | {"target": self.target}
+
+
+def test_who_answers_with_an_action_keeps_its_numbers():
+    env = wrap(Targeted(6), w.KeepActions, keep=[5, 6])
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"info\['target'\], have the environment's numbers: leave actions out"):
         env.step(0)
 
 
 def test_a_target_that_is_no_action_is_left_alone():
-    class Aiming(Counting):
-        def step(self, action):
-            *outcome, info = super().step(action)
-            return *outcome, info | {"target": 0.5}
-
-    env = wrap(Aiming(), w.KeepActions, keep=[5, 6])
+    env = wrap(Targeted(0.5), w.KeepActions, keep=[5, 6])
     env.reset(seed=0)
     assert env.step(0)[-1]["target"] == 0.5
 
