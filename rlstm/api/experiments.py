@@ -36,7 +36,7 @@ from rlstm.core.tagged_json import decode, encode
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
-from rlstm.training.on_policy import OnEvaluation, run, summary
+from rlstm.training.loop import OnEvaluation, run, summary
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory

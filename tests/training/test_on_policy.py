@@ -14,7 +14,8 @@ import rlstm.api.experiments as api
 from rlstm.core.seeding import integer_seeds
 from rlstm.training.checkpoints import Checkpoint, list_checkpoints, load_checkpoint
 from rlstm.training.config import ConfigError
-from rlstm.training.on_policy import Training, _due
+from rlstm.training.loop import _due
+from rlstm.training.on_policy import Training
 from rlstm.training.run import load_weights
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
