@@ -31,32 +31,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlstm.agents.configs.ppo import PPOConfig
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.exploration.bonus import Bonus, BonusReturns
+from rlstm.losses.minibatches import Minibatches
 from rlstm.losses.optimisation import Descent, Term, annealed
-from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, entropy_loss, masked_normalise
+from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, entropy_loss
 from rlstm.losses.returns import discounted_sums, explained_variance, gae
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
-from rlstm.rollouts.rollout import Rollout
+from rlstm.rollouts.rollout import Rollout, StepsOfAll
 from rlstm.rollouts.sequences import Sequences
 from rlstm.training.config import refusals_name_settings
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
-
-
-class _StepMetrics(NamedTuple):
-    """What a gradient step tells, scalars; logged as means over an update, but for the first ratio's error."""
-
-    of_all: dict[str, Tensor]
-    approx_kl: Tensor
-    ratio_error: Tensor
-
 
 _LEAST_RATE, _LARGEST_RATE, _RATE_FACTOR = 1e-5, 1e-2, 1.5  # Of learning rates that follow the KL estimate; rsl_rl.
 
@@ -67,20 +60,28 @@ class PPO:
     Args:
         policy: What is trained.
         config: The algorithm's constants.
-        num_envs: Environments B of every rollout.
+        num_envs: Environments B of every rollout, those of all ranks.
         total_steps: Environment steps of the run, for annealing.
         generator: Draws the minibatches.
+        ranks: Those that share the envs.
 
     Raises:
         ValueError: If the minibatches don't divide the sequences of a rollout, or memory never ends and these are
-            shorter than it.
+            shorter than it, or there is a bonus and several ranks.
     """
 
     run_type = Training
     begins_anew = False
 
     def __init__(
-        self, policy: RecurrentPolicy, config: PPOConfig, *, num_envs: int, total_steps: int, generator: torch.Generator
+        self,
+        policy: RecurrentPolicy,
+        config: PPOConfig,
+        *,
+        num_envs: int,
+        total_steps: int,
+        generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
         num_sequences = num_envs * (config.num_steps // (config.sequence_length or config.num_steps))
         if num_sequences % config.num_minibatches:
@@ -95,16 +96,25 @@ class PPO:
                 f"sequence_length is {config.sequence_length}, but memory is lifelong and never begins anew inside a "
                 f"rollout of {config.num_steps} steps: leave sequence_length out, or let memory end with a trial."
             )
+        if config.exploration != "none" and not ranks.is_alone:
+            raise ValueError(
+                f"exploration is '{config.exploration}', whose statistics are one process's, but there are "
+                f"{ranks.count} ranks: leave it out, or train without torchrun."
+            )
         self.policy = policy
         self.config = config
         self.generator = generator
+        self.ranks = ranks
         self.num_updates = 0
+        self._num_envs = num_envs
         self._total_updates = max(1, math.ceil(total_steps / (num_envs * config.num_steps)))
         self.bonus = _make_bonus(policy, config, num_envs)
         parameters = list(policy.named_parameters())
         if self.bonus is not None:
             parameters += self.bonus.value_head.named_parameters("bonus_value_head")
-        self._descent = Descent(parameters, max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay)
+        self._descent = Descent(
+            parameters, max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay, ranks=ranks
+        )
         self._adapted_rate = config.learning_rate  # Where it follows the KL estimate.
         self._return_sums = torch.zeros(num_envs, dtype=policy.dtype, device=policy.device)
 
@@ -123,16 +133,16 @@ class PPO:
         Raises:
             NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
         """
-        config = self.config
-        steps_of_all = rollout.rewards, rollout.values, rollout.next_values, rollout.credit_cuts
-        advantages = gae(*steps_of_all, gamma=config.gamma, gae_lambda=config.gae_lambda)
-        returns = advantages + rollout.values
+        config, steps_of_all = self.config, rollout.of_all(self.ranks)
+        rewards, values, next_values, _, credit_cuts, valid = steps_of_all
+        advantages = gae(rewards, values, next_values, credit_cuts, gamma=config.gamma, gae_lambda=config.gae_lambda)
+        returns = advantages + values
         if self.bonus is not None:
             self.bonus.take_in(rollout)
-        lacks_statistics, begin = self._lacks_statistics, self._values_to_begin_at(rollout)
-        self.policy.renormalise_values(returns[rollout.valid])
+        lacks_statistics, begin = self._lacks_statistics, self._values_to_begin_at(steps_of_all)
+        self.policy.renormalise_values(returns[valid])
         if lacks_statistics or begin is not None:
-            self._update_normalisers(rollout)
+            self._update_normalisers(rollout, steps_of_all)
             if begin is not None:
                 self.policy.begin_values_at(begin)
             return {}
@@ -143,20 +153,31 @@ class PPO:
         clip_coef = annealed(config.clip_coef, config.final_clip_coef, progress)
         bonus_returns, told = self._explore(rollout, progress, advantages)
         sequences = self._sequences(rollout, advantages, returns, bonus_returns)
-        steps: list[_StepMetrics] = []
-        for places in self._minibatches(sequences.num_sequences):
-            if steps and config.target_kl is not None and float(steps[-1].approx_kl) > 1.5 * config.target_kl:
+        minibatches = Minibatches(
+            sequences,
+            advantages,
+            None if valid.all() else valid,
+            num_envs=self._num_envs,
+            ranks=self.ranks,
+            normalise=config.norm_adv,
+        )
+        steps: list[dict[str, Tensor]] = []
+        ratio_errors: list[Tensor] = []
+        for places in self._places(self.ranks.count * sequences.num_sequences):
+            if steps and config.target_kl is not None and float(steps[-1]["approx_kl"]) > 1.5 * config.target_kl:
                 break
-            steps.append(self._step(sequences.select(places), ent_coef, clip_coef))
-        self._adapt_rate(float(steps[-1].approx_kl))
+            step, ratio_error = self._step(*minibatches.select(places), ent_coef, clip_coef)
+            steps.append(step)
+            ratio_errors.append(ratio_error)
+        self._adapt_rate(float(steps[-1]["approx_kl"]))
         self.num_updates += 1
-        self._update_normalisers(rollout)
-        means = torch.stack([torch.stack(list(step.of_all.values())) for step in steps]).mean(0).tolist()
+        self._update_normalisers(rollout, steps_of_all)
+        means = torch.stack([torch.stack(list(step.values())) for step in steps]).mean(0).tolist()
         return {
-            **{f"train/{name}": mean for name, mean in zip(steps[0].of_all, means, strict=True)},
+            **{f"train/{name}": mean for name, mean in zip(steps[0], means, strict=True)},
             **told,
-            "train/first_ratio_error": float(steps[0].ratio_error),
-            "train/explained_variance": explained_variance(rollout.values[rollout.valid], returns[rollout.valid]),
+            "train/first_ratio_error": max(self.ranks.gather(float(ratio_errors[0]))),
+            "train/explained_variance": explained_variance(values[valid], returns[valid]),
             "train/learning_rate": learning_rate,
             "train/ent_coef": ent_coef,
             "train/clip_range": clip_coef,
@@ -198,8 +219,8 @@ class PPO:
         if self.bonus is not None:
             self.bonus.load_state(values["bonus"])
 
-    def _minibatches(self, num_sequences: int) -> Iterator[Tensor]:
-        """Yield the sequences of every minibatch of every epoch, shuffled anew each epoch."""
+    def _places(self, num_sequences: int) -> Iterator[Tensor]:
+        """Yield which sequences are in every minibatch of every epoch, shuffled anew each epoch."""
         for _ in range(self.config.update_epochs):
             places = torch.randperm(num_sequences, generator=self.generator).to(self.policy.device)
             yield from places.chunk(self.config.num_minibatches)
@@ -231,7 +252,8 @@ class PPO:
     def _sequences(
         self, rollout: Rollout, advantages: Tensor, returns: Tensor, bonus: BonusReturns | None
     ) -> Sequences:
-        """Return what the gradient steps read."""
+        """Return what the gradient steps read of this rank's envs; advantages and returns ``(T, B)`` are of all."""
+        own = self.ranks.own(self._num_envs)
         scale, centre, length = self.policy.return_scale, self.policy.return_centre, self.config.sequence_length
         sequences = Sequences(
             inputs=rollout.inputs,
@@ -239,8 +261,8 @@ class PPO:
             is_first=rollout.is_first,
             valid=None if rollout.all_valid else rollout.valid,
             log_probs=rollout.log_probs,
-            advantages=advantages,
-            targets=(returns - centre) / scale,
+            advantages=advantages[:, own],
+            targets=(returns[:, own] - centre) / scale,
             values=None if self.config.clip_vloss is None else (rollout.values - centre) / scale,
             bonus_targets=None if bonus is None else bonus.targets,
             initial_state=rollout.initial_state,
@@ -250,12 +272,17 @@ class PPO:
         with refusals_name_settings():
             return sequences.cut(length, self.policy.init_state)
 
-    def _step(self, batch: Sequences, ent_coef: float, clip_coef: float) -> _StepMetrics:
-        """Take one gradient step on whole sequences ``(T, B / num_minibatches)``."""
+    def _step(
+        self, batch: Sequences, share: float, ent_coef: float, clip_coef: float
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Take one gradient step on whole sequences, this rank's share of a minibatch.
+
+        Returns:
+            Scalars by metric name, means over the whole minibatch, and the largest |ρ - 1| of this rank's share.
+        """
         config, policy, valid = self.config, self.policy, batch.valid
-        advantages = masked_normalise(batch.advantages, valid) if config.norm_adv else batch.advantages
         evaluation = policy.evaluate(batch.inputs, batch.actions, batch.is_first, batch.initial_state)
-        surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, advantages, valid, clip_coef)
+        surrogate = clipped_policy_loss(evaluation.log_probs, batch.log_probs, batch.advantages, valid, clip_coef)
         values = (evaluation.values.detach() - policy.return_centre) / policy.return_scale
         huber = config.value_loss == "huber"
         value = clipped_value_loss(values, batch.values, batch.targets, valid, config.clip_vloss, huber=huber)
@@ -269,32 +296,26 @@ class PPO:
             values = self.bonus.values(evaluation.critic_features)
             of_bonus = clipped_value_loss(values.detach(), None, batch.bonus_targets, valid, None, huber=huber)
             terms["bonus_value_loss"] = Term(values, *of_bonus, config.vf_coef)
-        loss, grad_norm = self._descent.step(terms, f"update {self.num_updates}")
-        of_all = {
-            **{name: term.loss for name, term in terms.items()},
-            "loss": loss,
-            "approx_kl": surrogate.approx_kl,
-            "clip_fraction": surrogate.clip_fraction,
-            "grad_norm": grad_norm,
-        }
-        return _StepMetrics(of_all, surrogate.approx_kl, surrogate.ratio_error)
+        told = {"approx_kl": surrogate.approx_kl, "clip_fraction": surrogate.clip_fraction}
+        metrics = self._descent.step(terms, f"update {self.num_updates}", told=told, share=share)
+        return metrics, surrogate.ratio_error
 
     @property
     def _lacks_statistics(self) -> bool:
         """Whether a normaliser, the policy's or the bonus's, has seen nothing yet."""
         return self.policy.lacks_statistics or (self.bonus is not None and self.bonus.lacks_statistics)
 
-    def _values_to_begin_at(self, rollout: Rollout) -> float | None:
+    def _values_to_begin_at(self, steps: StepsOfAll) -> float | None:
         """Return the value that untrained values should begin at, or None where they stay as they are."""
         if self.config.value_bias == "zero" or self.num_updates or self.policy.values_have_moved:
             return None
-        return _expected_return(rollout, self.config.gamma) or None  # They are at 0 already.
+        return _expected_return(steps, self.config.gamma) or None  # They are at 0 already.
 
-    def _update_normalisers(self, rollout: Rollout) -> None:
+    def _update_normalisers(self, rollout: Rollout, steps: StepsOfAll) -> None:
         sums, self._return_sums = discounted_sums(
-            rollout.rewards, rollout.credit_cuts, self._return_sums, self.config.gamma
+            steps.rewards, steps.credit_cuts, self._return_sums, self.config.gamma
         )
-        self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
+        self.policy.update_normalisers(rollout.inputs.observations, steps.rewards, steps.valid, sums, self.ranks)
         if self.bonus is not None:
             self.bonus.update_normalisers(rollout)
 
@@ -314,13 +335,13 @@ def _make_bonus(policy: RecurrentPolicy, config: PPOConfig, num_envs: int) -> Bo
     )
 
 
-def _expected_return(rollout: Rollout, gamma: float) -> float:
+def _expected_return(steps: StepsOfAll, gamma: float) -> float:
     """Return the mean value that agrees with a rollout: V = r + γ(1 - p)V with its mean reward and share p of ends.
 
     Ends are steps after which nothing is worth anything; the others go on, truncated ones too. Where γ is 1 and nothing
     ends, V is that of a rollout's length.
     """
-    ends = rollout.credit_cuts & rollout.terminated
-    reward, share = (float(steps[rollout.valid].double().mean()) for steps in (rollout.rewards, ends))
+    ends = steps.credit_cuts & steps.terminated
+    reward, share = (float(one[steps.valid].double().mean()) for one in (steps.rewards, ends))
     goes_on = gamma * (1 - share)
-    return reward / (1 - goes_on) if goes_on < 1 else reward * rollout.num_steps
+    return reward / (1 - goes_on) if goes_on < 1 else reward * len(steps.rewards)

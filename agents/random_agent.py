@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rlstm.agents.configs.random_agent import RandomConfig
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect
 from rlstm.rollouts.rollout import Rollout
@@ -33,6 +34,7 @@ class RandomAgent:
         num_envs: int,
         total_steps: int,
         generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.policy = policy
         self.config = config

@@ -34,12 +34,13 @@ import torch
 from torch import Tensor
 
 from rlstm.agents.configs.reinforce import REINFORCEConfig
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.losses.optimisation import Descent, Term
 from rlstm.losses.policy_losses import clipped_value_loss, entropy_loss, policy_gradient_loss
 from rlstm.losses.returns import discounted_sums, explained_variance, rewards_to_go, steps_since_cut
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect_trajectories
-from rlstm.rollouts.rollout import Rollout
+from rlstm.rollouts.rollout import Rollout, StepsOfAll
 from rlstm.training.on_policy import Training
 from rlstm.vector.adapter import VectorEnvs
 
@@ -69,6 +70,7 @@ class REINFORCE:
         num_envs: int,
         total_steps: int,
         generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
         if policy.config.popart:
             raise ValueError(
@@ -78,15 +80,18 @@ class REINFORCE:
         self.policy = policy
         self.config = config
         self.generator = generator
+        self.ranks = ranks
         self.num_updates = 0
         self.num_steps = 0
         self._num_trajectories = _num_trajectories(policy, config)
         self._num_envs = num_envs
+        self._share = 1.0  # Of the present batch's steps, this rank's.
         self._total_steps = total_steps
         self._descent = Descent(
             policy.named_parameters(),
             max_grad_norm=config.max_grad_norm,
             apart=() if policy.critic is None else ("critic.", "value_head."),
+            ranks=ranks,
         )
         # On the host, where sums are added in one order, so that a resumed run is the same to the last bit.
         self._means = self._mean_counts = torch.zeros(0, dtype=policy.dtype)
@@ -102,14 +107,15 @@ class REINFORCE:
         Raises:
             NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
         """
-        returns = rewards_to_go(rollout.rewards, rollout.credit_cuts, gamma=self.config.gamma)
-        metrics = {"rollout/fill_share": float(rollout.valid.float().mean())}
+        steps = rollout.of_all(self.ranks)
+        returns = rewards_to_go(steps.rewards, steps.credit_cuts, gamma=self.config.gamma)
+        metrics = {"rollout/fill_share": float(steps.valid.float().mean())}
         if not self.policy.lacks_statistics:
-            metrics |= self._step(rollout, returns)
+            metrics |= self._step(rollout, steps, returns)
             self.num_updates += 1
-        self.num_steps += int(rollout.valid.sum())
-        self._update_mean(rollout, returns)
-        self._update_normalisers(rollout)
+        self.num_steps += int(steps.valid.sum())
+        self._update_mean(steps, returns)
+        self._update_normalisers(rollout, steps)
         return metrics
 
     def refresh(self, rollout: Rollout, collector_state: CollectorState) -> dict[str, float]:
@@ -140,27 +146,34 @@ class REINFORCE:
         self._means = values["means"].to(self._means)
         self._mean_counts = values["mean_counts"].to(self._mean_counts)
 
-    def baselines(self, rollout: Rollout) -> Tensor:
+    def baselines(self, rollout: Rollout | StepsOfAll) -> Tensor:
         """Return what is subtracted from the rewards-to-go, ``(T, B)`` in raw units."""
         if self.config.baseline == "none":
             return torch.zeros_like(rollout.rewards)
         means = self._means_at_steps(rollout)
         return means + rollout.values if self.config.baseline == "history" else means
 
-    def _means_at_steps(self, rollout: Rollout) -> Tensor:
+    def _means_at_steps(self, rollout: Rollout | StepsOfAll) -> Tensor:
         """Return the running mean of each step, ``(T, B)``; steps not reached before are likened to the last one."""
         if not len(self._means):
             return torch.zeros_like(rollout.rewards)
         ages = steps_since_cut(rollout.credit_cuts)
         return self._means.to(rollout.rewards.device)[ages.clamp(max=len(self._means) - 1)]
 
-    def _step(self, batch: Rollout, returns: Tensor) -> dict[str, float]:
-        """Take the gradient steps of a batch ``(T, B)``: the policy's, then the critic's."""
+    def _step(self, batch: Rollout, steps: StepsOfAll, returns: Tensor) -> dict[str, float]:
+        """Take the gradient steps of a batch: the policy's, then the critic's.
+
+        Args:
+            batch: Of this rank's envs.
+            steps: Of all ranks' envs, ``(T, B)``.
+            returns: Of them.
+        """
         config, policy = self.config, self.policy
         valid = None if batch.all_valid else batch.valid
+        self._share = 1.0 if self.ranks.is_alone else float(batch.valid.sum() / steps.valid.sum())
         learning_rate, ent_coef = self._descent.schedule(config, self.num_steps / self._total_steps)
-        baselines = self.baselines(batch)
-        advantages = (returns - baselines) / policy.return_scale
+        baselines, own = self.baselines(steps), self.ranks.own(self._num_envs)
+        advantages = ((returns - baselines) / policy.return_scale)[:, own]
         evaluation = batch.replay(policy)
         terms = {
             "policy_gradient_loss": Term(
@@ -171,21 +184,20 @@ class REINFORCE:
         of_critic = {}
         if config.baseline == "history":
             weight = config.vf_coef if policy.critic is None else 1.0
-            of_critic = {"value_loss": self._value_term(batch, returns, evaluation.values, weight)}
+            of_critic = {"value_loss": self._value_term(batch, returns[:, own], evaluation.values, weight)}
         if policy.critic is None:
             terms |= of_critic
-        loss, grad_norm = self._descent.step(terms, self._place)
+        metrics = self._descent.step(terms, self._place, share=self._share)
         if of_critic and policy.critic is not None:
-            self._descent.step(of_critic, self._place, apart=True)
+            losses = self._descent.step(of_critic, self._place, apart=True, share=self._share)
+            metrics["value_loss"] = losses["value_loss"]
             for _ in range(config.critic_epochs - 1):
-                self._fit_critic(batch, returns)
-        log_ratios = (evaluation.log_probs - batch.log_probs).detach()[batch.valid]
+                self._fit_critic(batch, returns[:, own])
+        log_ratios = torch.where(batch.valid, (evaluation.log_probs - batch.log_probs).detach(), 0.0)
         return {
-            **{f"train/{name}": float(term.loss) for name, term in (terms | of_critic).items()},
-            "train/loss": float(loss),
-            "train/grad_norm": float(grad_norm),
-            "train/first_ratio_error": float((log_ratios.exp() - 1).abs().max()),
-            "train/explained_variance": explained_variance(baselines[batch.valid], returns[batch.valid]),
+            **{f"train/{name}": float(metric) for name, metric in metrics.items()},
+            "train/first_ratio_error": max(self.ranks.gather(float((log_ratios.exp() - 1).abs().max()))),
+            "train/explained_variance": explained_variance(baselines[steps.valid], returns[steps.valid]),
             "train/learning_rate": learning_rate,
             "train/ent_coef": ent_coef,
             "train/n_updates": float(self.num_updates + 1),
@@ -193,7 +205,8 @@ class REINFORCE:
 
     def _fit_critic(self, batch: Rollout, returns: Tensor) -> None:
         values = self.policy.values(batch.inputs, batch.is_first, batch.initial_state)
-        self._descent.step({"value_loss": self._value_term(batch, returns, values, 1.0)}, self._place, apart=True)
+        terms = {"value_loss": self._value_term(batch, returns, values, 1.0)}
+        self._descent.step(terms, self._place, apart=True, share=self._share)
 
     def _value_term(self, batch: Rollout, returns: Tensor, values: Tensor, weight: float) -> Term:
         """Return the critic's part of the loss: values are what the history adds to the running mean of the step."""
@@ -206,10 +219,10 @@ class REINFORCE:
     def _place(self) -> str:
         return f"update {self.num_updates}"
 
-    def _update_mean(self, rollout: Rollout, returns: Tensor) -> None:
+    def _update_mean(self, steps: StepsOfAll, returns: Tensor) -> None:
         """Take a batch into the running mean of returns for each time step."""
-        ages = steps_since_cut(rollout.credit_cuts)[rollout.valid].cpu()
-        returns = returns[rollout.valid].to(self._means)
+        ages = steps_since_cut(steps.credit_cuts)[steps.valid].cpu()
+        returns = returns[steps.valid].to(self._means)
         size = max(int(ages.max()) + 1, len(self._means))
         means, counts, sums = self._means.new_zeros(3, size)
         means[: len(self._means)] = self._means
@@ -221,10 +234,10 @@ class REINFORCE:
         means += (sums - counts_now * means) / counts.clamp(min=1.0)
         self._means, self._mean_counts = means, counts
 
-    def _update_normalisers(self, rollout: Rollout) -> None:
-        start = torch.zeros_like(rollout.rewards[0])
-        sums, _ = discounted_sums(rollout.rewards, rollout.credit_cuts, start, self.config.gamma)
-        self.policy.update_normalisers(rollout.inputs.observations, rollout.rewards, rollout.valid, sums)
+    def _update_normalisers(self, rollout: Rollout, steps: StepsOfAll) -> None:
+        start = torch.zeros_like(steps.rewards[0])
+        sums, _ = discounted_sums(steps.rewards, steps.credit_cuts, start, self.config.gamma)
+        self.policy.update_normalisers(rollout.inputs.observations, steps.rewards, steps.valid, sums, self.ranks)
 
 
 def _num_trajectories(policy: RecurrentPolicy, config: REINFORCEConfig) -> int:

@@ -211,7 +211,7 @@ class KnownPolicy:
     def init_state(self, batch_size: int) -> tuple[Seen, ...]:
         return tuple(Seen(torch.zeros(batch_size, dtype=self.dtype)) for _ in range(1 + self.separate))
 
-    def acting_snapshot(self, *, block: int) -> "KnownPolicy":
+    def acting_snapshot(self, *, block: int, ranks: Any) -> "KnownPolicy":
         return self
 
     def _advance(self, inputs: PolicyInputs, state: Any, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:

@@ -55,6 +55,10 @@ class EnvironmentFailure(RuntimeError):
     """An env that can't be made, or that broke while it ran."""
 
 
+class RankFailure(RuntimeError):
+    """A rank that can't go on since another one has ended."""
+
+
 class NonFiniteError(RuntimeError):
     """A loss, a gradient or a rollout holds something that is not a number."""
 

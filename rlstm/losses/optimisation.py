@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rlstm.core.errors import NonFiniteError
+from rlstm.core.ranks import ALONE, Ranks
 
 _ALIGNED = 16  # Numbers to a cache line, at which every parameter begins: products read them faster.
 
@@ -44,6 +45,7 @@ class Descent:
         apart: Beginnings of the names of parameters that take steps apart from the others: their own gradient, norm and
             averages.
         weight_decay: λ.
+        ranks: Those that descend together: each adds its share of the gradient, in one message a step.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Descent:
         max_grad_norm: float,
         apart: tuple[str, ...] = (),
         weight_decay: float = 0.0,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.learning_rate = 0.0
+        self._ranks = ranks
         self._max_grad_norm, self._weight_decay = max_grad_norm, weight_decay
         self._named = list(named_parameters)
         groups: tuple[list[int], list[int]] = ([], [])
@@ -72,26 +76,42 @@ class Descent:
         self.learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
         return self.learning_rate, annealed(config.ent_coef, config.final_ent_coef, progress)
 
-    def step(self, terms: Mapping[str, Term], place: str, *, apart: bool = False) -> tuple[Tensor, Tensor]:
+    def step(
+        self,
+        terms: Mapping[str, Term],
+        place: str,
+        *,
+        apart: bool = False,
+        told: Mapping[str, Tensor] | None = None,
+        share: float = 1.0,
+    ) -> dict[str, Tensor]:
         """Take one step down the weighted sum of some losses.
 
         Args:
             terms: What is summed, by name.
             place: Where in the run this is, for errors: "update 7".
             apart: Whether the parameters that are ``apart`` take the step, or the others.
+            told: More scalars, means over the same steps as the losses.
+            share: The part of all ranks' steps over which this rank's losses are means.
 
         Returns:
-            The sum, and the global norm of its gradient before clipping: scalars.
+            Scalars, over the steps of all ranks: the losses and what is told by name, their weighted sum ``loss``, and
+            ``grad_norm``, the global norm of its gradient before clipping.
 
         Raises:
             NonFiniteError: If the loss or a gradient is not finite, naming it; the weights are then untouched.
         """
-        loss, vector = _sum(terms, place), self._vectors[apart]
+        vector = self._vectors[apart]
         assert vector is not None
         for one in self._vectors:
             if one is not None:
                 one.begin()
-        _backpropagate(terms)
+        _backpropagate(terms, share)
+        scalars = {name: term.loss for name, term in terms.items()} | dict(told or {})
+        if not self._ranks.is_alone:
+            summed = vector.sum_over(self._ranks, share * torch.stack(list(scalars.values())))
+            scalars = dict(zip(scalars, summed, strict=True))
+        loss = _sum({name: (term.weight, scalars[name]) for name, term in terms.items()}, place)
         norm: Tensor = torch.linalg.vector_norm(vector.gradient)
         size = norm.item()
         if not math.isfinite(size):  # Before clipping, which spreads a NaN to all gradients.
@@ -99,7 +119,7 @@ class Descent:
         if size > self._max_grad_norm:
             vector.gradient.mul_(self._max_grad_norm / (size + 1e-6))
         vector.step(self.learning_rate, self._weight_decay)
-        return loss, norm
+        return {**scalars, "loss": loss, "grad_norm": norm}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every parameter that has taken a step, by its place among them."""
@@ -135,6 +155,13 @@ class _Vector:
         if not self._is_joined():
             self._join()
         self.gradient.zero_()
+
+    def sum_over(self, ranks: Ranks, scalars: Tensor) -> Tensor:
+        """Replace the gradient by the sum of those of all ranks; returns the sums of the scalars ``(K,)`` too."""
+        message = torch.cat([self.gradient, scalars])
+        ranks.sum_(message)
+        self.gradient.copy_(message[: len(self.gradient)])
+        return message[len(self.gradient) :]
 
     @torch.no_grad()
     def step(self, learning_rate: float, weight_decay: float) -> None:
@@ -201,28 +228,29 @@ class _Vector:
         )
 
 
-def _sum(terms: Mapping[str, Term], place: str) -> Tensor:
-    """Return the weighted sum of the losses, if it is finite."""
-    first, *others = terms.values()
-    loss = first.weight * first.loss
-    for term in others:
-        loss = torch.add(loss, term.loss, alpha=term.weight)
+def _sum(terms: Mapping[str, tuple[float, Tensor]], place: str) -> Tensor:
+    """Return the weighted sum of the losses, given with their weights, if it is finite."""
+    (weight, first), *others = terms.values()
+    loss = weight * first
+    for weight, other in others:
+        loss = torch.add(loss, other, alpha=weight)
     if not math.isfinite(loss.item()):
-        bad = [name for name, term in terms.items() if not math.isfinite(term.loss.item())]
+        bad = [name for name, (_, term) in terms.items() if not math.isfinite(term.item())]
         raise NonFiniteError(f"Not finite in {place}: {', '.join(bad) or 'loss'}.")
     return loss
 
 
-def _backpropagate(terms: Mapping[str, Term]) -> None:
-    """Add the gradient of the weighted sum to the parameters'.
+def _backpropagate(terms: Mapping[str, Term], share: float) -> None:
+    """Add a share of the gradient of the weighted sum to the parameters'.
 
     It is that of Σ weight · outputs · gradient. Gradients handed to ``torch.autograd.backward`` would say the same,
     but with the first of them PyTorch imports all of its symbolic shapes, for more than a second.
     """
     total: Tensor | None = None
     for term in terms.values():
-        if term.weight:
-            gradient = term.gradient if term.weight == 1 else term.weight * term.gradient
+        weight = share * term.weight
+        if weight:
+            gradient = term.gradient if weight == 1 else weight * term.gradient
             part = torch.dot(term.outputs.reshape(-1), gradient.reshape(-1))
             total = part if total is None else total + part
     if total is not None:

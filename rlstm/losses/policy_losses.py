@@ -38,7 +38,7 @@ def masked_mean(values: Tensor, valid: Tensor | None) -> Tensor:
     """Return the mean of ``values`` over the steps where ``valid`` holds, whatever stands elsewhere."""
     if valid is None:
         return values.mean()
-    return _valid_part(values, valid).sum() / valid.sum()
+    return _valid_part(values, valid).sum() / valid.sum().clamp(min=1)  # A rank's envs may all be idle.
 
 
 def masked_normalise(values: Tensor, valid: Tensor | None) -> Tensor:
@@ -52,7 +52,7 @@ def masked_normalise(values: Tensor, valid: Tensor | None) -> Tensor:
 
 def _gradient_of_mean(gradients: Tensor, valid: Tensor | None) -> Tensor:
     """Return the gradient of the masked mean of what has these gradients, which must be 0 where it isn't valid."""
-    return gradients / (gradients.numel() if valid is None else valid.sum())
+    return gradients / (gradients.numel() if valid is None else valid.sum().clamp(min=1))
 
 
 @torch.no_grad()

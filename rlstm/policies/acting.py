@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rlstm.cells import State
 from rlstm.cells.base import CellStep, reset_rows
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.policies.distributions import ActionDistribution
 from rlstm.policies.features import InputFeatures
 from rlstm.policies.inputs import Decision, PolicyInputs, PolicyStep, SampledStep
@@ -39,6 +40,7 @@ class ActingSnapshot:
     reward_scale: Tensor  # By what previous rewards are divided, a scalar.
     generator: torch.Generator  # Draws the actions.
     block: int = 1  # Steps whose noise is drawn at once.
+    ranks: Ranks = ALONE  # Each draws for the envs of all, so that what an env is given doesn't depend on their number.
 
     def __post_init__(self) -> None:
         """Make the initial state of one memory."""
@@ -88,8 +90,9 @@ class ActingSnapshot:
 
     def _sample(self, outputs: Tensor, action_masks: Tensor | None) -> Tensor:
         if not self._noise or len(self._noise[-1]) != len(outputs):
-            drawn = self.distribution.draw_noise((self.block, len(outputs)), self.generator, outputs)
-            self._noise = list(reversed(drawn.unbind()))
+            total = self.ranks.count * len(outputs)
+            drawn = self.distribution.draw_noise((self.block, total), self.generator, outputs)
+            self._noise = list(reversed(drawn[:, self.ranks.own(total)].unbind()))
         return self.distribution.sample(outputs[:, :-1], action_masks, self._noise.pop())
 
     def _values(self, outputs: Tensor) -> Tensor:

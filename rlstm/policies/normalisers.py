@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlstm.core.ranks import ALONE, Ranks
+
 _CLIP = 10.0  # What is normalised is clipped to ±10 standard deviations.
 
 
@@ -59,17 +61,23 @@ class RunningMoments(nn.Module):
         return normalise
 
     @torch.no_grad()
-    def update(self, samples: Tensor) -> None:
-        """Take in ``samples`` ``(N, size)``; none at all change nothing."""
-        if len(samples) == 0:
-            return
-        samples = samples.double()
-        count = float(len(samples))
-        mean = samples.mean(0)
-        squares = (samples - mean).square().sum(0)
+    def update(self, samples: Tensor, ranks: Ranks = ALONE) -> None:
+        """Take in ``samples`` ``(N, size)``, those of all ranks; none at all change nothing."""
+        for count, mean, squares in ranks.gather(_summary(samples.double())):
+            if count:
+                self._merge(count, mean.to(self.mean), squares.to(self.mean))
+
+    def _merge(self, count: float, mean: Tensor, squares: Tensor) -> None:
+        """Take in so many samples by their mean and the sum of the squares about it, ``(size,)``."""
         total = self.count + count
         delta = mean - self.mean
         squares = squares + self.variance * self.count + delta.square() * self.count * count / total
         self.mean.add_(delta * count / total)
         self.variance.copy_(squares / total)
         self.count.copy_(total)
+
+
+def _summary(samples: Tensor) -> tuple[float, Tensor, Tensor]:
+    """Return the number of samples ``(N, size)``, their mean and the sum of the squares about it, ``(size,)``."""
+    mean = samples.mean(0)
+    return float(len(samples)), mean, (samples - mean).square().sum(0)

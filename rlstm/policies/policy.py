@@ -17,6 +17,7 @@ from rlstm.cells import CELLS, RecurrentCell, State, make_cell
 from rlstm.cells.sequence_paths import check_sequence_path, name_sequence_path
 from rlstm.core.errors import UnsupportedSpaceError
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.trees import Tree
 from rlstm.kernels.unroll import unroll
 from rlstm.policies.acting import ActingSnapshot, join_heads
@@ -220,11 +221,13 @@ class RecurrentPolicy(nn.Module):
         """Return the state of ``batch_size`` memories that have seen nothing: one state a trunk."""
         return tuple(trunk.cell.init_state(batch_size) for trunk in self.trunks())
 
-    def acting_snapshot(self, generator: torch.Generator | None = None, *, block: int = 1) -> ActingSnapshot:
+    def acting_snapshot(
+        self, generator: torch.Generator | None = None, *, block: int = 1, ranks: Ranks = ALONE
+    ) -> ActingSnapshot:
         """Return a snapshot of the weights for acting, in the fastest layout; valid until they change.
 
         The generator, the policy's own by default, draws the actions on the policy's device, those of ``block`` steps
-        at once: what is drawn for steps that are not taken is lost.
+        at once: what is drawn for steps that are not taken is lost. Ranks draw for the envs of all.
         """
         return ActingSnapshot(
             [(trunk.encoder.acting_snapshot(self.dtype), trunk.cell.acting_snapshot()) for trunk in self.trunks()],
@@ -237,6 +240,7 @@ class RecurrentPolicy(nn.Module):
             reward_scale=self.reward_scale,
             generator=self.generator if generator is None else generator,
             block=block,
+            ranks=ranks,
         )
 
     @torch.inference_mode()
@@ -344,19 +348,21 @@ class RecurrentPolicy(nn.Module):
         return unroll(sequence, encoded, state, is_first, horizon=horizon)
 
     def update_normalisers(
-        self, observations: Tree, rewards: Tensor, valid: Tensor, discounted_returns: Tensor
+        self, observations: Tree, rewards: Tensor, valid: Tensor, discounted_returns: Tensor, ranks: Ranks = ALONE
     ) -> None:
         """Take a rollout into the running statistics: once per update, after the last epoch.
 
         Args:
-            observations: ``(T, B, ...)``.
-            rewards: ``(T, B)`` raw.
+            observations: ``(T, B/N, ...)`` of this rank's envs.
+            rewards: ``(T, B)`` raw, of the envs of all ranks, as the others.
             valid: ``(T, B)`` bool: which steps count.
             discounted_returns: ``(T, B)`` backward-looking discounted sums of raw rewards.
+            ranks: Those that share the envs.
         """
+        own_valid = valid[:, ranks.own(valid.shape[1])]
         for trunk in self.trunks():
             if trunk.encoder.moments is not None:
-                trunk.encoder.moments.update(trunk.encoder.vectors(observations, self.dtype)[valid])
+                trunk.encoder.moments.update(trunk.encoder.vectors(observations, self.dtype)[own_valid], ranks)
         if self.return_moments is not None:
             self.return_moments.update(discounted_returns[valid].unsqueeze(-1))
         if self.reward_moments is not None:

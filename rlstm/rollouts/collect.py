@@ -14,6 +14,7 @@ from torch import Tensor
 from rlstm.cells import State
 from rlstm.core.arrays import BoolArray, IntArray
 from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs, SampledStep
 from rlstm.policies.policy import RecurrentPolicy
@@ -36,6 +37,7 @@ class CollectorState:
     tracker: PolicyInputsTracker  # what is seen next
     state: State  # before that, not yet reset
     statistics: EpisodeStatistics
+    ranks: Ranks = ALONE  # Those that share the envs; all others in here are this rank's.
 
     def begin(self, policy: RecurrentPolicy, step: EnvStep) -> None:
         """Begin a trajectory in every env after a reset of all envs."""
@@ -60,13 +62,17 @@ class CollectorState:
 
 
 def start(
-    policy: RecurrentPolicy, envs: SteppedEnvs, seeds: list[int], statistics: EpisodeStatistics | None = None
+    policy: RecurrentPolicy,
+    envs: SteppedEnvs,
+    seeds: Sequence[int],
+    statistics: EpisodeStatistics | None = None,
+    ranks: Ranks = ALONE,
 ) -> CollectorState:
     """Reset every env with its seed and begin a trajectory in each, with new statistics unless some are given."""
     tracker = PolicyInputsTracker(policy, envs.reset(seeds))
     if statistics is None:
         statistics = EpisodeStatistics(envs.num_envs, log_info=envs.log_info)
-    return CollectorState(tracker, policy.init_state(envs.num_envs), statistics)
+    return CollectorState(tracker, policy.init_state(envs.num_envs), statistics, ranks)
 
 
 class _Collection:
@@ -83,7 +89,7 @@ class _Collection:
     ) -> None:
         self.policy, self.envs, self.collector_state = policy, envs, collector_state
         self.initial_state = tree_map(Tensor.clone, collector_state.state)
-        self.snapshot = policy.acting_snapshot(block=block)
+        self.snapshot = policy.acting_snapshot(block=block, ranks=collector_state.ranks)
         self.buffers = RolloutBuffers()
         self.final_rows = FinalRows()
         self.last_observations: list[tuple[int, IntArray, Tree]] | None = [] if onward else None
@@ -125,6 +131,7 @@ class _Collection:
     def rollout(self) -> Rollout:
         """Return what was collected, next values included, in ordinary tensors."""
         carried = self.collector_state
+        carried.statistics.settle(carried.ranks)
         steps, flags = self.buffers.stack(self.snapshot)
         with torch.inference_mode():
             self.final_rows.write_next_values(steps, flags.credit_cuts, self.snapshot, carried.tracker, carried.state)
@@ -204,20 +211,22 @@ def collect_trajectories(
         policy: As for ``collect``, like the envs.
         envs: The same.
         collector_state: Begins anew; the means over finished episodes stay.
-        num_trajectories: N.
-        seeds: One for the reset of each env.
+        num_trajectories: N, of all ranks.
+        seeds: One for the reset of each env of all ranks.
 
     Raises:
         EnvironmentFailure: If a trajectory does not end.
     """
-    collector_state.begin(policy, envs.reset(seeds))
+    ranks, num_envs = collector_state.ranks, len(seeds)
+    own = ranks.own(num_envs)
+    collector_state.begin(policy, envs.reset(seeds[own]))
     collection = _Collection(policy, envs, collector_state, _BLOCK)
-    active = np.arange(envs.num_envs) < num_trajectories
-    to_begin = max(0, num_trajectories - envs.num_envs)
-    ages = np.zeros(envs.num_envs, dtype=np.int64)
+    active = np.arange(num_envs) < num_trajectories  # Of the envs of all ranks, as the next ones.
+    to_begin = max(0, num_trajectories - num_envs)
+    ages = np.zeros(num_envs, dtype=np.int64)
     with torch.inference_mode():
         while active.any():
-            memory_ends = collection.step(active)
+            memory_ends = np.concatenate(ranks.gather(collection.step(active[own])))
             ages = np.where(memory_ends, 0, ages + 1)
             _refuse_endless_trajectories(ages[active])
             ended = np.flatnonzero(memory_ends & active)

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from rlstm.cells import State
 from rlstm.core.errors import NonFiniteError
+from rlstm.core.ranks import Ranks
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import PolicyEvaluation, RecurrentPolicy
@@ -49,6 +50,17 @@ class Onward(NamedTuple):
     next_observations: Tree  # (T, B, ...) after each step; at the end of an episode its last one
     inputs: PolicyInputs  # (B, ...) of the step after the last: of a new episode where one ended
     is_first: Tensor  # (B,) bool, of that step
+
+
+class StepsOfAll(NamedTuple):
+    """What the steps of all ranks' envs gave, ``(T, B)``: what returns and statistics are computed from."""
+
+    rewards: Tensor
+    values: Tensor
+    next_values: Tensor
+    terminated: Tensor
+    credit_cuts: Tensor
+    valid: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,10 @@ class Rollout:
     def select(self, envs: Tensor) -> Rollout:
         """Return the whole sequences of some envs, ``envs`` an index ``(N,)``, in that order."""
         return self._map(lambda leaf: leaf.index_select(1, envs), lambda state_leaf: state_leaf.index_select(0, envs))
+
+    def of_all(self, ranks: Ranks) -> StepsOfAll:
+        """Return the steps of this rollout beside those of the other ranks."""
+        return StepsOfAll(*ranks.columns(*(getattr(self, name) for name in StepsOfAll._fields)))
 
     def replay(self, policy: RecurrentPolicy) -> PolicyEvaluation:
         """Return what a policy's present weights make of the rollout, with gradient."""

@@ -55,9 +55,11 @@ class Sequences(NamedTuple):
                 "always has as many steps, or leave sequence_length out."
             )
 
-        def cut(leaf: Tensor) -> Tensor:
-            return leaf.reshape(-1, length, *leaf.shape[1:]).transpose(0, 1).flatten(1, 2)
-
         fresh = fresh_state(count * (num_steps // length - 1))
         state = tree_map(lambda first, others: torch.cat([first, others]), self.initial_state, fresh)
-        return Sequences._make((*tree_map(cut, self[:-1]), state))
+        return Sequences._make((*tree_map(lambda leaf: cut(leaf, length), self[:-1]), state))
+
+
+def cut(leaf: Tensor, length: int) -> Tensor:
+    """Return the steps ``(T, B, ...)`` cut into sequences of ``length`` steps, ``(length, B T / length, ...)``."""
+    return leaf.reshape(-1, length, *leaf.shape[1:]).transpose(0, 1).flatten(1, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.arrays import BoolArray
+from rlstm.core.ranks import ALONE, Ranks
 
 _WINDOW = 100  # Episodes behind a running mean, as in Stable-Baselines3.
 
@@ -51,8 +52,21 @@ class Outcome(NamedTuple):
     success: float  # 1, 0, or NaN where unknown.
 
 
+class _Ended(NamedTuple):
+    """The episodes that ended at a step: arrays ``(N,)``, and the returns of the trials that ended with them."""
+
+    returns: npt.NDArray[np.float64]
+    lengths: npt.NDArray[np.int64]
+    successes: npt.NDArray[np.float64]
+    trial_returns: npt.NDArray[np.float64]
+    infos: dict[str, npt.NDArray[np.float64]]
+
+
 class EpisodeStatistics:
     """Sums over the running episodes of every env, and the last finished ones.
+
+    Episodes count once ``settle`` has been called: where ranks share the envs, those of all are counted then, in the
+    order of steps and envs.
 
     Args:
         num_envs: SteppedEnvs B.
@@ -74,6 +88,8 @@ class EpisodeStatistics:
             for name in ("returns", "lengths", "successes", "trial_returns", *(f"info/{name}" for name in log_info))
         }
         self.info = InfoMeans(num_envs, log_info)
+        self._ended: list[tuple[int, _Ended]] = []  # Since the last settling, with the step at which they did.
+        self._num_steps = 0  # Since then.
         self.outcomes: deque[Outcome] = deque(maxlen=num_outcomes)
 
     def begin_stage(self) -> None:
@@ -87,6 +103,7 @@ class EpisodeStatistics:
         """Forget the running episodes: all envs are reset."""
         for sums in (self.returns, self.lengths, self.trial_returns):
             sums[:] = 0
+        self._ended, self._num_steps = [], 0
         self.info.forget(np.arange(len(self.returns)))
 
     def add(
@@ -110,21 +127,39 @@ class EpisodeStatistics:
         self.returns += rewards
         self.lengths += 1
         self.trial_returns += rewards
+        self._num_steps += 1
         if not len(finished):
             return
-        self.num_episodes += len(finished)
-        self.sum_of_returns += float(self.returns[finished].sum())
-        self.outcomes.extend(map(Outcome, self.returns[finished].tolist(), successes.tolist()))
-        self.finished["returns"].extend(self.returns[finished].tolist())
-        self.finished["lengths"].extend(self.lengths[finished].tolist())
-        self.finished["successes"].extend(successes[~np.isnan(successes)].tolist())
-        self.finished["trial_returns"].extend(self.trial_returns[trial_ends].tolist())
-        for name, values in self.info.means(finished).items():
-            self.finished[f"info/{name}"].extend(values[~np.isnan(values)].tolist())
+        ended = self.returns[finished], self.lengths[finished], successes, self.trial_returns[trial_ends]
+        self._ended.append((self._num_steps, _Ended(*ended, self.info.means(finished))))
         self.info.forget(finished)
         self.returns[finished] = 0.0
         self.lengths[finished] = 0
         self.trial_returns[trial_ends] = 0.0
+
+    def settle(self, ranks: Ranks = ALONE) -> None:
+        """Count the episodes that have ended since the last time, those of all ranks."""
+        by_step: dict[int, list[_Ended]] = defaultdict(list)
+        for ended_there in ranks.gather(self._ended):
+            for step, ended in ended_there:
+                by_step[step].append(ended)
+        for step in sorted(by_step):
+            self._count(by_step[step])
+        self._ended, self._num_steps = [], 0
+
+    def _count(self, parts: list[_Ended]) -> None:
+        """Count the episodes that ended at one step."""
+        returns, lengths, successes, trial_returns = map(np.concatenate, list(zip(*parts, strict=True))[:4])
+        self.num_episodes += len(returns)
+        self.sum_of_returns += float(returns.sum())
+        self.outcomes.extend(map(Outcome, returns.tolist(), successes.tolist()))
+        self.finished["returns"].extend(returns.tolist())
+        self.finished["lengths"].extend(lengths.tolist())
+        self.finished["successes"].extend(successes[~np.isnan(successes)].tolist())
+        self.finished["trial_returns"].extend(trial_returns.tolist())
+        for name in parts[0].infos:
+            means = np.concatenate([part.infos[name] for part in parts])
+            self.finished[f"info/{name}"].extend(means[~np.isnan(means)].tolist())
 
     def metrics(self, *, trials: bool) -> dict[str, float]:
         """Return the means over the window and over all episodes so far, by metric name; nothing before the first."""
@@ -143,7 +178,13 @@ class EpisodeStatistics:
         """Return everything, unfinished episodes included."""
         finished = {name: list(last) for name, last in self.finished.items()}
         outcomes = [tuple(outcome) for outcome in self.outcomes]
-        return copy.deepcopy({**vars(self), "finished": finished, "info": vars(self.info), "outcomes": outcomes})
+        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return copy.deepcopy({**kept, "finished": finished, "info": vars(self.info), "outcomes": outcomes})
+
+    def load_finished(self, values: dict[str, Any]) -> None:
+        """Load from what ``state_dict`` returned all but the running episodes."""
+        running = {name: vars(self)[name] for name in ("returns", "lengths", "trial_returns")}
+        self.load_state_dict({**values, **running, "info": vars(self.info)})
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""

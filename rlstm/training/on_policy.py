@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from gymnasium.envs.registration import EnvSpec
 
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import generator, integer_seeds
 from rlstm.core.threads import SpeedWatch, ThreadChoice, thread_limit
 from rlstm.inspection.diagnostics import Sample, gradient_metrics, memory_metrics, sample_of
@@ -38,9 +40,10 @@ class OnPolicyAgent(Agent, Protocol):
     Args:
         policy: What is trained.
         config: The agent's own constants.
-        num_envs: Envs B of every rollout.
+        num_envs: Envs B of every rollout, those of all ranks.
         total_steps: Environment steps of the run, for schedules.
-        generator: Draws what the agent draws, minibatches for instance.
+        generator: Draws what the agent draws, minibatches for instance; the same in all ranks.
+        ranks: Those that share the envs.
     """
 
     policy: RecurrentPolicy
@@ -49,7 +52,14 @@ class OnPolicyAgent(Agent, Protocol):
     reads_onward: bool  # Whether it learns from what the steps of a rollout led to, beside their rewards.
 
     def __init__(
-        self, policy: RecurrentPolicy, config: Any, *, num_envs: int, total_steps: int, generator: torch.Generator
+        self,
+        policy: RecurrentPolicy,
+        config: Any,
+        *,
+        num_envs: int,
+        total_steps: int,
+        generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None: ...
 
     def collect(self, envs: VectorEnvs, collector_state: CollectorState) -> Rollout:
@@ -66,18 +76,25 @@ class OnPolicyAgent(Agent, Protocol):
 
 
 class Training(Run):
-    """A run of an on-policy agent: its envs, and where they stand.
+    """A run of an on-policy agent: its envs, and where they stand. Each rank has its share of the envs.
 
     Raises:
         ValueError: If the configuration makes no sense for this env.
         EnvironmentFailure: If the env can't be made.
     """
 
-    def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
-        super().__init__(config, agent_type, spec)
+    def __init__(
+        self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec, ranks: Ranks = ALONE
+    ) -> None:
+        super().__init__(config, agent_type, spec, ranks)
         seed, num_envs = config.run.seed, config.env.num_envs
-        self._seeds = integer_seeds(seed, "envs", num_envs)
-        self.curriculum = Curriculum(config, spec)
+        if num_envs % ranks.count:
+            raise ConfigError(
+                f"num_envs is {num_envs}, which {ranks.count} ranks can't share alike: use a multiple of {ranks.count}."
+            )
+        self._seeds = self._env_seeds(seed)
+        env = dataclasses.replace(config.env, num_envs=num_envs // ranks.count)
+        self.curriculum = Curriculum(dataclasses.replace(config, env=env), spec)
         self.curriculum_text = self.curriculum.text
         self.news += self.curriculum.warnings
         self.envs = self.curriculum.make_envs()
@@ -93,10 +110,11 @@ class Training(Run):
                 num_envs=num_envs,
                 total_steps=config.run.total_steps,
                 generator=generator(seed, "minibatches"),
+                ranks=ranks,
             )
             outcomes = self.curriculum.most_episodes
-            statistics = EpisodeStatistics(num_envs, log_info=self.envs.log_info, num_outcomes=outcomes)
-            self.collector_state = start(self.policy, self.envs, self._seeds, statistics)
+            statistics = EpisodeStatistics(env.num_envs, log_info=self.envs.log_info, num_outcomes=outcomes)
+            self._start(self._seeds, statistics)
             if config.run.eval_env == "same" and not self.agent.begins_anew and self.envs.get_state() is None:
                 raise ConfigError(
                     "eval_env is 'same', but the envs can't be put back to where they were, since they lack get_state "
@@ -111,6 +129,15 @@ class Training(Run):
     def close(self) -> None:
         """Close the envs."""
         self.envs.close()
+
+    def _env_seeds(self, seed: int, index: int = 0) -> list[int]:
+        """Return the seeds of this rank's envs."""
+        num_envs = self.config.env.num_envs
+        return integer_seeds(seed, "envs", num_envs, index)[self.ranks.own(num_envs)]
+
+    def _start(self, seeds: list[int], statistics: EpisodeStatistics) -> None:
+        """Begin an episode with an empty memory in every env."""
+        self.collector_state = start(self.policy, self.envs, seeds, statistics, self.ranks)
 
     @property
     def _statistics(self) -> EpisodeStatistics:
@@ -138,7 +165,7 @@ class Training(Run):
             self.news.append(passed)
             self._begin_stage()
         rollout = self.agent.collect(self.envs, self.collector_state)
-        num_steps = int(rollout.valid.sum())
+        num_steps = sum(self.ranks.gather(int(rollout.valid.sum())))
         collected = time.perf_counter()
         metrics = self.agent.update(rollout)
         metrics |= self.agent.refresh(rollout, self.collector_state)
@@ -162,9 +189,9 @@ class Training(Run):
         """Train in the envs of the present stage from here on: episodes, memories and what is seen begin anew."""
         self.envs.close()
         self.envs = self.curriculum.make_envs()
-        seeds = integer_seeds(self.config.run.seed, "envs", self.envs.num_envs, self.curriculum.number)
+        seeds = self._env_seeds(self.config.run.seed, self.curriculum.number)
         self._statistics.begin_stage()
-        self.collector_state = start(self.policy, self.envs, seeds, self._statistics)
+        self._start(seeds, self._statistics)
         self.agent.begin()
         self._speed = SpeedWatch()
 
@@ -197,6 +224,8 @@ class Training(Run):
         """Choose the number of threads with which updates are fastest, 1 if a GPU computes them."""
         if self.device.type != "cpu":
             return ThreadChoice(1, f"{self.device.type} computes")
+        if not self.ranks.is_alone:
+            return ThreadChoice(1, f"in each of {self.ranks.count} ranks")
         return measured_choice(self, limit)
 
     def reconsider_threads(self, rate: float, seconds: float) -> str | None:
@@ -215,12 +244,15 @@ class Training(Run):
         )
 
     def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
-        """Return the agent's state, the envs' and where they stand in their trajectories."""
+        """Return the agent's state, and the stage of its curriculum."""
+        return {"agent": self.agent.state_dict(), "stage": self.curriculum.number}
+
+    def own_state(self, *, with_episodes: bool) -> dict[str, Any]:
+        """Return the state of this rank's envs too, and where they stand in their trajectories."""
         return {
-            "agent": self.agent.state_dict(),
+            **super().own_state(with_episodes=with_episodes),
             "carry": self.collector_state.state_dict() if with_episodes else None,
             "envs": self.envs.get_state() if with_episodes else None,
-            "stage": self.curriculum.number,
         }
 
     def load_training_state(self, values: dict[str, Any]) -> str | None:
@@ -236,12 +268,14 @@ class Training(Run):
             return None
         if not self.agent.begins_anew:
             # Other seeds than at the start: the same episodes once more would count them twice.
-            seeds = integer_seeds(self.config.run.seed + self.step, "envs", self.envs.num_envs)
-            self.collector_state = start(self.policy, self.envs, seeds, self._statistics)
+            self._start(self._env_seeds(self.config.run.seed + self.step), self._statistics)
             self.agent.begin()
-            note = "The env's state is not in the checkpoint: every env begins a new episode with an empty memory."
+            why = "The env's state is not in the checkpoint"
+            if "num_ranks" in values:
+                why = f"The run had {values['num_ranks']} rank(s) up to here and goes on with {self.ranks.count}"
+            note = f"{why}: every env begins a new episode with an empty memory."
         if carry is not None:
-            self._statistics.load_state_dict(carry["statistics"])
+            self._statistics.load_finished(carry["statistics"])
             self._statistics.begin()
         return note
 

@@ -16,8 +16,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.errors import EnvironmentFailure, RankFailure
 from rlstm.core.process import choose_device
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import generator, seed_everything
 from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
@@ -90,8 +91,10 @@ class Run(ABC):
     curriculum_text: str | None = None  # Of the file of its stages, which the run's folder keeps.
     best_step: int | None  # Of the best evaluation; None before the first one after learning began.
 
-    def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
-        self.config, self.spec = config, spec
+    def __init__(
+        self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec, ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.spec, self.ranks = config, spec, ranks
         self._no_film_told = False
         self.device, self.device_reason = choose_device(config.run.device)
         self.step = 0
@@ -113,11 +116,19 @@ class Run(ABC):
 
     @abstractmethod
     def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
-        """Return all that goes on beside the policy's weights.
+        """Return all that goes on beside the policy's weights and is the same in all ranks."""
+
+    def own_state(self, *, with_episodes: bool) -> dict[str, Any]:
+        """Return what goes on in this rank alone.
 
         Args:
             with_episodes: Whether the envs' running episodes are kept; without them a resume begins new ones.
         """
+        return {
+            "torch_rng": torch.get_rng_state(),
+            "python_rng": random.getstate(),
+            "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
+        }
 
     @abstractmethod
     def load_training_state(self, values: dict[str, Any]) -> str | None:
@@ -276,26 +287,49 @@ class Run(ABC):
         return {}
 
     def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
-        """Write a checkpoint; for ``with_episodes`` see ``training_state``."""
+        """Write a checkpoint, rank 0 for all; for ``with_episodes`` see ``own_state``.
+
+        Raises:
+            RankFailure: If the weights of ranks differ.
+        """
+        own, *others = self.ranks.gather(self.own_state(with_episodes=with_episodes))
+        self._check_weights()
+        if not self.ranks.leads:
+            return
         trainer = {
             **self.training_state(with_episodes=with_episodes),
+            **own,
+            **({"other_ranks": others} if others else {}),
             "num_updates": self.num_updates,
             "best_return": self.best_return,
             "best_step": self.best_step,
             "eval_return": self.eval_return,
             "seconds": self.seconds,
             "num_threads": self.threads.count,
-            "torch_rng": torch.get_rng_state(),
-            "python_rng": random.getstate(),
-            "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
         }
         meta, keep = self.config.identity(), self.config.run.keep_checkpoints
         save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
+
+    def _check_weights(self) -> None:
+        """Refuse to go on if ranks have come apart: the sums of their weights differ."""
+        if self.ranks.is_alone:
+            return
+        sums = self.ranks.gather(sum(float(tensor.double().sum()) for tensor in self.policy.state_dict().values()))
+        if len(set(map(repr, sums))) > 1:
+            raise RankFailure(
+                f"The weights of {self.ranks.count} ranks differ at step {self.step:,}: their sums are {sums}. Ranks "
+                "must compute alike: use machines of one kind, with the same versions."
+            )
 
     def load(self, checkpoint: Checkpoint) -> str | None:
         """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None."""
         load_weights(self.policy, checkpoint)
         trainer = checkpoint.trainer
+        others = trainer.get("other_ranks", [])
+        if len(others) + 1 != self.ranks.count:  # Nobody's episodes are this rank's.
+            trainer = {**trainer, "envs": None, "num_ranks": len(others) + 1}
+        elif not self.ranks.leads:
+            trainer = {**trainer, **others[self.ranks.rank - 1]}
         self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
         self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
         self.best_step, self.eval_return = trainer.get("best_step"), trainer.get("eval_return")  # New in this version.

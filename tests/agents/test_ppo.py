@@ -504,7 +504,7 @@ def test_the_range_of_the_ratio_goes_linearly_to_its_last_value(trained, monkeyp
     met, step = [], agent._step
     monkeypatch.setattr(agent, "_step", lambda batch, *coefs: met.append(coefs) or step(batch, *coefs))
     assert agent.update(rollout)["train/clip_range"] == pytest.approx(expected)
-    assert all(clip_coef == pytest.approx(expected) for _, clip_coef in met)
+    assert all(clip_coef == pytest.approx(expected) for *_, clip_coef in met)
 
 
 @pytest.mark.parametrize(
@@ -525,7 +525,8 @@ def test_the_learning_rate_follows_the_kl_estimate_of_the_last_step(trained, mon
     def step_with_another_estimate(batch, *coefs):
         estimates.append(0.01)
         last = len(estimates) == 4
-        return step(batch, *coefs)._replace(approx_kl=torch.tensor(kl if last else 0.01))
+        metrics, ratio_error = step(batch, *coefs)
+        return {**metrics, "approx_kl": torch.tensor(kl if last else 0.01)}, ratio_error
 
     monkeypatch.setattr(agent, "_step", step_with_another_estimate)
     assert agent.update(rollout)["train/learning_rate"] == before

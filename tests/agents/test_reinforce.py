@@ -188,8 +188,8 @@ def gradient_of_the_policys_step(agent, batch):
     """The gradient of the first step of an update, by parameter; the critic's own steps come after it."""
     gradients, step = [], agent._descent.step
 
-    def noting(terms, place, **apart):
-        result = step(terms, place, **apart)
+    def noting(terms, place, **options):
+        result = step(terms, place, **options)
         gradients.append({name: one.grad.flatten().clone() for name, one in agent.policy.named_parameters()})
         return result
 
@@ -456,11 +456,16 @@ def test_the_critic_learns_what_the_mean_leaves(trained):
 def test_a_critic_of_its_own_takes_so_many_steps_a_batch(trained, monkeypatch):
     agent, rollout, *_ = trained(baseline="history", critic_epochs=3, policy={"critic_memory": "separate"})
     steps, step = [], agent._descent.step
-    monkeypatch.setattr(agent._descent, "step", lambda *a, **apart: steps.append((*a[0], apart)) or step(*a, **apart))
+
+    def noting(terms, place, *, apart=False, **options):
+        steps.append((*terms, apart))
+        return step(terms, place, apart=apart, **options)
+
+    monkeypatch.setattr(agent._descent, "step", noting)
     agent.update(rollout)
     policys, *critics = steps
-    assert policys == ("policy_gradient_loss", "entropy_loss", {})
-    assert critics == [("value_loss", {"apart": True})] * 3
+    assert policys == ("policy_gradient_loss", "entropy_loss", False)
+    assert critics == [("value_loss", True)] * 3
 
 
 # Idle tails.

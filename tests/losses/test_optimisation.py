@@ -14,6 +14,10 @@ from rlstm.core.errors import NonFiniteError
 from rlstm.losses.optimisation import Descent, Term, annealed
 
 
+def loss_and_norm(metrics):
+    return metrics["loss"], metrics["grad_norm"]
+
+
 @pytest.mark.parametrize(
     ("start", "end", "progress", "expected"),
     [
@@ -45,7 +49,7 @@ def make_model(max_grad_norm: float = 10.0):
 @pytest.mark.parametrize(("max_grad_norm", "scale"), [(10.0, 1.0), (5.0, 1.0), (2.5, 0.5), (0.05, 0.01)])
 def test_a_gradient_above_the_norm_is_shortened_to_it_and_one_below_is_left(max_grad_norm, scale):
     model, descent = make_model(max_grad_norm)
-    loss, norm = descent.step(terms(loss=3 * model["a"] + 4 * model["b"]), "update 7")
+    loss, norm = loss_and_norm(descent.step(terms(loss=3 * model["a"] + 4 * model["b"]), "update 7"))
     assert (loss.item(), norm.item()) == (11.0, 5.0)  # The norm before clipping.
     assert model["a"].grad.item() == pytest.approx(3 * scale, rel=1e-5)
     assert model["b"].grad.item() == pytest.approx(4 * scale, rel=1e-5)
@@ -58,7 +62,7 @@ def test_what_is_descended_is_the_weighted_sum():
         "second": Term(model["b"], torch.tensor(10.0), torch.tensor(8.0), 0.5),
         "third": Term(model["b"], torch.tensor(100.0), torch.tensor(float("nan")), 0.0),  # Differentiated by nobody.
     }
-    loss, norm = descent.step(both, "update 7")
+    loss, norm = loss_and_norm(descent.step(both, "update 7"))
     assert (loss.item(), norm.item()) == (2.0 + 5.0, 5.0)
     assert (model["a"].grad.item(), model["b"].grad.item()) == (3.0, 4.0)
 
@@ -66,7 +70,7 @@ def test_what_is_descended_is_the_weighted_sum():
 def test_gradients_do_not_add_up_from_step_to_step():
     model, descent = make_model()
     for _ in range(2):
-        assert descent.step(terms(loss=3 * model["a"] + 4 * model["b"]), "update 7")[1].item() == 5.0
+        assert descent.step(terms(loss=3 * model["a"] + 4 * model["b"]), "update 7")["grad_norm"].item() == 5.0
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -91,7 +95,7 @@ def test_decay_is_that_of_adamw(weight_decay):
 def test_parameters_that_no_loss_ever_reached_stay():
     model, descent = make_model()
     for _ in range(2):
-        assert descent.step(terms(loss=3 * model["a"]), "update 7")[1].item() == 3.0
+        assert descent.step(terms(loss=3 * model["a"]), "update 7")["grad_norm"].item() == 3.0
     assert model["a"].item() < 0.5
     assert model["b"].item() == 2.0
 
@@ -101,12 +105,12 @@ def test_parameters_apart_take_steps_of_their_own_with_their_own_norm():
     descent = Descent(model.named_parameters(), max_grad_norm=100.0, apart=("b",))
     descent.learning_rate = 0.5
     before = {name: value.item() for name, value in model.items()}
-    loss, norm = descent.step(terms(loss=3 * model["a"] + 4 * model["c"]), "update 7")
+    loss, norm = loss_and_norm(descent.step(terms(loss=3 * model["a"] + 4 * model["c"]), "update 7"))
     assert norm.item() == 5.0
     assert model["b"].item() == before["b"]
     held = {name: model[name].item() for name in ("a", "c")}
     assert descent.state_dict()["state"].keys() == {0, 2}
-    loss, norm = descent.step(terms(loss=12 * model["b"] + model["a"]), "update 7", apart=True)
+    loss, norm = loss_and_norm(descent.step(terms(loss=12 * model["b"] + model["a"]), "update 7", apart=True))
     assert loss.item() == pytest.approx(12.0 + held["a"])
     assert norm.item() == 12.0
     assert model["b"].item() == pytest.approx(0.5)
@@ -114,7 +118,7 @@ def test_parameters_apart_take_steps_of_their_own_with_their_own_norm():
     states = descent.state_dict()["state"]
     assert list(states) == [0, 1, 2]
     assert states[1]["exp_avg"].item() == pytest.approx(1.2)
-    assert descent.step(terms(loss=0 * model["a"]), "update 7")[1].item() == 0.0
+    assert descent.step(terms(loss=0 * model["a"]), "update 7")["grad_norm"].item() == 0.0
     assert [parameter.grad.item() for parameter in model.values()] == [0.0] * 3  # What the steps before left is gone.
 
 
@@ -178,7 +182,7 @@ def test_a_descent_is_adam_with_the_gradient_clipped_by_its_global_norm() -> Non
     descent, adam = make_descent(ours), torch.optim.Adam(theirs.parameters(), lr=0.1, eps=1e-5)
     clipped = []
     for loss, other in zip(losses(ours), losses(theirs), strict=True):
-        _, norm = descent.step(terms(loss=loss), "update 0")
+        _, norm = loss_and_norm(descent.step(terms(loss=loss), "update 0"))
         clipped.append(float(norm) > 0.5)
         adam.zero_grad()
         other.backward()

@@ -12,6 +12,7 @@ def add(statistics, rewards, finished=(), successes=None, trial_ends=()):
     ends[list(trial_ends)] = True
     values = np.full(len(finished), np.nan) if successes is None else np.array(successes, dtype=np.float64)
     statistics.add(np.array(rewards, dtype=np.float64), np.array(finished, dtype=np.intp), values, ends)
+    statistics.settle()
 
 
 def story(statistics):
@@ -112,6 +113,7 @@ def test_numbers_of_info_are_means_over_the_steps_of_finished_episodes():
     assert "rollout/info/energy" not in statistics.metrics(trials=False)
     ends = np.array([True, False])
     statistics.add(np.ones(2), np.array([0]), np.array([np.nan]), ends, np.array([[np.nan, np.nan], [20, 7]]))
+    statistics.settle()
     saved = statistics.state_dict()
     metrics = statistics.metrics(trials=False)
     assert metrics["rollout/info/energy"] == 2.0
@@ -120,5 +122,6 @@ def test_numbers_of_info_are_means_over_the_steps_of_finished_episodes():
     other.load_state_dict(saved)
     for one in (statistics, other):  # Env 0 has begun anew, env 1 goes on.
         one.add(np.ones(2), np.array([0, 1]), np.full(2, np.nan), ~ends | ends, np.array([[8.0, 1.0], [0.0, 0.0]]))
+        one.settle()
         assert one.metrics(trials=False)["rollout/info/energy"] == (2 + 8 + 10) / 3
         assert one.metrics(trials=False)["rollout/info/error"] == (1 + 4) / 2

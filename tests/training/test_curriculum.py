@@ -115,15 +115,18 @@ def test_statistics_of_a_stage_begin_anew_and_sums_over_the_run_go_on() -> None:
     everyone, ends = np.arange(2), np.ones(2, dtype=bool)
     for success in (0.0, 1.0):
         statistics.add(np.array([1.0, 3.0]), everyone, np.array([success, NAN]), ends)
+        statistics.settle()
     assert [one.episode_return for one in statistics.outcomes] == [3.0, 1.0, 3.0]  # The last three.
     copy = EpisodeStatistics(2, num_outcomes=3)
     copy.load_state_dict(statistics.state_dict())
     assert repr(copy.outcomes) == repr(statistics.outcomes)
     statistics.add(np.array([7.0, 7.0]), everyone[:0], np.zeros(0), ~ends)
+    statistics.settle()
     statistics.begin_stage()
     assert not statistics.outcomes
     assert statistics.metrics(trials=True) == {"rollout/episodes": 4.0, "rollout/ep_rew_mean_of_all": 2.0}
     statistics.add(np.array([1.0, 1.0]), everyone, np.ones(2), ends)
+    statistics.settle()
     assert list(statistics.outcomes) == [Outcome(1.0, 1.0)] * 2  # Nothing of the running episodes before.
 
 

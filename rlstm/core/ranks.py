@@ -1,0 +1,143 @@
+"""Ranks: several processes that train one policy together, started by torchrun, on one machine or on several.
+
+Every rank plays its share of the envs and computes its share of each gradient; whatever depends on all envs is gathered
+first and then computed by each rank alike. A process that torchrun has not started is alone, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlstm.core.errors import RankFailure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ValueT = TypeVar("ValueT")
+
+_PATIENCE = timedelta(days=1)  # For a rank that evaluates while the others wait; a dead one is noticed at once.
+
+
+class Ranks:
+    """The ranks of a run, and which one this is.
+
+    Its methods send and receive, but for ``own``, so every rank must call them in the same order. Alone they return
+    what they are given.
+
+    Args:
+        rank: From 0 on; rank 0 displays, evaluates and writes.
+        count: N.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other."""
+        return self.count == 1
+
+    def own(self, total: int) -> slice:
+        """Return which of ``total`` envs, a multiple of N, are this rank's; alone it has all, however many."""
+        if self.is_alone:
+            return slice(None)
+        size = total // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+    def columns(self, *tensors: Tensor) -> list[Tensor]:
+        """Return tensors ``(T, B/N)`` of this rank's envs as ``(T, B)`` of all envs, in one message."""
+        if self.is_alone:
+            return list(tensors)
+        import torch
+        from torch import distributed
+
+        own = torch.stack([tensor.to(tensors[0].dtype) for tensor in tensors])
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        self._send(lambda: distributed.all_gather(parts, own))
+        joined = torch.cat(parts, dim=2).unbind()
+        return [one.to(tensor.dtype) for one, tensor in zip(joined, tensors, strict=True)]
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Replace a tensor by the sum of those of all ranks, the same to the last bit on each."""
+        if not self.is_alone:
+            from torch import distributed
+
+            self._send(lambda: distributed.all_reduce(tensor))
+
+    def gather(self, value: ValueT) -> list[ValueT]:
+        """Return what each rank gives, in their order."""
+        if self.is_alone:
+            return [value]
+        from torch import distributed
+
+        values: list[Any] = [None] * self.count
+        self._send(lambda: distributed.all_gather_object(values, value))
+        return values
+
+    def share(self, value: ValueT) -> ValueT:
+        """Return what rank 0 gives."""
+        if self.is_alone:
+            return value
+        from torch import distributed
+
+        values: list[Any] = [value]
+        self._send(lambda: distributed.broadcast_object_list(values, src=0))
+        shared: ValueT = values[0]
+        return shared
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag of a rank is set."""
+        return any(self.gather(flag))
+
+    def _send(self, send: Callable[[], Any]) -> None:
+        try:
+            send()
+        except RuntimeError as error:
+            raise RankFailure(
+                f"Rank {self.rank} of {self.count} has lost another one, whose own error, or torchrun, says why. "
+                "The last checkpoint stays."
+            ) from error
+
+
+ALONE = Ranks()
+
+
+def torchrun_ranks() -> tuple[int, int]:
+    """Return this process's rank and the number of ranks, as torchrun has set them; 0 and 1 without it."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return (int(os.environ["RANK"]), int(count)) if count != "1" else (0, 1)
+
+
+def was_restarted() -> bool:
+    """Whether torchrun has started these ranks again, since one of them died."""
+    return torchrun_ranks()[1] > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """Join the ranks that torchrun has started; without it, give ``ALONE``.
+
+    On the CPU they talk by gloo, for tensors of a CUDA device by NCCL.
+    """
+    rank, count = torchrun_ranks()
+    if count == 1:
+        yield ALONE
+        return
+    import torch
+    from torch import distributed
+
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_PATIENCE)
+    try:
+        yield Ranks(rank, count)
+    finally:
+        distributed.destroy_process_group()
