@@ -33,7 +33,7 @@ from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
 from rlstm.core.space_json import space_to_json
 from rlstm.core.tagged_json import decode, encode
-from rlstm.training.checkpoints import check_meta, load_checkpoint
+from rlstm.training.checkpoints import check_meta, has_best, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
 from rlstm.training.loop import OnEvaluation, run, summary
@@ -140,7 +140,7 @@ def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action
 
 def best_or_latest(directory: RunDirectory) -> Which:
     """Return what stands for no checkpoint named: the best, or the latest where none is the best yet."""
-    return "best" if (directory.checkpoints_path / "best").exists() else "latest"
+    return "best" if has_best(directory) else "latest"
 
 
 def resume(

@@ -72,12 +72,12 @@ def run(
             training.seconds += time.perf_counter() - iteration_began
             if best or finished or interrupt.requested() or _due(save_every, before, training.step):
                 logger.flush()
-                training.save(directory, best=best)
+                training.save(directory)
             if on_evaluation is not None and "eval/mean_reward" in values:
                 with _saving_weights_on_failure(training, directory, with_episodes=True, of=Exception):
                     ended = on_evaluation(training.step, dict(values)) is False
                 if ended and not finished:
-                    training.save(directory, best=best)
+                    training.save(directory)
                     progress.message(f"Ended by on_evaluation at step {training.step}.")
             for phase, duration in seconds.items():
                 phases[phase] += duration

@@ -16,13 +16,13 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.errors import CheckpointError, EnvironmentFailure
 from rlstm.core.process import choose_device
 from rlstm.core.seeding import generator, seed_everything
 from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.training.checkpoints import Checkpoint, save_checkpoint
+from rlstm.training.checkpoints import MODEL_FILE, Checkpoint, save_checkpoint
 from rlstm.training.config import Actions, ConfigError, ExperimentConfig
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.adapter import VectorEnvs
@@ -275,7 +275,7 @@ class Run(ABC):
         """Return metrics of the memory that are measured at evaluations."""
         return {}
 
-    def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
+    def save(self, directory: RunDirectory, *, with_episodes: bool = True) -> None:
         """Write a checkpoint; for ``with_episodes`` see ``training_state``."""
         trainer = {
             **self.training_state(with_episodes=with_episodes),
@@ -290,7 +290,8 @@ class Run(ABC):
             "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
         }
         meta, keep = self.config.identity(), self.config.run.keep_checkpoints
-        save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
+        model, best = self.policy.state_dict(), self.best_step
+        save_checkpoint(directory, self.step, model, trainer, meta, keep=keep, best_step=best)
 
     def load(self, checkpoint: Checkpoint) -> str | None:
         """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None."""
@@ -331,6 +332,7 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
 
     Raises:
         ConfigError: If they are those of another network, naming the first difference.
+        CheckpointError: If one is not finite.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
@@ -339,5 +341,10 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
             raise ConfigError(
                 f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
                 f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
+            )
+    for name, tensor in checkpoint.model.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{checkpoint.path / MODEL_FILE} holds what is not finite: '{name}'. Name another checkpoint."
             )
     policy.load_state_dict(checkpoint.model)

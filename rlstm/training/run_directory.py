@@ -19,7 +19,6 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import itertools
-import json
 import os
 import platform
 import re
@@ -35,15 +34,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstm.core.files import json_ready, write_atomically, write_json
+from rlstm.core.errors import RunDirectoryError
+from rlstm.core.files import json_ready, parse_object, read_json, write_atomically, write_json
 from rlstm.core.version import __version__
+
+__all__ = ["RunDirectory", "RunDirectoryError", "collect_versions", "default_run_directory"]
 
 Evaluations = dict[str, NDArray[Any]]
 """`timesteps` (N,) int64, `results` (N, E) float64, `ep_lengths` (N, E) int64: N evaluations of E episodes each."""
-
-
-class RunDirectoryError(Exception):
-    """A run directory can't be made, read or written; the message names the file, the reason and the remedy."""
 
 
 class RunDirectory:
@@ -95,7 +93,7 @@ class RunDirectory:
         """
         run = cls(path)
         config = json_ready(config)
-        spec = _parse_object(env_spec, "env_spec") if isinstance(env_spec, str) else json_ready(env_spec)
+        spec = parse_object(env_spec, "env_spec") if isinstance(env_spec, str) else json_ready(env_spec)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             _refuse_occupied(run.path)
@@ -270,23 +268,3 @@ def _git_commit() -> str | None:
         except (OSError, subprocess.SubprocessError):
             return None
     return answer.strip() or None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raise `RunDirectoryError` naming the file if it is missing, damaged or not an object."""
-    try:
-        return _parse_object(path.read_bytes().decode("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        raise RunDirectoryError(f"{path} can't be read: {reason}. Restore it from a copy, or train anew.") from error
-
-
-def _parse_object(text: str, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        reason = "is empty" if not text.strip() else f"is damaged: no valid JSON ({error})"
-        raise RunDirectoryError(f"{name} {reason}. Restore it from a copy, or train anew.") from error
-    if not isinstance(value, dict):
-        raise RunDirectoryError(f"{name} holds {type(value).__name__} where a JSON object is expected.")
-    return value
