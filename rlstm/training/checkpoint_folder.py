@@ -145,7 +145,8 @@ def _head(path: Path) -> dict[str, Any] | None:
         head = read_json(path / META_FILE)
     except RunDirectoryError:
         return None
-    return head if is_sealed(head) else None
+    is_whole = isinstance(head.get("step"), int) and isinstance(head.get("files"), dict) and is_sealed(head)
+    return head if is_whole else None
 
 
 def _number(head: Mapping[str, Any] | None, name: str) -> int | None:
