@@ -190,6 +190,9 @@ def resume(
     """
     directory = RunDirectory.open(run_dir, accept_edits=accept_edits)
     with locked(directory.path):
+        with disk_errors(directory.path):
+            repair_checkpoints(directory)
+            directory.remove_stale_files()
         notes = _accept_edits(directory) if accept_edits else []
         given = {"total_steps": total_steps, "num_threads": num_threads}
         config = read_config(directory, **{name: value for name, value in given.items() if value is not None})
@@ -209,8 +212,6 @@ def resume(
             histories = None if checkpoint is None else checkpoint.histories
             restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
             with disk_errors(directory.path):
-                repair_checkpoints(directory)
-                directory.remove_stale_files()
                 if command is not None:
                     directory.append_command(command)
                 # They are kept, so that a run stopped once more goes on to the same end with as many threads.
@@ -353,7 +354,7 @@ def _texts(training: Run, directory: RunDirectory) -> dict[str, str]:
     """Return what a reader of curves asks: the command, the settings, and what a user's env says of itself."""
     texts = {"config": json.dumps(directory.read_config()["settings"], indent=2)}
     if directory.command_path.exists():
-        texts["command"] = directory.command_path.read_text(encoding="utf-8")
+        texts["command"] = directory.command_path.read_text(encoding="utf-8", errors="replace")
     entry_point = training.spec.entry_point
     with suppress(Exception):  # Whatever is loaded here, the envs have been made.
         creator: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point

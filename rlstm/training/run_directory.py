@@ -164,8 +164,8 @@ class RunDirectory:
 
     def append_command(self, command: Sequence[str]) -> None:
         """Add a line to `command.txt`, quoted for a shell: the run's own command, later those that resumed it."""
-        earlier = self.command_path.read_text(encoding="utf-8") if self.command_path.exists() else ""
-        write_atomically(self.command_path, f"{earlier}{shlex.join(command)}\n".encode())
+        earlier = self.command_path.read_bytes() if self.command_path.exists() else b""
+        write_atomically(self.command_path, earlier + f"{shlex.join(command)}\n".encode())
 
     def read_evaluations(self) -> Evaluations:
         """Return all evaluations so far, N = 0 if there are none; raise `RunDirectoryError` if they can't be read."""
