@@ -28,18 +28,28 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
-from rlstm.core.errors import UnknownNameError
-from rlstm.core.files import write_json
+from rlstm.core.errors import CheckpointError, UnknownNameError
 from rlstm.core.process import prepare_process
 from rlstm.core.space_json import space_to_json
 from rlstm.core.tagged_json import decode, encode
-from rlstm.training.checkpoints import check_meta, load_checkpoint
+from rlstm.training.checkpoints import (
+    Checkpoint,
+    check_meta,
+    has_best,
+    list_checkpoints,
+    load_checkpoint,
+    repair_checkpoints,
+)
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
-from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger, cut_csv
+from rlstm.training.histories import num_logged, restore_histories
+from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger
 from rlstm.training.loop import OnEvaluation, run, summary
+from rlstm.training.manifest import edited_files, write_manifest
+from rlstm.training.new_folder import claimed
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
-from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory
+from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory, disk_errors
+from rlstm.training.run_lock import locked
 
 _EARLIER = {"scale_actions": False, "image_strides": False, "eval_actions": "likeliest"}
 _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
@@ -107,25 +117,32 @@ def train_config(
     stored = _stored_form(config)
     training, spec = _make_training(config)
     with closing(training):
-        if config.run.init_from is not None:
-            start_from = RunDirectory.open(config.run.init_from)
-            _check_units(config, start_from, training.policy.action_space)
-            training.start_from(load_checkpoint(start_from, best_or_latest(start_from)))
+        _start_from_another(training)
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         written, device = written_spec(spec), str(training.device)
         spaces_of = training.policy.observation_space, training.policy.action_space
-        directory = RunDirectory.create(
-            path,
-            config=stored,
-            env_spec=written,
-            spaces=dict(zip(SPACES, map(space_to_json, spaces_of), strict=True)),
-            curriculum=training.curriculum_text,
-            command=command,
-            device=device,
-        )
-        training.choose_threads()
-        registered = f"The env {_REGISTER_IT}." if written.get(_IN_PROCESS) else None
-        return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)
+        with claimed(Path(path)):
+            directory = RunDirectory.create(
+                path,
+                config=stored,
+                env_spec=written,
+                spaces=dict(zip(SPACES, map(space_to_json, spaces_of), strict=True)),
+                curriculum=training.curriculum_text,
+                command=command,
+                device=device,
+            )
+            training.choose_threads()
+            registered = f"The env {_REGISTER_IT}." if written.get(_IN_PROCESS) else None
+            return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)
+
+
+def _start_from_another(training: Run) -> None:
+    """Begin with the weights of another run, if so configured."""
+    config = training.config
+    if config.run.init_from is not None:
+        start_from = RunDirectory.open(config.run.init_from)
+        _check_units(config, start_from, training.policy.action_space)
+        training.start_from(load_checkpoint(start_from, best_or_latest(start_from)))
 
 
 def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action_space: spaces.Space[Any]) -> None:
@@ -140,7 +157,7 @@ def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action
 
 def best_or_latest(directory: RunDirectory) -> Which:
     """Return what stands for no checkpoint named: the best, or the latest where none is the best yet."""
-    return "best" if (directory.checkpoints_path / "best").exists() else "latest"
+    return "best" if has_best(directory) else "latest"
 
 
 def resume(
@@ -148,17 +165,20 @@ def resume(
     *,
     total_steps: int | None = None,
     num_threads: int | None = None,
+    accept_edits: bool = False,
     ui: UI = "auto",
     command: Sequence[str] | None = None,
     on_evaluation: OnEvaluation | None = None,
 ) -> TrainResult:
-    """Go on with a run from its latest checkpoint, as if it had never stopped.
+    """Go on with a run from its latest checkpoint, as if it had never stopped; from its start if it has none yet.
 
     Args:
         run_dir: The run's folder.
         total_steps: The new total, not extra; the old total by default.
         num_threads: Threads of torch from here on, 0 to measure which number is fastest. By default as many as before,
             which the last bit of a result may depend on.
+        accept_edits: Take files as they are that were edited since the run wrote them: its config, its env's spec, its
+            logs. They are named, and known from then on.
         ui: The display.
         command: The command line, for the run's ``command.txt``.
         on_evaluation: As that of ``train``.
@@ -166,32 +186,68 @@ def resume(
     Raises:
         ConfigError: If the total is not larger than what is done.
         CheckpointError: If the checkpoint is damaged or another run's.
-        RunDirectoryError: If the folder is no run.
+        RunDirectoryError: If the folder is no run, a file was edited or damaged, or another process is training there.
     """
-    directory = RunDirectory.open(run_dir)
-    given = {"total_steps": total_steps, "num_threads": num_threads}
-    overrides = {name: value for name, value in given.items() if value is not None}
-    config = read_config(directory, **overrides)
-    _check_hook(config, on_evaluation)
-    prepare_process()
+    directory = RunDirectory.open(run_dir, accept_edits=accept_edits)
+    with locked(directory.path):
+        with disk_errors(directory.path):
+            repair_checkpoints(directory)
+            directory.remove_stale_files()
+        notes = _accept_edits(directory) if accept_edits else []
+        given = {"total_steps": total_steps, "num_threads": num_threads}
+        config = read_config(directory, **{name: value for name, value in given.items() if value is not None})
+        _check_hook(config, on_evaluation)
+        prepare_process()
+        checkpoint = _last_checkpoint(directory, config, notes)
+        kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
+        training, _ = _make_training(kept, read_spec(directory, config))
+        with closing(training):
+            if checkpoint is None:
+                _start_from_another(training)
+                notes.append("The run had not begun yet: it begins now.")
+            else:
+                notes.append(training.load(checkpoint))
+            notes.append(training.choose_threads(anew=num_threads == 0))
+            purge_step = training.step + (training.open_update is None)
+            histories = None if checkpoint is None else checkpoint.histories
+            restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
+            with disk_errors(directory.path):
+                if command is not None:
+                    directory.append_command(command)
+                # They are kept, so that a run stopped once more goes on to the same end with as many threads.
+                directory.write_config(_stored_form(config))
+            return _run(training, directory, ui, purge_step=purge_step, notes=notes, on_evaluation=on_evaluation)
+
+
+def _accept_edits(directory: RunDirectory) -> list[str | None]:
+    """Make the manifest that of the files as they are; returns which had been edited, in a sentence."""
+    edited = edited_files(directory.path)
+    with disk_errors(directory.path):
+        write_manifest(directory.path)
+    return [f"Edited, and taken as they are now: {', '.join(edited)}."] if edited else []
+
+
+def _last_checkpoint(
+    directory: RunDirectory, config: ExperimentConfig[Any], notes: Sequence[str | None]
+) -> Checkpoint | None:
+    """Return the checkpoint to go on from; None if the run was stopped before there was any."""
+    if not list_checkpoints(directory):
+        if num_logged(directory):
+            raise CheckpointError(
+                f"{directory.checkpoints_path} holds no checkpoint, but {directory.progress_path.name} says that the "
+                "run had some: they were removed, so it can't go on. Restore them from a copy, or train anew."
+            )
+        return None
     checkpoint = load_checkpoint(directory, "latest")
     check_meta(checkpoint, config.identity())
-    if config.run.total_steps <= checkpoint.step:
+    is_open = isinstance(checkpoint.trainer, dict) and checkpoint.trainer.get("open_update") is not None
+    if config.run.total_steps <= checkpoint.step and not is_open:
+        told = "".join(f"{note} " for note in notes)
         raise ConfigError(
-            f"The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left to do. "
-            "Give a larger total with --total-steps."
+            f"{told}The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left "
+            "to do. Give a larger total with --total-steps."
         )
-    kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
-    training, _ = _make_training(kept, read_spec(directory, config))
-    with closing(training):
-        notes = [training.load(checkpoint), training.choose_threads(anew=num_threads == 0)]
-        directory.cut_evaluations(checkpoint.step)
-        cut_csv(directory.progress_path, checkpoint.step)
-        if command is not None:
-            directory.append_command(command)
-        # They are kept, so that a run stopped once more goes on to the same end with as many threads.
-        write_json(directory.config_path, _stored_form(config))
-        return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes, on_evaluation=on_evaluation)
+    return checkpoint
 
 
 def _with_curriculum(config: ExperimentConfig[Any], path: Path) -> ExperimentConfig[Any]:
@@ -272,7 +328,9 @@ def _run(
 ) -> TrainResult:
     config = training.config
     board = TensorBoardLogger(directory, purge_step=purge_step)
-    with LoggerGroup(CSVLogger(directory.progress_path), board) as logger, make_progress(ui) as progress:
+    with disk_errors(directory.path):
+        rows = CSVLogger(directory.progress_path)
+    with LoggerGroup(rows, board) as logger, make_progress(ui) as progress:
         board.log_hyperparameters(changed_settings(config))
         board.log_texts(_texts(training, directory))
         progress.start(summary(training, directory), config.run.total_steps, training.step)
@@ -296,7 +354,7 @@ def _texts(training: Run, directory: RunDirectory) -> dict[str, str]:
     """Return what a reader of curves asks: the command, the settings, and what a user's env says of itself."""
     texts = {"config": json.dumps(directory.read_config()["settings"], indent=2)}
     if directory.command_path.exists():
-        texts["command"] = directory.command_path.read_text(encoding="utf-8")
+        texts["command"] = directory.command_path.read_text(encoding="utf-8", errors="replace")
     entry_point = training.spec.entry_point
     with suppress(Exception):  # Whatever is loaded here, the envs have been made.
         creator: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
@@ -318,7 +376,7 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
         own = stored["settings"]
         settings = own | {name: decode(own[name]) for name in _FREE_FORM if name in own}
         config = config_from_layers(stored["agent"], None, earlier, settings)
-    except (ConfigError, UnknownNameError, KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise RunDirectoryError(
             f"{directory.config_path} is not the config of a run of this version: {reason}"
@@ -342,4 +400,9 @@ def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec
     written = directory.read_env_spec()
     if written["id"] != spec.id:
         raise ConfigError(f"{directory.env_spec_path} is of env '{written['id']}', the config of '{spec.id}'.")
-    return spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
+    try:
+        return spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise RunDirectoryError(
+            f"{directory.env_spec_path} is damaged: it holds no spec of an env ({error!r}). Restore it from a copy."
+        ) from error

@@ -120,7 +120,7 @@ def _read_spaces(directory: RunDirectory, config: ExperimentConfig[Any]) -> tupl
             return envs.observation_space, envs.action_space
     try:
         observations, actions = (space_from_json(stored[name]) for name in SPACES)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise RunDirectoryError(f"{directory.spaces_path} is not as rlstm writes it: {error!r}.") from error
     return observations, actions
 

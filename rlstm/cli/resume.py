@@ -25,6 +25,9 @@ class ResumeFlags(DisplayFlags):
     num_threads: int | None = None
     """Threads of torch from here on; 0 measures which number is fastest. Default: as many as before."""
 
+    accept_edits: bool = False
+    """Take files as they are that were edited since the run wrote them: its config, its logs. They are named."""
+
 
 def run(words: list[str]) -> Answer:
     """Resume the run."""
@@ -33,6 +36,12 @@ def run(words: list[str]) -> Answer:
     from rlstm.api.experiments import resume
     from rlstm.cli.train import training_answer
 
-    command = ["rlstm", "resume", *words]
-    steps, threads = flags.total_steps, flags.num_threads
-    return training_answer(resume(flags.run_dir, total_steps=steps, num_threads=threads, ui=flags.ui, command=command))
+    result = resume(
+        flags.run_dir,
+        total_steps=flags.total_steps,
+        num_threads=flags.num_threads,
+        accept_edits=flags.accept_edits,
+        ui=flags.ui,
+        command=["rlstm", "resume", *words],
+    )
+    return training_answer(result)

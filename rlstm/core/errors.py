@@ -43,6 +43,10 @@ class CheckpointError(Exception):
     """A checkpoint can't be written, found, read or used; the message names the file, the reason and the remedy."""
 
 
+class RunDirectoryError(Exception):
+    """A run directory can't be made, read or written; the message names the file, the reason and the remedy."""
+
+
 class DemonstrationsError(Exception):
     """Demonstrations can't be written, found, read or used; the message names the file, the reason and the remedy."""
 

@@ -110,7 +110,7 @@ class Evolution(Run):
         metrics, num_steps, seconds = self.agent.update(self.num_updates, self.step)
         return metrics | self.count(num_steps, time.perf_counter() - began), seconds
 
-    def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
+    def training_state(self) -> dict[str, Any]:
         """Return the agent's state; of the envs nothing is carried from generation to generation."""
         return {"agent": self.agent.state_dict()}
 

@@ -16,8 +16,8 @@ from rlstm.training.checkpoints import list_checkpoints
 from rlstm.training.config import ConfigError
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
-from rlstm.training.run import Run, TrainResult
-from rlstm.training.run_directory import RunDirectory
+from rlstm.training.run import OpenUpdate, Run, TrainResult, global_generators, set_global_generators
+from rlstm.training.run_directory import RunDirectory, disk_errors
 
 _FAILURES = (EnvironmentFailure, ConfigError)  # Of an update: settings may not fit what the env does later.
 
@@ -34,9 +34,12 @@ def run(
 ) -> TrainResult:
     """Train until the total of steps is reached, Ctrl-C asks to stop, or ``on_evaluation`` returns False.
 
+    An update that was not finished when the run was stopped is finished first: its evaluation played, its row logged.
+
     Raises:
         EnvironmentFailure: If an env breaks; the weights of the last update are saved first.
         NonFiniteError: If something is not finite; the last checkpoint stays.
+        CheckpointError, RunDirectoryError: If something can't be written; the last checkpoint stays.
     """
     config = training.config.run
     evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
@@ -46,17 +49,24 @@ def run(
         if training.step == 0:
             training.save(directory)
         ended, finished, before = False, False, training.step
-        evaluations = training.step // evaluate_every if evaluate_every else 0  # Before, if the run goes on.
-        while training.step < config.total_steps and not interrupt.requested() and not ended:
+        evaluations = len(directory.read_evaluations()["timesteps"])  # Before, if the run goes on.
+        while not _is_done(training) and not interrupt.requested() and not ended:
             before, iteration_began = training.step, time.perf_counter()
-            with _saving_weights_on_failure(training, directory, with_episodes=False, of=_FAILURES):
-                metrics, seconds = training.update()
+            seconds: dict[str, float] = {}
+            goes_on = training.open_update is not None
+            if training.open_update is None:
+                with _saving_weights_on_failure(training, directory, with_episodes=False, of=_FAILURES):
+                    metrics, seconds = training.update()
+                is_due = training.step >= config.total_steps or _due(evaluate_every, before, training.step)
+                is_due = is_due and config.evaluates
+                # What is measured now needs the rollout, which no checkpoint keeps.
+                training.open_update = OpenUpdate(metrics | (training.diagnose() if is_due else {}), is_due)
+                if interrupt.requested():
+                    training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
             finished = training.step >= config.total_steps
-            values: dict[str, float | None] = dict(metrics)
+            values: dict[str, float | None] = dict(training.open_update.metrics)
             best = False
-            if interrupt.requested():
-                training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
-            if config.evaluates and (finished or _due(evaluate_every, before, training.step)):
+            if training.open_update.evaluation_is_due:
                 began, signals = time.perf_counter(), interrupt.count
 
                 def is_asked_to_stop(signals: int = signals) -> bool:
@@ -64,38 +74,54 @@ def run(
 
                 with _saving_weights_on_failure(training, directory, with_episodes=True):
                     best = _evaluate(training, directory, values, is_asked_to_stop)
+                if is_asked_to_stop() and "eval/mean_reward" not in values:
+                    training.save(directory)  # A resumed run begins with this evaluation.
+                    break
                 evaluations += 1
                 if training.films(evaluations, finished) and not is_asked_to_stop():
                     training.film(logger.log_film)
                 phases["evaluate"] += time.perf_counter() - began
-            logger.log(values, training.step)
+            with disk_errors(directory.path):
+                logger.log(values, training.step)
+            training.open_update = None
             training.seconds += time.perf_counter() - iteration_began
-            if best or finished or interrupt.requested() or _due(save_every, before, training.step):
-                logger.flush()
-                training.save(directory, best=best)
+            if best or finished or goes_on or interrupt.requested() or _due(save_every, before, training.step):
+                with disk_errors(directory.path):
+                    logger.flush()
+                training.save(directory)
             if on_evaluation is not None and "eval/mean_reward" in values:
                 with _saving_weights_on_failure(training, directory, with_episodes=True, of=Exception):
                     ended = on_evaluation(training.step, dict(values)) is False
                 if ended and not finished:
-                    training.save(directory, best=best)
+                    training.save(directory)
                     progress.message(f"Ended by on_evaluation at step {training.step}.")
             for phase, duration in seconds.items():
                 phases[phase] += duration
             progress.update(training.step, values, phases)
-            if news := training.reconsider_threads(metrics["time/fps"], sum(seconds.values())):
+            if seconds and (news := training.reconsider_threads(metrics["time/fps"], sum(seconds.values()))):
                 training.news.append(news)
             _tell_news(training, progress)
-        if not interrupt.requested() and (told := training.closing_words()):
-            progress.message(told)
-        if training.step > 1.1 * config.total_steps:
-            progress.message(
-                f"The run took {training.step:,} steps instead of {config.total_steps:,}: it ends with the update that "
-                f"reaches them, and the last one took {training.step - before:,}."
-            )
-        if interrupt.requested():
-            rest = "which is the last" if finished else f"go on with: rlstm resume {directory.path}"
-            progress.message(f"Stopped at step {training.step}; {rest}")
+        _tell_end(training, directory, progress, before, stopped=interrupt.requested())
     return training.result(interrupted=interrupt.requested())
+
+
+def _is_done(training: Run) -> bool:
+    return training.step >= training.config.run.total_steps and training.open_update is None
+
+
+def _tell_end(training: Run, directory: RunDirectory, progress: Progress, before: int, *, stopped: bool) -> None:
+    """Say how the run ended, and by how much it took more steps than it should."""
+    total = training.config.run.total_steps
+    if not stopped and (told := training.closing_words()):
+        progress.message(told)
+    if training.step > 1.1 * total:
+        progress.message(
+            f"The run took {training.step:,} steps instead of {total:,}: it ends with the update that reaches them, "
+            f"and the last one took {training.step - before:,}."
+        )
+    if stopped:
+        rest = "which is the last" if _is_done(training) else f"go on with: rlstm resume {directory.path}"
+        progress.message(f"Stopped at step {training.step}; {rest}")
 
 
 def _tell_news(training: Run, progress: Progress) -> None:
@@ -148,13 +174,19 @@ def _gap(training: Run, result: EvaluationResult) -> str | None:
 
 def _evaluate(training: Run, directory: RunDirectory, metrics: dict[str, Any], should_stop: Callable[[], bool]) -> bool:
     """Evaluate, record, and return whether it was the best so far; if it shall stop, do neither."""
-    result = training.evaluate(should_stop)
+    generators, result = global_generators(), None
+    try:
+        result = training.evaluate(should_stop)
+    finally:
+        if result is None:
+            set_global_generators(generators)  # It may be played again, from here.
     if result is None:
         return False
-    directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
-    if curves := result.trial_curves():
-        write_curves(directory.trial_curve_path(training.step), curves)
-    metrics |= {**result.metrics(), **training.diagnose()}
+    with disk_errors(directory.path):
+        directory.append_evaluation(training.step, result.returns.tolist(), result.lengths.tolist())
+        if curves := result.trial_curves():
+            write_curves(directory.trial_curve_path(training.step), curves)
+    metrics |= result.metrics()
     if result.cut.any():
         training.news.append(
             f"{result.cut.sum()} of {len(result.cut)} episodes of the evaluation had not ended after "

@@ -243,7 +243,7 @@ class Training(Run):
             f" now {self.threads}."
         )
 
-    def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
+    def training_state(self) -> dict[str, Any]:
         """Return the agent's state, and the stage of its curriculum."""
         return {"agent": self.agent.state_dict(), "stage": self.curriculum.number}
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -16,16 +16,17 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.core.errors import EnvironmentFailure, RankFailure
+from rlstm.core.errors import CheckpointError, EnvironmentFailure, RankFailure
 from rlstm.core.process import choose_device
 from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import generator, seed_everything
 from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.training.checkpoints import Checkpoint, save_checkpoint
+from rlstm.training.checkpoints import MODEL_FILE, TRAINER_FILE, Checkpoint, save_checkpoint
 from rlstm.training.config import Actions, ConfigError, ExperimentConfig
-from rlstm.training.run_directory import RunDirectory
+from rlstm.training.histories import settle_histories
+from rlstm.training.run_directory import RunDirectory, disk_errors
 from rlstm.vector.adapter import VectorEnvs
 
 _FILMED_STEPS = 20_000  # Of a run that ends with a film by default.
@@ -46,7 +47,15 @@ class TrainResult:
     best_return: float | None = None  # Of the best one.
     best_step: int | None = None
     interrupted: bool = False
-    complete: bool = True  # Whether all steps were taken.
+    complete: bool = True  # Whether all steps were taken, and what was due after the last.
+
+
+@dataclass
+class OpenUpdate:
+    """An update that is not yet logged, and the evaluation that is due after it."""
+
+    metrics: dict[str, float]
+    evaluation_is_due: bool
 
 
 def make_policy(
@@ -101,6 +110,7 @@ class Run(ABC):
         self.num_updates = 0
         self.best_return, self.best_step = -math.inf, None
         self.eval_return: float | None = None
+        self.open_update: OpenUpdate | None = None  # What is still to be done before the next one.
         self.news: list[str] = []  # What a user should know, until a display has shown it.
         self.seconds = 0.0  # Wall time of all that was done up to here, evaluations too.
         self.threads = ThreadChoice(1, "not chosen yet")
@@ -115,7 +125,7 @@ class Run(ABC):
         """Play and learn once; returns metrics by name and seconds by phase."""
 
     @abstractmethod
-    def training_state(self, *, with_episodes: bool) -> dict[str, Any]:
+    def training_state(self) -> dict[str, Any]:
         """Return all that goes on beside the policy's weights and is the same in all ranks."""
 
     def own_state(self, *, with_episodes: bool) -> dict[str, Any]:
@@ -124,11 +134,7 @@ class Run(ABC):
         Args:
             with_episodes: Whether the envs' running episodes are kept; without them a resume begins new ones.
         """
-        return {
-            "torch_rng": torch.get_rng_state(),
-            "python_rng": random.getstate(),
-            "numpy_rng": np.random.get_state(),  # noqa: NPY002 - a user's env may draw from it.
-        }
+        return global_generators()
 
     @abstractmethod
     def load_training_state(self, values: dict[str, Any]) -> str | None:
@@ -286,7 +292,7 @@ class Run(ABC):
         """Return metrics of the memory that are measured at evaluations."""
         return {}
 
-    def save(self, directory: RunDirectory, *, best: bool = False, with_episodes: bool = True) -> None:
+    def save(self, directory: RunDirectory, *, with_episodes: bool = True) -> None:
         """Write a checkpoint, rank 0 for all; for ``with_episodes`` see ``own_state``.
 
         Raises:
@@ -297,7 +303,7 @@ class Run(ABC):
         if not self.ranks.leads:
             return
         trainer = {
-            **self.training_state(with_episodes=with_episodes),
+            **self.training_state(),
             **own,
             **({"other_ranks": others} if others else {}),
             "num_updates": self.num_updates,
@@ -306,9 +312,13 @@ class Run(ABC):
             "eval_return": self.eval_return,
             "seconds": self.seconds,
             "num_threads": self.threads.count,
+            "open_update": None if self.open_update is None else dict(vars(self.open_update)),
         }
         meta, keep = self.config.identity(), self.config.run.keep_checkpoints
-        save_checkpoint(directory, self.step, self.policy.state_dict(), trainer, meta, keep=keep, best=best)
+        model, best = self.policy.state_dict(), self.best_step
+        with disk_errors(directory.path):
+            histories = settle_histories(directory)
+        save_checkpoint(directory, self.step, model, trainer, meta, keep=keep, best_step=best, histories=histories)
 
     def _check_weights(self) -> None:
         """Refuse to go on if ranks have come apart: the sums of their weights differ."""
@@ -322,8 +332,24 @@ class Run(ABC):
             )
 
     def load(self, checkpoint: Checkpoint) -> str | None:
-        """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None."""
+        """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None.
+
+        Raises:
+            ConfigError: If it is of another network.
+            CheckpointError: If it lacks something, or holds what no run can go on with.
+        """
         load_weights(self.policy, checkpoint)
+        try:
+            return self._load_trainer(checkpoint)
+        except (ConfigError, EnvironmentFailure):
+            raise
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path / TRAINER_FILE} doesn't hold what this run needs to go on "
+                f"({type(error).__name__}: {error}). Was it written by another agent or version?"
+            ) from error
+
+    def _load_trainer(self, checkpoint: Checkpoint) -> str | None:
         trainer = checkpoint.trainer
         others = trainer.get("other_ranks", [])
         if len(others) + 1 != self.ranks.count:  # Nobody's episodes are this rank's.
@@ -332,13 +358,14 @@ class Run(ABC):
             trainer = {**trainer, **others[self.ranks.rank - 1]}
         self.step, self.num_updates = checkpoint.step, trainer["num_updates"]
         self.best_return, self.seconds = trainer["best_return"], trainer["seconds"]
-        self.best_step, self.eval_return = trainer.get("best_step"), trainer.get("eval_return")  # New in this version.
-        self._kept_threads = trainer.get("num_threads")  # Earlier versions did not write it down.
+        # Earlier versions did not write these down.
+        self.best_step, self.eval_return = trainer.get("best_step"), trainer.get("eval_return")
+        self._kept_threads = trainer.get("num_threads")
+        open_update = trainer.get("open_update")
+        self.open_update = None if open_update is None else OpenUpdate(**open_update)
         note = self.load_training_state(trainer)
         # Last of all, since the resets of a user's envs may draw from the global generators.
-        torch.set_rng_state(trainer["torch_rng"])
-        random.setstate(trainer["python_rng"])
-        np.random.set_state(trainer["numpy_rng"])  # noqa: NPY002
+        set_global_generators(trainer)
         return note
 
     def result(self, *, interrupted: bool) -> TrainResult:
@@ -356,8 +383,24 @@ class Run(ABC):
             best_return=None if self.best_step is None else self.best_return,
             best_step=self.best_step,
             interrupted=interrupted,
-            complete=self.step >= self.config.run.total_steps,
+            complete=self.step >= self.config.run.total_steps and self.open_update is None,
         )
+
+
+def global_generators() -> dict[str, Any]:
+    """Return the states of the generators of torch, Python and numpy, from which a user's env may draw."""
+    return {
+        "torch_rng": torch.get_rng_state(),
+        "python_rng": random.getstate(),
+        "numpy_rng": np.random.get_state(),  # noqa: NPY002
+    }
+
+
+def set_global_generators(states: Mapping[str, Any]) -> None:
+    """Put them back."""
+    torch.set_rng_state(states["torch_rng"])
+    random.setstate(states["python_rng"])
+    np.random.set_state(states["numpy_rng"])  # noqa: NPY002
 
 
 def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
@@ -365,6 +408,7 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
 
     Raises:
         ConfigError: If they are those of another network, naming the first difference.
+        CheckpointError: If one is not finite.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
@@ -373,5 +417,10 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
             raise ConfigError(
                 f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
                 f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
+            )
+    for name, tensor in checkpoint.model.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{checkpoint.path / MODEL_FILE} holds what is not finite: '{name}'. Name another checkpoint."
             )
     policy.load_state_dict(checkpoint.model)

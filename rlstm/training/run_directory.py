@@ -1,7 +1,7 @@
 """The folder of one training run: where every file lies, and how the small ones are written and read.
 
     config.json, env_spec.json, spaces.json, command.txt, versions.json, progress.csv, evaluations.npz, checkpoints/,
-    trial_curves/, curriculum.toml
+    trial_curves/, curriculum.toml, manifest.json, run.lock
 
 `trial_curves/step_000300000/` is there only under trials of more than one episode: a TensorBoard event file of the
 evaluation after 300,000 environment steps, whose x-axis is the place of an episode in its trial, from 1. Each is a
@@ -11,39 +11,41 @@ folder, and so a run of TensorBoard's, of its own, since the x-axis of the run's
 
 Conventions: steps are environment steps. A file is replaced as a whole (temporary file, then `os.replace`), so a reader
 never sees half of one. JSON holds `null` where Python holds NaN or an infinity. `evaluations.npz` has the keys of
-Stable-Baselines3, plain numeric arrays, no pickle. `config.json` is written last: a folder without it is no run.
+Stable-Baselines3, plain numeric arrays, no pickle. `config.json` is written last: a folder without it is no run, and
+what a start that failed has left there makes room for the next one.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
-import itertools
-import json
 import os
-import platform
-import re
 import shlex
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlstm.core.files import json_ready, write_atomically, write_json
-from rlstm.core.version import __version__
+from rlstm.core.errors import RunDirectoryError
+from rlstm.core.files import json_bytes, json_ready, parse_object, read_json, write_atomically, write_json
+from rlstm.training.manifest import refuse_edited, write_manifest
+from rlstm.training.new_folder import (
+    default_run_directory,
+    folder_errors,
+    is_temporary,
+    refuse_occupied,
+    remove_leftovers,
+)
+from rlstm.training.versions import collect_versions
+
+__all__ = ["RunDirectory", "RunDirectoryError", "collect_versions", "default_run_directory", "disk_errors"]
 
 Evaluations = dict[str, NDArray[Any]]
 """`timesteps` (N,) int64, `results` (N, E) float64, `ep_lengths` (N, E) int64: N evaluations of E episodes each."""
-
-
-class RunDirectoryError(Exception):
-    """A run directory can't be made, read or written; the message names the file, the reason and the remedy."""
 
 
 class RunDirectory:
@@ -94,11 +96,12 @@ class RunDirectory:
             TypeError: If the config or the spec holds something that JSON can't.
         """
         run = cls(path)
-        config = json_ready(config)
-        spec = _parse_object(env_spec, "env_spec") if isinstance(env_spec, str) else json_ready(env_spec)
-        try:
+        content = json_bytes(config)
+        spec = parse_object(env_spec, "env_spec") if isinstance(env_spec, str) else json_ready(env_spec)
+        with folder_errors(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            _refuse_occupied(run.path)
+            refuse_occupied(run.path)
+            remove_leftovers(run.path)
             run.checkpoints_path.mkdir()
             write_json(run.env_spec_path, spec)
             if spaces is not None:
@@ -107,20 +110,20 @@ class RunDirectory:
                 write_atomically(run.curriculum_path, curriculum.encode())
             write_json(run.versions_path, collect_versions(device))
             run.append_command(sys.argv if command is None else command)
-            write_json(run.config_path, config)
-        except OSError as error:
-            reason = "it is a file" if run.path.is_file() else (error.strerror or str(error))
-            raise RunDirectoryError(
-                f"can't write the run directory {run.path}: {reason}. Choose a folder you may write to with --run-dir."
-            ) from error
+            write_manifest(run.path, {run.config_path.name: content})
+            write_atomically(run.config_path, content)
         return run
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
+    def open(cls, path: str | os.PathLike[str], *, accept_edits: bool = False) -> Self:
         """Open the folder of an existing run.
 
+        Args:
+            path: The folder.
+            accept_edits: Whether to open it though files were edited since they were written.
+
         Raises:
-            RunDirectoryError: If it is missing or no run; `config.json` or `env_spec.json` can't be read.
+            RunDirectoryError: If it is missing or no run; a file that doesn't change by itself was edited or damaged.
         """
         run = cls(path)
         if not run.path.is_dir():
@@ -132,15 +135,28 @@ class RunDirectory:
             raise RunDirectoryError(f"{run.path} is not a run directory: it has no config.json. {hint}")
         run.read_config()
         run.read_env_spec()
+        if not accept_edits:
+            refuse_edited(run.path)
         return run
 
     def read_config(self) -> dict[str, Any]:
         """Return the resolved config as written; raise `RunDirectoryError` if the file is missing or damaged."""
         return read_json(self.config_path)
 
+    def write_config(self, config: Any) -> None:
+        """Replace the resolved config, and make the manifest that of the files as they are. Raises `OSError`."""
+        content = json_bytes(config)
+        if self.config_path.read_bytes() != content:
+            write_manifest(self.path, {self.config_path.name: content})
+            write_atomically(self.config_path, content)
+        write_manifest(self.path)
+
     def read_env_spec(self) -> dict[str, Any]:
         """Return the env's spec, which `EnvSpec.from_json(json.dumps(spec))` restores; raise as `read_config` does."""
-        return read_json(self.env_spec_path)
+        spec = read_json(self.env_spec_path)
+        if not isinstance(spec.get("id"), str):
+            raise RunDirectoryError(f"{self.env_spec_path} is damaged: it has no id of an env. Restore it from a copy.")
+        return spec
 
     def read_spaces(self) -> dict[str, Any] | None:
         """Return the spaces as written, None for a run of an earlier version; raise as `read_config` does."""
@@ -148,8 +164,8 @@ class RunDirectory:
 
     def append_command(self, command: Sequence[str]) -> None:
         """Add a line to `command.txt`, quoted for a shell: the run's own command, later those that resumed it."""
-        earlier = self.command_path.read_text(encoding="utf-8") if self.command_path.exists() else ""
-        write_atomically(self.command_path, f"{earlier}{shlex.join(command)}\n".encode())
+        earlier = self.command_path.read_bytes() if self.command_path.exists() else b""
+        write_atomically(self.command_path, earlier + f"{shlex.join(command)}\n".encode())
 
     def read_evaluations(self) -> Evaluations:
         """Return all evaluations so far, N = 0 if there are none; raise `RunDirectoryError` if they can't be read."""
@@ -157,7 +173,9 @@ class RunDirectory:
             return {"timesteps": np.zeros(0, int), "results": np.zeros((0, 0)), "ep_lengths": np.zeros((0, 0), int)}
         try:
             with np.load(self.evaluations_path, allow_pickle=False) as archive:
-                return {key: archive[key] for key in ("timesteps", "results", "ep_lengths")}
+                evaluations = {key: archive[key] for key in ("timesteps", "results", "ep_lengths")}
+            _refuse_misshapen(evaluations)
+            return evaluations
         except Exception as error:  # numpy raises a different type for each kind of damage
             raise RunDirectoryError(
                 f"{self.evaluations_path} can't be read as numeric arrays ({error}). Move it away to start a new one."
@@ -190,7 +208,7 @@ class RunDirectory:
                 f"{self.evaluations_path} holds evaluations of {len(earlier['results'][0])} episodes, the new one has "
                 f"{num_episodes}. Keep the number of evaluation episodes within a run."
             )
-        self._write_evaluations({key: np.array([*earlier[key], row[key]]) for key in row})
+        self.write_evaluations({key: np.array([*earlier[key], row[key]]) for key in row})
 
     def trial_curve_path(self, step: int) -> Path:
         """Return the folder of the trial curves after `step` environment steps; names sort as steps do."""
@@ -201,92 +219,44 @@ class RunDirectory:
         evaluations = self.read_evaluations()
         kept = evaluations["timesteps"] <= step
         if not kept.all():
-            self._write_evaluations({key: values[kept] for key, values in evaluations.items()})
+            self.write_evaluations({key: values[kept] for key, values in evaluations.items()})
         for path in self.trial_curves_path.glob("step_*"):
             number = path.name.removeprefix("step_")
             if number.isdecimal() and int(number) > step:
                 shutil.rmtree(path)
 
-    def _write_evaluations(self, evaluations: Evaluations) -> None:
+    def write_evaluations(self, evaluations: Evaluations) -> None:
+        """Replace all evaluations. Raises `OSError`."""
         buffer = io.BytesIO()
         kinds = {"timesteps": np.int64, "results": np.float64, "ep_lengths": np.int64}
         np.savez(buffer, **{key: evaluations[key].astype(kind) for key, kind in kinds.items()})  # type: ignore[arg-type]
         write_atomically(self.evaluations_path, buffer.getvalue())
 
-
-def default_run_directory(root: str | os.PathLike[str], agent: str, env_id: str, seed: int) -> Path:
-    """Make an empty folder `root/<env>/<agent>-<timestamp>-s<seed>`, which claims the name, and return it.
-
-    Raises:
-        RunDirectoryError: If the folder can't be made.
-    """
-    env_name = re.sub(r"[^\w.-]+", "-", env_id, flags=re.ASCII).strip(".-") or "env"
-    name = f"{agent}-{time.strftime('%Y%m%d-%H%M%S')}-s{seed}"
-    for attempt in itertools.count(1):
-        path = Path(root) / env_name / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            path.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunDirectoryError(f"can't make {path}: {error.strerror}. Name a folder with --run-dir.") from error
-    return path
+    def remove_stale_files(self) -> None:
+        """Remove the temporary files of writes that a crash cut short. Raises `OSError`."""
+        for path in self.path.glob(".*.tmp"):
+            if is_temporary(path.name):
+                path.unlink()
 
 
-def _refuse_occupied(path: Path) -> None:
-    names = sorted(entry.name for entry in path.iterdir())
-    if "config.json" in names:
-        count = len(list(path.glob("checkpoints/step_*")))
+def _refuse_misshapen(evaluations: Evaluations) -> None:
+    shape = evaluations["results"].shape
+    shapes = [values.shape for values in evaluations.values()]
+    if (
+        len(shape) != 2
+        or shapes != [shape[:1], shape, shape]
+        or any(v.dtype.kind not in "iuf" for v in evaluations.values())
+    ):
+        raise ValueError(f"arrays of numbers of the shapes (N,), (N, E) and (N, E) are expected, not {shapes}")
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Name the run where something can't be written to its folder."""
+    try:
+        yield
+    except OSError as error:
         raise RunDirectoryError(
-            f"{path} already holds a run with {count} checkpoint{'' if count == 1 else 's'}. "
-            f"Go on with it by `rlstm resume {path}`, or name another --run-dir."
-        )
-    if names:
-        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise RunDirectoryError(f"{path} is not empty: it holds {listed}. Name a new or empty folder with --run-dir.")
-
-
-def collect_versions(device: str) -> dict[str, str | None]:
-    """Return what a run was made with, None where unknown, from package metadata: torch is not imported."""
-    versions: dict[str, str | None] = {"python": platform.python_version(), "rlstm": __version__}
-    for package in ("torch", "numpy", "gymnasium"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions | {"platform": platform.platform(), "device": device, "git_commit": _git_commit()}
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the checkout of this file, with "-dirty" after local changes; None outside a checkout."""
-    here = Path(__file__).resolve()
-    answer = ""
-    # An installed copy may lie inside another repository; git doesn't track it there, and the first call fails.
-    for words in (f"ls-files --error-unmatch {here.name}", "describe --always --dirty --abbrev=40 --exclude=*"):
-        command = ["git", "--no-optional-locks", "-C", str(here.parent), *words.split()]
-        try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-        except (OSError, subprocess.SubprocessError):
-            return None
-    return answer.strip() or None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raise `RunDirectoryError` naming the file if it is missing, damaged or not an object."""
-    try:
-        return _parse_object(path.read_bytes().decode("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        raise RunDirectoryError(f"{path} can't be read: {reason}. Restore it from a copy, or train anew.") from error
-
-
-def _parse_object(text: str, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        reason = "is empty" if not text.strip() else f"is damaged: no valid JSON ({error})"
-        raise RunDirectoryError(f"{name} {reason}. Restore it from a copy, or train anew.") from error
-    if not isinstance(value, dict):
-        raise RunDirectoryError(f"{name} holds {type(value).__name__} where a JSON object is expected.")
-    return value
+            f"can't write {error.filename or folder}: {error.strerror or error}. Earlier checkpoints are intact: free "
+            f"some space, then `rlstm resume {folder}`."
+        ) from error

@@ -167,6 +167,7 @@ def test_a_run_of_an_env_that_a_script_registers_is_played_with_that_script(rlst
     config = json.loads(Path("mine/config.json").read_text())
     config["settings"]["env_import"] = []  # As if it had been trained in the script.
     Path("mine/config.json").write_text(json.dumps(config))
+    Path("mine/manifest.json").unlink()
     gym.registry.pop("mine/Pole-v0")
     sys.modules.pop("registers")
     answer = rlstm("evaluate mine --episodes 2")

@@ -90,5 +90,6 @@ def test_a_run_that_stored_former_entry_points_is_evaluated_and_resumed(tmp_path
     former = {"entry_point": "rlstm.envs.tmaze:TMazeEnv", "vector_entry_point": "rlstm.envs.tmaze:TMazeVectorEnv"}
     wrapper = {"name": "flicker", "entry_point": "rlstm.envs.wrappers:Flicker", "kwargs": {"probability": 0.3}}
     path.write_text(json.dumps({**spec, **former, "kwargs": {}, "additional_wrappers": [wrapper]}))
+    (tmp_path / "run" / "manifest.json").unlink()  # Which runs of that time didn't have.
     assert str(evaluate_run(result.run_dir, episodes=4)) == str(before)
     assert resume(result.run_dir, total_steps=512, ui="none").steps == 512

@@ -13,15 +13,17 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 import rlstm
 import rlstm.api.experiments as api
 from rlstm.agents import AGENTS
 from rlstm.cells import CELLS
-from rlstm.core.errors import EnvironmentFailure, NonFiniteError
+from rlstm.core.errors import CheckpointError, EnvironmentFailure, NonFiniteError
 from rlstm.core.trees import tree_leaves
-from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
+from rlstm.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from rlstm.training.config import ConfigError
+from rlstm.training.loggers import CSVLogger
 from rlstm.training.on_policy import Training
 from rlstm.training.run_directory import RunDirectory
 from tests import kit
@@ -246,9 +248,7 @@ def test_a_run_may_be_resumed_from_the_state_it_began_with(tmp_path):
     """No lane has made a step yet, in single envs too."""
     for kind in ("native", "sync"):
         train(tmp_path / kind, vectorization=kind, total_steps=2 * UPDATE)
-        path = tmp_path / f"{kind}_begin"
-        shutil.copytree(tmp_path / kind, path)
-        (path / "checkpoints" / "latest").write_text("step_0\n")
+        path = stopped_at(tmp_path / kind, tmp_path / f"{kind}_begin", 0)
         api.resume(path, ui="none")
         assert_same_run(path, everything(tmp_path / kind))
 
@@ -362,6 +362,114 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(tmp_path
         train(tmp_path / "run", eval_every=3 * UPDATE, checkpoint_every=0)
     assert list_checkpoints(tmp_path / "run") == [0, 3 * UPDATE]
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("number", [3, 6], ids=["in the middle", "at the last step"])
+def test_an_evaluation_that_was_stopped_is_played_by_the_resumed_run(tmp_path, monkeypatch, number):
+    """The signal comes while the evaluation is played, from whose envs the run's own draw no random numbers."""
+    settings = {"eval_every": 3 * UPDATE, "memory": MEMORIES["trial"]}
+    evaluate = Training.evaluate
+
+    def interrupted(self, should_stop):
+        if self.num_updates == number:
+            np.random.random(), torch.rand(1)  # noqa: NPY002 - some of it has been played.
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, should_stop)
+
+    monkeypatch.setattr(Training, "evaluate", interrupted)
+    result = train(tmp_path / "stopped", **settings)
+    assert (result.interrupted, result.complete, result.steps) == (True, False, number * UPDATE)
+    monkeypatch.setattr(Training, "evaluate", evaluate)
+    result = api.resume(tmp_path / "stopped", ui="none")
+    assert (result.interrupted, result.complete, result.steps) == (False, True, 6 * UPDATE)
+    train(tmp_path / "whole", **settings)
+    assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
+    with pytest.raises(ConfigError, match="nothing is left to do"):
+        api.resume(tmp_path / "stopped", ui="none")
+
+
+@pytest.mark.parametrize("number", [2, 3, 6], ids=["no evaluation", "in the middle", "at the last step"])
+def test_a_run_killed_after_ctrl_c_has_lost_nothing(tmp_path, monkeypatch, number):
+    """It is killed while the evaluation is played that is due, or before the row of the update is logged."""
+    settings = {"eval_every": 3 * UPDATE, "checkpoint_every": 0}
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args):
+        raise Killed
+
+    update = Training.update
+
+    def interrupted(self):
+        if self.num_updates == number - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            monkeypatch.setattr(Training, "evaluate", killed)
+            monkeypatch.setattr(CSVLogger, "log", killed)
+        return update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "update", interrupted)
+        patch.setattr(Training, "evaluate", Training.evaluate)
+        patch.setattr(CSVLogger, "log", CSVLogger.log)
+        with pytest.raises(Killed):
+            train(tmp_path / "stopped", **settings)
+    monkeypatch.undo()
+    assert list_checkpoints(tmp_path / "stopped")[-1] == number * UPDATE
+    assert api.resume(tmp_path / "stopped", ui="none").steps == 6 * UPDATE
+    train(tmp_path / "whole", **settings)
+    assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
+
+
+def test_a_row_that_was_logged_after_the_checkpoint_is_not_there_twice(tmp_path, monkeypatch):
+    """Killed after Ctrl-C between the log and the second save of that step."""
+    settings = {"eval_every": 3 * UPDATE}
+    train(tmp_path / "whole", **settings)
+    save, saved = Training.save, []
+
+    class Killed(BaseException):
+        pass
+
+    def killed_at_the_second(self, directory, **options):
+        saved.append(self.step)
+        if saved.count(3 * UPDATE) == 2:
+            raise Killed
+        save(self, directory, **options)
+
+    def interrupted(self, update=Training.update):
+        if self.num_updates == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "save", killed_at_the_second)
+        patch.setattr(Training, "update", interrupted)
+        with pytest.raises(Killed):
+            train(tmp_path / "stopped", **settings)
+    assert (tmp_path / "stopped" / "progress.csv").read_text().count(f"\n{3 * UPDATE},") == 1
+    api.resume(tmp_path / "stopped", ui="none")
+    assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("trainer", [{}, None, [], {"agent": None, "num_updates": 1}], ids=repr)
+def test_a_trainer_that_lacks_what_the_run_needs_is_told(tmp_path, trainer):
+    train(tmp_path / "run", total_steps=UPDATE)
+    last = load_checkpoint(tmp_path / "run", "latest")
+    save_checkpoint(tmp_path / "run", last.step, last.model, trainer, last.meta, keep=9, histories=last.histories)
+    with pytest.raises(CheckpointError, match=r"step_32/trainer\.pt doesn't hold what this run needs"):
+        api.resume(tmp_path / "run", total_steps=2 * UPDATE, ui="none")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    train(tmp_path / "run", total_steps=UPDATE)
+    last = load_checkpoint(tmp_path / "run", "latest")
+    name = max(last.model)
+    last.model[name].view(-1)[0] = value
+    save_checkpoint(tmp_path / "run", last.step, last.model, last.trainer, last.meta, keep=9, histories=last.histories)
+    for go_on in (lambda: rlstm.load(tmp_path / "run", "latest"), lambda: api.resume(tmp_path / "run", total_steps=64)):
+        with pytest.raises(CheckpointError, match=rf"model\.safetensors holds what is not finite: '{name}'"):
+            go_on()
 
 
 # What can't be resumed exactly, and what breaks.

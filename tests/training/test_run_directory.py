@@ -45,7 +45,9 @@ def create(path: Path) -> RunDirectory:
 
 def test_a_new_run_holds_config_env_command_and_versions(tmp_path: Path) -> None:
     run = create(tmp_path / "deep" / "run")
-    assert names(run) == ["checkpoints", "command.txt", "config.json", "env_spec.json", "versions.json"]
+    assert names(run) == [
+        *("checkpoints", "command.txt", "config.json", "env_spec.json", "manifest.json", "versions.json")
+    ]
     assert RunDirectory.open(run).read_config() == {
         "gamma": 0.1 + 0.2, "clip": None, "sizes": [64, 64], "seed": 3,
         "memory": {"lifetime": "trial", "horizon": None},

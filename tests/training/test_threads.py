@@ -99,14 +99,14 @@ def test_a_run_that_measures_equals_one_that_is_told_the_same_number(tmp_path, m
 def test_measuring_steps_no_env_and_draws_nothing(monkeypatch):
     config = api.make_config("ppo", **{**TINY, **AGENTS["ppo"]})
     training, _ = api._make_training(config)
-    before = repr(tree_leaves(training.training_state(with_episodes=True)))
+    before = repr(tree_leaves({**training.training_state(), **training.own_state(with_episodes=True)}))
     drawn = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
     monkeypatch.setattr(training.envs, "step", None)
     monkeypatch.setattr(training.envs, "reset", None)
     choice = measured_choice(training, 2)
     assert choice.count in (1, 2)
     assert "times as fast" in choice.reason
-    assert repr(tree_leaves(training.training_state(with_episodes=True))) == before
+    assert repr(tree_leaves({**training.training_state(), **training.own_state(with_episodes=True)})) == before
     assert torch.equal(torch.get_rng_state(), drawn[0])
     assert np.random.get_state()[1].tolist() == drawn[1]  # noqa: NPY002
     training.close()
