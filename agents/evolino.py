@@ -41,6 +41,7 @@ import torch
 from torch import Tensor
 
 from rlstm.agents.configs.evolino import EvolinoConfig
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import Stream, generator, integer_seeds
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evolution.elite_archive import EliteArchive
@@ -96,7 +97,14 @@ class Evolino:
     run_type = Evolution
 
     def __init__(
-        self, policy: RecurrentPolicy, config: EvolinoConfig, *, envs: EnvPool, num_envs: int, seed: int
+        self,
+        policy: RecurrentPolicy,
+        config: EvolinoConfig,
+        *,
+        envs: EnvPool,
+        num_envs: int,
+        seed: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.policy, self.config, self.envs, self.num_envs, self.seed = policy, config, envs, num_envs, seed
         self.demonstrations = None if config.demonstrations is None else Demonstrations.load(config.demonstrations)
@@ -111,7 +119,7 @@ class Evolino:
         genes = {"readout": self.solve is None, "memory": self.readout != "cma", "biases": config.biases}
         evolved = ParameterLayout(policy, **genes, input_gain=config.input_gain)
         self.parameters = EvolvedParameters(policy, evolved)
-        self.evaluator = FitnessEvaluator(policy, self.parameters, envs, self.solve, config.workers)
+        self.evaluator = FitnessEvaluator(policy, self.parameters, envs, self.solve, config.workers, ranks)
         sigma = _WIDE if self.readout == "joint" else _NARROW
         self.strategy = self._make_strategy(torch.zeros(evolved.num_genes, dtype=torch.float64), sigma)
         self.champion: Tensor | None = None  # (N,) all acting weights

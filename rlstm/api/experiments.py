@@ -30,6 +30,7 @@ from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
 from rlstm.core.errors import CheckpointError, UnknownNameError
 from rlstm.core.process import prepare_process
+from rlstm.core.ranks import Ranks, joined_ranks, was_restarted
 from rlstm.core.space_json import space_to_json
 from rlstm.core.tagged_json import decode, encode
 from rlstm.training.checkpoints import (
@@ -114,10 +115,27 @@ def train_config(
     """Train the experiment ``config``; see ``train``. A display shows the note before it begins."""
     _check_hook(config, on_evaluation)
     prepare_process()  # Initial weights are drawn by one thread, however many there are later.
+    with joined_ranks() as ranks:
+        if not ranks.leads:
+            return _follow(ranks, on_evaluation)
+        if was_restarted() and config.run.run_dir is not None and list_checkpoints(RunDirectory(config.run.run_dir)):
+            return _resume(ranks, config.run.run_dir, ui=ui, on_evaluation=on_evaluation)
+        return _train(ranks, config, ui, command, note, on_evaluation)
+
+
+def _train(
+    ranks: Ranks,
+    config: ExperimentConfig[Any],
+    ui: UI,
+    command: Sequence[str] | None,
+    note: str | None,
+    on_evaluation: OnEvaluation | None,
+) -> TrainResult:
+    """Train into a new folder; rank 0 does."""
     stored = _stored_form(config)
-    training, spec = _make_training(config)
+    training, spec = _make_training(config, ranks)
     with closing(training):
-        _start_from_another(training)
+        start = _start_from_another(training)
         path = config.run.run_dir or default_run_directory("runs", config.agent, spec.id, config.run.seed)
         written, device = written_spec(spec), str(training.device)
         spaces_of = training.policy.observation_space, training.policy.action_space
@@ -132,17 +150,36 @@ def train_config(
                 device=device,
             )
             training.choose_threads()
+            ranks.share((config, spec, start, None))
             registered = f"The env {_REGISTER_IT}." if written.get(_IN_PROCESS) else None
             return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)
 
 
-def _start_from_another(training: Run) -> None:
-    """Begin with the weights of another run, if so configured."""
+def _follow(ranks: Ranks, on_evaluation: OnEvaluation | None) -> TrainResult:
+    """Train as rank 0 does, which alone reads and writes: it sends the experiment and where to begin."""
+    nothing: Any = None
+    config, spec, start, checkpoint = ranks.share(nothing)
+    resolve_env(config.env)  # Its modules register it in this process too.
+    training, _ = _make_training(config, ranks, spec)
+    with closing(training), LoggerGroup() as logger, make_progress("none") as progress:
+        if start is not None:
+            training.start_from(start)
+        if checkpoint is not None:
+            training.load(checkpoint)
+        training.choose_threads()
+        return run(training, RunDirectory("."), logger, progress, on_evaluation)
+
+
+def _start_from_another(training: Run) -> Checkpoint | None:
+    """Begin with the weights of another run, if so configured, and return its checkpoint."""
     config = training.config
-    if config.run.init_from is not None:
-        start_from = RunDirectory.open(config.run.init_from)
-        _check_units(config, start_from, training.policy.action_space)
-        training.start_from(load_checkpoint(start_from, best_or_latest(start_from)))
+    if config.run.init_from is None:
+        return None
+    start_from = RunDirectory.open(config.run.init_from)
+    _check_units(config, start_from, training.policy.action_space)
+    checkpoint = load_checkpoint(start_from, best_or_latest(start_from))
+    training.start_from(checkpoint)
+    return checkpoint
 
 
 def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action_space: spaces.Space[Any]) -> None:
@@ -188,6 +225,34 @@ def resume(
         CheckpointError: If the checkpoint is damaged or another run's.
         RunDirectoryError: If the folder is no run, a file was edited or damaged, or another process is training there.
     """
+    prepare_process()
+    with joined_ranks() as ranks:
+        if not ranks.leads:
+            return _follow(ranks, on_evaluation)
+        return _resume(
+            ranks,
+            run_dir,
+            total_steps=total_steps,
+            num_threads=num_threads,
+            accept_edits=accept_edits,
+            ui=ui,
+            command=command,
+            on_evaluation=on_evaluation,
+        )
+
+
+def _resume(
+    ranks: Ranks,
+    run_dir: str | os.PathLike[str],
+    *,
+    total_steps: int | None = None,
+    num_threads: int | None = None,
+    accept_edits: bool = False,
+    ui: UI = "auto",
+    command: Sequence[str] | None = None,
+    on_evaluation: OnEvaluation | None = None,
+) -> TrainResult:
+    """Go on with a run; rank 0 does. See ``resume``."""
     directory = RunDirectory.open(run_dir, accept_edits=accept_edits)
     with locked(directory.path):
         with disk_errors(directory.path):
@@ -197,17 +262,18 @@ def resume(
         given = {"total_steps": total_steps, "num_threads": num_threads}
         config = read_config(directory, **{name: value for name, value in given.items() if value is not None})
         _check_hook(config, on_evaluation)
-        prepare_process()
         checkpoint = _last_checkpoint(directory, config, notes)
         kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
-        training, _ = _make_training(kept, read_spec(directory, config))
+        training, spec = _make_training(kept, ranks, read_spec(directory, config))
         with closing(training):
+            start = None
             if checkpoint is None:
-                _start_from_another(training)
+                start = _start_from_another(training)
                 notes.append("The run had not begun yet: it begins now.")
             else:
                 notes.append(training.load(checkpoint))
             notes.append(training.choose_threads(anew=num_threads == 0))
+            ranks.share((kept, spec, start, checkpoint))
             purge_step = training.step + (training.open_update is None)
             histories = None if checkpoint is None else checkpoint.histories
             restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
@@ -263,13 +329,13 @@ def _check_hook(config: ExperimentConfig[Any], on_evaluation: OnEvaluation | Non
         )
 
 
-def _make_training(config: ExperimentConfig[Any], spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
+def _make_training(config: ExperimentConfig[Any], ranks: Ranks, spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
     from rlstm.agents import load_agent
 
     spec = resolve_env(config.env) if spec is None else spec
     with refusals_name_settings():
         agent_type = load_agent(config.agent)[0]
-        training: Run = agent_type.run_type(config, agent_type, spec)
+        training: Run = agent_type.run_type(config, agent_type, spec, ranks)
         return training, spec
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from rlstm.cells import State
 from rlstm.core.arrays import BoolArray
 from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.trees import tree_map
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evaluation.evaluate import EvaluationResult
@@ -105,7 +106,8 @@ class FitnessEvaluator:
         parameters: What evolves.
         envs: Gives envs by their number.
         solve: How readouts are solved; ``None`` where they evolve.
-        num_workers: Processes that share a generation.
+        num_workers: Processes that share a rank's part of a generation.
+        ranks: Those that share a generation: genomes are known to each, what they are worth is sent.
     """
 
     policy: RecurrentPolicy
@@ -113,6 +115,7 @@ class FitnessEvaluator:
     envs: EnvPool
     solve: Solver | None = None
     num_workers: int = 1
+    ranks: Ranks = ALONE
     _workers: Workers | None = field(default=None, init=False, repr=False)
 
     def close(self) -> None:
@@ -129,7 +132,7 @@ class FitnessEvaluator:
         episodes: int,
         held_out: TeacherSequences | None = None,
     ) -> FitnessResult:
-        """Evaluate a generation ``(P, N)``, shard by shard, here or in workers.
+        """Evaluate a generation ``(P, N)``, shard by shard, here, in workers or in other ranks.
 
         Args:
             genomes: Of what evolves.
@@ -141,11 +144,18 @@ class FitnessEvaluator:
         kind = self.envs(len(seeds)).kind
         shards = genomes.split(shard_sizes(len(genomes), len(seeds), kind))
         parts = [(shard, sequences, seeds, episodes, held_out) for shard in shards]
-        if self.num_workers == 1 or len(shards) == 1:
-            return FitnessResult.join([self.evaluate_shard(*part) for part in parts])
+        rank, count = self.ranks.rank, self.ranks.count
+        gathered = self.ranks.gather(self._evaluate_parts(parts[rank::count]))
+        return FitnessResult.join([gathered[index % count][index // count] for index in range(len(parts))])
+
+    def _evaluate_parts(self, parts: Sequence[tuple[Any, ...]]) -> list[FitnessResult]:
+        """Evaluate shards, given by the arguments of ``evaluate_shard``, here or in workers."""
+        if self.num_workers == 1 or len(parts) <= 1:
+            return [self.evaluate_shard(*part) for part in parts]
         if self._workers is None:
-            self._workers = Workers(self.num_workers, dataclasses.replace(self, num_workers=1).evaluate_shard)
-        return FitnessResult.join(self._workers.map(parts))
+            compute = dataclasses.replace(self, num_workers=1, ranks=ALONE).evaluate_shard
+            self._workers = Workers(self.num_workers, compute)
+        return self._workers.map(parts)
 
     @torch.inference_mode()
     def evaluate_shard(

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from gymnasium.envs.registration import EnvSpec
 
+from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.threads import ThreadChoice
 from rlstm.evolution.env_pool import EnvPool
 from rlstm.policies.policy import RecurrentPolicy
@@ -31,9 +32,12 @@ class EvolutionaryAgent(Agent, Protocol):
         envs: Gives envs by their number; picklable.
         num_envs: Environments of each genome.
         seed: Of everything random.
+        ranks: Those that share a generation; all else each does alike.
     """
 
-    def __init__(self, policy: RecurrentPolicy, config: Any, *, envs: EnvPool, num_envs: int, seed: int) -> None: ...
+    def __init__(
+        self, policy: RecurrentPolicy, config: Any, *, envs: EnvPool, num_envs: int, seed: int, ranks: Ranks = ALONE
+    ) -> None: ...
 
     def begin_around_weights(self) -> None:
         """Begin around the policy's present weights; called before the first generation."""
@@ -64,8 +68,14 @@ class Evolution(Run):
         EnvironmentFailure: If the env can't be made.
     """
 
-    def __init__(self, config: ExperimentConfig[Any], agent_type: type[EvolutionaryAgent], spec: EnvSpec) -> None:
-        super().__init__(config, agent_type, spec)
+    def __init__(
+        self,
+        config: ExperimentConfig[Any],
+        agent_type: type[EvolutionaryAgent],
+        spec: EnvSpec,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__(config, agent_type, spec, ranks)
         if config.policy.critic_memory in ("detached", "separate"):
             raise ConfigError(
                 f"critic_memory is '{config.policy.critic_memory}', but evolution has no critic; leave it out."
@@ -86,7 +96,9 @@ class Evolution(Run):
             envs = self._envs(num_envs)
             self._description = envs.description
             self.policy = make_policy(config, envs.observation_space, envs.action_space, self.device)
-            self.agent = agent_type(self.policy, config.algorithm, envs=self._envs, num_envs=num_envs, seed=seed)
+            self.agent = agent_type(
+                self.policy, config.algorithm, envs=self._envs, num_envs=num_envs, seed=seed, ranks=ranks
+            )
             on_failure.pop_all()
 
     def close(self) -> None:

@@ -34,23 +34,29 @@ def run(
 ) -> TrainResult:
     """Train until the total of steps is reached, Ctrl-C asks to stop, or ``on_evaluation`` returns False.
 
-    An update that was not finished when the run was stopped is finished first: its evaluation played, its row logged.
+    Ranks go through it together: each updates, rank 0 alone evaluates, logs and writes, and what it decides the others
+    are told. An update that was not finished when the run was stopped is finished first: its evaluation played, its row
+    logged.
 
     Raises:
         EnvironmentFailure: If an env breaks; the weights of the last update are saved first.
         NonFiniteError: If something is not finite; the last checkpoint stays.
         CheckpointError, RunDirectoryError: If something can't be written; the last checkpoint stays.
     """
-    config = training.config.run
+    config, ranks = training.config.run, training.ranks
     evaluate_every, save_every = config.interval(config.eval_every), config.interval(config.checkpoint_every)
     phases: dict[str, float] = defaultdict(float)
     with interruptible() as interrupt:
+
+        def is_asked() -> bool:
+            return ranks.any(interrupt.requested())
+
         _tell_news(training, progress)
         if training.step == 0:
             training.save(directory)
         ended, finished, before = False, False, training.step
-        evaluations = len(directory.read_evaluations()["timesteps"])  # Before, if the run goes on.
-        while not _is_done(training) and not interrupt.requested() and not ended:
+        evaluations = len(directory.read_evaluations()["timesteps"]) if ranks.leads else 0  # Before, if it goes on.
+        while not _is_done(training) and not is_asked() and not ended:
             before, iteration_began = training.step, time.perf_counter()
             seconds: dict[str, float] = {}
             goes_on = training.open_update is not None
@@ -61,7 +67,7 @@ def run(
                 is_due = is_due and config.evaluates
                 # What is measured now needs the rollout, which no checkpoint keeps.
                 training.open_update = OpenUpdate(metrics | (training.diagnose() if is_due else {}), is_due)
-                if interrupt.requested():
+                if is_asked():
                     training.save(directory)  # At once: nothing is lost if the user won't wait for the evaluation.
             finished = training.step >= config.total_steps
             values: dict[str, float | None] = dict(training.open_update.metrics)
@@ -72,26 +78,30 @@ def run(
                 def is_asked_to_stop(signals: int = signals) -> bool:
                     return interrupt.count > signals  # One before is for the run: what is due is played.
 
-                with _saving_weights_on_failure(training, directory, with_episodes=True):
-                    best = _evaluate(training, directory, values, is_asked_to_stop)
-                if is_asked_to_stop() and "eval/mean_reward" not in values:
+                if ranks.leads:
+                    with _saving_weights_on_failure(training, directory, with_episodes=True):
+                        best = _evaluate(training, directory, values, is_asked_to_stop)
+                    evaluations += 1
+                    if training.films(evaluations, finished) and not is_asked_to_stop():
+                        training.film(logger.log_film)
+                best = ranks.share(best)
+                if ranks.share(is_asked_to_stop() and "eval/mean_reward" not in values):
                     training.save(directory)  # A resumed run begins with this evaluation.
                     break
-                evaluations += 1
-                if training.films(evaluations, finished) and not is_asked_to_stop():
-                    training.film(logger.log_film)
                 phases["evaluate"] += time.perf_counter() - began
             with disk_errors(directory.path):
                 logger.log(values, training.step)
             training.open_update = None
             training.seconds += time.perf_counter() - iteration_began
-            if best or finished or goes_on or interrupt.requested() or _due(save_every, before, training.step):
+            if best or finished or goes_on or is_asked() or _due(save_every, before, training.step):
                 with disk_errors(directory.path):
                     logger.flush()
                 training.save(directory)
-            if on_evaluation is not None and "eval/mean_reward" in values:
-                with _saving_weights_on_failure(training, directory, with_episodes=True, of=Exception):
-                    ended = on_evaluation(training.step, dict(values)) is False
+            if on_evaluation is not None:
+                if "eval/mean_reward" in values:
+                    with _saving_weights_on_failure(training, directory, with_episodes=True, of=Exception):
+                        ended = on_evaluation(training.step, dict(values)) is False
+                ended = ranks.share(ended)
                 if ended and not finished:
                     training.save(directory)
                     progress.message(f"Ended by on_evaluation at step {training.step}.")
@@ -101,8 +111,9 @@ def run(
             if seconds and (news := training.reconsider_threads(metrics["time/fps"], sum(seconds.values()))):
                 training.news.append(news)
             _tell_news(training, progress)
-        _tell_end(training, directory, progress, before, stopped=interrupt.requested())
-    return training.result(interrupted=interrupt.requested())
+        stopped = is_asked()
+        _tell_end(training, directory, progress, before, stopped=stopped)
+    return training.result(interrupted=stopped)
 
 
 def _is_done(training: Run) -> bool:
@@ -137,10 +148,16 @@ def _saving_weights_on_failure(
     with_episodes: bool,
     of: type[Exception] | tuple[type[Exception], ...] = EnvironmentFailure,
 ) -> Iterator[None]:
-    """Save the weights of the last update on an error: if an env breaks, by default."""
+    """Save the weights of the last update on an error: if an env breaks, by default.
+
+    A rank that fails can't save what the others hold: the last checkpoint stays.
+    """
     try:
         yield
     except of as error:
+        if not training.ranks.is_alone:
+            error.add_note(f"It was rank {training.ranks.rank} of {training.ranks.count}; the last checkpoint stays.")
+            raise
         if training.step not in list_checkpoints(directory):
             training.save(directory, with_episodes=with_episodes)
         error.add_note(f"All that was learnt up to step {training.step:,} is saved: rlstm resume {directory.path}")
