@@ -170,7 +170,7 @@ class REINFORCE:
         """
         config, policy = self.config, self.policy
         valid = None if batch.all_valid else batch.valid
-        self._share = 1.0 if self.ranks.is_alone else float(batch.valid.sum() / steps.valid.sum())
+        self._share = 1.0 if self.ranks.is_alone else int(batch.valid.sum()) / int(steps.valid.sum())
         learning_rate, ent_coef = self._descent.schedule(config, self.num_steps / self._total_steps)
         baselines, own = self.baselines(steps), self.ranks.own(self._num_envs)
         advantages = ((returns - baselines) / policy.return_scale)[:, own]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rlstm.core.ranks import Ranks
@@ -55,5 +56,6 @@ class Minibatches:
             return self._sequences.select(places.new_zeros(1)), 0.0
         pieces = places[mine] // self._num_envs
         part = self._sequences.select(pieces * (own.stop - own.start) + envs[mine] - own.start)
-        share = mine.float().mean() if valid is None else valid[:, mine].sum() / valid.sum()
-        return part._replace(advantages=advantages[:, mine]), float(share)
+        counts = torch.ones_like(places) if valid is None else valid.sum(0)
+        share = int(counts[mine].sum()) / int(counts.sum())
+        return part._replace(advantages=advantages[:, mine]), share
