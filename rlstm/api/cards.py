@@ -14,7 +14,7 @@ from rlstm.api.references import run_references
 from rlstm.core.files import write_atomically
 from rlstm.core.number_text import number
 from rlstm.training.config import ConfigError
-from rlstm.training.loggers import read_csv
+from rlstm.training.histories import read_progress
 from rlstm.training.progress import sparkline
 from rlstm.training.run_directory import RunDirectory
 
@@ -162,7 +162,7 @@ def _results(facts: dict[str, Any]) -> list[str]:
 
 def _curve(directory: RunDirectory) -> list[str]:
     """Return the learning curve as a line of text, nothing if there is no curve yet."""
-    _, rows = read_csv(directory.progress_path)
+    _, rows = read_progress(directory)
     for metric in _METRICS:
         values = [float(row[metric]) for row in rows if row.get(metric)]
         if len(values) > 1:

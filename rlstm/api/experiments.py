@@ -28,24 +28,17 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
-from rlstm.core.errors import CheckpointError, UnknownNameError
+from rlstm.api.resuming import last_checkpoint, take_edits
+from rlstm.core.errors import UnknownNameError
 from rlstm.core.process import prepare_process
 from rlstm.core.ranks import Ranks, joined_ranks, was_restarted
 from rlstm.core.space_json import space_to_json
 from rlstm.core.tagged_json import decode, encode
-from rlstm.training.checkpoints import (
-    Checkpoint,
-    check_meta,
-    has_best,
-    list_checkpoints,
-    load_checkpoint,
-    repair_checkpoints,
-)
+from rlstm.training.checkpoints import Checkpoint, has_best, list_checkpoints, load_checkpoint, repair_checkpoints
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
-from rlstm.training.histories import num_logged, restore_histories
+from rlstm.training.histories import restore_histories
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger
 from rlstm.training.loop import OnEvaluation, run, summary
-from rlstm.training.manifest import edited_files, write_manifest
 from rlstm.training.new_folder import claimed
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
@@ -258,11 +251,11 @@ def _resume(
         with disk_errors(directory.path):
             repair_checkpoints(directory)
             directory.remove_stale_files()
-        notes = _accept_edits(directory) if accept_edits else []
+        notes = take_edits(directory) if accept_edits else []
         given = {"total_steps": total_steps, "num_threads": num_threads}
         config = read_config(directory, **{name: value for name, value in given.items() if value is not None})
         _check_hook(config, on_evaluation)
-        checkpoint = _last_checkpoint(directory, config, notes)
+        checkpoint = last_checkpoint(directory, config, notes)
         kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
         training, spec = _make_training(kept, ranks, read_spec(directory, config))
         with closing(training):
@@ -283,37 +276,6 @@ def _resume(
                 # They are kept, so that a run stopped once more goes on to the same end with as many threads.
                 directory.write_config(_stored_form(config))
             return _run(training, directory, ui, purge_step=purge_step, notes=notes, on_evaluation=on_evaluation)
-
-
-def _accept_edits(directory: RunDirectory) -> list[str | None]:
-    """Make the manifest that of the files as they are; returns which had been edited, in a sentence."""
-    edited = edited_files(directory.path)
-    with disk_errors(directory.path):
-        write_manifest(directory.path)
-    return [f"Edited, and taken as they are now: {', '.join(edited)}."] if edited else []
-
-
-def _last_checkpoint(
-    directory: RunDirectory, config: ExperimentConfig[Any], notes: Sequence[str | None]
-) -> Checkpoint | None:
-    """Return the checkpoint to go on from; None if the run was stopped before there was any."""
-    if not list_checkpoints(directory):
-        if num_logged(directory):
-            raise CheckpointError(
-                f"{directory.checkpoints_path} holds no checkpoint, but {directory.progress_path.name} says that the "
-                "run had some: they were removed, so it can't go on. Restore them from a copy, or train anew."
-            )
-        return None
-    checkpoint = load_checkpoint(directory, "latest")
-    check_meta(checkpoint, config.identity())
-    is_open = isinstance(checkpoint.trainer, dict) and checkpoint.trainer.get("open_update") is not None
-    if config.run.total_steps <= checkpoint.step and not is_open:
-        told = "".join(f"{note} " for note in notes)
-        raise ConfigError(
-            f"{told}The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left "
-            "to do. Give a larger total with --total-steps."
-        )
-    return checkpoint
 
 
 def _with_curriculum(config: ExperimentConfig[Any], path: Path) -> ExperimentConfig[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from rlstm.api.experiments import read_config
 from rlstm.core.statistics import Floats, Steps
 from rlstm.training.config import ExperimentConfig, RunConfig
-from rlstm.training.loggers import read_csv
+from rlstm.training.histories import read_progress
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 
 _SEED_AND_FOLDER = ("seed", "run_dir")
@@ -88,7 +88,7 @@ def _read(path: Path, argument: Path) -> FoundRun:
     config = read_config(directory)
     columns: dict[str, dict[int, float]] = {}
     try:
-        names, rows = read_csv(directory.progress_path)
+        names, rows = read_progress(directory)
         for name in names[1:]:
             columns[name] = {int(row["step"]): float(row[name]) for row in rows if row.get(name)}
     except (OSError, ValueError) as error:

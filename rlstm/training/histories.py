@@ -83,14 +83,23 @@ def restore_histories(
         directory.cut_evaluations(step)
 
 
+def read_progress(directory: RunDirectory) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and rows of ``progress.csv``, as ``read_csv``.
+
+    Raises:
+        RunDirectoryError: If it can't be read.
+    """
+    with _naming(directory.progress_path):
+        return read_csv(directory.progress_path)
+
+
 def num_logged(directory: RunDirectory) -> int:
     """Return the number of rows and evaluations so far.
 
     Raises:
         RunDirectoryError: If a file can't be read.
     """
-    with _naming(directory.progress_path):
-        return len(read_csv(directory.progress_path)[1]) + len(directory.read_evaluations()["timesteps"])
+    return len(read_progress(directory)[1]) + len(directory.read_evaluations()["timesteps"])
 
 
 def _restore_progress(directory: RunDirectory, step: int, known: Mapping[str, Any]) -> None:

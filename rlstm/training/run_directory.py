@@ -172,7 +172,8 @@ class RunDirectory:
         if not self.evaluations_path.exists():
             return {"timesteps": np.zeros(0, int), "results": np.zeros((0, 0)), "ep_lengths": np.zeros((0, 0), int)}
         try:
-            with np.load(self.evaluations_path, allow_pickle=False) as archive:
+            # From memory: numpy leaves the file of a damaged archive open.
+            with np.load(io.BytesIO(self.evaluations_path.read_bytes()), allow_pickle=False) as archive:
                 evaluations = {key: archive[key] for key in ("timesteps", "results", "ep_lengths")}
             _refuse_misshapen(evaluations)
             return evaluations

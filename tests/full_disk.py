@@ -84,8 +84,12 @@ def full_disk(folder: Path, number: int) -> Iterator[FullDisk]:
 
     def failing(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(path: Any, *arguments: Any, **options: Any) -> Any:
-            if name == "fsync" or (disk.concerns(path) and options.get("dir_fd") is None):
-                disk.meet(name, None if name == "fsync" else path)
+            if name == "fsync":
+                disk.meet(name, None)
+            elif (
+                disk.concerns(path) and options.get("dir_fd") is None and not (name == "mkdir" and Path(path).is_dir())
+            ):
+                disk.meet(name, path)
             return function(path, *arguments, **options)
 
         return wrapped
