@@ -75,20 +75,22 @@ def end_processes(processes: Sequence[Any], seconds: float) -> list[int]:
     """Wait so long for processes to end by themselves, then kill the rest; those that are stopped at once.
 
     Returns:
-        The places of those that were killed.
+        The places of those that took too long.
     """
     deadline = time.monotonic() + seconds
+    late: list[int] = []
     try:
         for process in processes:
             while process.is_alive() and not is_stopped(process) and time.monotonic() < deadline:
                 process.join(0.05)
     finally:  # After another Ctrl-C too.
-        killed = [place for place, process in enumerate(processes) if process.is_alive()]
-        for place in killed:
-            processes[place].kill()
+        for place, process in enumerate(processes):
+            if process.is_alive():
+                late += [] if is_stopped(process) else [place]
+                process.kill()
         for process in processes:
             process.join()
-    return killed
+    return late
 
 
 def how_it_ended(process: BaseProcess) -> str:

@@ -232,10 +232,8 @@ class WorkerEnvs(gym.vector.VectorEnv[Any, Any, Any]):
         _open_envs.discard(self)
         for worker in self._workers:
             worker.leave()
-        stopped = [is_stopped(process) for process in self.processes]
-        killed = [lane for lane in end_processes(self.processes, _CLOSING_SECONDS) if not stopped[lane]]
-        if killed:
-            names = f"{', '.join(map(str, killed[:_MOST_NAMED]))}{', ...' if len(killed) > _MOST_NAMED else ''}"
+        if late := end_processes(self.processes, _CLOSING_SECONDS):
+            names = f"{', '.join(map(str, late[:_MOST_NAMED]))}{', ...' if len(late) > _MOST_NAMED else ''}"
             told = f"did not end within {_CLOSING_SECONDS:.0f} s and were killed"
             warnings.warn(f"The worker processes of these envs {told}: {names}.", stacklevel=2)
 
