@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.process import choose_device
 from rlstm.core.seeding import generator, seed_everything
-from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
+from rlstm.core.threads import ThreadChoice, check_num_threads, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import Checkpoint, save_checkpoint
@@ -93,6 +93,7 @@ class Run(ABC):
     def __init__(self, config: ExperimentConfig[Any], agent_type: type[Any], spec: EnvSpec) -> None:
         self.config, self.spec = config, spec
         self._no_film_told = False
+        check_num_threads(config.run.num_threads)
         self.device, self.device_reason = choose_device(config.run.device)
         self.step = 0
         self.num_updates = 0
