@@ -19,6 +19,7 @@ from rlstm.api.loaded_agent import LoadedAgent, NaN, Origin
 from rlstm.cells import CELLS
 from rlstm.core.process import choose_device, prepare_process
 from rlstm.core.space_json import space_from_json
+from rlstm.core.threads import check_num_threads, num_cores
 from rlstm.evaluation.demonstrations import Demonstrations, describe_space, refuse_existing
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.evaluation.record import record as record_trajectories
@@ -139,7 +140,9 @@ def _open_to_play(
             raise ConfigError(f"{name} is {value}; it must be at least {least}.")
     if num_threads is not None and num_threads < 1:
         raise ConfigError(f"num_threads is {num_threads}; it must be at least 1.")
-    asked = read_config(RunDirectory.open(run_dir)).run.num_threads
+    asked = min(num_cores(), read_config(RunDirectory.open(run_dir)).run.num_threads)  # Perhaps of a larger machine.
+    with refusals_name_settings():
+        check_num_threads(num_threads or 0)
     prepare_process(asked if num_threads is None else num_threads)
     return open_run(run_dir, checkpoint, env_kwargs=env_kwargs)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from rlstm.core.streams import SteadyStream, open_standard_descriptors
+
 __all__ = ["VERBS", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -49,17 +51,16 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, the words after ``rlstm`` (of the process by default), and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    open_standard_descriptors()
     if not words:
-        print(usage(), file=sys.stderr)
+        SteadyStream(sys.stderr, replace=True).write(f"{usage()}\n")
         return 2
     from rlstm.cli.answers import answer, show
 
     if words[0] in ("-h", "--help"):
-        show(usage())
-        return 0
+        return 0 if show(usage()) else 1
     if words[0] == "--version":
         from rlstm.core.version import __version__
 
-        show(f"rlstm {__version__}")
-        return 0
+        return 0 if show(f"rlstm {__version__}") else 1
     return answer(words[0], words[1:])

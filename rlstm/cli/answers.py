@@ -1,12 +1,15 @@
 """From a verb to an exit code: what is printed on success and on failure, as text or as JSON.
 
 Results go to stdout, errors and the display to stderr. With ``--json`` the last line of stdout is one JSON object, on
-failure too, and nothing else is there: whatever an env prints goes to stderr.
+failure too, and nothing else is there: whatever an env prints goes to stderr. That one of them can't be written, since
+its reader is gone or its disk full, ends nothing; that an answer can't be given is an error, unless a reader of text
+has read enough.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -14,6 +17,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from rlstm.core.streams import SteadyStream
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -41,32 +46,34 @@ def answer(verb: str, words: Sequence[str]) -> int:
 
     An unexpected error keeps its traceback.
     """
+    with contextlib.redirect_stderr(SteadyStream(sys.stderr, replace=True)):
+        return _answer(verb, words)
+
+
+def _answer(verb: str, words: Sequence[str]) -> int:
     asks_for_help = bool({"-h", "--help"} & set(words))
     as_json = "--json" in words and not asks_for_help
     _see_the_current_folder()
+    stdout = sys.stderr if as_json else SteadyStream(sys.stdout, replace=True)
     try:
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        with contextlib.redirect_stdout(stdout):
             found = _run(verb, words)
-    except SystemExit as stop:  # Help was asked for and has been printed, perhaps not yet to its reader.
-        show("", end="")
+    except SystemExit as stop:
+        if not asks_for_help:
+            return _fail(f"The code of an env or of a module called sys.exit({stop.code!r}).", FAILED, as_json)
+        stdout.flush()  # Help has been printed, perhaps not yet to its reader.
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         return _fail("Interrupted.", INTERRUPTED, as_json)
     except Exception as error:
-        if asks_for_help and isinstance(error, BrokenPipeError):
-            _drop_stdout()
-            return 0
         code = _exit_code(error)
         if code is None:
             if as_json:
                 _print_json({"error": f"{type(error).__name__}: {error}"})
             raise
-        return _fail(" ".join([str(error), *getattr(error, "__notes__", ())]), code, as_json)
-    if as_json:
-        _print_json(found.values)
-    else:
-        show(found.text)
-    return found.exit_code
+        return _fail(" ".join([_message(error), *getattr(error, "__notes__", ())]), code, as_json)
+    printed = _print_json(found.values) if as_json else show(found.text)
+    return found.exit_code if printed else FAILED
 
 
 def _run(verb: str, words: Sequence[str]) -> Answer:
@@ -117,7 +124,21 @@ def _exit_code(error: Exception) -> int | None:
         *(EnvironmentFailure, NonFiniteError, RunDirectoryError, MissingExtraError),
         *(CheckpointError, DemonstrationsError, ExportError, FigureError),
     )
-    return FAILED if isinstance(error, failures) else None
+    return FAILED if isinstance(error, failures) or _is_of_the_system(error) else None
+
+
+_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EFBIG}
+
+
+def _is_of_the_system(error: Exception) -> bool:
+    """Return whether a disk, a limit or a permission is to blame, which no traceback explains."""
+    return isinstance(error, OSError) and error.errno in _SYSTEM
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and _is_of_the_system(error):
+        return f"{error.filename or 'A file'} can't be read or written: {error.strerror}."
+    return str(error)
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
@@ -127,20 +148,22 @@ def _fail(message: str, code: int, as_json: bool) -> int:
     return code
 
 
-def _print_json(values: Mapping[str, Any]) -> None:
+def _print_json(values: Mapping[str, Any]) -> bool:
     from rlstm.core.files import json_ready
 
-    show(json.dumps(json_ready(values), allow_nan=False))
+    return show(json.dumps(json_ready(values), allow_nan=False), must_be_read=True)
 
 
-def show(text: str, end: str = "\n") -> None:
-    """Print, also into a pipe that was closed, as in ``rlstm envs | head -1``."""
-    try:
-        print(text, end=end, flush=True)
-    except BrokenPipeError:
-        _drop_stdout()
+def show(text: str, *, must_be_read: bool = False) -> bool:
+    """Print to stdout; return whether it could be.
 
-
-def _drop_stdout() -> None:
-    """Lead stdout into nothing: Python flushes it once more at exit, which must not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    A pipe that was closed, as in ``rlstm envs | head -1``, has read enough, unless it is a program that must read this.
+    """
+    stream = SteadyStream(sys.stdout, replace=True)
+    stream.write(f"{text}\n")
+    stream.flush()
+    if stream.error is None or (isinstance(stream.error, BrokenPipeError) and not must_be_read):
+        return True
+    reason = getattr(stream.error, "strerror", None) or stream.error
+    SteadyStream(sys.stderr).write(f"error: the answer could not be written to stdout: {reason}.\n")
+    return False

@@ -54,6 +54,21 @@ def check_ranges(config: Any, prefix: str = "") -> None:
                 raise ValueError(f"{prefix}{name} is {value}; {subject} must {one.demand}.")
 
 
+def check_path(name: str, path: str | None) -> None:
+    """Refuse a path that no file can have, or that can't be written into a text.
+
+    Raises:
+        ValueError: If it can't be encoded as UTF-8 or has a NUL; the message names the setting.
+    """
+    try:
+        encoded = (path or "").encode()
+    except UnicodeEncodeError as error:
+        letter = error.object[error.start : error.end]
+        raise ValueError(f"{name} is {path!a}, where {letter!a} is no letter: name a path in UTF-8.") from None
+    if b"\0" in encoded:
+        raise ValueError(f"{name} is {path!a}, but no path has a NUL: leave it out.")
+
+
 @functools.cache  # One entry a config class.
 def _declared(config_type: type[Any]) -> dict[str, tuple[list[Range], list[str]]]:
     """Return the ranges and the choices of the fields that have some."""

@@ -8,20 +8,32 @@ code, and a ``multiprocessing.Pool`` waits for ever for what its dead worker was
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import pickle
-import signal
+import time
 import traceback
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
+from rlstm.core.child_processes import (
+    end_processes,
+    how_it_ended,
+    prepare_worker,
+    signals_held,
+    start_remedy,
+    too_long,
+)
 from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.interrupts import seconds_since_request
 from rlstm.core.process import prepare_process
 
 _MOST_DEATHS = 3  # Of workers over one part.
+_TICK_SECONDS, _CLOSING_SECONDS = 1.0, 5.0
 
 
 class _Worker(NamedTuple):
@@ -43,14 +55,28 @@ class Workers:
         self._context = multiprocessing.get_context("spawn")
         # Plain pickles: torch's own way between processes shares memory, of which there may be little.
         self._compute = pickle.dumps(compute)
-        self._workers = [self._start(number) for number in range(count)]
+        self._workers: list[_Worker] = []
+        _open_workers.add(self)
+        try:
+            for number in range(count):
+                self._workers.append(self._start(number))
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self, number: int) -> _Worker:
-        here, there = self._context.Pipe()
-        process = self._context.Process(
-            target=_work, args=(there, self._compute), name=f"rlstm worker {number}", daemon=True
-        )
-        process.start()
+        name = f"rlstm worker {number}"
+        try:
+            here, there = self._context.Pipe()
+            process = self._context.Process(target=_work, args=(there, self._compute), name=name, daemon=True)
+            with signals_held():
+                process.start()
+        except OSError as error:
+            remedy = start_remedy(error)
+            raise EnvironmentFailure(
+                f"{name} could not be started: {error.strerror or error}{f' ({remedy})' if remedy else ''}. Raise the "
+                "limit, or take fewer --workers."
+            ) from error
         there.close()
         return _Worker(process, here)
 
@@ -61,7 +87,8 @@ class Workers:
             parts: The arguments of each.
 
         Raises:
-            EnvironmentFailure: If an env breaks, or workers die over a part again and again.
+            EnvironmentFailure: If an env breaks, or workers die over a part again and again; if one is stopped, or
+                silent for a minute, after the run was asked to stop.
         """
         waiting = deque(range(len(parts)))
         deaths, results = [0] * len(parts), dict[int, Any]()
@@ -71,7 +98,7 @@ class Workers:
                 if waiting and number not in busy:
                     busy[number] = waiting.popleft()
                     self._send(number, parts[busy[number]])
-            ready = wait([item for worker in self._workers for item in (worker.pipe, worker.process.sentinel)])
+            ready = self._wait(list(busy))
             for number in list(busy):
                 worker = self._workers[number]
                 if worker.pipe not in ready and worker.process.sentinel not in ready:
@@ -82,11 +109,22 @@ class Workers:
                     deaths[part] += 1
                     self._replace(number, part, deaths[part])
                     waiting.appendleft(part)
-                elif isinstance(answer, Exception):
+                elif isinstance(answer, BaseException):
                     raise answer
                 else:
                     results[part] = answer
         return [results[index] for index in range(len(parts))]
+
+    def _wait(self, busy: Sequence[int]) -> list[Any]:
+        """Return the pipes of the busy workers that have answered, and the sentinels of those that have ended."""
+        began = time.monotonic()
+        working = [self._workers[number] for number in busy]
+        items = [item for worker in working for item in (worker.pipe, worker.process.sentinel)]
+        while not (ready := wait(items, _TICK_SECONDS)):
+            for worker in working:
+                if reason := too_long(worker.process, time.monotonic() - began, seconds_since_request()):
+                    raise EnvironmentFailure(f"{worker.process.name} (process {worker.process.pid}) {reason}.")
+        return list(ready)
 
     def _send(self, number: int, part: tuple[Any, ...]) -> None:
         """Send a part; that the worker may be dead shows when its answer is read."""
@@ -94,7 +132,7 @@ class Workers:
         try:
             pipe.send_bytes(pickle.dumps(part))
         except OSError:
-            process.join()
+            end_processes([process], _CLOSING_SECONDS)
 
     def _receive(self, number: int) -> Any:
         """Return the answer, or None if the worker died before it could give one."""
@@ -106,8 +144,8 @@ class Workers:
 
     def _replace(self, number: int, part: int, deaths: int) -> None:
         process, pipe = self._workers[number]
-        process.join()
-        message = f"{process.name} died with exit code {process.exitcode} over part {part}"
+        end_processes([process], _CLOSING_SECONDS)
+        message = f"{process.name} died {how_it_ended(process)} over part {part}"
         if deaths >= _MOST_DEATHS:
             raise EnvironmentFailure(f"{message}, as {deaths - 1} did before it. Try --workers 1 to see why.")
         warnings.warn(f"{message}; another worker computes it again.", stacklevel=4)
@@ -115,18 +153,27 @@ class Workers:
         self._workers[number] = self._start(number)
 
     def close(self) -> None:
-        """Stop the workers."""
-        for process, _ in self._workers:
-            process.terminate()
-        for process, pipe in self._workers:
-            process.join()
+        """Stop the workers: they keep nothing, so none is waited for."""
+        _open_workers.discard(self)
+        workers, self._workers = self._workers, []
+        for _, pipe in workers:
             pipe.close()
-        self._workers = []
+        end_processes([process for process, _ in workers], 0.0)
+
+
+_open_workers: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End the workers that nobody stopped: multiprocessing, which comes later, would wait for them for ever."""
+    for workers in list(_open_workers):
+        workers.close()
 
 
 def _work(pipe: Connection, pickled: bytes) -> None:
     """Compute parts until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer.
+    prepare_worker()
     prepare_process(1)
     compute = pickle.loads(pickled)
     while True:
@@ -138,6 +185,11 @@ def _work(pipe: Connection, pickled: bytes) -> None:
             answer = compute(*part)
         except EnvironmentFailure as error:
             answer = error
-        except Exception:
+        except (Exception, SystemExit):
             answer = EnvironmentFailure(f"A worker failed:\n{traceback.format_exc()}")
-        pipe.send_bytes(pickle.dumps(answer))
+        except KeyboardInterrupt as error:  # An env raised it: Ctrl-C is left to the main process.
+            answer = error
+        try:
+            pipe.send_bytes(pickle.dumps(answer))
+        except OSError:
+            return

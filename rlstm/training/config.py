@@ -31,7 +31,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
-from rlstm.core.ranges import AtLeast, NotNegative, check_ranges
+from rlstm.core.ranges import AtLeast, NotNegative, check_path, check_ranges
 from rlstm.policies.config import PolicyConfig
 from rlstm.vector.config import EnvConfig
 
@@ -190,8 +190,10 @@ class RunConfig:
     the name of a preset's."""
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
+        """Refuse values out of range, and paths that no folder can have."""
         check_ranges(self)
+        for name in ("run_dir", "init_from", "curriculum"):
+            check_path(name, getattr(self, name))
 
     @property
     def evaluates(self) -> bool:

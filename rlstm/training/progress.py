@@ -1,5 +1,7 @@
 """How a run shows itself while it trains: a live display on a terminal, lines elsewhere, or nothing. Always on stderr.
 
+If stderr can't be written any more, as after `2>&1 | head -1` or when a terminal is closed, the run goes on unseen.
+
 Conventions: steps are environment steps. `phase_seconds` are totals and metrics the latest values, not increments, so
 it doesn't matter how often `update` is called or anything is drawn.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +25,8 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from rlstm.core.streams import SteadyStream
 
 UI = Literal["auto", "rich", "plain", "none"]
 
@@ -190,7 +195,7 @@ def make_progress(
         raise ValueError(f"ui is {ui!r}, which is none of {', '.join(get_args(UI))}.")
     if ui == "none":
         return Progress(Console(quiet=True), clock)
-    console = Console(stderr=True) if console is None else console
+    console = Console(file=SteadyStream(sys.stderr)) if console is None else console  # type: ignore[arg-type]
     can_draw = console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter
     can_draw = can_draw and console.encoding.lower().startswith("utf")
     in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")

@@ -20,7 +20,7 @@ from rlstm.core.errors import CheckpointError, EnvironmentFailure, RankFailure
 from rlstm.core.process import choose_device
 from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import generator, seed_everything
-from rlstm.core.threads import ThreadChoice, known_choice, thread_limit
+from rlstm.core.threads import ThreadChoice, check_num_threads, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import MODEL_FILE, TRAINER_FILE, Checkpoint, save_checkpoint
@@ -105,6 +105,7 @@ class Run(ABC):
     ) -> None:
         self.config, self.spec, self.ranks = config, spec, ranks
         self._no_film_told = False
+        check_num_threads(config.run.num_threads)
         self.device, self.device_reason = choose_device(config.run.device)
         self.step = 0
         self.num_updates = 0

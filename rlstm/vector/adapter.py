@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing.connection
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -14,6 +13,7 @@ from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import Tree, tree_leaves, tree_map
 from rlstm.vector.sub_env import mask_sizes
+from rlstm.vector.workers import WorkerFailure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -78,7 +78,6 @@ class VectorEnvs:
         self._mask_sizes = mask_sizes(self.action_space)
         self._steps = 0
         self._gives_masks = False  # Known after the reset.
-        self._ended = False  # The workers, before they could be closed.
 
     def reset(self, seeds: Sequence[int], options: dict[str, Any] | None = None) -> EnvStep:
         """Reset every lane with a seed of its own; all get the same options."""
@@ -99,12 +98,11 @@ class VectorEnvs:
     def _guard(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except WorkerFailure as error:
+            raise EnvironmentFailure(f"{error} at its step {self._steps}.") from error
         except EnvironmentFailure:
             raise
-        except Exception as error:
-            if isinstance(error, EOFError | OSError) and (told := self._say_who_died()):
-                self._end_workers()  # Closing would wait for answers that have been read.
-                raise EnvironmentFailure(told) from None
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailure(
                 f"The env raised at step {self._steps} (counted for each lane): {type(error).__name__}: {error}"
             ) from error
@@ -221,43 +219,24 @@ class VectorEnvs:
             get_state = getattr(self.envs, "get_state", None)
             state = None if get_state is None else get_state()
             return None if state is None else {"native": state, "steps": self._steps}
-        states = self.envs.call("get_lane_state")  # type: ignore[attr-defined]
+        try:
+            states = self.envs.call("get_lane_state")  # type: ignore[attr-defined]
+        except WorkerFailure:  # What was learnt can be saved nevertheless; the next step tells what happened.
+            return None
         return None if any(state is None for state in states) else {"lanes": list(states), "steps": self._steps}
 
     def set_state(self, state: Tree, seeds: Sequence[int]) -> None:
         """Go on from a state of ``get_state``. Envs are reset first, as Gymnasium demands before a step."""
-        self.envs.reset(seed=list(seeds))  # type: ignore[arg-type]
+        self._guard(self.envs.reset, seed=list(seeds))
         self._steps = state["steps"]
         if self.kind == "native":
             self.envs.set_state(state["native"])  # type: ignore[attr-defined]
         else:
-            self.envs.call("set_lane_state", state["lanes"])  # type: ignore[attr-defined]
+            self._guard(self.envs.call, "set_lane_state", state["lanes"])  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Close the envs and end the workers."""
-        if not self._ended:
-            self.envs.close()
-
-    def _end_workers(self) -> None:
-        for process in getattr(self.envs, "processes", ()):
-            if process.is_alive():
-                process.terminate()
-            process.join()
-        self._ended = self.envs.closed = True
-
-    def _say_who_died(self) -> str | None:
-        """Return which worker ended by itself, in a sentence, or None."""
-        processes = getattr(self.envs, "processes", ())
-        ended = multiprocessing.connection.wait([process.sentinel for process in processes], timeout=1.0)
-        for process in processes:
-            if process.sentinel in ended:  # Its exit code may come a moment later.
-                process.join(1.0)
-        dead = [(lane, process.exitcode) for lane, process in enumerate(processes) if process.exitcode is not None]
-        if not dead:
-            return None
-        lane, code = dead[0]
-        reason = f"by signal {-code}" if code < 0 else f"with the exit code {code}"
-        return f"The worker process of env {lane} ended {reason} at its step {self._steps}."
+        self.envs.close()
 
 
 _HOLD = " If a sensor may drop out, --env-wrappers hold repeats its last good value."

@@ -15,10 +15,9 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
-import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
@@ -30,6 +29,7 @@ from rlstm.core.text_leaves import text_places
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.sub_env import SubEnv, TrialEnv
+from rlstm.vector.workers import WorkerEnvs
 
 VectorEnv = gym.vector.VectorEnv[Any, Any, Any]
 
@@ -99,7 +99,7 @@ def import_modules(names: Sequence[str]) -> None:
             raise EnvironmentFailure(f"The env module is '{name}', but modules have no '.py': name '{name[:-3]}'.")
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailure(
                 f"Could not import the env module '{name}': {type(error).__name__}: {error}. Is it in this folder, on "
                 "PYTHONPATH or installed?"
@@ -135,10 +135,13 @@ def make_single(spec: EnvSpec, config: EnvConfig, **options: Any) -> gym.Env[Any
     others are put on after it.
     """
     inner, wrappers = _split_spec(spec, config)
-    env: gym.Env[Any, Any] = gym.make(inner, **options, **config.env_kwargs)
-    for wrapper in wrappers:
-        wrap: Any = load_env_creator(wrapper.entry_point)
-        env = wrap(env, **(wrapper.kwargs or {}))
+    try:
+        env: gym.Env[Any, Any] = gym.make(inner, **options, **config.env_kwargs)
+        for wrapper in wrappers:
+            wrap: Any = load_env_creator(wrapper.entry_point)
+            env = wrap(env, **(wrapper.kwargs or {}))
+    except SystemExit as stop:
+        raise EnvironmentFailure(f"Making '{spec.id}' raised SystemExit: {stop}") from stop
     return env
 
 
@@ -179,12 +182,14 @@ def make(
     if native is not None:
         return VectorEnvs(native, "native", f"{count} in the env's own batched form", log_info=config.log_info)
     functions = [functools.partial(_make_lane, spec, config, memory, lane) for lane in range(count)]
-    left_out, state_fault = _check_single(functions[0], spec)
+    first = _check_single(functions[0], spec)
+    left_out, state_fault = first.left_out, first.state_fault
     if config.vectorization == "async":
-        workers = [functools.partial(_make_lane_in_worker, os.getpid(), function) for function in functions]
-        envs: VectorEnv = gym.vector.AsyncVectorEnv(workers, context=context, autoreset_mode=AutoresetMode.SAME_STEP)
+        envs: VectorEnv = WorkerEnvs(
+            functions, observation_space=first.observation_space, action_space=first.action_space, context=context
+        )
         return VectorEnvs(envs, "async", f"{count} in worker processes{left_out}", state_fault, config.log_info)
-    envs = gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
+    envs = _make_sync(functions, spec)
     described = f"{count} single envs in this process ({reason}){left_out}"
     return VectorEnvs(envs, "sync", described, state_fault, config.log_info)
 
@@ -201,7 +206,7 @@ def _make_native(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, count: 
         kwargs["episodes_per_trial"] = memory.episodes_per_trial
     try:
         envs = gym.make_vec(inner, count, vectorization_mode="vector_entry_point", **kwargs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return None, f"its batched form could not be made: {type(error).__name__}: {error}"
     try:
         return _accept_native(envs, wrappers, memory), ""
@@ -240,27 +245,36 @@ def _make_lane(spec: EnvSpec, config: EnvConfig, memory: MemoryConfig, lane: int
     return SubEnv(env, lane, config.log_info)
 
 
-def _make_lane_in_worker(parent: int, make_lane: Callable[[], SubEnv]) -> SubEnv:
-    """Make a lane; a worker leaves Ctrl-C, which a terminal sends to it too, to the main process."""
-    if os.getpid() != parent:  # Gymnasium makes one env in the main process, to see its spaces.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return make_lane()
+class _Single(NamedTuple):
+    """What one single env shows of all."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    left_out: str  # What lanes leave out, for the user.
+    state_fault: str | None  # Why their states can't be stored though there are methods for it.
 
 
-def _check_single(function: Callable[[], SubEnv], spec: EnvSpec) -> tuple[str, str | None]:
-    """Make and close one env here, so that a fault shows before there are workers.
-
-    Returns:
-        What lanes leave out, and why their states can't be stored though there are methods for it.
-    """
-    try:
+def _check_single(function: Callable[[], SubEnv], spec: EnvSpec) -> _Single:
+    """Make and close one env here, so that a fault shows before there are workers."""
+    with _refusing_to_make(spec):
         env = function()
         places = text_places(env.env.observation_space)
-        state_fault = env.state_fault()
+        left_out = f"; the text in '{', '.join(places)}' is left out of observations, as no network here reads it"
+        single = _Single(env.observation_space, env.action_space, left_out if places else "", env.state_fault())
         env.close()
-    except Exception as error:
+    return single
+
+
+def _make_sync(functions: Sequence[Callable[[], SubEnv]], spec: EnvSpec) -> VectorEnv:
+    with _refusing_to_make(spec):
+        return gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+@contextmanager
+def _refusing_to_make(spec: EnvSpec) -> Iterator[None]:
+    """Raise EnvironmentFailure, naming the env, whatever its code raises, also if it ends the process."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, (EnvironmentFailure, ValueError)) else f"{type(error).__name__}: "
         raise EnvironmentFailure(f"Could not make '{spec.id}': {kind}{error}") from error
-    left_out = f"; the text in '{', '.join(places)}' is left out of observations, as no network here reads it"
-    return left_out if places else "", state_fault

@@ -139,7 +139,7 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
                     if isinstance(env, gym.wrappers.PassiveEnvChecker):
                         env.checked_reset = False  # It keeps what the first reset returned.
                 observation, info = self.env.reset(seed=seed % 2**32, options=options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("reset raised", error) from error
         return self._checked(observation), self._read(info)
 
@@ -148,7 +148,7 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._steps += 1
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failure("step raised", error) from error
         observation = self._checked(observation)
         if terminated or truncated:
@@ -159,7 +159,7 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Close the env. That it can't be closed is only told: what was learnt, or broke before, counts for more."""
         try:
             super().close()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             warnings.warn(f"Env {self.lane} could not be closed: {type(error).__name__}: {error}", stacklevel=2)
 
     def _checked(self, observation: Any) -> Tree:
@@ -169,8 +169,8 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
         except ValueError as error:
             raise self._failure("wrong observation", str(error)) from error
 
-    def _failure(self, what: str, error: Exception | str) -> EnvironmentFailure:
-        text = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
+    def _failure(self, what: str, error: BaseException | str) -> EnvironmentFailure:
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         return EnvironmentFailure(f"Env {self.lane}, its step {self._steps}: {what}: {text}")
 
     def _number(self, name: str, value: Any) -> float:
@@ -247,7 +247,7 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
             name = type(env).__name__
             try:
                 env.set_state(decode(encode(env.get_state(), f"what {name}.get_state() returns")))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 return f"get_state and set_state of {name} are not those of an exact resume: {error}"
         return None
 

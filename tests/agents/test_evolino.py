@@ -626,7 +626,7 @@ def test_workers_change_nothing_and_a_dead_one_is_named_and_replaced(start: Any)
     victim = agent.evaluator._workers._workers[1].process
     os.kill(victim.pid or 0, signal.SIGKILL)
     victim.join()
-    with pytest.warns(UserWarning, match="rlstm worker 1 died with exit code -9"):
+    with pytest.warns(UserWarning, match=r"rlstm worker 1 died by signal 9 \(SIGKILL"):
         training.update()
     alone.update()
     assert state_of(training) == state_of(alone)

@@ -30,14 +30,23 @@ class MyEnv(gym.Env):
     def __init__(self, fault="", length=10):
         self.fault, self.length = fault, length
         print("hello from the env")
+        self.leave("make")
+
+    def leave(self, place):
+        if self.fault == f"exit {place}":
+            raise SystemExit("no licence")
+        if self.fault == f"ctrl-c {place}":
+            raise KeyboardInterrupt
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
+        self.leave("reset")
         self.t = 0
         return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
 
     def step(self, action):
         self.t += 1
+        self.leave("step")
         if self.fault == "raise" and self.t == 9:
             raise OSError("the simulator has gone")
         observation = np.full(2, np.nan if self.fault == "gap" and self.t == 9 else 0.5, np.float32)

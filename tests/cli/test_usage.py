@@ -154,6 +154,57 @@ def test_a_closed_pipe_is_no_error(words: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "where", "code", "told"),
+    [
+        ("presets --json", "> /dev/full", 1, "No space left on device"),
+        ("presets --json", ">&-", 1, "it is closed"),
+        ("presets --json", "| true", 1, "Broken pipe"),
+        ("presets", "> /dev/full", 1, "No space left on device"),
+        ("presets", ">&-", 0, None),
+        ("--help", "> /dev/full", 1, "No space left on device"),
+    ],
+)
+def test_an_answer_that_can_not_be_written_is_told_in_one_line(words: str, where: str, code: int, told: str) -> None:
+    command = f"{sys.executable} -m rlstm {words} {where}; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=environment)
+    line = "" if told is None else f"error: the answer could not be written to stdout: {told}.\n"
+    assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_errors_are_answered_though_stderr_is_full() -> None:
+    command = f"{sys.executable} -m rlstm presets --jsonn 2>/dev/full"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["bash", "-c", command], check=False, env=environment).returncode == 2
+
+
+def test_a_module_that_exits_is_an_error(rlstm, workplace: Path) -> None:
+    (workplace / "exits.py").write_text("raise SystemExit('no licence')\n", encoding="utf-8")
+    answer = rlstm("train ppo --env rlstm/TMaze-v0 --env-import exits --json")
+    assert answer.code == 1
+    assert answer.json["error"].startswith("Could not import the env module 'exits': SystemExit: no licence.")
+
+
+def test_code_that_exits_elsewhere_is_an_error_too(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(config: object, **options: object) -> None:
+        sys.exit(0)
+
+    monkeypatch.setattr("rlstm.api.experiments.train_config", leave)
+    answer = rlstm("train ppo --env rlstm/TMaze-v0 --json")
+    assert (answer.code, answer.json) == (1, {"error": "The code of an env or of a module called sys.exit(0)."})
+
+
+def test_a_full_disk_is_told_in_one_line(rlstm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: object, **options: object) -> None:
+        raise OSError(28, "No space left on device", "runs/evaluations.npz")
+
+    monkeypatch.setattr("rlstm.api.experiments.train_config", fail)
+    answer = rlstm("train ppo --env rlstm/TMaze-v0 --json")
+    message = "runs/evaluations.npz can't be read or written: No space left on device."
+    assert (answer.code, answer.json, answer.err) == (1, {"error": message}, f"error: {message}\n")
+
+
 def test_one_run_too_many_is_named(rlstm) -> None:
     answer = rlstm("evaluate one two")
     assert (answer.code, answer.err) == (2, "error: 'two' is one argument too many. See 'rlstm evaluate --help'.\n")

@@ -8,7 +8,15 @@ import sys
 
 import pytest
 
-from rlstm.core.threads import SpeedWatch, ThreadChoice, candidates, choose, known_choice, thread_limit
+from rlstm.core.threads import (
+    SpeedWatch,
+    ThreadChoice,
+    candidates,
+    check_num_threads,
+    choose,
+    known_choice,
+    thread_limit,
+)
 
 
 def has_cores(monkeypatch: pytest.MonkeyPatch, cores: int, variable: str | None = None) -> None:
@@ -44,6 +52,16 @@ def test_a_platform_without_affinity_counts_its_cores(monkeypatch: pytest.Monkey
     for cores, limit in ((3, 3), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=cores: count)
         assert thread_limit()[0] == limit
+
+
+def test_more_threads_than_cores_are_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_cores(monkeypatch, 2, "1")
+    check_num_threads(2)
+    check_num_threads(0)
+    with pytest.raises(
+        ValueError, match="num_threads is 3, but this process may use 2 cores: give --num-threads 2 at most"
+    ):
+        check_num_threads(3)
 
 
 def test_what_is_tried_are_1_2_and_the_limit() -> None:

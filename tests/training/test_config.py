@@ -238,6 +238,8 @@ def test_the_message_says_what_would_be_right() -> None:
         ({"eval_every": -1}, "eval_every is -1; it must not be negative"),
         ({"checkpoint_every": -1}, "checkpoint_every is -1; it must not be negative"),
         ({"num_threads": -2}, "num_threads is -2; it must not be negative"),
+        ({"run_dir": "runs/\udcff"}, r"run_dir is 'runs/\\udcff', where '\\udcff' is no letter: name a path in UTF-8"),
+        ({"run_dir": "runs\0"}, r"run_dir is 'runs\\x00', but no path has a NUL"),
         ({"num_envs": 0}, "num_envs is 0; it must be at least 1"),
         ({"hidden_size": 0}, "hidden_size is 0; it must be at least 1"),
         ({"num_layers": -1}, "num_layers is -1; it must be at least 1"),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import re
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 import rlstm
 from rlstm.agents import AGENTS
+from rlstm.training import event_files, loggers
+from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.loggers import (
     HPARAM_METRICS,
     LAYOUT,
@@ -24,6 +30,7 @@ from rlstm.training.loggers import (
     cut_csv,
     write_curves,
 )
+from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 from tests import kit
 
 
@@ -201,6 +208,168 @@ def test_a_curve_replaces_the_one_before_in_its_folder(tmp_path: Path) -> None:
     write_curves(tmp_path / "curves", {"a": [5.0, 6.0]})
     assert events(tmp_path / "curves").Tags()["scalars"] == ["a"]
     assert points(tmp_path / "curves", "a") == [(1, 5.0), (2, 6.0)]
+
+
+# What can't be written.
+
+
+class Disk:
+    """A disk that can be full: it takes so many bytes more, None for all."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def write_all(self, file: io.FileIO, content: bytes) -> None:
+        if self.left is not None and len(content) > self.left:
+            file.write(content[: self.left])
+            self.left = 0
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file.write(content)
+        self.left = None if self.left is None else self.left - len(content)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(loggers, "write_all", disk.write_all)
+    monkeypatch.setattr(event_files, "write_all", disk.write_all)
+    return disk
+
+
+FULL = r"is not being written: No space left on device \(free some space\)\. Training goes on\."
+
+
+def test_a_full_disk_is_told_once_and_no_row_is_lost_or_doubled_when_there_is_space_again(
+    tmp_path: Path, disk: Disk
+) -> None:
+    logger = CSVLogger(tmp_path / "progress.csv")
+    logger.log({"a": 1.0}, 1)
+    disk.left = 3
+    with pytest.warns(UserWarning, match=rf"progress\.csv {FULL}"):
+        logger.log({"a": 2.0}, 2)
+    logger.log({"a": 3.0}, 3)  # A second warning would be an error.
+    disk.left = 9  # Room for one row and a half.
+    logger.log({"a": 4.0}, 4)
+    disk.left = None
+    logger.flush()
+    logger.log({"b": 5.0}, 5)
+    logger.close()
+    assert (tmp_path / "progress.csv").read_text() == "step,a,b\n1,1.0,\n2,2.0,\n3,3.0,\n4,4.0,\n5,,5.0\n"
+
+
+def test_event_files_go_on_where_they_could_not_be_written(tmp_path: Path, disk: Disk) -> None:
+    logger = TensorBoardLogger(tmp_path)
+    logger.log({"a": 1.0}, 1)
+    disk.left = 20  # Half a record.
+    with pytest.warns(UserWarning, match=f"event file in {re.escape(str(tmp_path))} {FULL}"):
+        logger.flush()
+    logger.log({"a": 2.0}, 2)
+    logger.flush()
+    assert not events(tmp_path).Tags()["scalars"]
+    disk.left = None
+    logger.log({"a": 3.0}, 3)
+    logger.close()
+    assert points(tmp_path, "a") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_too(tmp_path: Path, disk: Disk) -> None:
+    disk.left = 0
+    with pytest.warns(UserWarning, match=f"event file in .* {FULL}"):
+        logger = TensorBoardLogger(tmp_path)
+    with pytest.warns(UserWarning, match=f"trial curve .* {FULL}"):
+        write_curves(tmp_path / "curves", {"a": [1.0]})
+    disk.left = None
+    logger.log({"a": 1.0}, 1)
+    logger.close()
+    assert points(tmp_path, "a") == [(1, 1.0)]
+
+
+def test_what_is_kept_for_a_disk_that_stays_full_has_an_end(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_files, "_MOST_KEPT", 500)
+    logger = TensorBoardLogger(tmp_path)
+    disk.left = 0
+    logger.log({"a": 1.0}, 0)
+    with pytest.warns(UserWarning, match="is not being written"):
+        logger.flush()
+    for step in range(100):
+        logger.log({"a": 1.0}, step)
+        logger.flush()
+    assert len(logger._events._kept) < 600
+    disk.left = None
+    logger.close()
+    assert points(tmp_path, "a")[-1] == (99, 1.0)
+
+
+def test_a_folder_that_is_deleted_or_renamed_ends_no_logging(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    group = LoggerGroup(CSVLogger(folder / "progress.csv"), TensorBoardLogger(folder))
+    group.log({"a": 1.0}, 1)
+    group.flush()
+    folder.rename(tmp_path / "renamed")
+    group.log({"a": 2.0}, 2)
+    group.flush()
+    assert points(tmp_path / "renamed", "a") == [(1, 1.0), (2, 2.0)]
+    shutil.rmtree(tmp_path / "renamed")
+    with pytest.warns(UserWarning, match=r"progress\.csv is not being written: No such .* \(put its folder back\)"):
+        group.log({"a": 3.0}, 3)
+    with pytest.warns(UserWarning, match=r"event file in .* is not being written: No such .* \(put its folder back\)"):
+        group.flush()
+    group.log({"b": 4.0}, 4)
+    group.flush()
+    folder.mkdir()
+    group.log({"a": 5.0}, 5)
+    group.close()
+    assert points(folder, "a") == [(3, 3.0), (5, 5.0)]
+    assert [row["step"] for row in rows(folder / "progress.csv")] == ["3", "4", "5"]
+
+
+def test_a_csv_that_can_not_be_cut_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "progress.csv"
+    path.write_text("step,a\n1,1.0\n2,2.0\n")
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(loggers, "write_atomically", refuse)
+    with pytest.raises(
+        RunDirectoryError, match=r"progress\.csv can't be cut back to step 1.*Read-only.*make it writable"
+    ):
+        cut_csv(path, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.* is not being written:UserWarning")
+def test_a_run_whose_logs_can_not_be_written_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"env": "rlstm/TMaze-v0", "num_envs": 4, "hidden_size": 4, "total_steps": 64, "num_threads": 1}
+    weights = []
+    for name in ("whole", "without"):
+        rlstm.train("ppo", ui="none", run_dir=str(tmp_path / name), **tiny, **kit.short_rollouts("ppo"))
+        weights.append(load_checkpoint(RunDirectory(tmp_path / name), "latest").model)
+
+        def full(file: io.FileIO, content: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(loggers, "write_all", full)
+        monkeypatch.setattr(event_files, "write_all", full)
+    assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
+    assert rows(tmp_path / "whole" / "progress.csv")
+    assert rows(tmp_path / "without" / "progress.csv") == []
+
+
+def test_event_files_sort_by_name_as_they_were_made_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for process, now in enumerate((1_900_000_000.0, 1_800_000_000.0, 1_800_000_001.0), start=1):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        logger = TensorBoardLogger(tmp_path, purge_step=None if process == 1 else 10 * process)
+        logger.log({"a": float(process)}, 10 * process)
+        logger.log({"a": float(process)}, 10 * process + 10)
+        logger.close()
+    names = [path.name for path in event_files.event_paths(tmp_path)]
+    assert [int(name.split(".")[3]) for name in names] == [1_900_000_000, 1_900_000_001, 1_900_000_002]
+    assert points(tmp_path, "a") == [(10, 1.0), (20, 2.0), (30, 3.0), (40, 3.0)]
 
 
 class Recorder:

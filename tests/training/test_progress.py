@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from rlstm.training.progress import Progress, RichProgress, make_progress, sparkline
+from rlstm.training.progress import UI, Progress, RichProgress, make_progress, sparkline
 
 SUMMARY = {"env": "Recall-v0", "agent": "ppo", "cell": "lstm", "run dir": "runs/Recall-v0/" + "deep/" * 20 + "ppo-s1"}
 METRICS = {"rollout/ep_rew_mean": 1.5, "train/value_loss": 0.25, "time/fps": 9.0}
@@ -244,3 +245,28 @@ def test_a_sparkline_spans_lowest_to_highest_and_averages_what_does_not_fit() ->
     assert sparkline([3, 3], 10, bounds=(3, 3)) == "▁▁"
     assert sparkline([3, 7], 10, bounds=(0, 7)) == "▄█"
     assert sparkline([], 10) == sparkline([1], 0) == ""
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), None])
+@pytest.mark.parametrize("ui", ["plain", "rich"])
+def test_a_display_that_can_not_be_written_ends_nothing(
+    ui: UI, error: OSError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `2>&1 | head -1`, with a full disk, when the terminal is gone, and with stderr closed."""
+
+    class Gone(io.StringIO):
+        encoding = "utf-8"
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            assert error is not None
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", None if error is None else Gone())
+    monkeypatch.setenv("TERM", "xterm")
+    with make_progress(ui) as progress:
+        progress.start({"agent": "ppo"}, 100)
+        progress.update(50, {"rollout/ep_rew_mean": 1.0}, {"play": 1.0})
+        progress.message("news")

@@ -21,6 +21,7 @@ from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make, resolve_spec
 from rlstm.vector.sub_env import SubEnv
+from rlstm.vector.workers import WorkerEnvs
 from tests import kit
 
 SHORT = {
@@ -450,7 +451,6 @@ def test_envs_whose_envs_have_no_state_say_so():
 # Workers.
 
 
-@pytest.mark.filterwarnings("ignore:.*(Received the following|Traceback|Raising the last):UserWarning")
 def test_a_worker_that_breaks_names_its_env_and_the_rest_can_be_closed():
     envs = lanes("rlstm/TMaze-v0", "async", num_envs=2)
     envs.reset([0, 1])
@@ -507,7 +507,9 @@ class CannotBeClosed(kit.ScriptedEnv):
 
 def asynchronous(env_type):
     functions = [functools.partial(lambda lane: SubEnv(env_type("....", lane), lane), lane) for lane in range(2)]
-    return VectorEnvs(gym.vector.AsyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP), "async", "")
+    first = functions[0]()
+    spaces = {"observation_space": first.observation_space, "action_space": first.action_space}
+    return VectorEnvs(WorkerEnvs(functions, **spaces), "async", "")
 
 
 def test_a_worker_that_dies_is_named_with_its_exit_code_and_the_rest_is_closed():

@@ -11,6 +11,7 @@ import rlstm.envs  # noqa: F401 - registers our envs.
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.sub_env import SubEnv, TrialEnv, supports_new_task
+from rlstm.vector.workers import WorkerEnvs
 from tests import kit
 
 
@@ -210,9 +211,11 @@ class SayingEnv(gym.Env):
 
 def vector(kind, *envs, log_info=()):
     functions = [lambda env=env, lane=lane: SubEnv(env, lane, log_info) for lane, env in enumerate(envs)]
-    mode = gym.vector.AutoresetMode.SAME_STEP
     if kind == "async":
-        return VectorEnvs(gym.vector.AsyncVectorEnv(functions, autoreset_mode=mode), kind, "", log_info=log_info)
+        first = functions[0]()
+        workers = WorkerEnvs(functions, observation_space=first.observation_space, action_space=first.action_space)
+        return VectorEnvs(workers, kind, "", log_info=log_info)
+    mode = gym.vector.AutoresetMode.SAME_STEP
     return VectorEnvs(gym.vector.SyncVectorEnv(functions, autoreset_mode=mode), kind, "", log_info=log_info)
 
 
