@@ -28,6 +28,8 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
+from rlstm.api.stored_configs import FREE_FORM
+from rlstm.api.stored_configs import stored_form as _stored_form
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
@@ -47,9 +49,6 @@ _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
 
 SPACES = ("observation_space", "action_space")
 """Names of what ``spaces.json`` holds."""
-
-_FREE_FORM = ("env_kwargs", "cell_kwargs", "encoder_kwargs")
-"""Settings that may hold any value that ``encode`` takes."""
 
 _IN_PROCESS = "registered_in_process"
 _REGISTER_IT = (
@@ -90,6 +89,8 @@ def train(
         NonFiniteError: If the training diverges.
         RunDirectoryError: If the run directory exists or can't be written.
     """
+    if "seeds" in settings:
+        raise ConfigError("seeds are trained by rlstm.train_seeds, each in a process of its own; here it is one seed.")
     return train_config(make_config(agent, preset, **settings), ui=ui, on_evaluation=on_evaluation)
 
 
@@ -246,22 +247,6 @@ def _read_written_spec(written: dict[str, Any]) -> EnvSpec:
     return spec
 
 
-def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
-    """Return an experiment as JSON.
-
-    Raises:
-        ConfigError: If an argument of the env or the cell can't be written.
-    """
-    settings = config.settings()
-    try:
-        return {
-            "agent": config.agent,
-            "settings": settings | {name: encode(settings[name], name) for name in _FREE_FORM},
-        }
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
 def _run(
     training: Run,
     directory: RunDirectory,
@@ -316,7 +301,7 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     try:
         earlier = {**_EARLIER, **_EARLIER_OF.get(stored["agent"], {})}
         own = stored["settings"]
-        settings = own | {name: decode(own[name]) for name in _FREE_FORM if name in own}
+        settings = own | {name: decode(own[name]) for name in FREE_FORM if name in own}
         config = config_from_layers(stored["agent"], None, earlier, settings)
     except (ConfigError, UnknownNameError, KeyError, TypeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error

@@ -29,7 +29,7 @@ from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_s
 from rlstm.training.run import load_weights, make_policy
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import import_modules_of
+from rlstm.vector.specs import import_modules_of
 
 
 @dataclass(frozen=True)

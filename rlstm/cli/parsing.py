@@ -140,7 +140,7 @@ def _run_actions(directory: Any) -> str:
 def import_first(modules: Sequence[str]) -> None:
     """Import the modules that a flag names."""
     if modules:
-        from rlstm.vector.make import import_modules
+        from rlstm.vector.specs import import_modules
 
         import_modules(modules)
 
@@ -259,6 +259,22 @@ def given_value(words: Sequence[str], flag: str) -> str | None:
         elif word.startswith(f"{flag}="):
             value = word.partition("=")[2]
     return value
+
+
+def has_flag(words: Sequence[str], flag: str) -> bool:
+    """Return whether a flag is among the words."""
+    return any(_normal(word) == flag for word in words)
+
+
+def without_flags(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return the words without some flags and what each was given, up to the next flag."""
+    kept, leaving = [], False
+    for word in words:
+        if word.startswith("-"):
+            leaving = _normal(word) in flags
+        if not leaving:
+            kept.append(word)
+    return kept
 
 
 def _normal(word: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import DisplayFlags, Flat, given_value, parse
+from rlstm.cli.parsing import DisplayFlags, Flat, given_value, has_flag, parse, without_flags
 from rlstm.cli.tables import facts
 from rlstm.core.number_text import number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
@@ -34,6 +34,12 @@ class CommandFlags(DisplayFlags):
     config: str | None = None
     """Start from a TOML file of settings, by the names of the flags; it wins over the preset, flags over it."""
 
+    seeds: tuple[int, ...] = ()
+    """Train once for each of these seeds, each in a process of its own; the run directory is the folder of all."""
+
+    jobs: int | None = None
+    """Seeds that are trained at a time. Default: as many as there are cores, for their threads."""
+
 
 def run(words: list[str]) -> Answer:
     """Train the agent named by the first word.
@@ -45,10 +51,47 @@ def run(words: list[str]) -> Answer:
     """
     agent = _agent(words)
     config, flags = experiment(agent, words[1:])
+    note = None if flags.preset is not None or flags.config is not None else _preset_note(agent, config.env.env)
+    if _asks_for_seeds(flags, words):
+        return _train_seeds(config, flags, words, note)
     from rlstm.api.experiments import train_config
 
-    note = None if flags.preset is not None or flags.config is not None else _preset_note(agent, config.env.env)
     return training_answer(train_config(config, ui=flags.ui, command=["rlstm", "train", *words], note=note))
+
+
+def _asks_for_seeds(flags: CommandFlags, words: Sequence[str]) -> bool:
+    """Return whether there are several seeds, or one in a folder of seeds.
+
+    Raises:
+        UsageError: If the flags of seeds contradict each other.
+    """
+    if not has_flag(words, "--seeds"):
+        if flags.jobs is not None:
+            raise UsageError(f"--jobs is {flags.jobs}, but it is for many seeds: name them with --seeds 0 1 2.")
+        return False
+    if not flags.seeds:
+        raise UsageError("--seeds names no seed: give some, e.g. --seeds 0 1 2.")
+    if has_flag(words, "--seed"):
+        raise UsageError("--seed and --seeds are both given: leave --seed out.")
+    return True
+
+
+def _train_seeds(config: ExperimentConfig[Any], flags: CommandFlags, words: list[str], note: str | None) -> Answer:
+    from rlstm.api.seeds import train_seeds_config
+    from rlstm.cli.seeds_answers import seeds_answer
+
+    single = without_flags(words, ("--seeds", "--jobs", "--run-dir", "--ui", "--json"))
+    threads = [] if config.run.num_threads else ["--num-threads", "1"]
+    result = train_seeds_config(
+        config,
+        flags.seeds,
+        jobs=flags.jobs,
+        ui=flags.ui,
+        command=["rlstm", "train", *words],
+        seed_command=["rlstm", "train", *single, *threads],
+        note=note,
+    )
+    return seeds_answer(result)
 
 
 def _preset_note(agent: str, env: str) -> str | None:

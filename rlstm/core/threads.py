@@ -42,12 +42,17 @@ class ThreadChoice:
         return f"{self.count} ({self.reason})"
 
 
+def num_cores() -> int:
+    """Return how many cores the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def thread_limit() -> tuple[int, str]:
     """Return how many threads may be chosen without being asked for, and what sets this limit.
 
     These are the cores that the process may use, 4 at most; ``OMP_NUM_THREADS`` lowers the limit.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     limits = {f"{cores} core{'s' * (cores > 1)}": cores, f"never more than {MOST_THREADS}": MOST_THREADS}
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # A list gives one number a nesting level.
     if first.isdecimal() and int(first):

@@ -1,0 +1,326 @@
+"""Many seeds of one experiment from Python, each in a process of its own, into one folder.
+
+    import rlstm
+
+    result = rlstm.train_seeds("ppo", env="rlstm/TMaze-v0", seeds=[0, 1, 2], jobs=2)
+    print(result.over_seeds()["mean_return"])
+    rlstm.resume_seeds(result.run_dir, total_steps=1_000_000)
+
+This module imports no torch: it is there to wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlstm.api.configs import make_config
+from rlstm.api.envs import resolve_env
+from rlstm.api.stored_configs import read_stored, stored_form, with_run
+from rlstm.core.statistics import interquartile_mean
+from rlstm.core.threads import num_cores
+from rlstm.training.config import ConfigError, ExperimentConfig
+from rlstm.training.seed_processes import Ended, Job, Pool
+from rlstm.training.seeds_folder import SeedsFolder
+
+if TYPE_CHECKING:
+    from rlstm.training.progress import UI
+    from rlstm.training.seeds_table import Row, SeedsDisplay
+
+_MODULE = "rlstm.api.one_seed"
+_COMPARED = ("mean_return", "success_rate", "eval_return", "best_return", "steps_per_second")
+"""What is summarised over seeds."""
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """How one seed ended; what is unknown is None."""
+
+    seed: int
+    state: str  # done, failed, stopped or waiting, if it never began.
+    run_dir: str
+    error: str | None = None  # Why it failed.
+    steps: int = 0
+    wall_seconds: float | None = None
+    steps_per_second: float | None = None
+    mean_return: float | None = None
+    success_rate: float | None = None
+    eval_return: float | None = None
+    eval_actions: str | None = None
+    best_return: float | None = None
+    best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class SeedsResult:
+    """How many seeds ended."""
+
+    run_dir: str  # The folder of all.
+    seeds: tuple[SeedResult, ...]
+    interrupted: bool = False
+
+    def of_state(self, state: str) -> tuple[SeedResult, ...]:
+        """Return the seeds that are done, failed, stopped or waiting."""
+        return tuple(one for one in self.seeds if one.state == state)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all seeds are done."""
+        return len(self.of_state("done")) == len(self.seeds)
+
+    def over_seeds(self) -> dict[str, dict[str, float | None]]:
+        """Return by name the mean and the interquartile mean over the seeds that are done, None where one lacks it."""
+        found: dict[str, dict[str, float | None]] = {}
+        for name in _COMPARED:
+            values = [getattr(one, name) for one in self.of_state("done")]
+            known = bool(values) and None not in values
+            mean, iqm = (float(np.mean(values)), float(interquartile_mean(np.array(values)))) if known else (None, None)
+            found[name] = {"mean": mean, "iqm": iqm}
+        return found
+
+
+def train_seeds(
+    agent: str = "ppo",
+    preset: str | None = None,
+    *,
+    seeds: Sequence[int],
+    jobs: int | None = None,
+    ui: UI = "auto",
+    **settings: Any,
+) -> SeedsResult:
+    """Train an agent once for each seed, several at a time, each in a process and a run directory of its own.
+
+    Args:
+        agent: Name of the agent.
+        preset: Name of a preset to start from.
+        seeds: The seeds.
+        jobs: How many at a time; by default as many as there are cores.
+        ui: The display: auto, rich, plain or none. It goes to stderr.
+        **settings: As those of ``rlstm.train``; ``run_dir`` is the folder of all, and threads are one unless
+            ``num_threads`` says otherwise.
+
+    Returns:
+        Where the runs are, and how each seed ended: one that fails is named with its error, and the others go on.
+
+    Raises:
+        ConfigError: If a setting makes no sense, seeds are named twice, or there are more jobs than cores.
+        RunDirectoryError: If the folder exists or can't be written.
+    """
+    if "seed" in settings:
+        raise ConfigError(f"seed is {settings['seed']} and seeds {list(seeds)}: leave seed out.")
+    return train_seeds_config(make_config(agent, preset, **settings), seeds, jobs=jobs, ui=ui)
+
+
+def train_seeds_config(
+    config: ExperimentConfig[Any],
+    seeds: Sequence[int],
+    *,
+    jobs: int | None = None,
+    ui: UI = "auto",
+    command: Sequence[str] | None = None,
+    seed_command: Sequence[str] | None = None,
+    note: str | None = None,
+) -> SeedsResult:
+    """Train the experiment ``config`` for each seed; see ``train_seeds``.
+
+    Args:
+        config: The experiment; its seed is not used.
+        seeds: The seeds.
+        jobs: How many at a time.
+        ui: The display.
+        command: The command line, as a list of words; ``sys.argv`` if None.
+        seed_command: That of a single seed, without its seed and folder.
+        note: What a display shows before it begins.
+    """
+    if not seeds:
+        raise ConfigError("No seed is given: name some, e.g. 0 1 2.")
+    twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
+    if twice:
+        raise ConfigError(f"The seeds name {', '.join(map(str, twice))} more than once; each is trained once.")
+    for seed in seeds:
+        with_run(config, seed=seed)
+    # Processes that share the cores would measure each other.
+    config = with_run(config, num_threads=config.run.num_threads or 1, **_absolute(config))
+    at_once = _jobs(jobs, len(seeds), config.run.num_threads)
+    spec = resolve_env(config.env)  # So that a wrong id is told before there is a folder.
+    if not isinstance(spec.entry_point, str):
+        raise ConfigError(
+            f"The env '{spec.id}' was registered with a class or a function in this process, and each seed has its "
+            "own: register it with an entry point like 'module:Class', in a module that env_import names."
+        )
+    folder = SeedsFolder.create(
+        config.run.run_dir,
+        config=stored_form(config),
+        seeds=seeds,
+        command=sys.argv if command is None else command,
+        seed_command=seed_command,
+    )
+    tasks = {seed: _task(folder, seed, resume=False) for seed in seeds}
+    return _run(folder, tasks, at_once, config.run.num_threads, ui, note)
+
+
+def resume_seeds(
+    run_dir: str | os.PathLike[str],
+    *,
+    total_steps: int | None = None,
+    num_threads: int | None = None,
+    jobs: int | None = None,
+    ui: UI = "auto",
+) -> SeedsResult:
+    """Go on with every seed of a folder that isn't complete; one that never began is started.
+
+    Args:
+        run_dir: The folder of the seeds.
+        total_steps: The new total of each, not extra; each one's own by default.
+        num_threads: Threads of torch from here on; by default as many as before.
+        jobs: How many at a time; by default as many as there are cores.
+        ui: The display.
+
+    Raises:
+        ConfigError: If all seeds are complete, or a number is out of range.
+        RunDirectoryError: If the folder is none of seeds.
+    """
+    folder = SeedsFolder.open(run_dir)
+    config = read_stored(folder.config)
+    given = {"total_steps": total_steps, "num_threads": num_threads}
+    config = with_run(config, **{name: value for name, value in given.items() if value is not None})
+    threads = config.run.num_threads or 1
+    left = [seed for seed in folder.seeds if _left(folder, seed, total_steps)]
+    if not left:
+        raise ConfigError(
+            f"All {len(folder.seeds)} seeds of {folder.path} are complete: nothing is left to do. Give a larger total "
+            "with --total-steps."
+        )
+    at_once = _jobs(jobs, len(left), threads)
+    tasks = {}
+    for seed in left:
+        folder.clear(seed)
+        given = {"total_steps": total_steps, "num_threads": num_threads and threads}
+        tasks[seed] = _task(folder, seed, resume=folder.seed_path(seed).is_dir(), **given)
+    return _run(folder, tasks, at_once, threads, ui, None)
+
+
+def _left(folder: SeedsFolder, seed: int, total_steps: int | None) -> bool:
+    """Whether a seed has steps left to do; what can't be read is left to its process, which says so."""
+    step = folder.step(seed)
+    total = folder.total_steps(seed) if total_steps is None else total_steps
+    return step is None or step < total
+
+
+def _absolute(config: ExperimentConfig[Any]) -> dict[str, str]:
+    """Return the settings that name files with their full paths: a seed may begin later, from another folder."""
+    named = {name: getattr(config.run, name) for name in ("init_from", "curriculum")}
+    return {name: str(Path(path).absolute()) for name, path in named.items() if path and Path(path).exists()}
+
+
+def _jobs(asked: int | None, num_seeds: int, num_threads: int) -> int:
+    """Return how many processes run at a time."""
+    cores = num_cores()
+    if asked is None:
+        return max(1, min(num_seeds, cores // num_threads))
+    if asked < 1:
+        raise ConfigError(f"jobs is {asked}; it must be at least 1.")
+    if asked > cores:
+        has = "1 core" if cores == 1 else f"{cores} cores"
+        raise ConfigError(
+            f"jobs is {asked}, but there {'is' if cores == 1 else 'are'} {has} here: give {cores} at most."
+        )
+    return asked
+
+
+def _task(folder: SeedsFolder, seed: int, *, resume: bool, **given: int | None) -> dict[str, Any]:
+    changed = {"total_steps": None, "num_threads": None, **given}
+    return {"folder": str(folder.path), "seed": seed, "resume": resume, **changed}
+
+
+def _run(
+    folder: SeedsFolder,
+    tasks: Mapping[int, dict[str, Any]],
+    at_once: int,
+    num_threads: int,
+    ui: UI,
+    note: str | None,
+) -> SeedsResult:
+    from rlstm.training.seeds_table import seeds_display
+
+    jobs = [Job(seed, _MODULE, task, folder.log_path(seed)) for seed, task in tasks.items()]
+    with seeds_display(ui) as display:
+        watch = _Watch(folder, tasks, display)
+        threads = "one thread" if num_threads == 1 else f"{num_threads} threads"
+        display.message(f"{len(jobs)} seeds, {at_once} at a time, {threads} each | run {folder.path}")
+        if note is not None:
+            display.message(note)
+        pool = Pool(jobs, at_once, num_threads)
+        interrupted = pool.run(began=watch.began, ended=watch.ended, asked=watch.asked, watch=watch.look)
+        watch.look()
+    return SeedsResult(str(folder.path), tuple(map(watch.result, folder.seeds)), interrupted)
+
+
+class _Watch:
+    """What is known about every seed while processes come and go."""
+
+    def __init__(self, folder: SeedsFolder, tasks: Mapping[int, dict[str, Any]], display: SeedsDisplay) -> None:
+        from rlstm.training.seeds_table import ProgressTail, Row
+
+        self._folder, self._display = folder, display
+        self._tails = {seed: ProgressTail(folder.seed_path(seed) / "progress.csv") for seed in folder.seeds}
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._rows: dict[int, Row] = {}
+        for seed in folder.seeds:
+            given = tasks[seed]["total_steps"] if seed in tasks else None
+            row = Row(seed, "waiting" if seed in tasks else "done", total_steps=given or folder.total_steps(seed))
+            self._tails[seed].update(row)
+            self._rows[seed] = row
+            if seed not in tasks:
+                self._answers[seed] = folder.result(seed) or {}
+
+    def look(self) -> None:
+        """Read what is new and show it."""
+        for seed, row in self._rows.items():
+            if row.state == "training":
+                self._tails[seed].update(row)
+        self._display.show(list(self._rows.values()))
+
+    def began(self, seed: int) -> None:
+        """Note that a process was started."""
+        self._rows[seed].state = "training"
+
+    def asked(self, signals: int) -> None:
+        """Say what a signal does."""
+        ways = ("each seed finishes its update and saves; once more stops them at once", "at once, without saving")
+        self._display.message(f"Stopping: {ways[min(signals, len(ways)) - 1]}.")
+
+    def ended(self, end: Ended) -> None:
+        """Note how a process ended."""
+        row = self._rows[end.seed]
+        self._tails[end.seed].update(row)
+        row.error = end.error
+        row.state = "failed" if end.error is not None else "stopped" if end.stopped else "done"
+        if (
+            end.stopped and (self._folder.step(end.seed) or 0) >= row.total_steps
+        ):  # The signal came after the last step.
+            row.state = "done"
+        if not end.answer:
+            return
+        self._answers[end.seed] = end.answer
+        with contextlib.suppress(OSError):  # The seed's own folder tells it too.
+            self._folder.keep_result(end.seed, end.answer)
+        for name in ("steps", "steps_per_second", "mean_return", "success_rate", "eval_return"):
+            setattr(row, name, end.answer.get(name))
+
+    def result(self, seed: int) -> SeedResult:
+        """Return how a seed ended."""
+        row, answer = self._rows[seed], self._answers.get(seed, {})
+        names = [field.name for field in dataclasses.fields(SeedResult)][4:]
+        known: dict[str, Any] = {name: getattr(row, name, None) for name in names}
+        known |= {name: answer[name] for name in names if answer.get(name) is not None}
+        path = str(self._folder.seed_path(seed))
+        return SeedResult(seed, row.state, path, row.error, **known)
