@@ -30,6 +30,7 @@ from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
 from rlstm.api.stored_configs import FREE_FORM
 from rlstm.api.stored_configs import stored_form as _stored_form
+from rlstm.api.trust import check_arguments, check_modules, check_spec, check_stages
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.files import write_json
 from rlstm.core.process import prepare_process
@@ -152,6 +153,7 @@ def resume(
     ui: UI = "auto",
     command: Sequence[str] | None = None,
     on_evaluation: OnEvaluation | None = None,
+    trust: bool = False,
 ) -> TrainResult:
     """Go on with a run from its latest checkpoint, as if it had never stopped.
 
@@ -163,6 +165,7 @@ def resume(
         ui: The display.
         command: The command line, for the run's ``command.txt``.
         on_evaluation: As that of ``train``.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Raises:
         ConfigError: If the total is not larger than what is done.
@@ -183,7 +186,7 @@ def resume(
             "Give a larger total with --total-steps."
         )
     kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
-    training, _ = _make_training(kept, read_spec(directory, config))
+    training, _ = _make_training(kept, _spec_to_train(directory, config, trust=trust))
     with closing(training):
         notes = [training.load(checkpoint), training.choose_threads(anew=num_threads == 0)]
         directory.cut_evaluations(checkpoint.step)
@@ -193,6 +196,14 @@ def resume(
         # They are kept, so that a run stopped once more goes on to the same end with as many threads.
         write_json(directory.config_path, _stored_form(config))
         return _run(training, directory, ui, purge_step=checkpoint.step + 1, notes=notes, on_evaluation=on_evaluation)
+
+
+def _spec_to_train(directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool) -> EnvSpec:
+    """Return the env of a run that goes on; the envs of its stages name no other code either."""
+    spec = read_spec(directory, config, trust=trust)
+    if config.run.curriculum is not None and not trust:
+        check_stages(directory.curriculum_path, config.env, spec)
+    return spec
 
 
 def _with_curriculum(config: ExperimentConfig[Any], path: Path) -> ExperimentConfig[Any]:
@@ -311,13 +322,18 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     return make_config(config.agent, **{**config.settings(), **overrides}) if overrides else config
 
 
-def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
-    """Return the env of a run: its modules are imported, and its spec must be the one the run began with.
+def read_spec(directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool = False) -> EnvSpec:
+    """Return the env of a run; its spec must be the one the run began with.
 
-    Entry points of this package are those of this version, wherever they were when the run was stored.
+    Entry points of this package are those of this version, wherever they were when the run was stored. Nothing that the
+    run names is imported or taken unless this process has it already, see ``rlstm.api.trust``, or the run is trusted.
+
+    Raises:
+        UntrustedRunError: If the run names other code.
     """
     from rlstm.envs.stored_specs import present_spec
 
+    check_modules(config.env, directory.path, trust=trust)
     try:
         spec = resolve_env(config.env)
     except UnknownNameError as error:
@@ -327,4 +343,8 @@ def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec
     written = directory.read_env_spec()
     if written["id"] != spec.id:
         raise ConfigError(f"{directory.env_spec_path} is of env '{written['id']}', the config of '{spec.id}'.")
-    return spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
+    stored = spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
+    if not trust:
+        check_spec(stored, spec, directory.env_spec_path)
+        check_arguments(config.env.env_kwargs, spec, directory.config_path)
+    return stored

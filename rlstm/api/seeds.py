@@ -11,80 +11,27 @@ This module imports no torch: it is there to wait.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
+from rlstm.api.seed_results import SeedsResult, Watch
 from rlstm.api.stored_configs import read_stored, stored_form, with_run
-from rlstm.core.statistics import interquartile_mean
+from rlstm.api.trust import check_modules
 from rlstm.core.threads import num_cores
 from rlstm.training.config import ConfigError, ExperimentConfig
-from rlstm.training.seed_processes import Ended, Job, Pool
+from rlstm.training.hints import import_words
+from rlstm.training.seed_processes import Job, Pool
 from rlstm.training.seeds_folder import SeedsFolder
 
 if TYPE_CHECKING:
     from rlstm.training.progress import UI
-    from rlstm.training.seeds_table import Row, SeedsDisplay
 
 _MODULE = "rlstm.api.one_seed"
-_COMPARED = ("mean_return", "success_rate", "eval_return", "best_return", "steps_per_second")
-"""What is summarised over seeds."""
-
-
-@dataclass(frozen=True)
-class SeedResult:
-    """How one seed ended; what is unknown is None."""
-
-    seed: int
-    state: str  # done, failed, stopped or waiting, if it never began.
-    run_dir: str
-    error: str | None = None  # Why it failed.
-    steps: int = 0
-    wall_seconds: float | None = None
-    steps_per_second: float | None = None
-    mean_return: float | None = None
-    success_rate: float | None = None
-    eval_return: float | None = None
-    eval_actions: str | None = None
-    best_return: float | None = None
-    best_step: int | None = None
-
-
-@dataclass(frozen=True)
-class SeedsResult:
-    """How many seeds ended."""
-
-    run_dir: str  # The folder of all.
-    seeds: tuple[SeedResult, ...]
-    interrupted: bool = False
-
-    def of_state(self, state: str) -> tuple[SeedResult, ...]:
-        """Return the seeds that are done, failed, stopped or waiting."""
-        return tuple(one for one in self.seeds if one.state == state)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all seeds are done."""
-        return len(self.of_state("done")) == len(self.seeds)
-
-    def over_seeds(self) -> dict[str, dict[str, float | None]]:
-        """Return by name the mean and the interquartile mean over the seeds that are done, None where one lacks it."""
-        found: dict[str, dict[str, float | None]] = {}
-        for name in _COMPARED:
-            values = [getattr(one, name) for one in self.of_state("done")]
-            known = bool(values) and None not in values
-            mean, iqm = (float(np.mean(values)), float(interquartile_mean(np.array(values)))) if known else (None, None)
-            found[name] = {"mean": mean, "iqm": iqm}
-        return found
 
 
 def train_seeds(
@@ -163,7 +110,8 @@ def train_seeds_config(
         command=sys.argv if command is None else command,
         seed_command=seed_command,
     )
-    tasks = {seed: _task(folder, seed, resume=False) for seed in seeds}
+    # Whatever the settings name was given just now.
+    tasks = {seed: _task(folder, seed, resume=False, trust=True) for seed in seeds}
     return _run(folder, tasks, at_once, config.run.num_threads, ui, note)
 
 
@@ -174,6 +122,8 @@ def resume_seeds(
     num_threads: int | None = None,
     jobs: int | None = None,
     ui: UI = "auto",
+    env_import: Sequence[str] = (),
+    trust: bool = False,
 ) -> SeedsResult:
     """Go on with every seed of a folder that isn't complete; one that never began is started.
 
@@ -183,6 +133,8 @@ def resume_seeds(
         num_threads: Threads of torch from here on; by default as many as before.
         jobs: How many at a time; by default as many as there are cores.
         ui: The display.
+        env_import: Modules that each process imports first, beside those that the folder names and this process has.
+        trust: Import the modules that the runs name, and take their env from the entry points that they name.
 
     Raises:
         ConfigError: If all seeds are complete, or a number is out of range.
@@ -192,6 +144,8 @@ def resume_seeds(
     config = read_stored(folder.config)
     given = {"total_steps": total_steps, "num_threads": num_threads}
     config = with_run(config, **{name: value for name, value in given.items() if value is not None})
+    check_modules(config.env, folder.path, trust=trust)
+    modules = list(dict.fromkeys([*env_import, *config.env.modules]))
     threads = config.run.num_threads or 1
     left = [seed for seed in folder.seeds if _left(folder, seed, total_steps)]
     if not left:
@@ -204,7 +158,8 @@ def resume_seeds(
     for seed in left:
         folder.clear(seed)
         given = {"total_steps": total_steps, "num_threads": num_threads and threads}
-        tasks[seed] = _task(folder, seed, resume=folder.seed_path(seed).is_dir(), **given)
+        begun = folder.seed_path(seed).is_dir()
+        tasks[seed] = {**_task(folder, seed, resume=begun, trust=trust), "env_import": modules, **given}
     return _run(folder, tasks, at_once, threads, ui, None)
 
 
@@ -236,9 +191,9 @@ def _jobs(asked: int | None, num_seeds: int, num_threads: int) -> int:
     return asked
 
 
-def _task(folder: SeedsFolder, seed: int, *, resume: bool, **given: int | None) -> dict[str, Any]:
-    changed = {"total_steps": None, "num_threads": None, **given}
-    return {"folder": str(folder.path), "seed": seed, "resume": resume, **changed}
+def _task(folder: SeedsFolder, seed: int, *, resume: bool, trust: bool) -> dict[str, Any]:
+    unchanged: dict[str, Any] = {"total_steps": None, "num_threads": None, "env_import": []}
+    return {"folder": str(folder.path), "seed": seed, "resume": resume, "trust": trust, **unchanged}
 
 
 def _run(
@@ -253,7 +208,7 @@ def _run(
 
     jobs = [Job(seed, _MODULE, task, folder.log_path(seed)) for seed, task in tasks.items()]
     with seeds_display(ui) as display:
-        watch = _Watch(folder, tasks, display)
+        watch = Watch(folder, tasks, display)
         threads = "one thread" if num_threads == 1 else f"{num_threads} threads"
         display.message(f"{len(jobs)} seeds, {at_once} at a time, {threads} each | run {folder.path}")
         if note is not None:
@@ -261,66 +216,5 @@ def _run(
         pool = Pool(jobs, at_once, num_threads)
         interrupted = pool.run(began=watch.began, ended=watch.ended, asked=watch.asked, watch=watch.look)
         watch.look()
-    return SeedsResult(str(folder.path), tuple(map(watch.result, folder.seeds)), interrupted)
-
-
-class _Watch:
-    """What is known about every seed while processes come and go."""
-
-    def __init__(self, folder: SeedsFolder, tasks: Mapping[int, dict[str, Any]], display: SeedsDisplay) -> None:
-        from rlstm.training.seeds_table import ProgressTail, Row
-
-        self._folder, self._display = folder, display
-        self._tails = {seed: ProgressTail(folder.seed_path(seed) / "progress.csv") for seed in folder.seeds}
-        self._answers: dict[int, dict[str, Any]] = {}
-        self._rows: dict[int, Row] = {}
-        for seed in folder.seeds:
-            given = tasks[seed]["total_steps"] if seed in tasks else None
-            row = Row(seed, "waiting" if seed in tasks else "done", total_steps=given or folder.total_steps(seed))
-            self._tails[seed].update(row)
-            self._rows[seed] = row
-            if seed not in tasks:
-                self._answers[seed] = folder.result(seed) or {}
-
-    def look(self) -> None:
-        """Read what is new and show it."""
-        for seed, row in self._rows.items():
-            if row.state == "training":
-                self._tails[seed].update(row)
-        self._display.show(list(self._rows.values()))
-
-    def began(self, seed: int) -> None:
-        """Note that a process was started."""
-        self._rows[seed].state = "training"
-
-    def asked(self, signals: int) -> None:
-        """Say what a signal does."""
-        ways = ("each seed finishes its update and saves; once more stops them at once", "at once, without saving")
-        self._display.message(f"Stopping: {ways[min(signals, len(ways)) - 1]}.")
-
-    def ended(self, end: Ended) -> None:
-        """Note how a process ended."""
-        row = self._rows[end.seed]
-        self._tails[end.seed].update(row)
-        row.error = end.error
-        row.state = "failed" if end.error is not None else "stopped" if end.stopped else "done"
-        if (
-            end.stopped and (self._folder.step(end.seed) or 0) >= row.total_steps
-        ):  # The signal came after the last step.
-            row.state = "done"
-        if not end.answer:
-            return
-        self._answers[end.seed] = end.answer
-        with contextlib.suppress(OSError):  # The seed's own folder tells it too.
-            self._folder.keep_result(end.seed, end.answer)
-        for name in ("steps", "steps_per_second", "mean_return", "success_rate", "eval_return"):
-            setattr(row, name, end.answer.get(name))
-
-    def result(self, seed: int) -> SeedResult:
-        """Return how a seed ended."""
-        row, answer = self._rows[seed], self._answers.get(seed, {})
-        names = [field.name for field in dataclasses.fields(SeedResult)][4:]
-        known: dict[str, Any] = {name: getattr(row, name, None) for name in names}
-        known |= {name: answer[name] for name in names if answer.get(name) is not None}
-        path = str(self._folder.seed_path(seed))
-        return SeedResult(seed, row.state, path, row.error, **known)
+    words = import_words(read_stored(folder.config).env)
+    return SeedsResult(str(folder.path), tuple(map(watch.result, folder.seeds)), interrupted, words)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import DisplayFlags, Positional, import_first, named, parse
+from rlstm.cli.parsing import DisplayFlags, Json, Positional, import_first, named, parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,10 @@ class ResumeFlags(DisplayFlags):
     """Folder of the run, or of the runs of several seeds: each that is not complete goes on."""
 
     env_import: tuple[str, ...] = ()
-    """Modules to import first, beside those of the run: one that registers an env that no other process knows."""
+    """Modules to import first: those that the run names, which are not imported by themselves, and others."""
+
+    trust: Json = False
+    """Import the modules that the run names, and take its env from the entry points that it names: runs their code."""
 
     total_steps: int | None = None
     """The new total of environment steps, not extra. Default: the run's own."""
@@ -43,13 +46,15 @@ def run(words: list[str]) -> Answer:
     from rlstm.cli.train import training_answer
 
     command = ["rlstm", "resume", *words]
-    steps, threads = flags.total_steps, flags.num_threads
-    return training_answer(resume(flags.run_dir, total_steps=steps, num_threads=threads, ui=flags.ui, command=command))
+    given: dict[str, Any] = {"total_steps": flags.total_steps, "num_threads": flags.num_threads, "trust": flags.trust}
+    return training_answer(resume(flags.run_dir, ui=flags.ui, command=command, **given))
 
 
 def _resume_seeds(flags: ResumeFlags) -> Answer:
     from rlstm.api.seeds import resume_seeds
     from rlstm.cli.seeds_answers import seeds_answer
 
-    given = {"total_steps": flags.total_steps, "num_threads": flags.num_threads, "jobs": flags.jobs}
-    return seeds_answer(resume_seeds(flags.run_dir, ui=flags.ui, **given))
+    given: dict[str, Any] = {"total_steps": flags.total_steps, "num_threads": flags.num_threads, "jobs": flags.jobs}
+    return seeds_answer(
+        resume_seeds(flags.run_dir, ui=flags.ui, env_import=flags.env_import, trust=flags.trust, **given)
+    )

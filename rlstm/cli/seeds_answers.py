@@ -11,7 +11,7 @@ from rlstm.cli.tables import facts, table
 from rlstm.core.number_text import number, percent
 
 if TYPE_CHECKING:
-    from rlstm.api.seeds import SeedResult, SeedsResult
+    from rlstm.api.seed_results import SeedResult, SeedsResult
 
 _HEADER = ("seed", "state", "steps", "steps/s", "return", "success", "evaluation", "best")
 
@@ -30,9 +30,9 @@ def seeds_answer(result: SeedsResult) -> Answer:
     ):
         if (mean := over[metric]["mean"]) is not None:
             lines[name] = f"{text(mean)} in the mean over these seeds, interquartile mean {text(over[metric]['iqm'])}"
-    lines["curves"] = f"rlstm plot {folder}"
+    lines["curves"] = f"rlstm plot {folder}{result.import_words}"
     if not result.complete:
-        lines["go on"] = f"rlstm resume {folder}"
+        lines["go on"] = f"rlstm resume {folder}{result.import_words}"
     stopped = result.interrupted and not result.complete
     code = INTERRUPTED if stopped else FAILED if failed else 0
     shown = table(_HEADER, [_cells(one) for one in result.seeds])

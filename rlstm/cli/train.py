@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import DisplayFlags, Flat, given_value, has_flag, parse, without_flags
+from rlstm.cli.parsing import DisplayFlags, Flat, parse
 from rlstm.cli.tables import facts
+from rlstm.cli.words import given_value, has_flag, without_flags
 from rlstm.core.number_text import number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 from rlstm.training.presets import presets_for
@@ -184,7 +185,7 @@ def _evaluations(result: TrainResult) -> dict[str, str]:
 def training_answer(result: TrainResult) -> Answer:
     """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it before its end."""
     values, stopped = dict(vars(result)), result.interrupted and not result.complete
-    folder = shlex.quote(result.run_dir)
+    folder, words = shlex.quote(result.run_dir), _run_words(result.run_dir)
     lines = {
         "trained": f"{number(result.steps)} steps, {number(result.wall_seconds)} s of play and learning "
         f"({number(result.steps_per_second)} steps/s)",
@@ -192,7 +193,7 @@ def training_answer(result: TrainResult) -> Answer:
         "success": percent(result.success_rate),
         **_evaluations(result),
         "run": result.run_dir,
-        "evaluate": f"rlstm evaluate {folder}",
+        "evaluate": f"rlstm evaluate {words}",
         "curves": f"tensorboard --logdir {folder}",
     }
     if result.mean_return is None:
@@ -200,5 +201,14 @@ def training_answer(result: TrainResult) -> Answer:
     if result.success_rate is None:
         del lines["success"]
     if stopped:
-        lines["go on"] = f"rlstm resume {folder}"
+        lines["go on"] = f"rlstm resume {words}"
     return Answer(facts(lines), values, exit_code=130 if stopped else 0)
+
+
+def _run_words(run_dir: str) -> str:
+    """Return what follows a verb that plays with a run."""
+    from rlstm.api.experiments import read_config
+    from rlstm.training.hints import run_words
+    from rlstm.training.run_directory import RunDirectory
+
+    return run_words(run_dir, read_config(RunDirectory(run_dir)).env)

@@ -65,7 +65,7 @@ def _registered_by(modules: Sequence[str]) -> list[str]:
 
 def import_modules_of(config: EnvConfig) -> None:
     """Import the modules that an env's settings name, those in its id too; raise as ``import_modules`` does."""
-    import_modules((*config.env_import, *([config.env.split(":", 1)[0]] if ":" in config.env else [])))
+    import_modules(config.modules)
 
 
 def import_modules(names: Sequence[str]) -> None:

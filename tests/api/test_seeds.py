@@ -9,7 +9,10 @@ import gymnasium as gym
 import pytest
 
 import rlstm
+from rlstm.api import one_seed
 from rlstm.api import seeds as api
+from rlstm.api.configs import make_config
+from rlstm.api.trust import UntrustedRunError
 from rlstm.training.config import ConfigError
 from rlstm.training.seeds_folder import SeedsFolder
 
@@ -146,6 +149,34 @@ def test_an_env_of_this_process_alone_is_refused(place) -> None:
             train(1, env="Here-v0")
     finally:
         gym.registry.pop("Here-v0")
+
+
+def test_a_module_that_the_folder_names_is_imported_if_the_user_says_so(place) -> None:
+    Path("evil.py").write_text("import pathlib; pathlib.Path('executed').touch()")
+    (place / "fates").write_text('{"1": "early"}')
+    train(1)
+    content = json.loads(Path("all/seeds.json").read_text())
+    content["settings"]["env_import"] = ["evil"]
+    Path("all/seeds.json").write_text(json.dumps(content))
+    tasks()
+    with pytest.raises(UntrustedRunError, match="--env-import evil"):
+        rlstm.resume_seeds("all", ui="none")
+    assert (tasks(), Path("executed").exists()) == ([], False)
+    rlstm.resume_seeds("all", ui="none", trust=True, env_import=["json"])
+    assert [(task["trust"], task["env_import"]) for task in tasks()] == [(True, ["json", "evil"])]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"env_import": ["evil"]}, {"env": "evil:A-v0"}, {"env_kwargs": {"task": "evil:A"}}, {"curriculum": "c"}]
+)
+def test_a_seed_that_never_began_executes_nothing_of_the_folder(place, changed: dict) -> None:
+    """The check of its own process, where it starts."""
+    Path("evil.py").write_text("import pathlib; pathlib.Path('executed').touch()")
+    Path("c").write_text('[[stage]]\nenv = "evil:A-v0"\nsuccess = 1.0\n')
+    config = make_config("random", **{"env": "rlstm/TMaze-v0", **changed})
+    with pytest.raises(UntrustedRunError):
+        one_seed._check(config, Path("all"))
+    assert not Path("executed").exists()
 
 
 def test_as_many_jobs_as_their_threads_have_cores(monkeypatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlstm.cli.parsing import without_flags
+from rlstm.cli.words import without_flags
 from rlstm.training.seeds_folder import SeedsFolder
 from tests.cli.conftest import SMALL
 

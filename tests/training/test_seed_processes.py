@@ -105,7 +105,8 @@ def test_signals_are_passed_on_and_the_third_ends_all(jobs, tmp_path, patience: 
         if len(list(tmp_path.glob("*.ready"))) == 2 and len(sent) < patience:
             sent.append(signal.raise_signal(signal.SIGINT))
 
-    ends, story, told = run(jobs(*[WAIT] * 3, patience=patience), at_once=2, watch=watch)
+    later = WAIT.replace("print(", "time.sleep(0.15)\nprint(")  # A place is free while it still runs.
+    ends, story, told = run(jobs(WAIT, later, WAIT, patience=patience), at_once=2, watch=watch)
     assert told
     assert story[:2] == ["+0", "+1"]
     assert story[2:-2] == [f"signal {count + 1}" for count in range(patience)]
