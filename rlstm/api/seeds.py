@@ -11,6 +11,7 @@ This module imports no torch: it is there to wait.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,8 @@ def train_seeds(
         Where the runs are, and how each seed ended: one that fails is named with its error, and the others go on.
 
     Raises:
-        ConfigError: If a setting makes no sense, seeds are named twice, or there are more jobs than cores.
+        ConfigError: If a setting makes no sense, seeds are named twice, there are more jobs than cores, or all seeds
+            fail by the same error before they begin.
         RunDirectoryError: If the folder exists or can't be written.
     """
     if "seed" in settings:
@@ -87,22 +89,8 @@ def train_seeds_config(
         seed_command: That of a single seed, without its seed and folder.
         note: What a display shows before it begins.
     """
-    if not seeds:
-        raise ConfigError("No seed is given: name some, e.g. 0 1 2.")
-    twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
-    if twice:
-        raise ConfigError(f"The seeds name {', '.join(map(str, twice))} more than once; each is trained once.")
-    for seed in seeds:
-        with_run(config, seed=seed)
-    # Processes that share the cores would measure each other.
-    config = with_run(config, num_threads=config.run.num_threads or 1, **_absolute(config))
+    config = _checked(config, seeds)
     at_once = _jobs(jobs, len(seeds), config.run.num_threads)
-    spec = resolve_env(config.env)  # So that a wrong id is told before there is a folder.
-    if not isinstance(spec.entry_point, str):
-        raise ConfigError(
-            f"The env '{spec.id}' was registered with a class or a function in this process, and each seed has its "
-            "own: register it with an entry point like 'module:Class', in a module that env_import names."
-        )
     folder = SeedsFolder.create(
         config.run.run_dir,
         config=stored_form(config),
@@ -112,7 +100,9 @@ def train_seeds_config(
     )
     # Whatever the settings name was given just now.
     tasks = {seed: _task(folder, seed, resume=False, trust=True) for seed in seeds}
-    return _run(folder, tasks, at_once, config.run.num_threads, ui, note)
+    result = _run(folder, tasks, at_once, config.run.num_threads, ui, note)
+    _refuse_what_is_wrong_for_all(folder, result)
+    return result
 
 
 def resume_seeds(
@@ -161,6 +151,35 @@ def resume_seeds(
         begun = folder.seed_path(seed).is_dir()
         tasks[seed] = {**_task(folder, seed, resume=begun, trust=trust), "env_import": modules, **given}
     return _run(folder, tasks, at_once, threads, ui, None)
+
+
+def _checked(config: ExperimentConfig[Any], seeds: Sequence[int]) -> ExperimentConfig[Any]:
+    """Return the experiment as each seed trains it, after all that can be refused before there is a folder."""
+    if not seeds:
+        raise ConfigError("No seed is given: name some, e.g. 0 1 2.")
+    twice = sorted({seed for seed in seeds if list(seeds).count(seed) > 1})
+    if twice:
+        raise ConfigError(f"The seeds name {', '.join(map(str, twice))} more than once; each is trained once.")
+    for seed in seeds:
+        with_run(config, seed=seed)
+    # Processes that share the cores would measure each other.
+    config = with_run(config, num_threads=config.run.num_threads or 1, **_absolute(config))
+    spec = resolve_env(config.env)  # So that a wrong id is told before there is a folder.
+    if not isinstance(spec.entry_point, str):
+        raise ConfigError(
+            f"The env '{spec.id}' was registered with a class or a function in this process, and each seed has its "
+            "own: register it with an entry point like 'module:Class', in a module that env_import names."
+        )
+    return config
+
+
+def _refuse_what_is_wrong_for_all(folder: SeedsFolder, result: SeedsResult) -> None:
+    """Refuse what every seed failed by before it began: it is a setting, and nothing stays that would be in the way."""
+    errors = {one.error for one in result.seeds}
+    if len(errors) == 1 and None not in errors and not any(folder.seed_path(seed).exists() for seed in folder.seeds):
+        with contextlib.suppress(OSError):
+            folder.remove()
+        raise ConfigError(str(errors.pop()))
 
 
 def _left(folder: SeedsFolder, seed: int, total_steps: int | None) -> bool:

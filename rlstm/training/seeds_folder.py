@@ -131,9 +131,10 @@ class SeedsFolder:
 
     def total_steps(self, seed: int) -> int:
         """Return the steps that a seed shall take: a run that was resumed by itself may have a total of its own."""
-        directory = RunDirectory(self.seed_path(seed))
-        settings = directory.read_config()["settings"] if directory.config_path.is_file() else self.config["settings"]
-        return int(settings["total_steps"])
+        try:
+            return int(RunDirectory(self.seed_path(seed)).read_config()["settings"]["total_steps"])
+        except (RunDirectoryError, KeyError, TypeError, ValueError):  # None yet, or damaged: its process will say so.
+            return int(self.config["settings"]["total_steps"])
 
     def clear(self, seed: int) -> None:
         """Remove the folder of a seed that ended before its first checkpoint, so that it can begin."""
@@ -150,6 +151,13 @@ class SeedsFolder:
         """Write down how a seed ended; raise `OSError` if that is impossible."""
         self._content["results"][str(seed)] = dict(result)
         self._write()
+
+    def remove(self) -> None:
+        """Remove the folder of seeds none of which has a folder of its own; raise `OSError` if it holds more."""
+        for seed in self.seeds:
+            self.log_path(seed).unlink(missing_ok=True)
+        (self.path / FILE).unlink()
+        self.path.rmdir()
 
     def _write(self) -> None:
         write_json(self.path / FILE, self._content)

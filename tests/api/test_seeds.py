@@ -88,6 +88,18 @@ def test_a_seed_that_fails_is_named_and_counts_for_nothing(place) -> None:
     assert result.over_seeds()["mean_return"] == {"mean": 2.0, "iqm": 2.0}
 
 
+def test_what_is_wrong_for_all_before_they_begin_leaves_nothing_behind(place) -> None:
+    (place / "stand_in.py").write_text(WORKER.replace("(folder.path / ", "(folder.path.parent / "))
+    (place / "fates").write_text('{"1": "early", "2": "early"}')
+    with pytest.raises(ConfigError, match=r"^the simulator has gone$"):
+        train(1, 2)
+    assert not Path("all").exists()
+    Path("all").mkdir()
+    (place / "fates").write_text('{"1": "early", "2": "fail"}')  # It has begun.
+    assert [one.state for one in train(1, 2).seeds] == ["failed", "failed"]
+    assert Path("all/seeds.json").exists()
+
+
 def test_what_is_not_complete_goes_on_and_the_rest_is_left(place) -> None:
     (place / "fates").write_text('{"2": "stop", "3": "early"}')
     result = train(1, 2, 3)
@@ -153,7 +165,7 @@ def test_an_env_of_this_process_alone_is_refused(place) -> None:
 
 def test_a_module_that_the_folder_names_is_imported_if_the_user_says_so(place) -> None:
     Path("evil.py").write_text("import pathlib; pathlib.Path('executed').touch()")
-    (place / "fates").write_text('{"1": "early"}')
+    (place / "fates").write_text('{"1": "stop"}')
     train(1)
     content = json.loads(Path("all/seeds.json").read_text())
     content["settings"]["env_import"] = ["evil"]

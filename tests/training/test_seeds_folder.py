@@ -68,6 +68,8 @@ def test_what_a_seed_has_reached_is_read_from_its_folder(tmp_path) -> None:
     reach(folder, 3, 40, total=200)
     assert (folder.step(3), folder.step(5)) == (40, None)
     assert (folder.total_steps(3), folder.total_steps(5)) == (200, 100)
+    (folder.seed_path(3) / "config.json").write_text("{")
+    assert folder.total_steps(3) == 100
 
 
 def test_only_a_folder_without_a_checkpoint_is_cleared(tmp_path) -> None:
