@@ -1,7 +1,8 @@
 """Reinforcement learning agents that remember.
 
 `rlstm.check_env` tells whether an env is fit for training, `rlstm.train` trains an agent into a run directory and
-`rlstm.resume` goes on with it, `rlstm.evaluate` plays episodes with what was learnt, `rlstm.load` brings it back to
+`rlstm.resume` goes on with it, `rlstm.train_seeds` and `rlstm.resume_seeds` do so for many seeds at a time,
+`rlstm.evaluate` plays episodes with what was learnt, `rlstm.load` brings it back to
 act, `rlstm.record` lets it demonstrate. All else is imported from its own module, e.g. `from rlstm.cells import CELLS`.
 
 This module is light and lazy: `import rlstm` imports no torch; the functions do so on first use.
@@ -19,8 +20,20 @@ if TYPE_CHECKING:
     from rlstm.api.finished_runs import evaluate_run as evaluate
     from rlstm.api.finished_runs import load as load
     from rlstm.api.finished_runs import record as record
+    from rlstm.api.seeds import resume_seeds as resume_seeds
+    from rlstm.api.seeds import train_seeds as train_seeds
 
-__all__ = ["__version__", "check_env", "evaluate", "load", "record", "resume", "train"]
+__all__ = [
+    "__version__",
+    "check_env",
+    "evaluate",
+    "load",
+    "record",
+    "resume",
+    "resume_seeds",
+    "train",
+    "train_seeds",
+]
 
 wait_passively()  # Before torch is loaded, which reads it once.
 
@@ -36,6 +49,10 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept
             from rlstm.api import finished_runs
 
             return getattr(finished_runs, "evaluate_run" if name == "evaluate" else name)
+        if name in ("train_seeds", "resume_seeds"):
+            from rlstm.api import seeds
+
+            return getattr(seeds, name)
         if name == "check_env":
             from rlstm.api.env_checks import check_env
 

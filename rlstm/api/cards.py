@@ -13,6 +13,7 @@ from rlstm.api.finished_runs import evaluate_run, open_run
 from rlstm.api.references import run_references
 from rlstm.core.files import write_atomically
 from rlstm.core.number_text import number
+from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.config import ConfigError
 from rlstm.training.histories import read_progress
 from rlstm.training.progress import sparkline
@@ -29,6 +30,7 @@ def write_card(
     seed: int = 0,
     licence: str | None = None,
     force: bool = False,
+    trust: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Write the run's ``README.md``: what it is, how to load it, how good it is with and without its memory.
 
@@ -38,6 +40,7 @@ def write_card(
         seed: Decides them.
         licence: Identifier of the weights' licence, as hubs take it ("mit", "apache-2.0"); none is named by default.
         force: Write over a ``README.md`` that is there.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Returns:
         The file, and the facts in it by name.
@@ -52,9 +55,10 @@ def write_card(
     path = directory.path / "README.md"
     if path.exists() and not force and _MARK not in path.read_text(encoding="utf-8"):
         raise ConfigError(f"{path} was written by somebody else. Give --force to write over it, or move it away.")
-    run = open_run(run_dir)
+    run = open_run(run_dir, trust=trust)
     evaluations = [
-        evaluate_run(run_dir, episodes=episodes, seed=seed, ablate_memory=ablated) for ablated in (False, True)
+        evaluate_run(run_dir, episodes=episodes, seed=seed, ablate_memory=ablated, trust=trust)
+        for ablated in (False, True)
     ]
     whole, ablated = (one.summary() for one in evaluations)
     facts = {
@@ -69,16 +73,16 @@ def write_card(
         "std_return": whole["std_return"],
         "success_rate": whole["success_rate"],
         "mean_return_without_memory": ablated["mean_return"],
-        **run_references(run_dir),
+        **run_references(run_dir, trust=trust),
     }
-    write_atomically(path, _text(directory, facts, licence).encode())
+    write_atomically(path, _text(directory, facts, licence, run.policy).encode())
     return path, facts
 
 
 _MARK = "<!-- written by rlstm card -->"
 
 
-def _text(directory: RunDirectory, facts: dict[str, Any], licence: str | None) -> str:
+def _text(directory: RunDirectory, facts: dict[str, Any], licence: str | None, policy: RecurrentPolicy) -> str:
     return "\n".join(
         [
             *_front_matter(facts, licence),
@@ -101,7 +105,7 @@ def _text(directory: RunDirectory, facts: dict[str, Any], licence: str | None) -
             *_results(facts),
             "",
             *_curve(directory),
-            *_spaces(directory),
+            *_spaces(directory, policy),
             *_settings(directory),
             *_versions(directory),
         ]
@@ -172,12 +176,11 @@ def _curve(directory: RunDirectory) -> list[str]:
     return []
 
 
-def _spaces(directory: RunDirectory) -> list[str]:
+def _spaces(directory: RunDirectory, policy: RecurrentPolicy) -> list[str]:
     config = read_config(directory)
     memory = config.memory
     ends = {"episode": "every episode", "trial": f"every trial of {memory.episodes_per_trial} episodes"}
     lasts = f"Reset it before {ends[memory.lifetime]}." if memory.lifetime in ends else "It is never reset."
-    policy = open_run(directory.path).policy
     rows = [("observations", str(policy.observation_space)), ("actions", str(policy.action_space)), ("memory", lasts)]
     return ["## What it reads and does", "", *_table(("", ""), rows), ""]
 

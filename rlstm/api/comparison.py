@@ -68,16 +68,16 @@ def compare(curves: Curves, threshold: float) -> list[Compared]:
     return found
 
 
-def ablate(group: Group, episodes: int) -> Ablation:
+def ablate(group: Group, episodes: int, *, trust: bool = False) -> Ablation:
     """Evaluate every run of a group with and without its memory, on the same episodes.
 
     Raises:
         ConfigError: If the number of episodes is out of range.
         CheckpointError, RunDirectoryError: If a run has no checkpoint, or one that is damaged.
     """
-    intact, ablated = ([_mean_return(run, episodes, without) for run in group.runs] for without in (False, True))
+    intact, ablated = ([_mean_return(run, episodes, without, trust) for run in group.runs] for without in (False, True))
     return Ablation(np.array(intact), np.array(ablated))
 
 
-def _mean_return(run: Path, episodes: int, without_memory: bool) -> float:
-    return evaluate_run(run, episodes=episodes, ablate_memory=without_memory).mean_return
+def _mean_return(run: Path, episodes: int, without_memory: bool, trust: bool) -> float:
+    return evaluate_run(run, episodes=episodes, ablate_memory=without_memory, trust=trust).mean_return

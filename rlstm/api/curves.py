@@ -110,7 +110,11 @@ class Curves:
 
 
 def read_curves(
-    paths: Iterable[str | os.PathLike[str]], metric: str | None = None, *, by_folder: bool = False
+    paths: Iterable[str | os.PathLike[str]],
+    metric: str | None = None,
+    *,
+    by_folder: bool = False,
+    trust: bool = False,
 ) -> Curves:
     """Read runs and group them.
 
@@ -119,6 +123,7 @@ def read_curves(
             yet, is left out with a note.
         metric: A column of ``progress.csv``; by default the return of evaluations where there is any, else that of
             training.
+        trust: Import the modules that the runs name, to know the best returns of their env.
         by_folder: Keep the runs of a folder that was searched apart from others like them, if all of them are alike.
 
     Raises:
@@ -137,7 +142,7 @@ def read_curves(
         is_alike = len({other.kind for other in kept if other.argument == run.argument}) == 1
         folder = run.argument if by_folder and is_alike and run.argument != run.path else None
         kinds.setdefault((run.kind, folder), []).append(run)
-    groups, more = _groups(list(kinds.values()), metric)
+    groups, more = _groups(list(kinds.values()), metric, trust)
     return Curves(envs[0], metric, groups, (*notes, *more))
 
 
@@ -163,7 +168,7 @@ def _with_values(runs: Sequence[FoundRun], metric: str) -> tuple[list[FoundRun],
     return kept, [f"Left out, because they have no value of '{metric}' so far: {names}."] if left else []
 
 
-def _groups(kinds: Sequence[Sequence[FoundRun]], metric: str) -> tuple[tuple[Group, ...], list[str]]:
+def _groups(kinds: Sequence[Sequence[FoundRun]], metric: str, trust: bool) -> tuple[tuple[Group, ...], list[str]]:
     """Return a group for each kind of runs, and notes."""
     names = differing([runs[0].settings for runs in kinds])
     labels, notes = _labels(kinds, names)
@@ -179,7 +184,7 @@ def _groups(kinds: Sequence[Sequence[FoundRun]], metric: str) -> tuple[tuple[Gro
             notes.append(
                 f"{label}: shown up to step {min(ends):,}, which all runs have reached; one is at {max(ends):,}."
             )
-        references, complaint = _references(runs[0].path, metric)
+        references, complaint = _references(runs[0].path, metric, trust)
         notes += [complaint] if complaint else []
         settings, paths = pick(runs[0].settings, names), tuple(run.path for run in runs)
         groups.append(Group(label, settings, paths, seeds, steps, values, references))
@@ -198,12 +203,12 @@ def _align(label: str, runs: Sequence[FoundRun], metric: str) -> tuple[Steps, Fl
         ) from error
 
 
-def _references(path: Path, metric: str) -> tuple[dict[str, float | None], str | None]:
+def _references(path: Path, metric: str, trust: bool) -> tuple[dict[str, float | None], str | None]:
     """Return the references of a run's env where the metric is a return, and a note if it can't be made."""
     if metric not in RETURNS:
         return dict.fromkeys(REFERENCES), None
     try:
-        return run_references(path), None
+        return run_references(path, trust=trust), None
     except Exception as error:  # Whatever an env raises.
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         return dict.fromkeys(REFERENCES), f"The best returns are left out, because the env can't be made: {reason}."

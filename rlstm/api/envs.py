@@ -6,7 +6,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rlstm.training.config import ConfigError, refusals_name_settings
 from rlstm.vector.config import EnvConfig
-from rlstm.vector.make import resolve_spec, with_wrappers
+from rlstm.vector.specs import resolve_spec, with_wrappers
 
 
 def resolve_env(config: EnvConfig) -> EnvSpec:

@@ -29,6 +29,9 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
 from rlstm.api.resuming import last_checkpoint, take_edits
+from rlstm.api.stored_configs import FREE_FORM
+from rlstm.api.stored_configs import stored_form as _stored_form
+from rlstm.api.trust import check_arguments, check_modules, check_spec, check_stages
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.process import prepare_process
 from rlstm.core.ranks import Ranks, joined_ranks, was_restarted
@@ -51,9 +54,6 @@ _EARLIER_OF = {"ppo": {"value_bias": "zero"}}
 
 SPACES = ("observation_space", "action_space")
 """Names of what ``spaces.json`` holds."""
-
-_FREE_FORM = ("env_kwargs", "cell_kwargs", "encoder_kwargs")
-"""Settings that may hold any value that ``encode`` takes."""
 
 _IN_PROCESS = "registered_in_process"
 _REGISTER_IT = (
@@ -94,6 +94,8 @@ def train(
         NonFiniteError: If the training diverges.
         RunDirectoryError: If the run directory exists or can't be written.
     """
+    if "seeds" in settings:
+        raise ConfigError("seeds are trained by rlstm.train_seeds, each in a process of its own; here it is one seed.")
     return train_config(make_config(agent, preset, **settings), ui=ui, on_evaluation=on_evaluation)
 
 
@@ -199,6 +201,7 @@ def resume(
     ui: UI = "auto",
     command: Sequence[str] | None = None,
     on_evaluation: OnEvaluation | None = None,
+    trust: bool = False,
 ) -> TrainResult:
     """Go on with a run from its latest checkpoint, as if it had never stopped; from its start if it has none yet.
 
@@ -212,6 +215,7 @@ def resume(
         ui: The display.
         command: The command line, for the run's ``command.txt``.
         on_evaluation: As that of ``train``.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Raises:
         ConfigError: If the total is not larger than what is done.
@@ -231,6 +235,7 @@ def resume(
             ui=ui,
             command=command,
             on_evaluation=on_evaluation,
+            trust=trust,
         )
 
 
@@ -244,6 +249,7 @@ def _resume(
     ui: UI = "auto",
     command: Sequence[str] | None = None,
     on_evaluation: OnEvaluation | None = None,
+    trust: bool = False,
 ) -> TrainResult:
     """Go on with a run; rank 0 does. See ``resume``."""
     directory = RunDirectory.open(run_dir, accept_edits=accept_edits)
@@ -257,7 +263,7 @@ def _resume(
         _check_hook(config, on_evaluation)
         checkpoint = last_checkpoint(directory, config, notes)
         kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
-        training, spec = _make_training(kept, ranks, read_spec(directory, config))
+        training, spec = _make_training(kept, ranks, _spec_to_train(directory, config, trust=trust))
         with closing(training):
             start = None
             if checkpoint is None:
@@ -276,6 +282,14 @@ def _resume(
                 # They are kept, so that a run stopped once more goes on to the same end with as many threads.
                 directory.write_config(_stored_form(config))
             return _run(training, directory, ui, purge_step=purge_step, notes=notes, on_evaluation=on_evaluation)
+
+
+def _spec_to_train(directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool) -> EnvSpec:
+    """Return the env of a run that goes on; the envs of its stages name no other code either."""
+    spec = read_spec(directory, config, trust=trust)
+    if config.run.curriculum is not None and not trust:
+        check_stages(directory.curriculum_path, config.env, spec)
+    return spec
 
 
 def _with_curriculum(config: ExperimentConfig[Any], path: Path) -> ExperimentConfig[Any]:
@@ -328,22 +342,6 @@ def _read_written_spec(written: dict[str, Any]) -> EnvSpec:
         for wrapper in spec.additional_wrappers
     )
     return spec
-
-
-def _stored_form(config: ExperimentConfig[Any]) -> dict[str, Any]:
-    """Return an experiment as JSON.
-
-    Raises:
-        ConfigError: If an argument of the env or the cell can't be written.
-    """
-    settings = config.settings()
-    try:
-        return {
-            "agent": config.agent,
-            "settings": settings | {name: encode(settings[name], name) for name in _FREE_FORM},
-        }
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _run(
@@ -402,7 +400,7 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     try:
         earlier = {**_EARLIER, **_EARLIER_OF.get(stored["agent"], {})}
         own = stored["settings"]
-        settings = own | {name: decode(own[name]) for name in _FREE_FORM if name in own}
+        settings = own | {name: decode(own[name]) for name in FREE_FORM if name in own}
         config = config_from_layers(stored["agent"], None, earlier, settings)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -412,13 +410,18 @@ def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[A
     return make_config(config.agent, **{**config.settings(), **overrides}) if overrides else config
 
 
-def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec:
-    """Return the env of a run: its modules are imported, and its spec must be the one the run began with.
+def read_spec(directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool = False) -> EnvSpec:
+    """Return the env of a run; its spec must be the one the run began with.
 
-    Entry points of this package are those of this version, wherever they were when the run was stored.
+    Entry points of this package are those of this version, wherever they were when the run was stored. Nothing that the
+    run names is imported or taken unless this process has it already, see ``rlstm.api.trust``, or the run is trusted.
+
+    Raises:
+        UntrustedRunError: If the run names other code.
     """
     from rlstm.envs.stored_specs import present_spec
 
+    check_modules(config.env, directory.path, trust=trust)
     try:
         spec = resolve_env(config.env)
     except UnknownNameError as error:
@@ -429,8 +432,12 @@ def read_spec(directory: RunDirectory, config: ExperimentConfig[Any]) -> EnvSpec
     if written["id"] != spec.id:
         raise ConfigError(f"{directory.env_spec_path} is of env '{written['id']}', the config of '{spec.id}'.")
     try:
-        return spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
+        stored = spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunDirectoryError(
             f"{directory.env_spec_path} is damaged: it holds no spec of an env ({error!r}). Restore it from a copy."
         ) from error
+    if not trust:
+        check_spec(stored, spec, directory.env_spec_path)
+        check_arguments(config.env.env_kwargs, spec, directory.config_path)
+    return stored

@@ -18,6 +18,7 @@ def export(
     format: str,
     out: str | os.PathLike[str],
     checkpoint: Which | None = None,
+    trust: bool = False,
 ) -> Export:
     """Write a trained policy as a model of one step, with ``policy.json`` beside it, and compare it with the policy.
 
@@ -26,6 +27,7 @@ def export(
         format: A key of ``rlstm.export.FORMATS`` or ``SOURCES``: onnx, pt2, or c.
         out: The folder to write; it must not exist, or be empty.
         checkpoint: latest, best, or a step; by default the best where there is one.
+        trust: Import the modules that the run names, if its cell or encoder is none of this library's.
 
     Raises:
         ExportError: If a package is missing, the folder holds something, the policy can't be expressed, or what was
@@ -35,7 +37,7 @@ def export(
     if format not in SOURCES:
         open_format(format).check_installed()
     refuse_occupied(Path(out))
-    run = open_run(run_dir, checkpoint, device="cpu")
+    run = open_run(run_dir, checkpoint, device="cpu", trust=trust)
     facts = {
         "run": Path(RunDirectory(run_dir).path).resolve().name,
         "agent": run.config.agent,

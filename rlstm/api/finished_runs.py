@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api.experiments import SPACES, Which, best_or_latest, read_config, read_spec, written_spec
 from rlstm.api.loaded_agent import LoadedAgent, NaN, Origin
+from rlstm.api.trust import check_modules
 from rlstm.cells import CELLS
 from rlstm.core.process import choose_device, prepare_process
 from rlstm.core.space_json import space_from_json
@@ -30,7 +31,7 @@ from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_s
 from rlstm.training.run import load_weights, make_policy
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 from rlstm.vector.adapter import VectorEnvs
-from rlstm.vector.make import import_modules_of
+from rlstm.vector.specs import import_modules_of
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,12 @@ class FinishedRun:
     policy: RecurrentPolicy
     checkpoint: Which
     step: int
+    trust: bool = False
 
     @cached_property
     def spec(self) -> EnvSpec:
-        """The env: its modules are imported now."""
-        return read_spec(self.directory, self.config)
+        """The env; code that its files name, and this process has not, is refused unless the run is trusted."""
+        return read_spec(self.directory, self.config, trust=self.trust)
 
     def takes_likeliest(self, deterministic: bool | None) -> bool:
         """Return whether to take the likeliest actions: if asked to, or as evaluations during the run did."""
@@ -85,6 +87,7 @@ def open_run(
     *,
     env_kwargs: Mapping[str, Any] | None = None,
     device: str | None = None,
+    trust: bool = False,
 ) -> FinishedRun:
     """Load what a run has learnt, without its env.
 
@@ -93,6 +96,7 @@ def open_run(
         checkpoint: latest, best, or a step; by default the best where there is one.
         env_kwargs: Arguments of the env to change where it is played.
         device: Where it computes; the run's own device by default.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Raises:
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
@@ -104,19 +108,22 @@ def open_run(
     check_meta(loaded, config.identity())
     with refusals_name_settings():
         chosen, _ = choose_device(config.run.device if device is None else device)
-        policy = make_policy(config, *_read_spaces(directory, config), chosen)
+        policy = make_policy(config, *_read_spaces(directory, config, trust=trust), chosen)
     load_weights(policy, loaded)
     played = read_config(directory, env_kwargs={**config.env.env_kwargs, **env_kwargs}) if env_kwargs else config
-    return FinishedRun(played, directory, policy.eval(), which, loaded.step)
+    return FinishedRun(played, directory, policy.eval(), which, loaded.step, trust)
 
 
-def _read_spaces(directory: RunDirectory, config: ExperimentConfig[Any]) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+def _read_spaces(
+    directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool
+) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
     """Return the spaces of observations and actions: as stored, or those of the env for a run of an earlier version."""
     if config.policy.cell not in CELLS or config.policy.encoder not in (AUTO, *ENCODERS):
+        check_modules(config.env, directory.path, trust=trust)
         import_modules_of(config.env)  # They may register it.
     stored = directory.read_spaces()
     if stored is None:
-        spec = read_spec(directory, config)
+        spec = read_spec(directory, config, trust=trust)
         with closing(evaluation_envs(spec, config.env, config.memory, episodes=1)) as envs:
             return envs.observation_space, envs.action_space
     try:
@@ -133,6 +140,7 @@ def _open_to_play(
     seed: int,
     num_threads: int | None,
     env_kwargs: Mapping[str, Any],
+    trust: bool,
 ) -> FinishedRun:
     """Load a run and prepare the process: as many threads as were asked for here or for the run, or one."""
     for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
@@ -144,7 +152,7 @@ def _open_to_play(
     with refusals_name_settings():
         check_num_threads(num_threads or 0)
     prepare_process(asked if num_threads is None else num_threads)
-    return open_run(run_dir, checkpoint, env_kwargs=env_kwargs)
+    return open_run(run_dir, checkpoint, env_kwargs=env_kwargs, trust=trust)
 
 
 def evaluate_run(
@@ -157,6 +165,7 @@ def evaluate_run(
     ablate_memory: bool = False,
     env_kwargs: dict[str, Any] | None = None,
     num_threads: int | None = None,
+    trust: bool = False,
 ) -> EvaluationResult:
     """Play complete episodes with the agent of a run, on seeds that training never uses.
 
@@ -169,12 +178,13 @@ def evaluate_run(
         ablate_memory: Reset the state before every step.
         env_kwargs: Arguments of the env to change, e.g. a longer corridor.
         num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Raises:
         ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
-    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, env_kwargs or {})
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, env_kwargs or {}, trust)
     likeliest = run.takes_likeliest(deterministic)
     with run.envs(episodes) as envs:
         return evaluate(run.policy, envs, episodes, seed=seed, deterministic=likeliest, ablate_memory=ablate_memory)
@@ -190,6 +200,7 @@ def record(
     checkpoint: Which | None = None,
     only_successes: bool = False,
     num_threads: int | None = None,
+    trust: bool = False,
 ) -> Demonstrations:
     """Play complete episodes with the agent of a run, and write what it saw and did.
 
@@ -202,6 +213,7 @@ def record(
         checkpoint: latest, best, or a step; by default the best where there is one.
         only_successes: Keep of what is played the episodes that succeed, and the trials that end in success.
         num_threads: Threads of torch; by default those that were asked for when the run was trained, or one.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Returns:
         What was written; ``Demonstrations.load`` reads it back.
@@ -213,7 +225,7 @@ def record(
         EnvironmentFailure: If an episode doesn't end.
     """
     path = RunDirectory(run_dir).demonstrations_path if output is None else Path(output)
-    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, {})
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, {}, trust)
     refuse_existing(path)
     likeliest = run.takes_likeliest(deterministic)
     with run.envs(episodes) as envs:
@@ -231,6 +243,7 @@ def load(
     *,
     nan: NaN | None = None,
     num_envs: int | None = None,
+    trust: bool = False,
 ) -> LoadedAgent:
     """Load a trained agent to act, one observation at a time; its env is neither imported nor made.
 
@@ -241,12 +254,13 @@ def load(
         nan: Whether an observation that is not finite is refused, or its last good value is held; by default held if
             the agent was trained with the wrapper ``hold``.
         num_envs: Number of envs N that it acts in at once; None for one, without an axis for it.
+        trust: Import the modules that the run names, if its cell or encoder is none of this library's.
 
     Raises:
         RunDirectoryError: If the folder is no run.
         CheckpointError: If the checkpoint is damaged; nothing in it is ever executed.
     """
-    run = open_run(run_dir, checkpoint, device=device)
+    run = open_run(run_dir, checkpoint, device=device, trust=trust)
     origin = Origin(
         str(run.directory.path), str(run.checkpoint), run.step, run.config.policy.cell, run.config.env.env_wrappers
     )

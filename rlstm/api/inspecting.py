@@ -44,6 +44,7 @@ def inspect_run(
     deterministic: bool | None = None,
     max_steps: int = 500,
     report: Report = lambda text: None,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Inspect what a run has learnt; return the facts, and write the page if a file is named.
 
@@ -59,6 +60,7 @@ def inspect_run(
         deterministic: Take the likeliest action instead of sampling; by default as the run's own evaluations do.
         max_steps: Steps after which an episode is cut.
         report: Is told what is done.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
 
     Returns:
         By name, JSON's types alone: ``returns``, ``time_scales``, ``dependence``, ``probes``, ``memory_length``.
@@ -82,7 +84,7 @@ def inspect_run(
     if out is not None and not Path(out).resolve().parent.is_dir():
         raise ConfigError(f"The page is to be {out}, but there is no folder {Path(out).parent}. Make it first.")
     prepare_process()
-    run = open_run(run_dir, checkpoint)
+    run = open_run(run_dir, checkpoint, trust=trust)
     likeliest = run.takes_likeliest(deterministic)
     report("episodes")
     played = _play(run, max(episodes, probe_episodes), episodes, seed, likeliest, probes, max_steps)

@@ -16,13 +16,14 @@ from rlstm.vector.references import REFERENCES, references
 
 
 def run_references(
-    run_dir: str | os.PathLike[str], env_kwargs: Mapping[str, Any] | None = None
+    run_dir: str | os.PathLike[str], env_kwargs: Mapping[str, Any] | None = None, *, trust: bool = False
 ) -> dict[str, float | None]:
     """Return the references of a run's env; None under wrappers and in trials, for which they don't hold.
 
     Args:
         run_dir: The run's folder.
         env_kwargs: Arguments of the env to change.
+        trust: Import the modules that the run names, and take its env from the entry points that it names.
     """
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
@@ -32,6 +33,6 @@ def run_references(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Whoever trained the run has seen them.
         kwargs = {**config.env.env_kwargs, **(env_kwargs or {})}
-        env = gym.make(read_spec(directory, config), disable_env_checker=True, **kwargs)
+        env = gym.make(read_spec(directory, config, trust=trust), disable_env_checker=True, **kwargs)
     with contextlib.closing(env):
         return references(env.unwrapped)

@@ -52,14 +52,17 @@ def screenings(
     ablate_memory: bool = False,
     checkpoint: Any = None,
     env_kwargs: dict[str, Any] | None = None,
+    trust: bool = False,
 ) -> list[Screening]:
     """Open what is to be watched: a run, and beside it another one, or the same without its memory.
+
+    If they are trusted, the modules and entry points that they name are taken.
 
     Raises:
         ConfigError: If the two are of different envs.
     """
     prepare_process()
-    run = open_run(run_dir, checkpoint, env_kwargs=env_kwargs)
+    run = open_run(run_dir, checkpoint, env_kwargs=env_kwargs, trust=trust)
     own = f"{run.config.env.env}, step {run.step:,}"
     reset = "memory reset at every step"
     first = Screening(run, f"{own}, {reset}" if ablate_memory else own, ablate_memory)
@@ -67,7 +70,7 @@ def screenings(
         return [first]
     if beside == "ablated":
         return [Screening(run, f"{own}, its memory kept"), Screening(run, f"{own}, {reset}", ablate_memory=True)]
-    other = open_run(beside, env_kwargs=env_kwargs)
+    other = open_run(beside, env_kwargs=env_kwargs, trust=trust)
     if other.config.env.env != run.config.env.env:
         raise ConfigError(
             f"{run_dir} is of env '{run.config.env.env}', {beside} of '{other.config.env.env}': only agents of one env "

@@ -30,7 +30,10 @@ class CardFlags(JsonFlags):
     """Licence of the weights, as model hubs name it: mit, apache-2.0. Default: none is named."""
 
     env_import: tuple[str, ...] = ()
-    """Modules to import first, beside those of the run."""
+    """Modules to import first: those that the run names, which are not imported by themselves, and others."""
+
+    trust: Json = False
+    """Import the modules that the run names, and take its env from the entry points that it names: runs their code."""
 
     force: Json = False
     """Write over a README.md that somebody else wrote."""
@@ -42,7 +45,7 @@ def run(words: list[str]) -> Answer:
     import_first(flags.env_import)
     from rlstm.api.cards import write_card
 
-    options = {name: getattr(flags, name) for name in ("episodes", "seed", "licence", "force")}
+    options = {name: getattr(flags, name) for name in ("episodes", "seed", "licence", "force", "trust")}
     path, found = write_card(flags.run_dir, **options)
     lines = {
         "return": f"{number(found['mean_return'])} ± {number(found['std_return'])}",

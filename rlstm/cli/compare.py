@@ -50,7 +50,7 @@ def run(words: list[str]) -> Answer:
     for group in curves.groups if flags.ablate else ():
         if not flags.json:
             print(f"evaluating {group.label} with and without its memory ...", file=sys.stderr, flush=True)
-        ablations.append(ablate(group, flags.episodes))
+        ablations.append(ablate(group, flags.episodes, trust=flags.trust))
     rule = "given" if flags.threshold is not None else "90 % of the way from the worst final to the best"
     groups = [_values(one) for one in compared]
     for values, ablation in zip(groups, ablations, strict=False):

@@ -47,7 +47,7 @@ def run(words: list[str]) -> Answer:
         "ablate_memory": flags.ablate_memory,
         "env_kwargs": flags.env_kwargs,
         **result.summary(),
-        **run_references(flags.run_dir, flags.env_kwargs),
+        **run_references(flags.run_dir, flags.env_kwargs, trust=flags.trust),
     }
     return Answer(_text(result, values, flags), values)
 

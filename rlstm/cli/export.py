@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from rlstm.cli.answers import Answer
 from rlstm.cli.flag_types import read_checkpoint
-from rlstm.cli.parsing import JsonFlags, Positional, import_first, named, parse
+from rlstm.cli.parsing import Json, JsonFlags, Positional, import_first, named, parse
 from rlstm.cli.tables import facts
 from rlstm.core.number_text import number
 from rlstm.export import FORMATS, SOURCES
@@ -30,7 +30,10 @@ class ExportFlags(JsonFlags):
     """Which checkpoint: latest, best, or the step of one. Default: the best where there is one."""
 
     env_import: tuple[str, ...] = ()
-    """Modules to import first, beside those of the run: one that registers an env that no other process knows."""
+    """Modules to import first: those that the run names, which are not imported by themselves, and others."""
+
+    trust: Json = False
+    """Import the modules that the run names, and take its env from the entry points that it names: runs their code."""
 
 
 def run(words: list[str]) -> Answer:
@@ -44,7 +47,7 @@ def run(words: list[str]) -> Answer:
     from rlstm.export.check import BATCH_SIZES, NUM_STEPS
 
     prepare_process(1)
-    found = export(flags.run_dir, format=flags.format, out=flags.out, checkpoint=checkpoint)
+    found = export(flags.run_dir, format=flags.format, out=flags.out, checkpoint=checkpoint, trust=flags.trust)
     values: dict[str, Any] = {
         "run_dir": flags.run_dir,
         "format": flags.format,

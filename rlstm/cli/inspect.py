@@ -48,6 +48,7 @@ def run(words: list[str]) -> Answer:
         flags.run_dir,
         out,
         checkpoint=choices["checkpoint"],
+        trust=flags.trust,
         deterministic=choices["deterministic"],
         probes=flags.probe,
         report=_stay_silent if flags.json else _say,

@@ -14,6 +14,7 @@ import tyro
 from rlstm.api.configs import agents_with
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
+from rlstm.cli.words import flag_name
 from rlstm.training.config import ELSEWHERE, RENAMED, Actions
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ class PlayFlags(JsonFlags):
     """Take the likeliest actions, or sample them. Default: as evaluations during the run did."""
 
     env_import: tuple[str, ...] = ()
-    """Modules to import first, beside those of the run: one that registers an env that no other process knows."""
+    """Modules to import first: those that the run names, which are not imported by themselves, and others."""
+
+    trust: Json = False
+    """Import the modules that the run names, and take its env from the entry points that it names: runs their code."""
 
     seed: int = 0
     """Decides the episodes; those of training, evaluations and recordings are never the same."""
@@ -82,7 +86,7 @@ class PlayFlags(JsonFlags):
         checkpoint = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
         deterministic = None if self.actions is None else self.actions == "likeliest"
         choices = {"seed": self.seed, "deterministic": deterministic, "checkpoint": checkpoint}
-        return {**choices, "num_threads": self.num_threads}
+        return {**choices, "num_threads": self.num_threads, "trust": self.trust}
 
     def chosen(self) -> dict[str, Any]:
         """Return what is played and how, for programs."""
@@ -112,7 +116,10 @@ class CurvesFlags(JsonFlags):
     """A column of progress.csv. Default: eval/mean_reward where there is any, else rollout/ep_rew_mean."""
 
     env_import: tuple[str, ...] = ()
-    """Modules to import first, beside those of the runs: one that registers an env that no other process knows."""
+    """Modules to import first: those that the runs name, which are not imported by themselves, and others."""
+
+    trust: Json = False
+    """Import the modules that the runs name, and take their env from the entry points that they name: runs code."""
 
     def curves(self, *, by_folder: bool) -> Curves:
         """Read them; see ``read_curves``.
@@ -125,7 +132,7 @@ class CurvesFlags(JsonFlags):
         import_first(self.env_import)
         from rlstm.api.curves import read_curves
 
-        return read_curves(self.runs, self.metric, by_folder=by_folder)
+        return read_curves(self.runs, self.metric, by_folder=by_folder, trust=self.trust)
 
 
 def _run_actions(directory: Any) -> str:
@@ -140,7 +147,7 @@ def _run_actions(directory: Any) -> str:
 def import_first(modules: Sequence[str]) -> None:
     """Import the modules that a flag names."""
     if modules:
-        from rlstm.vector.make import import_modules
+        from rlstm.vector.specs import import_modules
 
         import_modules(modules)
 
@@ -212,12 +219,12 @@ def parse(
     unknown = re.match(r"Unrecognized options: [^|]*?(--[^\s,]+)", told)
     if unknown is None:
         raise UsageError(f"{_first_sentence(told)} See '{prog} --help'.")
-    here = _called_here(_normal(unknown[1]))
+    here = _called_here(flag_name(unknown[1]))
     near = None if here else _nearest(unknown[1], words, read)
     hint = f"It is called '{here}' here. " if here else f"Did you mean '{near}'? " if near else ""
-    if others := agents_with(_normal(unknown[1]).removeprefix("--").replace("-", "_")):
+    if others := agents_with(flag_name(unknown[1]).removeprefix("--").replace("-", "_")):
         hint = f"It is a flag of {' and '.join(others)}. "
-    raise UsageError(f"Unknown flag '{_normal(unknown[1])}'. {hint}See '{prog} --help'.")
+    raise UsageError(f"Unknown flag '{flag_name(unknown[1])}'. {hint}See '{prog} --help'.")
 
 
 def _called_here(flag: str) -> str | None:
@@ -234,7 +241,7 @@ def _nearest(unknown: str, words: list[str], read: Callable[[list[str]], object]
     """
     place = next(index for index, word in enumerate(words) if word.startswith(unknown))
     name, equals, value = words[place].partition("=")
-    name = _normal(name)
+    name = flag_name(name)
     setting = name.removeprefix("--").replace("-", "_")
     if setting in RENAMED:
         return "--" + RENAMED[setting].replace("_", "-")
@@ -250,29 +257,13 @@ def _nearest(unknown: str, words: list[str], read: Callable[[list[str]], object]
     return None
 
 
-def given_value(words: Sequence[str], flag: str) -> str | None:
-    """Return the value of a flag before anything is parsed, or None; of several the last."""
-    value = None
-    for word, following in zip(words, [*words, None][1:], strict=True):
-        if word == flag:
-            value = following
-        elif word.startswith(f"{flag}="):
-            value = word.partition("=")[2]
-    return value
-
-
-def _normal(word: str) -> str:
-    """Return the name of a flag with dashes, without its value."""
-    return word.partition("=")[0].replace("_", "-")
-
-
 def _gather(words: Sequence[str]) -> list[str]:
     """Join what repeated flags that take several values were given, so that the last does not replace the others."""
     kept: list[str] = []
     gathered: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
-        name = _normal(word)
+        name = flag_name(word)
         if name in _REPEATABLE:
             current = gathered.setdefault(name, [])
             current += [word.partition("=")[2]] if "=" in word else []

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.cli.answers import Answer, UsageError
-from rlstm.cli.parsing import DisplayFlags, Flat, given_value, parse
+from rlstm.cli.parsing import DisplayFlags, Flat, parse
 from rlstm.cli.tables import facts
+from rlstm.cli.words import given_value, has_flag, without_flags
 from rlstm.core.number_text import number, percent
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 from rlstm.training.presets import presets_for
@@ -34,6 +35,12 @@ class CommandFlags(DisplayFlags):
     config: str | None = None
     """Start from a TOML file of settings, by the names of the flags; it wins over the preset, flags over it."""
 
+    seeds: tuple[int, ...] = ()
+    """Train once for each of these seeds, each in a process of its own; the run directory is the folder of all."""
+
+    jobs: int | None = None
+    """Seeds that are trained at a time. Default: as many as there are cores, for their threads."""
+
 
 def run(words: list[str]) -> Answer:
     """Train the agent named by the first word.
@@ -45,10 +52,47 @@ def run(words: list[str]) -> Answer:
     """
     agent = _agent(words)
     config, flags = experiment(agent, words[1:])
+    note = None if flags.preset is not None or flags.config is not None else _preset_note(agent, config.env.env)
+    if _asks_for_seeds(flags, words):
+        return _train_seeds(config, flags, words, note)
     from rlstm.api.experiments import train_config
 
-    note = None if flags.preset is not None or flags.config is not None else _preset_note(agent, config.env.env)
     return training_answer(train_config(config, ui=flags.ui, command=["rlstm", "train", *words], note=note))
+
+
+def _asks_for_seeds(flags: CommandFlags, words: Sequence[str]) -> bool:
+    """Return whether there are several seeds, or one in a folder of seeds.
+
+    Raises:
+        UsageError: If the flags of seeds contradict each other.
+    """
+    if not has_flag(words, "--seeds"):
+        if flags.jobs is not None:
+            raise UsageError(f"--jobs is {flags.jobs}, but it is for many seeds: name them with --seeds 0 1 2.")
+        return False
+    if not flags.seeds:
+        raise UsageError("--seeds names no seed: give some, e.g. --seeds 0 1 2.")
+    if has_flag(words, "--seed"):
+        raise UsageError("--seed and --seeds are both given: leave --seed out.")
+    return True
+
+
+def _train_seeds(config: ExperimentConfig[Any], flags: CommandFlags, words: list[str], note: str | None) -> Answer:
+    from rlstm.api.seeds import train_seeds_config
+    from rlstm.cli.seeds_answers import seeds_answer
+
+    single = without_flags(words, ("--seeds", "--jobs", "--run-dir", "--ui", "--json"))
+    threads = [] if config.run.num_threads else ["--num-threads", "1"]
+    result = train_seeds_config(
+        config,
+        flags.seeds,
+        jobs=flags.jobs,
+        ui=flags.ui,
+        command=["rlstm", "train", *words],
+        seed_command=["rlstm", "train", *single, *threads],
+        note=note,
+    )
+    return seeds_answer(result)
 
 
 def _preset_note(agent: str, env: str) -> str | None:
@@ -141,7 +185,7 @@ def _evaluations(result: TrainResult) -> dict[str, str]:
 def training_answer(result: TrainResult) -> Answer:
     """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it before its end."""
     values, stopped = dict(vars(result)), result.interrupted and not result.complete
-    folder = shlex.quote(result.run_dir)
+    folder, words = shlex.quote(result.run_dir), _run_words(result.run_dir)
     lines = {
         "trained": f"{number(result.steps)} steps, {number(result.wall_seconds)} s of play and learning "
         f"({number(result.steps_per_second)} steps/s)",
@@ -149,7 +193,7 @@ def training_answer(result: TrainResult) -> Answer:
         "success": percent(result.success_rate),
         **_evaluations(result),
         "run": result.run_dir,
-        "evaluate": f"rlstm evaluate {folder}",
+        "evaluate": f"rlstm evaluate {words}",
         "curves": f"tensorboard --logdir {folder}",
     }
     if result.mean_return is None:
@@ -157,5 +201,14 @@ def training_answer(result: TrainResult) -> Answer:
     if result.success_rate is None:
         del lines["success"]
     if stopped:
-        lines["go on"] = f"rlstm resume {folder}"
+        lines["go on"] = f"rlstm resume {words}"
     return Answer(facts(lines), values, exit_code=130 if stopped else 0)
+
+
+def _run_words(run_dir: str) -> str:
+    """Return what follows a verb that plays with a run."""
+    from rlstm.api.experiments import read_config
+    from rlstm.training.hints import run_words
+    from rlstm.training.run_directory import RunDirectory
+
+    return run_words(run_dir, read_config(RunDirectory(run_dir)).env)

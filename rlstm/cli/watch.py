@@ -56,6 +56,7 @@ def run(words: list[str]) -> Answer:
         beside=flags.beside,
         ablate_memory=flags.ablate_memory,
         checkpoint=choices["checkpoint"],
+        trust=flags.trust,
         env_kwargs=flags.env_kwargs,
     )
     play: dict[str, Any] = {name: getattr(flags, name) for name in ("episodes", "seed", "fps", "max_steps")}

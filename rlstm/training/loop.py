@@ -14,6 +14,7 @@ from rlstm.core.interrupts import interruptible
 from rlstm.evaluation.evaluate import EvaluationResult
 from rlstm.training.checkpoints import list_checkpoints
 from rlstm.training.config import ConfigError
+from rlstm.training.hints import run_words
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
 from rlstm.training.run import OpenUpdate, Run, TrainResult, global_generators, set_global_generators
@@ -131,7 +132,8 @@ def _tell_end(training: Run, directory: RunDirectory, progress: Progress, before
             f"and the last one took {training.step - before:,}."
         )
     if stopped:
-        rest = "which is the last" if _is_done(training) else f"go on with: rlstm resume {directory.path}"
+        words = run_words(directory, training.config.env)
+        rest = "which is the last" if _is_done(training) else f"go on with: rlstm resume {words}"
         progress.message(f"Stopped at step {training.step}; {rest}")
 
 
@@ -160,7 +162,8 @@ def _saving_weights_on_failure(
             raise
         if training.step not in list_checkpoints(directory):
             training.save(directory, with_episodes=with_episodes)
-        error.add_note(f"All that was learnt up to step {training.step:,} is saved: rlstm resume {directory.path}")
+        words = run_words(directory, training.config.env)
+        error.add_note(f"All that was learnt up to step {training.step:,} is saved: rlstm resume {words}")
         raise
 
 

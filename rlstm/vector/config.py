@@ -43,6 +43,12 @@ class EnvConfig:
         object.__setattr__(self, "env_wrappers", (*wrappers, *self.env_wrappers))
         check_ranges(self)
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules to import first, that in the id too."""
+        in_id = [self.env.split(":", 1)[0]] if ":" in self.env else []
+        return tuple(dict.fromkeys((*self.env_import, *in_id)))
+
 
 def split_wrappers(env: str) -> tuple[str, tuple[str, ...]]:
     """Split ``CartPole-v1+mask=0,2+flicker`` into the id and its wrappers; no id has a ``+`` of its own."""

@@ -172,7 +172,7 @@ def test_groups_are_compared_with_the_first(tmp_path) -> None:
 
 
 def test_an_ablation_pairs_each_run_with_itself(tmp_path, monkeypatch) -> None:
-    def evaluate_run(run, *, episodes, ablate_memory):
+    def evaluate_run(run, *, episodes, ablate_memory, trust):
         return SimpleNamespace(mean_return=(1.0 if ablate_memory else 3.0) * int(run.name) + episodes)
 
     monkeypatch.setattr("rlstm.api.comparison.evaluate_run", evaluate_run)

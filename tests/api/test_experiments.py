@@ -261,7 +261,7 @@ def test_an_agent_is_loaded_where_its_env_is_not(tmp_path, user_module, monkeypa
     assert agent.act(np.zeros(2, dtype=np.float32), deterministic=True) == expected
     assert repr(agent).startswith(f"LoadedAgent({path}, best checkpoint, step {3 * UPDATE}, cell lstm, observations")
     with pytest.raises(EnvironmentFailure, match="Could not import"):
-        evaluate_run(path, episodes=2)
+        evaluate_run(path, episodes=2, trust=True)
 
 
 def test_an_unknown_env_is_told_with_those_that_the_modules_register(tmp_path, user_module):

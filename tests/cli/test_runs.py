@@ -186,3 +186,38 @@ def test_infinity_may_be_written_as_python_writes_it() -> None:
         "c": math.inf,
         "d": "infinite",
     }
+
+
+@pytest.fixture
+def run_of_my_env(train, my_env) -> None:
+    """A run of the user's env, in a process that has not imported it yet."""
+    assert train("--env My-v0 --env-import my_env --run-dir run").code == 0
+    forget("my_env")
+
+
+def forget(module: str) -> None:
+    del sys.modules[module]
+    gym.registry.pop("My-v0")
+
+
+@pytest.mark.parametrize("verb", ["evaluate run", "record run --episodes 2", "resume run --total-steps 512 --ui none"])
+def test_a_module_that_a_run_names_is_imported_if_the_user_names_it(rlstm, run_of_my_env, verb: str) -> None:
+    refused = rlstm(f"{verb} --json")
+    assert refused.code == 1
+    assert "run names the module my_env, and importing runs code." in refused.json["error"]
+    assert "add --env-import my_env" in refused.json["error"]
+    assert "my_env" not in sys.modules
+    assert rlstm(f"{verb} --env-import my_env").code == 0
+
+
+def test_or_if_the_run_is_trusted(rlstm, run_of_my_env) -> None:
+    assert rlstm("evaluate run --episodes 2 --trust --json").json["mean_return"] == 10.0
+
+
+@pytest.mark.parametrize("words", ["--env My-v0 --env-import my_env", "--env my_env:My-v0"])
+def test_commands_that_are_told_name_the_module(rlstm, my_env, words: str) -> None:
+    result = rlstm(f"train random {words} --run-dir run --num-envs 4 --num-steps 16 --total-steps 64 --eval-episodes 0")
+    assert "rlstm evaluate run --env-import my_env\n" in result.out
+    forget("my_env")
+    told = rlstm(f"train random {words} --run-dir other --env-kwargs fault=raise --total-steps 64 --num-envs 4")
+    assert "rlstm resume other --env-import my_env" in told.err
