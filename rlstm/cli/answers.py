@@ -105,6 +105,7 @@ def _exit_code(error: Exception) -> int | None:
         FigureError,
         MissingExtraError,
         NonFiniteError,
+        TuningError,
         UnknownNameError,
         UnsupportedSpaceError,
     )
@@ -115,7 +116,7 @@ def _exit_code(error: Exception) -> int | None:
         return WRONG_USAGE
     failures = (
         *(EnvironmentFailure, NonFiniteError, RunDirectoryError, MissingExtraError),
-        *(CheckpointError, DemonstrationsError, ExportError, FigureError),
+        *(CheckpointError, DemonstrationsError, ExportError, FigureError, TuningError),
     )
     return FAILED if isinstance(error, failures) else None
 

@@ -157,7 +157,7 @@ def named(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
 
 
-_REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers")
+_REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers", "--search")
 
 
 def parse(
