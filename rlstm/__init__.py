@@ -1,8 +1,9 @@
 """Reinforcement learning agents that remember.
 
 `rlstm.check_env` tells whether an env is fit for training, `rlstm.train` trains an agent into a run directory and
-`rlstm.resume` goes on with it, `rlstm.evaluate` plays episodes with what was learnt, `rlstm.load` brings it back to
-act, `rlstm.record` lets it demonstrate. All else is imported from its own module, e.g. `from rlstm.cells import CELLS`.
+`rlstm.resume` goes on with it, `rlstm.tune` searches for its settings. `rlstm.evaluate` plays episodes with what was
+learnt, `rlstm.load` brings it back to act, `rlstm.record` lets it demonstrate. All else is imported from its own
+module, e.g. `from rlstm.cells import CELLS`.
 
 This module is light and lazy: `import rlstm` imports no torch; the functions do so on first use.
 """
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from rlstm.api.finished_runs import evaluate_run as evaluate
     from rlstm.api.finished_runs import load as load
     from rlstm.api.finished_runs import record as record
+    from rlstm.api.tuning.tune import tune as tune
 
-__all__ = ["__version__", "check_env", "evaluate", "load", "record", "resume", "train"]
+__all__ = ["__version__", "check_env", "evaluate", "load", "record", "resume", "train", "tune"]
 
 wait_passively()  # Before torch is loaded, which reads it once.
 
@@ -36,6 +38,10 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept
             from rlstm.api import finished_runs
 
             return getattr(finished_runs, "evaluate_run" if name == "evaluate" else name)
+        if name == "tune":
+            from rlstm.api.tuning.tune import tune
+
+            return tune
         if name == "check_env":
             from rlstm.api.env_checks import check_env
 

@@ -118,7 +118,8 @@ def read_experiment(
     file_settings = _file_settings(agent, given_value(words, "--config"))
     draft = config_from_layers(agent, preset, file_settings, complete=False)
     parts = [getattr(draft, part) for part in PARTS]
-    flags_type = _flags_type(type(command), *map(type, parts))
+    command_type: Any = type(command)
+    flags_type = _flags_type(command_type, *map(type, parts))
     flags = parse(
         flags_type,
         words,

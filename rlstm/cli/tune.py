@@ -6,6 +6,7 @@ The flags are those of ``rlstm train AGENT``, and those of the search. A setting
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from rlstm.api.tuning.plan import Options, Plan, make_plan
 from rlstm.api.tuning.space import base_values, read_given
 from rlstm.cli.answers import Answer
 from rlstm.cli.parsing import Flat, Json, named
-from rlstm.cli.tables import facts, table
+from rlstm.cli.tables import WIDTH, facts, table
 from rlstm.cli.train import CommandFlags, named_agent, read_experiment
 from rlstm.core.number_text import number, percent
 from rlstm.core.searched import Choices, Tried, word_of
@@ -118,7 +119,7 @@ def _answer(plan: Plan, result: TuneResult) -> Answer:
         f"Trials of {plan.steps:,} steps, the best first:\n\n{trials}",
         f"Share of each setting in what set the best trials apart (PED-ANOVA):\n\n{what}",
         f"Final round, on seeds {result.winner.seeds[0]} to {result.winner.seeds[-1]}:\n\n{finals}",
-        result.verdict(),
+        textwrap.fill(result.verdict(), WIDTH),
         facts(lines),
     ]
     return Answer("\n\n".join(parts), as_json(result))

@@ -48,7 +48,7 @@ def check_ranges(config: Any, prefix: str = "") -> None:
         check_value(config.__class__, name, getattr(config, name), prefix)
 
 
-def check_value(config_type: type[Any], name: str, value: Any, prefix: str = "") -> None:
+def check_value(config_type: Any, name: str, value: Any, prefix: str = "") -> None:
     """Refuse one value of a field of a config class, as ``check_ranges`` does."""
     ranges, choices = _declared(config_type).get(name, ((), ()))
     if choices and value is not None and value not in choices:

@@ -55,10 +55,10 @@ class Span:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def including(self, value: Any) -> Span:
-        """Return the span widened up to ``value``, if that is a number of its scale."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.log and value <= 0):
+        """Return the span widened up to ``value``, if that is a number; a scale that can't hold it becomes linear."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             return self
-        return Span(min(self.low, value), max(self.high, value), self.log)
+        return Span(min(self.low, value), max(self.high, value), self.log and value > 0)
 
 
 Tried = Choices | Span
@@ -75,7 +75,7 @@ def Within(low: float, high: float, *, log: bool = False) -> Span:  # noqa: N802
 
 
 @functools.cache  # One entry a config class.
-def declared(config_type: type[Any]) -> dict[str, Tried]:
+def declared(config_type: Any) -> dict[str, Tried]:
     """Return what a search tries of the fields of a config class that say so."""
     hints = typing.get_type_hints(config_type, include_extras=True)
     found = {

@@ -256,7 +256,7 @@ def _part_types(algorithm_type: type[Any]) -> dict[str, Any]:
     return dict(zip(PARTS, classes, strict=True))
 
 
-def setting_fields(algorithm_type: type[Any]) -> dict[str, tuple[type[Any], str]]:
+def setting_fields(algorithm_type: type[Any]) -> dict[str, tuple[Any, str]]:
     """Return where every setting of an agent is declared, by the name of its flag: a config class and a field."""
     part_types = _part_types(algorithm_type)
     return {name: (part_types[part], field) for name, (part, field) in _places(part_types).items()}

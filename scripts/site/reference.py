@@ -164,6 +164,7 @@ def write_api(path: Path) -> None:
     text += ["## What they return", ""]
     results = {
         "rlstm.training.run.TrainResult": True,
+        "rlstm.api.tuning.result.TuneResult": True,
         "rlstm.evaluation.evaluate.EvaluationResult": True,
         "rlstm.evaluation.demonstrations.Demonstrations": True,
         "rlstm.api.env_checks.EnvReport": True,

@@ -153,7 +153,7 @@ def make_plan(
         "keep_checkpoints": 1,
         "num_threads": 1,
     }
-    ours = {name: value for name, value in tuned.items() if name not in fixed or name == "total_steps"}
+    ours: dict[str, Any] = {name: value for name, value in tuned.items() if name not in fixed or name == "total_steps"}
     if base.run.eval_every is not None and "eval_every" in fixed:
         ours["eval_every"] = base.run.eval_every or steps
     base = dataclasses.replace(base, run=dataclasses.replace(run, **ours))

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlstm.api.tuning.finals import Comparison, Finalist, compare, finalists
 from rlstm.api.tuning.plan import Plan
 from rlstm.api.tuning.preset_file import preset_text
 from rlstm.api.tuning.records import Record
-from rlstm.api.tuning.study import SharedStudy
 from rlstm.core.errors import TuningError
 from rlstm.core.files import write_atomically
 from rlstm.core.number_text import number
 from rlstm.core.version import __version__
 
+if TYPE_CHECKING:
+    from rlstm.api.tuning.study import SharedStudy
+
 PRESET_FILE = "best.toml"
 _MOST_REASONS = 5
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def _preset(plan: Plan, result: TuneResult, folder: Path) -> str:
         f"Mean return {number(winner.mean)} over {fresh}.",
         f"rlstm train {plan.base.agent} --config {shlex.quote(result.preset_file)}",
     ]
-    return preset_text(config, remarks)
+    return preset_text(config, [line for remark in remarks for line in textwrap.wrap(remark, 118, **_WHOLE_WORDS)])
 
 
 def _reasons(records: Sequence[Record]) -> str:

@@ -37,7 +37,7 @@ def make_space(
         ConfigError: If a setting is fixed too, can't be searched, or what is given is no range of its values; if
             nothing is left to search.
     """
-    algorithm_type = type(config.algorithm)
+    algorithm_type: Any = type(config.algorithm)
     fields = setting_fields(algorithm_type)
     if not declared(algorithm_type):
         raise ConfigError(f"The agent '{config.agent}' learns nothing: it has no setting to search.")
@@ -89,21 +89,7 @@ def read_given(words: Sequence[str]) -> dict[str, Given]:
     return given
 
 
-def check_cells(space: Space) -> None:
-    """Refuse cells that there are not; it needs torch.
-
-    Raises:
-        UnknownNameError: With the nearest cell.
-    """
-    from rlstm.cells import CELLS
-
-    tried = space.get("cell")
-    for name in tried.values if isinstance(tried, Choices) else ():
-        if name not in CELLS:
-            raise unknown_name("cell", name, CELLS)
-
-
-def _declared_space(algorithm_type: type[Any], fields: Mapping[str, tuple[type[Any], str]]) -> Space:
+def _declared_space(algorithm_type: Any, fields: Mapping[str, tuple[Any, str]]) -> Space:
     space = {}
     for name, (part_type, field) in fields.items():
         tried = algorithm_type.searched.get(name, declared(part_type).get(field))
@@ -123,7 +109,7 @@ def _check_name(name: str, fields: Mapping[str, Any], fixed: Collection[str]) ->
         raise ConfigError(f"'{name}' is fixed by its flag and in --search too: leave one of them out.")
 
 
-def _read(name: str, value: Given, part_type: type[Any], field: str) -> Tried:
+def _read(name: str, value: Given, part_type: Any, field: str) -> Tried:
     """Return what is to be tried, if the field takes it."""
     hint = typing.get_type_hints(part_type)[field]
     try:
@@ -145,4 +131,4 @@ def _read(name: str, value: Given, part_type: type[Any], field: str) -> Tried:
             check_value(part_type, field, end, prefix)
         except ValueError as error:
             raise ConfigError(f"In --search, {error}") from None
-    return Choices(kept) if isinstance(tried, Choices) else Span(*kept, log=tried.log)
+    return Choices(kept) if isinstance(tried, Choices) else Span(kept[0], kept[1], tried.log)

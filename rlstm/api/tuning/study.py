@@ -102,12 +102,16 @@ class SharedStudy:
     def _take_trial(self, trials: Sequence[Record]) -> Job:
         if not trials and self.plan.tries_base:
             self._search.enqueue_trial(self._encoded(self.plan.values()), user_attrs={"start": True})
-        # Every trial has a sampler of its own seed: what is drawn depends on the trials before it, not on who draws.
-        (seed,) = integer_seeds(self.plan.base.run.seed, "search", 1, len(trials))
+        # Every trial has a sampler of its own seed: what is drawn depends on the trials before it, not on who draws,
+        # nor on how often a process was stopped.
+        place = sum(one.outcome != "died" for one in trials)
+        (seed,) = integer_seeds(self.plan.base.run.seed, "search", 1, place)
         self._search.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
         trial = self._search.ask(self._distributions)
-        origin = trial.user_attrs.get("origin", trial.number)
-        record = replace(self._record(_frozen(self._search, trial)), seed=self.plan.trial_seed(origin))
+        if "place" not in trial.user_attrs:
+            trial.set_user_attr("place", place)
+        seed = self.plan.trial_seed(trial.user_attrs["place"])
+        record = replace(self._record(_frozen(self._search, trial)), seed=seed)
         return self._claimed(trial, record, is_final=False)
 
     def _take_final_run(self, trials: Sequence[Record]) -> Job | bool:
@@ -176,7 +180,7 @@ class SharedStudy:
                 study.tell(one.number, state=TrialState.PRUNED)
                 return
             study.tell(one.number, state=TrialState.FAIL)
-            attrs = {"origin": one.number, **one.user_attrs, "attempt": attempt + deaths}
+            attrs = {**one.user_attrs, "attempt": attempt + deaths}
             study.enqueue_trial(dict(one.params), user_attrs=attrs)
 
     def trials(self) -> list[Record]:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
 from rlstm.api.tuning.folder import check_folder, open_folder
-from rlstm.api.tuning.plan import Options, Plan, make_plan
+from rlstm.api.tuning.plan import Options, Plan, Pruner, make_plan
 from rlstm.api.tuning.preset_file import preset_text
-from rlstm.api.tuning.space import Given, check_cells
-from rlstm.core.errors import missing_extra
+from rlstm.api.tuning.space import Given, Space
+from rlstm.cells import CELLS
+from rlstm.core.errors import missing_extra, unknown_name
+from rlstm.core.searched import Choices
 from rlstm.training.config import ConfigError
 from rlstm.training.progress import UI
 
@@ -31,7 +33,13 @@ def tune(
     *,
     search: Mapping[str, Given] | None = None,
     search_only: bool = False,
-    options: Options | None = None,
+    trials: int | None = None,
+    budget_steps: int | None = None,
+    steps_per_trial: int | None = None,
+    evaluations: int = 5,
+    pruner: Pruner = "median",
+    finalists: int = 3,
+    final_seeds: int = 3,
     study_dir: str | os.PathLike[str] | None = None,
     jobs: int = 1,
     ui: UI = "auto",
@@ -45,7 +53,13 @@ def tune(
         search: What to try of settings, by their names, over what is tried by default: ``"1e-4..1e-2"``, ``"lstm,gru"``
             or a list of choices; None for what is declared.
         search_only: Whether nothing but ``search`` is searched.
-        options: How many trials, and so on.
+        trials: Trials in all; by default 30, or as many as ``budget_steps`` allows.
+        budget_steps: Begin no trial once the trials have taken so many environment steps together.
+        steps_per_trial: Environment steps of a trial and of a run of the final round; by default ``total_steps``.
+        evaluations: Evaluations of a trial, at each of which it may be pruned.
+        pruner: median, halving or none.
+        finalists: How many of the best trials are trained again, beside the settings that the search began with.
+        final_seeds: Fresh seeds of the final round; the best mean over them wins.
         study_dir: Folder of the study. If it holds this study already, it is joined, or gone on with.
         jobs: Processes that play trials here.
         ui: The display: lines on stderr, or none.
@@ -60,7 +74,16 @@ def tune(
     base = make_config(agent, preset, **settings)
     fixed = _fixed(settings)
     start = "default settings" if preset is None else f"preset {preset}"
-    plan = make_plan(base, start, fixed, search or {}, options or Options(), only=search_only)
+    options = Options(
+        trials=trials,
+        budget_steps=budget_steps,
+        steps_per_trial=steps_per_trial,
+        evaluations=evaluations,
+        pruner=pruner,
+        finalists=finalists,
+        final_seeds=final_seeds,
+    )
+    plan = make_plan(base, start, fixed, search or {}, options, only=search_only)
     return tune_plan(plan, None if study_dir is None else os.fspath(study_dir), jobs=jobs, ui=ui)
 
 
@@ -78,7 +101,7 @@ def tune_plan(plan: Plan, study_dir: str | None = None, *, jobs: int = 1, ui: UI
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; it must be at least 1.")
     resolve_env(plan.base.env)
-    check_cells(plan.space)
+    _check_cells(plan.space)
     preset_text(plan.base)  # Refused, where it can't be written, before anything is played.
     try:
         import optuna  # noqa: F401
@@ -99,6 +122,14 @@ def tune_plan(plan: Plan, study_dir: str | None = None, *, jobs: int = 1, ui: UI
             tell(f"Stopped; the same command with --study-dir {folder} goes on.")
             raise
     return conclude(study)
+
+
+def _check_cells(space: Space) -> None:
+    """Refuse cells that there are not; modules that register some have been imported."""
+    tried = space.get("cell")
+    for name in tried.values if isinstance(tried, Choices) else ():
+        if name not in CELLS:
+            raise unknown_name("cell", name, CELLS)
 
 
 @contextmanager
