@@ -49,7 +49,7 @@ def test_a_small_search_ends_with_a_preset_that_trains(rlstm, optuna: None) -> N
     assert again.out.splitlines()[-1].split() == ["train", "rlstm", "train", "ppo", "--config", "study/best.toml"]
 
 
-def test_presets_and_files_are_the_start(rlstm, optuna: None) -> None:
+def test_presets_and_files_are_the_start(workplace: Path) -> None:
     Path("mine.toml").write_text('gamma = 0.9\nenv = "rlstm/TMaze-v0"\n')
     plan, _ = read_plan("ppo", ["--config", "mine.toml", "--num-envs", "16"])
     assert (plan.start, plan.base.algorithm.gamma) == ("mine.toml", 0.9)

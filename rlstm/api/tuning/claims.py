@@ -1,8 +1,8 @@
 """Who is at work on what, told by files in a folder that all processes of a study see.
 
-A process writes a file for the trial that it plays and touches it every few seconds. A trial is abandoned if its file
-is missing, if its process was on this machine and has gone, or if nobody has touched it for a minute. Times are those
-of the file system, which is the same clock for all machines.
+A process writes a file for the trial that it plays, and touches it every few seconds. A trial is abandoned if its
+process was on this machine and has gone, or if nobody has touched its file for some minutes: machines may see what
+others do on a shared file system a minute late. Times are those of the file system, one clock for all machines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from rlstm.core.files import write_json
 
 _TOUCHED_EVERY = 5.0  # Seconds.
-_ABANDONED_AFTER = 60.0
+_ABANDONED_AFTER = 180.0
 
 
 class Claims:
@@ -54,14 +54,19 @@ class Claims:
             thread.join()
             self.drop(name)
 
-    def abandoned(self, name: str) -> bool:
-        """Return whether nobody is at work on it any more."""
+    def abandoned(self, name: str, age: float = 0.0) -> bool:
+        """Return whether nobody is at work on it any more.
+
+        Args:
+            name: What it is.
+            age: Seconds since it was begun, which decide where no claim is seen.
+        """
         path = self._folder / name
         try:
             owner = json.loads(path.read_text(encoding="utf-8"))
             touched = path.stat().st_mtime
         except (OSError, ValueError):
-            return True
+            return age > _ABANDONED_AFTER
         if owner.get("machine") == _machine() and not _is_running(int(owner["pid"])):
             return True
         return self._now() - touched > _ABANDONED_AFTER

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from rlstm.api.tuning.claims import Claims
@@ -29,6 +30,7 @@ from rlstm.api.tuning.records import Outcome, Record
 from rlstm.core.searched import Choices, Tried, word_of
 from rlstm.core.seeding import integer_seeds
 
+_BROKEN_AFTER = 30  # Seconds.
 _MOST_DEATHS = 3  # Of processes over one trial.
 _OUTCOMES: dict[TrialState, Outcome] = {
     TrialState.WAITING: "waiting",
@@ -57,10 +59,11 @@ class SharedStudy:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.plan, self.folder = plan, folder
         self.claims = Claims(folder / "alive")
-        self._lock = JournalFileSymlinkLock(str(folder / "turn"))
+        self._lock = _lock(folder / "turn")
         self._distributions = {name: _distribution(tried) for name, tried in plan.space.items()}
         with self._turn():
-            storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+            journal = folder / "journal.log"
+            storage = JournalStorage(JournalFileBackend(str(journal), _lock(journal)))
             options: dict[str, Any] = {"storage": storage, "direction": "maximize", "load_if_exists": True}
             self._search = optuna.create_study(study_name="search", pruner=_pruner(plan), **options)
             self._final = optuna.create_study(study_name="final", **options)
@@ -167,7 +170,8 @@ class SharedStudy:
     def _give_up_abandoned(self, study: optuna.Study) -> None:
         for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             name = _claim(study, one.number)
-            if self.claims.abandoned(name):
+            age = 0.0 if one.datetime_start is None else (datetime.now() - one.datetime_start).total_seconds()
+            if self.claims.abandoned(name, age):
                 self._queue_again(study, one, deaths=1)
                 self.claims.drop(name)
 
@@ -227,6 +231,14 @@ class SharedStudy:
             words = {word_of(value): value for value in tried.values} if isinstance(tried, Choices) else {}
             values[name] = words.get(param, param)
         return values
+
+
+def _lock(path: Path) -> JournalFileOpenLock:
+    """Return a lock beside a file, which is broken if a process has held it for so long: it was killed.
+
+    Optuna's default is a link to the file, whose age can't be told where the path is relative.
+    """
+    return JournalFileOpenLock(str(path), grace_period=_BROKEN_AFTER)
 
 
 def _frozen(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
