@@ -5,16 +5,17 @@ The flags are those of ``rlstm train AGENT``, and those of the search. A setting
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlstm.api.tuning.plan import Options, Plan, make_plan
 from rlstm.api.tuning.space import base_values, read_given
 from rlstm.cli.answers import Answer
-from rlstm.cli.parsing import Flat, Json, named
+from rlstm.cli.parsing import Json, named
 from rlstm.cli.tables import WIDTH, facts, table
 from rlstm.cli.train import CommandFlags, named_agent, read_experiment
 from rlstm.core.number_text import number, percent
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from rlstm.api.tuning.result import TuneResult
 
 
-@dataclass(frozen=True, kw_only=True)
-class TuneFlags(CommandFlags):
-    """The search."""
+_MORE = 1.1  # Of the steps of a trial: so many more are told.
 
-    options: Annotated[Options, Flat] = field(default_factory=Options)
+
+@dataclass(frozen=True, kw_only=True)
+class TuneFlags(CommandFlags, Options):
+    """The search."""
 
     search: Annotated[tuple[str, ...], named("[NAME=RANGE ...]")] = ()
     """What to try of settings, over what is tried by default: learning_rate=1e-4..1e-2 cell=lstm,gru."""
@@ -72,7 +74,8 @@ def read_plan(agent: str, words: Sequence[str]) -> tuple[Plan, TuneFlags]:
         [*([f"preset {flags.preset}"] if flags.preset else []), *([flags.config] if flags.config else [])]
     )
     given = read_given(flags.search)
-    plan = make_plan(config, start or "default settings", fixed, given, flags.options, only=flags.search_only)
+    options = Options(**{one.name: getattr(flags, one.name) for one in dataclasses.fields(Options)})
+    plan = make_plan(config, start or "default settings", fixed, given, options, only=flags.search_only)
     return plan, flags
 
 
@@ -103,7 +106,7 @@ def _answer(plan: Plan, result: TuneResult) -> Answer:
     ranked = sorted(result.trials, key=_rank)
     trials = table(("trial", "value", "settings"), [_trial(plan, one) for one in ranked], wrapped=("settings",))
     finals = table(
-        ("finalist", "mean", "std. error", "each seed", "in the search", "beats the start"),
+        ("finalist", "mean", "std. error", "each seed", "steps", "seconds", "in the search", "beats the start"),
         [_finalist(one, result) for one in result.finalists],
         wrapped=("each seed",),
     )
@@ -118,7 +121,7 @@ def _answer(plan: Plan, result: TuneResult) -> Answer:
     parts = [
         f"Trials of {plan.steps:,} steps, the best first:\n\n{trials}",
         f"Share of each setting in what set the best trials apart (PED-ANOVA):\n\n{what}",
-        f"Final round, on seeds {result.winner.seeds[0]} to {result.winner.seeds[-1]}:\n\n{finals}",
+        f"Final round, on {result.winner.on()}:\n\n{finals}",
         textwrap.fill(result.verdict(), WIDTH),
         facts(lines),
     ]
@@ -139,6 +142,8 @@ def _trial(plan: Plan, one: Record) -> list[str]:
         reason = " ".join((one.reason or "").split())
         return [str(one.number), "failed", f"{settings}: {reason}"]
     at = f" at {one.steps:,}, pruned" if one.outcome == "pruned" else ""
+    if one.outcome == "done" and one.steps > _MORE * plan.steps:
+        at = f" at {one.steps:,}"
     return [str(one.number), f"{number(one.value)}{at}", settings]
 
 
@@ -161,4 +166,6 @@ def _finalist(one: Finalist, result: TuneResult) -> list[str]:
         beats = "yes" if compared and compared.difference > 0 else "no" if compared else "unknown"
         if compared and compared.difference > 0 and not compared.is_clear:
             beats = "within the noise"
-    return [name, number(one.mean, "failed"), number(one.error, ""), each, number(one.search_value, ""), beats]
+    spent = [number(max(one.steps)), number(sum(one.seconds) / len(one.seconds))]
+    found = number(one.search_value, "")
+    return [name, number(one.mean, "failed"), number(one.error, ""), each, *spent, found, beats]

@@ -77,7 +77,7 @@ def test_the_space_is_shown(rlstm) -> None:
     assert values["start"]["hidden_size"] == 16
 
 
-def test_errors_come_before_anything_is_written(rlstm, optuna: None) -> None:
+def test_errors_come_before_anything_is_written(rlstm) -> None:
     refusals = {
         "tune": (2, "Name an agent first: rlstm tune {ppo"),
         "tune pppo": (2, "Did you mean 'ppo'?"),

@@ -36,6 +36,14 @@ class Finalist:
     steps: tuple[int, ...] = ()
     """Environment steps that each run took."""
 
+    seconds: tuple[float, ...] = ()
+    """Wall time of each."""
+
+    def on(self) -> str:
+        """Return which seeds they are, in words."""
+        first, *others = self.seeds
+        return f"seeds {first} to {others[-1]}" if others else f"seed {first}"
+
     @property
     def mean(self) -> float | None:
         """The mean over the seeds; None if a run failed."""
@@ -94,6 +102,7 @@ def finalists(plan: Plan, trials: Sequence[Record], runs: Sequence[Record]) -> l
                 seeds=seeds,
                 returns=tuple(None if run is None else run.value for run in own),
                 steps=tuple(0 if run is None else run.steps for run in own),
+                seconds=tuple(0.0 if run is None else run.seconds for run in own),
             )
         )
     return sorted(found, key=lambda one: (-math.inf if one.mean is None else one.mean, one.trial is None), reverse=True)

@@ -23,4 +23,5 @@ def importances_of(study: optuna.Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of Optuna: that this is an estimate.
         quantile = min(0.5, max(0.1, _BEST / len(done)))
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile))
+        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile))
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))

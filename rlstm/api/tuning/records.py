@@ -26,6 +26,9 @@ class Record:
     steps: int = 0
     """Environment steps taken; of one that is running, those planned."""
 
+    seconds: float = 0.0
+    """Wall time of play and learning."""
+
     reason: str | None = None
     """Why it failed."""
 

@@ -100,11 +100,10 @@ def _preset(plan: Plan, result: TuneResult, folder: Path) -> str:
     config = plan.experiment(winner.values, plan.base.run.seed, folder, final=True)
     # The start keeps what it left open: None stands for a default that depends on other settings.
     config = plan.base if winner.trial is None else config
-    fresh = f"seeds {winner.seeds[0]} to {winner.seeds[-1]}"
     remarks = [
         f"Found by rlstm {__version__} tune {plan.base.agent}: {len(result.trials)} trials of {plan.steps:,} steps.",
         result.verdict(),
-        f"Mean return {number(winner.mean)} over {fresh}.",
+        f"Mean return {number(winner.mean)} over {winner.on()}.",
         f"rlstm train {plan.base.agent} --config {shlex.quote(result.preset_file)}",
     ]
     return preset_text(config, [line for remark in remarks for line in textwrap.wrap(remark, 118, **_WHOLE_WORDS)])

@@ -146,7 +146,9 @@ class SharedStudy:
         except optuna.exceptions.UpdateFinishedTrialError:  # Others have taken it for abandoned.
             return True
 
-    def finish(self, job: Job, value: float | None, steps: int, reason: str | None = None) -> bool:
+    def finish(
+        self, job: Job, value: float | None, steps: int, *, reason: str | None = None, seconds: float = 0.0
+    ) -> bool:
         """Tell how a trial ended: with a value, pruned, or for what reason it failed.
 
         Returns:
@@ -154,7 +156,8 @@ class SharedStudy:
         """
         with self._turn():
             try:
-                for name, attr in (("steps", steps), ("reason", reason), ("seed", job.record.seed)):
+                attrs = {"steps": steps, "reason": reason, "seed": job.record.seed, "seconds": seconds}
+                for name, attr in attrs.items():
                     job.trial.set_user_attr(name, attr)
                 state = TrialState.PRUNED if value is None else TrialState.COMPLETE
                 job.trial.study.tell(job.trial, value, state=state)
@@ -213,6 +216,7 @@ class SharedStudy:
             values=self._decoded(one.params),
             seed=attrs.get("seed"),
             steps=attrs.get("steps", planned),
+            seconds=attrs.get("seconds", 0.0),
             reason=attrs.get("reason"),
             is_start=attrs.get("start", False),
             attempt=attrs.get("attempt", 1),

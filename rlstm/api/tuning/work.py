@@ -60,7 +60,7 @@ def _play(study: SharedStudy, job: Job, tell: Tell) -> None:
         raise
     except Exception as error:  # Whatever settings or an env do to one trial, the others go on.
         reason = f"{type(error).__name__}: {error}"
-        counts = study.finish(job, None, judged.step, reason)
+        counts = study.finish(job, None, judged.step, reason=reason)
         told = f"failed: {reason}"
     else:
         counts, told = _finish(study, job, judged, result)
@@ -71,14 +71,14 @@ def _play(study: SharedStudy, job: Job, tell: Tell) -> None:
 
 def _finish(study: SharedStudy, job: Job, judged: _Judge, result: TrainResult) -> tuple[bool, str]:
     """Return whether the trial counts, and what to say of it."""
-    value = result.eval_return
+    value, steps, seconds = result.eval_return, result.steps, result.wall_seconds
     if judged.is_pruned:
-        return study.finish(job, None, result.steps), f"pruned at step {number(result.steps)} with {number(value)}"
+        return study.finish(job, None, steps, seconds=seconds), f"pruned at step {number(steps)} with {number(value)}"
     if value is None or not math.isfinite(value):
         reason = "nothing was evaluated" if value is None else f"the evaluation's mean return is {value}"
-        return study.finish(job, None, result.steps, reason), f"failed: {reason}"
-    counts = study.finish(job, value, result.steps)
-    return counts, f"{number(value)} after {number(result.steps)} steps"
+        return study.finish(job, None, steps, reason=reason, seconds=seconds), f"failed: {reason}"
+    counts = study.finish(job, value, steps, seconds=seconds)
+    return counts, f"{number(value)} after {number(steps)} steps"
 
 
 def _name(job: Job) -> str:
