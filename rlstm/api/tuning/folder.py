@@ -27,7 +27,7 @@ def check_folder(path: Path, plan: Plan) -> None:
         raise RunDirectoryError(f"{path} is a file. Name a folder with --study-dir.")
     if (path / _FILE).is_file():
         _check_same(path, plan, read_json(path / _FILE).get("definition", {}))
-    elif any(path.iterdir()):
+    elif any(not entry.name.startswith(".") for entry in path.iterdir()):  # Half-written files are hidden.
         raise RunDirectoryError(f"{path} is no study: it has no {_FILE}. Name a new folder, or that of a study.")
 
 
@@ -59,11 +59,11 @@ def open_folder(study_dir: str | None, plan: Plan) -> Path:
         path = Path(study_dir)
     check_folder(path, plan)
     try:
-        for folder in (path, path / "alive", path / "trials", path / "final"):
-            folder.mkdir(parents=True, exist_ok=True)
-        if not (path / _FILE).exists():
-            # Two that begin at once write the same, or the second is refused by what the first wrote.
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / _FILE).exists():  # First of all: others that begin at once take a folder without it for another.
             write_json(path / _FILE, {"definition": plan.definition()})
+        for name in ("alive", "trials", "final"):
+            (path / name).mkdir(exist_ok=True)
     except OSError as error:
         raise RunDirectoryError(
             f"can't write the study {path}: {error.strerror or error}. Choose a folder you may write to with "

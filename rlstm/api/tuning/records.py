@@ -40,8 +40,3 @@ class Record:
 
     candidate: int | None = None
     """Of a run of the final round: the trial whose settings it has, or None for those the search begins with."""
-
-
-def finished(record: Record) -> bool:
-    """Return whether nothing more is to come of a trial."""
-    return record.outcome in ("done", "pruned", "failed", "died")
