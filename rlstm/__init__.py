@@ -2,7 +2,7 @@
 
 `rlstm.check_env` tells whether an env is fit for training, `rlstm.train` trains an agent into a run directory and
 `rlstm.resume` goes on with it, `rlstm.train_seeds` and `rlstm.resume_seeds` do so for many seeds at a time,
-`rlstm.evaluate` plays episodes with what was learnt, `rlstm.load` brings it back to
+`rlstm.tune` searches for settings. `rlstm.evaluate` plays episodes with what was learnt, `rlstm.load` brings it back to
 act, `rlstm.record` lets it demonstrate. All else is imported from its own module, e.g. `from rlstm.cells import CELLS`.
 
 This module is light and lazy: `import rlstm` imports no torch; the functions do so on first use.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlstm.api.finished_runs import record as record
     from rlstm.api.seeds import resume_seeds as resume_seeds
     from rlstm.api.seeds import train_seeds as train_seeds
+    from rlstm.api.tuning.tune import tune as tune
 
 __all__ = [
     "__version__",
@@ -33,6 +34,7 @@ __all__ = [
     "resume_seeds",
     "train",
     "train_seeds",
+    "tune",
 ]
 
 wait_passively()  # Before torch is loaded, which reads it once.
@@ -53,6 +55,10 @@ if not TYPE_CHECKING:  # Hidden from type checkers, which would otherwise accept
             from rlstm.api import seeds
 
             return getattr(seeds, name)
+        if name == "tune":
+            from rlstm.api.tuning.tune import tune
+
+            return tune
         if name == "check_env":
             from rlstm.api.env_checks import check_env
 

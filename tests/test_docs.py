@@ -12,6 +12,7 @@ import pytest
 
 from rlstm.cli import VERBS, main
 from rlstm.cli.train import experiment
+from rlstm.cli.tune import read_plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -76,16 +77,21 @@ def test_scripts_that_are_named_exist(page: Path) -> None:
 
 @each_page
 def test_commands_can_be_read(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training commands by the parser that training uses; of the other verbs the flags stand in the help."""
+    """Commands that train and tune by the parsers of these; of the other verbs the flags stand in the help."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.toml").write_text("".join(blocks(page, "toml")), encoding="utf-8")
     for verb, *words in commands(page):
         assert verb in VERBS
+        for path in (Path(word) for word in words if word.endswith("/best.toml")):  # What a search has written.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         if verb == "train":
             experiment(words[0], words[1:])
+        if verb == "tune":
+            read_plan(words[0], words[1:])
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train", "tune"}))
 def test_flags_of_other_verbs_exist(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from rlstm.core.ranges import AtLeast, NotNegative, Positive, check_ranges
+from rlstm.core.searched import Among, Tried
 from rlstm.training.config import AgentConfig
 
 
@@ -25,7 +26,19 @@ class EvolinoConfig(AgentConfig):
     """What other settings are if they are not set: small networks that read observations as they are, and steps for
     tens of generations."""
 
-    strategy: Literal["snes", "esp", "cosyne", "open-es", "sep-cma-es", "cma-es"] = "snes"
+    searched: ClassVar[Mapping[str, Tried | None]] = {
+        "cell": Among("lstm", "gru"),
+        "hidden_size": Among(4, 8, 16, 32),
+        "num_envs": Among(2, 4, 8),
+        "num_layers": None,
+        "memory_length": None,
+        "memory.bptt_horizon": None,
+    }
+    """What a search tries of other settings: small networks; nothing of what matters to gradients alone."""
+
+    strategy: Annotated[
+        Literal["snes", "esp", "cosyne", "open-es", "sep-cma-es", "cma-es"], Among("snes", "esp", "cosyne")
+    ] = "snes"
     """What proposes genomes."""
 
     readout: Literal["auto", "joint", "lstsq", "ridge", "svm", "cma", "rwr"] = "auto"
@@ -38,13 +51,13 @@ class EvolinoConfig(AgentConfig):
     held-out teacher sequences, as many as environments. Not if the env forces its answers: the return is then the error
     of a free run."""
 
-    population: int | None = None
+    population: Annotated[int | None, Among(None, 16, 32, 64)] = None
     """Genomes of a generation. Default: the strategy's own."""
 
     episodes: Annotated[int, AtLeast(1)] = 1
     """Episodes (trials, if memory lasts for one) of each genome in each of its environments."""
 
-    sigma: Annotated[float | None, Positive] = None
+    sigma: Annotated[float | None, Positive, Among(None, 0.1, 0.3, 1.0, 3.0)] = None
     """Standard deviation of the first generation's genes. Default: 3 if readouts evolve with the memory, so that gates
     are open or shut from the start; 0.1 otherwise, and around the weights of another run."""
 
@@ -54,7 +67,7 @@ class EvolinoConfig(AgentConfig):
     patience: Annotated[int | None, AtLeast(1)] = None
     """Generations without a better genome after which the strategy starts again. Default: never."""
 
-    biases: bool = True
+    biases: Annotated[bool, Among(True, False)] = True
     """Whether biases are genes; without them they are 0, which suits symmetric tasks."""
 
     input_gain: Annotated[float, Positive] = 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from rlstm.core.ranges import AtLeast, Between, NotNegative, Positive, check_ranges
+from rlstm.core.searched import Among, Within
 from rlstm.training.config import AgentConfig
 
 
@@ -15,20 +16,20 @@ class PPOConfig(AgentConfig):
 
     acts_by = "sampled"
 
-    num_steps: Annotated[int, AtLeast(1)] = 128
+    num_steps: Annotated[int, AtLeast(1), Among(32, 64, 128, 256)] = 128
     """Steps T of a rollout in each environment."""
 
-    num_minibatches: Annotated[int, AtLeast(1)] = 4
+    num_minibatches: Annotated[int, AtLeast(1), Among(1, 2, 4, 8)] = 4
     """Minibatches an epoch; each holds whole sequences, so this must divide their number."""
 
     sequence_length: Annotated[int | None, AtLeast(1)] = None
     """Steps of the sequences that minibatches are made of: those of a trial, for instance, where a rollout holds
     several. Each must begin where memory begins. Default: a rollout, one sequence for each environment."""
 
-    update_epochs: Annotated[int, AtLeast(1)] = 4
+    update_epochs: Annotated[int, AtLeast(1), Among(2, 4, 8)] = 4
     """Passes over a rollout."""
 
-    learning_rate: Annotated[float, Positive] = 1e-3
+    learning_rate: Annotated[float, Positive, Within(1e-4, 1e-2, log=True)] = 1e-3
     """Adam's step size."""
 
     anneal_lr: bool = True
@@ -41,13 +42,13 @@ class PPOConfig(AgentConfig):
     weight_decay: Annotated[float, NotNegative] = 0.0
     """Decoupled weight decay (AdamW): with each step weights shrink by this times the learning rate."""
 
-    gamma: Annotated[float, Between(0, 1)] = 0.99
+    gamma: Annotated[float, Between(0, 1), Among(0.9, 0.95, 0.98, 0.99, 0.995, 0.999)] = 0.99
     """Discount a step."""
 
-    gae_lambda: Annotated[float, Between(0, 1)] = 0.95
+    gae_lambda: Annotated[float, Between(0, 1), Within(0.8, 1.0)] = 0.95
     """λ of the advantage estimate; 1 gives Monte Carlo returns."""
 
-    clip_coef: Annotated[float, Positive] = 0.2
+    clip_coef: Annotated[float, Positive, Among(0.1, 0.2, 0.3)] = 0.2
     """Half width ε of the clipped ratio."""
 
     final_clip_coef: Annotated[float | None, Positive] = None
@@ -59,7 +60,7 @@ class PPOConfig(AgentConfig):
     norm_adv: bool = True
     """Normalise advantages in each minibatch."""
 
-    ent_coef: float = 0.01
+    ent_coef: Annotated[float, Within(1e-4, 0.1, log=True)] = 0.01
     """Weight of the entropy bonus."""
 
     final_ent_coef: float | None = None

@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("train", "train an agent into a new run directory"),
     "evaluate": ("evaluate", "play episodes with a trained agent: return, success, worth of its memory"),
     "resume": ("resume", "go on with a run that was stopped"),
+    "tune": ("tune", "search for the settings with which an agent learns an env"),
     "watch": ("watch", "see a trained agent play, live or as a film"),
     "inspect": ("inspect", "what a memory holds, what actions depend on, how long it lasts"),
     "card": ("card", "write the model card of a run"),

@@ -112,6 +112,7 @@ def _exit_code(error: Exception) -> int | None:
         FigureError,
         MissingExtraError,
         NonFiniteError,
+        TuningError,
         UnknownNameError,
         UnsupportedSpaceError,
     )
@@ -122,7 +123,7 @@ def _exit_code(error: Exception) -> int | None:
         return WRONG_USAGE
     failures = (
         *(EnvironmentFailure, NonFiniteError, RunDirectoryError, MissingExtraError),
-        *(CheckpointError, DemonstrationsError, ExportError, FigureError),
+        *(CheckpointError, DemonstrationsError, ExportError, FigureError, TuningError),
     )
     return FAILED if isinstance(error, failures) or _is_of_the_system(error) else None
 

@@ -164,7 +164,7 @@ def named(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar)
 
 
-_REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers")
+_REPEATABLE = ("--env-import", "--env-kwargs", "--env-wrappers", "--search")
 
 
 def parse(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from rlstm.cli.answers import Answer, UsageError
 from rlstm.cli.parsing import DisplayFlags, Flat, parse
@@ -23,6 +23,11 @@ from rlstm.training.presets import presets_for
 
 if TYPE_CHECKING:
     from rlstm.training.run import TrainResult
+
+
+_FOOT = "What there is: rlstm envs, rlstm cells, rlstm presets."
+
+FlagsT = TypeVar("FlagsT", bound="CommandFlags")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ def run(words: list[str]) -> Answer:
         UnknownNameError: If the agent, the preset, the env or the cell is unknown.
         ConfigError: If settings make no sense.
     """
-    agent = _agent(words)
+    agent = named_agent("train", words)
     config, flags = experiment(agent, words[1:])
     note = None if flags.preset is not None or flags.config is not None else _preset_note(agent, config.env.env)
     if _asks_for_seeds(flags, words):
@@ -104,52 +109,81 @@ def _preset_note(agent: str, env: str) -> str | None:
     return f"There {'is' if len(names) == 1 else 'are'} {kind}: {' or '.join(f'--preset {name}' for name in names)}"
 
 
-def _agent(words: Sequence[str]) -> str:
+def named_agent(verb: str, words: Sequence[str], foot: str = _FOOT) -> str:
+    """Return the agent that the first word after a verb names; help that is asked for instead is printed.
+
+    Raises:
+        UsageError, UnknownNameError: If there is none.
+        SystemExit: After the help.
+    """
     from rlstm.agents import AGENTS
     from rlstm.core.errors import unknown_name
 
     if words and words[0] in ("-h", "--help"):
-        print(_agents_help())
+        print(_agents_help(verb, foot))
         raise SystemExit(0)
     if not words or words[0].startswith("-"):
-        raise UsageError(f"Name an agent first: rlstm train {{{','.join(AGENTS)}}} --env ID ...")
+        raise UsageError(f"Name an agent first: rlstm {verb} {{{','.join(AGENTS)}}} --env ID ...")
     if words[0] not in AGENTS:
         raise unknown_name("agent", words[0], AGENTS)
     return words[0]
 
 
-def _agents_help() -> str:
+def _agents_help(verb: str, foot: str) -> str:
     from rlstm.agents import AGENTS, load_agent_config
 
     width = max(map(len, AGENTS))
     lines = [f"  {name:{width}}  {(load_agent_config(name).__doc__ or '').strip().splitlines()[0]}" for name in AGENTS]
-    head = "usage: rlstm train AGENT --env ID [FLAGS]\n       rlstm train AGENT --preset NAME [FLAGS]\n\nAgents:"
-    foot = "\nAll flags of an agent: rlstm train AGENT --help.\nWhat there is: rlstm envs, rlstm cells, rlstm presets."
-    return "\n".join([head, *lines, foot])
+    command = f"rlstm {verb} AGENT"
+    head = f"usage: {command} --env ID [FLAGS]\n       {command} --preset NAME [FLAGS]\n\nAgents:"
+    return "\n".join([head, *lines, f"\nAll flags of an agent: {command} --help.\n{foot}"])
 
 
 def experiment(agent: str, words: Sequence[str]) -> tuple[ExperimentConfig[Any], CommandFlags]:
     """Return the experiment of a command line, and the flags that are no settings."""
+    config, flags, _ = read_experiment("train", agent, words, CommandFlags())
+    return config, flags
+
+
+def read_experiment(
+    verb: str, agent: str, words: Sequence[str], command: FlagsT
+) -> tuple[ExperimentConfig[Any], FlagsT, set[str]]:
+    """Return the experiment of a command line, the flags that are no settings, and the settings that flags name.
+
+    Args:
+        verb: The verb.
+        agent: The agent.
+        words: What follows.
+        command: The defaults of the flags that are no settings.
+    """
     from rlstm.api.configs import config_from_layers
 
     preset = given_value(words, "--preset")
     file_settings = _file_settings(agent, given_value(words, "--config"))
     draft = config_from_layers(agent, preset, file_settings, complete=False)
     parts = [getattr(draft, part) for part in PARTS]
-    flags_type = _flags_type(*map(type, parts))
+    command_type: Any = type(command)
+    flags_type = _flags_type(command_type, *map(type, parts))
     flags = parse(
         flags_type,
         words,
-        f"train {agent}",
-        f"Train: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
-        flags_type(CommandFlags(), *parts),
+        f"{verb} {agent}",
+        f"{verb.capitalize()}: {(type(draft.algorithm).__doc__ or agent).strip().splitlines()[0]}",
+        flags_type(command, *parts),
     )
     shown = draft.settings()
     read = dataclasses.replace(draft, **{part: getattr(flags, part) for part in PARTS}).settings()
     # A default that no flag replaced is the very object that was shown: env arguments equal to those of a preset for
     # another env are the user's.
     given = {name: value for name, value in read.items() if value is not shown[name]}
-    return config_from_layers(agent, preset, file_settings, given), flags.command
+    named = _named_settings(words, shown) | given.keys()
+    return config_from_layers(agent, preset, file_settings, given), flags.command, named
+
+
+def _named_settings(words: Sequence[str], settings: Collection[str]) -> set[str]:
+    """Return the settings that flags name, also those that are set to what they are anyway."""
+    names = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    return {name for name in settings if names & {name, f"no_{name}", ".no_".join(name.rsplit(".", 1))}}
 
 
 def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
@@ -163,9 +197,9 @@ def _file_settings(agent: str, path: str | None) -> dict[str, Any]:
 
 
 @functools.cache
-def _flags_type(*part_types: Any) -> Any:
+def _flags_type(command_type: Any, *part_types: Any) -> Any:
     """Return the dataclass of all flags: those of the command, then those of the parts."""
-    fields: list[tuple[str, Any]] = [("command", Annotated[CommandFlags, Flat])]
+    fields: list[tuple[str, Any]] = [("command", Annotated[command_type, Flat])]
     for part, part_type in zip(PARTS, part_types, strict=True):
         fields.append((part, part_type if part in PREFIXED else Annotated[part_type, Flat]))
     return dataclasses.make_dataclass("TrainFlags", fields, frozen=True)

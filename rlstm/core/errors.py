@@ -67,5 +67,9 @@ class NonFiniteError(RuntimeError):
     """A loss, a gradient or a rollout holds something that is not a number."""
 
 
+class TuningError(Exception):
+    """A search for settings can't be shared, or found nothing; the message names the reason and the remedy."""
+
+
 class ExportError(Exception):
     """A policy can't be exported; the message names the reason and the remedy."""

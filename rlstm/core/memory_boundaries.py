@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from rlstm.core.ranges import AtLeast, check_ranges
+from rlstm.core.searched import Among
 
 Boundary = Literal["episode", "trial", "lifelong"]
 _ALLOWED_CREDIT: dict[str, tuple[str, ...]] = {
@@ -37,7 +38,7 @@ class MemoryConfig:
     credit: Boundary | None = None
     """Where returns are cut: after every episode, after every trial, or never. Default: as the lifetime."""
 
-    bptt_horizon: Annotated[int | None, AtLeast(1)] = None
+    bptt_horizon: Annotated[int | None, AtLeast(1), Among(None, 16, 64)] = None
     """Detach the state every so many steps, counted from the rollout's start. Default: not within a rollout."""
 
     recompute: bool = False
@@ -74,10 +75,10 @@ class MemoryConfig:
 class InputsConfig:
     """What the policy sees beside the observation. Default: on if memory outlives the episode."""
 
-    previous_action: bool | None = None
+    previous_action: Annotated[bool | None, Among(False, True)] = None
     """The action of the step before (0 where memory begins)."""
 
-    previous_reward: bool | None = None
+    previous_reward: Annotated[bool | None, Among(False, True)] = None
     """The reward of the step before (0 where memory begins)."""
 
     episode_start: bool | None = None

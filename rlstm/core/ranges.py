@@ -44,14 +44,25 @@ def check_ranges(config: Any, prefix: str = "") -> None:
     Raises:
         ValueError: If a value is refused; the message names the setting, its value, and what would be right.
     """
-    for name, (ranges, choices) in _declared(config.__class__).items():
-        value = getattr(config, name)
-        if choices and value is not None and value not in choices:
-            raise ValueError(f"{prefix}{name} is '{value}'; it must be one of {', '.join(choices)}.")
-        items, subject = (value, "every width") if isinstance(value, tuple) else ((value,), "it")
-        for one in ranges:
-            if not all(item is None or item in one for item in items):
-                raise ValueError(f"{prefix}{name} is {value}; {subject} must {one.demand}.")
+    for name in _declared(config.__class__):
+        check_value(config.__class__, name, getattr(config, name), prefix)
+
+
+def check_value(config_type: Any, name: str, value: Any, prefix: str = "") -> None:
+    """Refuse one value of a field of a config class, as ``check_ranges`` does."""
+    ranges, choices = _declared(config_type).get(name, ((), ()))
+    if choices and value is not None and value not in choices:
+        raise ValueError(f"{prefix}{name} is '{value}'; it must be one of {', '.join(choices)}.")
+    items, subject = (value, "every width") if isinstance(value, tuple) else ((value,), "it")
+    for one in ranges:
+        if not all(item is None or item in one for item in items):
+            raise ValueError(f"{prefix}{name} is {value}; {subject} must {one.demand}.")
+
+
+def literals(hint: Any) -> list[str]:
+    """Return the choices of a ``Literal``, alone or as a part of a type."""
+    found = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is Literal]
+    return [choice for one in found for choice in typing.get_args(one)]
 
 
 def check_path(name: str, path: str | None) -> None:
@@ -75,6 +86,5 @@ def _declared(config_type: type[Any]) -> dict[str, tuple[list[Range], list[str]]
     found = {}
     for name, hint in typing.get_type_hints(config_type, include_extras=True).items():
         ranges = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Range)]
-        literals = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is Literal]
-        found[name] = (ranges, [choice for one in literals for choice in typing.get_args(one)])
+        found[name] = (ranges, literals(hint))
     return {name: one for name, one in found.items() if any(one)}

@@ -32,6 +32,7 @@ Stream = Literal[
     "training_evaluation_actions",
     "playback",
     "playback_actions",
+    "search",
 ]
 _STREAMS: dict[Stream, int] = {stream: number for number, stream in enumerate(get_args(Stream))}
 

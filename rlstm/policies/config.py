@@ -7,19 +7,20 @@ from typing import Annotated, Any, Literal
 
 from rlstm.core.cell_options import MemoryInit, SequencePath, check_memory_length
 from rlstm.core.ranges import AtLeast, check_ranges
+from rlstm.core.searched import Among
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
     """The network."""
 
-    cell: str = "lstm"
+    cell: Annotated[str, Among("lstm", "gru", "ln_gru")] = "lstm"
     """Memory cell: see 'rlstm cells'."""
 
-    hidden_size: Annotated[int, AtLeast(1)] = 128
+    hidden_size: Annotated[int, AtLeast(1), Among(32, 64, 128, 256)] = 128
     """Width of each layer of the memory."""
 
-    num_layers: Annotated[int, AtLeast(1)] = 1
+    num_layers: Annotated[int, AtLeast(1), Among(1, 2)] = 1
     """Memory cells on top of each other."""
 
     residual: bool = False
@@ -64,7 +65,7 @@ class PolicyConfig:
     """Whether the critic reads the actor's memory, reads it without training it, or has an encoder and a memory of its
     own. Default: the agent's."""
 
-    memory_length: int | None = None
+    memory_length: Annotated[int | None, Among(None, 10, 100)] = None
     """Longest lag in steps to bridge: the gates begin with time scales up to it (Tallec & Ollivier 2018)."""
 
     memory_init: MemoryInit = "chrono"

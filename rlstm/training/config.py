@@ -32,6 +32,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.ranges import AtLeast, NotNegative, check_path, check_ranges
+from rlstm.core.searched import Tried
 from rlstm.policies.config import PolicyConfig
 from rlstm.vector.config import EnvConfig
 
@@ -122,6 +123,9 @@ class AgentConfig:
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Defaults of other settings where this agent has its own."""
+
+    searched: ClassVar[Mapping[str, Tried | None]] = {}
+    """What a search tries of other settings where this agent has its own space, or None where it tries nothing."""
 
     @property
     def critic_memory(self) -> Literal["shared", "detached", "separate"]:
@@ -249,6 +253,17 @@ def _places(part_types: Mapping[str, type[Any]]) -> dict[str, tuple[str, str]]:
     }
 
 
+def _part_types(algorithm_type: type[Any]) -> dict[str, Any]:
+    classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
+    return dict(zip(PARTS, classes, strict=True))
+
+
+def setting_fields(algorithm_type: type[Any]) -> dict[str, tuple[Any, str]]:
+    """Return where every setting of an agent is declared, by the name of its flag: a config class and a field."""
+    part_types = _part_types(algorithm_type)
+    return {name: (part_types[part], field) for name, (part, field) in _places(part_types).items()}
+
+
 def build_config(
     agent: str, algorithm_type: type[Any], settings: Mapping[str, Any], *, complete: bool = True
 ) -> ExperimentConfig[Any]:
@@ -264,8 +279,7 @@ def build_config(
     Raises:
         ConfigError: If a name is unknown (with the nearest valid one), or a value has the wrong type or range.
     """
-    classes = (EnvConfig, RunConfig, PolicyConfig, algorithm_type, MemoryConfig, InputsConfig)
-    part_types: dict[str, Any] = dict(zip(PARTS, classes, strict=True))
+    part_types = _part_types(algorithm_type)
     if not complete:
         part_types = {part: _unchecked(part_type) for part, part_type in part_types.items()}
     hints = {part: typing.get_type_hints(part_type) for part, part_type in part_types.items()}
@@ -359,6 +373,8 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
             return value
         if option is bool and isinstance(value, bool):
             return value
+    if value == "none" and type(None) in options:  # As on the command line: TOML has no word for it.
+        return None
     expected = " or ".join(_type_name(option) for option in options if option is not type(None))
     raise ConfigError(f"{name} is {value!r}; it must be {expected}.")
 

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from rlstm.core.files import write_json
+from rlstm.core.files import read_json, write_json
 from rlstm.core.version import __version__
-from rlstm.training.run_directory import RunDirectory, RunDirectoryError, read_json
+from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 
 FILE = "seeds.json"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from rlstm.core.ranges import AtLeast, check_ranges
+from rlstm.core.searched import Among
 
 Vectorization = Literal["auto", "native", "sync", "async"]
 
@@ -30,7 +31,7 @@ class EnvConfig:
     log_info: tuple[str, ...] = ()
     """Keys of info whose numbers are logged, as means over the steps of an episode: energy error."""
 
-    num_envs: Annotated[int, AtLeast(1)] = 16
+    num_envs: Annotated[int, AtLeast(1), Among(8, 16, 32, 64)] = 16
     """Environments stepped side by side."""
 
     vectorization: Vectorization = "auto"

@@ -61,12 +61,14 @@ def _escaped(text: str) -> str:
 
 
 def write_help(folder: Path) -> None:
-    """Write a page for every verb, one for the training of every agent, and their list."""
-    pages = {verb: [verb] for verb in VERBS} | {f"train-{agent}": ["train", agent] for agent in AGENTS}
+    """Write a page for every verb, one for the training and tuning of every agent, and their list."""
+    pages = {verb: [verb] for verb in VERBS} | {
+        f"{verb}-{agent}": [verb, agent] for verb in ("train", "tune") for agent in AGENTS
+    }
     for name, words in pages.items():
         text = help_page(words)
-        if name == "train":
-            text += "\n" + _toctree([f"verb-train-{agent}" for agent in AGENTS])
+        if name in ("train", "tune"):
+            text += "\n" + _toctree([f"verb-{name}-{agent}" for agent in AGENTS])
         (folder / f"verb-{name}.md").write_text(text, encoding="utf-8")
     rows = [f"| [rlstm {verb}](verb-{verb}.md) | {does} |" for verb, (_, does) in VERBS.items()]
     head = [

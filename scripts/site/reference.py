@@ -165,6 +165,7 @@ def write_api(path: Path) -> None:
     results = {
         "rlstm.training.run.TrainResult": True,
         "rlstm.api.seed_results.SeedsResult": True,
+        "rlstm.api.tuning.result.TuneResult": True,
         "rlstm.evaluation.evaluate.EvaluationResult": True,
         "rlstm.evaluation.demonstrations.Demonstrations": True,
         "rlstm.api.env_checks.EnvReport": True,

@@ -14,6 +14,8 @@ HELP = [
     "--help",
     *(f"{verb} --help" for verb in VERBS),
     *(f"train {agent} --help" for agent in AGENTS),
+    "tune ppo --help",
+    "tune evolino --show-space",
     "train ppo --preset tmaze --help",
     "train evolino --preset sines --help",
 ]

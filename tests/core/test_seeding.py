@@ -54,6 +54,7 @@ def test_the_seeds_of_every_stream_stay_what_they_were() -> None:
         7347442707431823221,
         8892492159873756792,
         984593597096597338,
+        5673872058584521175,
     ]
 
 
