@@ -7,8 +7,8 @@ from typing import Any
 
 from rlstm.api.tuning.plan import Plan
 from rlstm.core.errors import TuningError
-from rlstm.core.files import write_json
-from rlstm.training.run_directory import RunDirectoryError, default_run_directory, read_json
+from rlstm.core.files import read_json, write_json
+from rlstm.training.run_directory import RunDirectoryError, default_run_directory
 
 _FILE = "study.json"
 _MOST_DIFFERENCES = 6
