@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlstm.core.ranks import torchrun_ranks
 from rlstm.core.streams import SteadyStream
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -25,6 +26,9 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 class UsageError(Exception):
     """A command line that can't be understood; the message says what would be right."""
+
+
+_VERBS_OF_RANKS = ("train", "resume")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ def _answer(verb: str, words: Sequence[str]) -> int:
                 _print_json({"error": f"{type(error).__name__}: {error}"})
             raise
         return _fail(" ".join([_message(error), *getattr(error, "__notes__", ())]), code, as_json)
+    if torchrun_ranks()[0] > 0:
+        return found.exit_code  # Rank 0 speaks for all.
     printed = _print_json(found.values) if as_json else show(found.text)
     return found.exit_code if printed else FAILED
 
@@ -84,6 +90,11 @@ def _run(verb: str, words: Sequence[str]) -> Answer:
         raise UsageError(f"The verb comes first, then its flags; '{verb}' is none. Verbs: {', '.join(VERBS)}.")
     if verb not in VERBS:
         raise unknown_name("verb", verb, VERBS)
+    if torchrun_ranks()[1] > 1 and (verb not in _VERBS_OF_RANKS or "--seeds" in words):
+        raise UsageError(
+            f"rlstm {verb} is for one process, but torchrun has started {torchrun_ranks()[1]}: ranks share only train "
+            "and resume of one seed. Leave torchrun out."
+        )
     module = importlib.import_module(f"rlstm.cli.{VERBS[verb][0]}")
     found: Answer = module.run(list(words))
     return found
@@ -112,6 +123,7 @@ def _exit_code(error: Exception) -> int | None:
         FigureError,
         MissingExtraError,
         NonFiniteError,
+        RankFailure,
         TuningError,
         UnknownNameError,
         UnsupportedSpaceError,
@@ -122,7 +134,7 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, (ConfigError, UnknownNameError, UnsupportedSpaceError)):
         return WRONG_USAGE
     failures = (
-        *(EnvironmentFailure, NonFiniteError, RunDirectoryError, MissingExtraError),
+        *(EnvironmentFailure, NonFiniteError, RankFailure, RunDirectoryError, MissingExtraError),
         *(CheckpointError, DemonstrationsError, ExportError, FigureError, TuningError),
     )
     return FAILED if isinstance(error, failures) or _is_of_the_system(error) else None

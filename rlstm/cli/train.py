@@ -13,11 +13,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from rlstm.cli.answers import Answer, UsageError
+from rlstm.cli.answers import INTERRUPTED, Answer, UsageError
 from rlstm.cli.parsing import DisplayFlags, Flat, parse
 from rlstm.cli.tables import facts
 from rlstm.cli.words import given_value, has_flag, without_flags
 from rlstm.core.number_text import number, percent
+from rlstm.core.ranks import torchrun_ranks
 from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
 from rlstm.training.presets import presets_for
 
@@ -219,6 +220,9 @@ def _evaluations(result: TrainResult) -> dict[str, str]:
 def training_answer(result: TrainResult) -> Answer:
     """Return what a finished or stopped training says; exit code 130 if Ctrl-C stopped it before its end."""
     values, stopped = dict(vars(result)), result.interrupted and not result.complete
+    exit_code = INTERRUPTED if stopped else 0
+    if torchrun_ranks()[0] > 0:
+        return Answer("", values, exit_code=exit_code)  # Rank 0 speaks for all, and has the folder.
     folder, words = shlex.quote(result.run_dir), _run_words(result.run_dir)
     lines = {
         "trained": f"{number(result.steps)} steps, {number(result.wall_seconds)} s of play and learning "
@@ -236,7 +240,7 @@ def training_answer(result: TrainResult) -> Answer:
         del lines["success"]
     if stopped:
         lines["go on"] = f"rlstm resume {words}"
-    return Answer(facts(lines), values, exit_code=130 if stopped else 0)
+    return Answer(facts(lines), values, exit_code=exit_code)
 
 
 def _run_words(run_dir: str) -> str:
