@@ -28,7 +28,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
-from rlstm.api.resuming import last_checkpoint, take_edits
+from rlstm.api.resuming import edits_taken, last_checkpoint, take_edits
 from rlstm.core.errors import UnknownNameError
 from rlstm.core.process import prepare_process
 from rlstm.core.space_json import space_to_json
@@ -207,7 +207,8 @@ def resume(
             notes.append(training.choose_threads(anew=num_threads == 0))
             purge_step = training.step + (training.open_update is None)
             histories = None if checkpoint is None else checkpoint.histories
-            restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
+            edited = restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
+            notes.append(edits_taken(edited))
             with disk_errors(directory.path):
                 if command is not None:
                     directory.append_command(command)
