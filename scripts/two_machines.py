@@ -3,9 +3,9 @@
     python -m scripts.two_machines [ppo reinforce evolino]
 
 Needs root and ``ip`` (Linux), since namespaces do. Each machine has an address and a folder of its own, and runs
-``torchrun --nnodes 2``; the run's folder is on the first. For each agent a run is trained undisturbed; then the same run
-again, in which all processes of the second machine are killed on the way, and which both then resume. It says whether
-the weights are the same to the last bit.
+``torchrun --nnodes 2``; the run's folder is on the first. For each agent a run is trained undisturbed; then the same
+run again, in which all processes of the second machine are killed on the way, and which both then resume. It says
+whether the weights are the same to the last bit.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from rlstm.api.configs import config_from_layers, make_config
 from rlstm.api.envs import resolve_env
-from rlstm.api.resuming import last_checkpoint, take_edits
+from rlstm.api.resuming import edits_taken, last_checkpoint, take_edits
 from rlstm.api.stored_configs import FREE_FORM
 from rlstm.api.stored_configs import stored_form as _stored_form
 from rlstm.api.trust import check_arguments, check_modules, check_spec, check_stages
@@ -275,7 +275,8 @@ def _resume(
             ranks.share((kept, spec, start, checkpoint))
             purge_step = training.step + (training.open_update is None)
             histories = None if checkpoint is None else checkpoint.histories
-            restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
+            edited = restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
+            notes.append(edits_taken(edited))
             with disk_errors(directory.path):
                 if command is not None:
                     directory.append_command(command)

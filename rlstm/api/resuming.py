@@ -18,7 +18,12 @@ def take_edits(directory: RunDirectory) -> list[str | None]:
     edited = edited_files(directory.path)
     with disk_errors(directory.path):
         write_manifest(directory.path)
-    return [f"Edited, and taken as they are now: {', '.join(edited)}."] if edited else []
+    return [edits_taken(edited)]
+
+
+def edits_taken(names: Sequence[str]) -> str | None:
+    """Return which files were edited, in a sentence, or None."""
+    return f"Edited, and taken as they are now: {', '.join(names)}." if names else None
 
 
 def last_checkpoint(
@@ -47,7 +52,7 @@ def last_checkpoint(
     check_meta(checkpoint, config.identity())
     is_open = isinstance(checkpoint.trainer, dict) and checkpoint.trainer.get("open_update") is not None
     if config.run.total_steps <= checkpoint.step and not is_open:
-        told = "".join(f"{note} " for note in notes)
+        told = "".join(f"{note} " for note in notes if note)
         raise ConfigError(
             f"{told}The run is at step {checkpoint.step} and total_steps is {config.run.total_steps}: nothing is left "
             "to do. Give a larger total with --total-steps."

@@ -55,32 +55,39 @@ def settle_histories(directory: RunDirectory) -> dict[str, Any]:
 
 def restore_histories(
     directory: RunDirectory, step: int, histories: Mapping[str, Any] | None, *, accept_edits: bool = False
-) -> None:
+) -> list[str]:
     """Cut the files back to a checkpoint, and check that they hold what they held then.
 
     Args:
         directory: The run.
-        step: Rows later than this go, if nothing more is known or edits are accepted.
+        step: Rows later than this go, if nothing more is known or an edit is accepted.
         histories: As the checkpoint has it.
         accept_edits: Take the earlier rows as they are.
+
+    Returns:
+        The names of files whose edits were accepted.
 
     Raises:
         RunDirectoryError: If a file was edited or damaged, or can't be written.
     """
+    edited = []
+    for path, key, restore in (
+        (directory.progress_path, "progress", _restore_progress),
+        (directory.evaluations_path, "evaluations", _restore_evaluations),
+    ):
+        with _naming(path):
+            known = None if histories is None else histories[key]
+            found = None if known is None else restore(directory, known)
+            if known is not None and found is not None:
+                if not accept_edits:
+                    raise _edited(directory, path, step, found, known["rows"])
+                edited.append(path.name)
     with _naming(directory.progress_path):
-        if histories is None or accept_edits:
+        if histories is None or directory.progress_path.name in edited:
             cut_csv(directory.progress_path, step)
-        else:
-            _restore_progress(directory, step, histories["progress"])
     with _naming(directory.evaluations_path):
-        if histories is not None and not accept_edits:
-            evaluations, rows = directory.read_evaluations(), histories["evaluations"]["rows"]
-            kept = {name: values[:rows] for name, values in evaluations.items()}
-            if _evaluations_hash(kept) != histories["evaluations"]["sha256"]:
-                raise _edited(directory, directory.evaluations_path, step, len(kept["timesteps"]), rows)
-            if rows < len(evaluations["timesteps"]):
-                directory.write_evaluations(kept)
         directory.cut_evaluations(step)
+    return edited
 
 
 def read_progress(directory: RunDirectory) -> tuple[list[str], list[dict[str, str]]]:
@@ -102,16 +109,27 @@ def num_logged(directory: RunDirectory) -> int:
     return len(read_progress(directory)[1]) + len(directory.read_evaluations()["timesteps"])
 
 
-def _restore_progress(directory: RunDirectory, step: int, known: Mapping[str, Any]) -> None:
+def _restore_progress(directory: RunDirectory, known: Mapping[str, Any]) -> int | None:
+    """Cut the log back to what is known of it; if it isn't so, do nothing and return how many of the rows there are."""
     path, rows, columns = directory.progress_path, known["rows"], known["columns"]
     found_columns, found_rows = read_csv(path)
     content = _csv_bytes(found_columns[:columns], found_rows[:rows])
     if sha256(content) != known["sha256"]:
-        raise _edited(directory, path, step, min(len(found_rows), rows), rows)
-    if content == _NO_ROWS and not path.exists():
-        return
-    if path.read_bytes() != content:
+        return min(len(found_rows), int(rows))
+    if path.exists() and path.read_bytes() != content:
         write_atomically(path, content)
+    return None
+
+
+def _restore_evaluations(directory: RunDirectory, known: Mapping[str, Any]) -> int | None:
+    """Do the same with the evaluations."""
+    evaluations, rows = directory.read_evaluations(), known["rows"]
+    kept = {name: values[:rows] for name, values in evaluations.items()}
+    if _evaluations_hash(kept) != known["sha256"]:
+        return len(kept["timesteps"])
+    if rows < len(evaluations["timesteps"]):
+        directory.write_evaluations(kept)
+    return None
 
 
 def _csv_bytes(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bytes:

@@ -45,13 +45,15 @@ def refuse_edited(folder: Path) -> None:
     """Check the files.
 
     Raises:
-        RunDirectoryError: If one was edited or damaged.
+        RunDirectoryError: If one was edited, removed or damaged.
     """
     if edited := edited_files(folder):
-        paths, are = ", ".join(str(folder / name) for name in edited), "is" if len(edited) == 1 else "are"
+        paths, are, them = ", ".join(str(folder / name) for name in edited), "are", "them"
+        if len(edited) == 1:
+            are, them = "is", "it"
         raise RunDirectoryError(
-            f"{paths} {are} not as rlstm wrote {'it' if are == 'is' else 'them'}: edited or damaged since. If the edit "
-            f"is yours, say so: rlstm resume {folder} --accept-edits. Otherwise restore the file from a copy."
+            f"{paths} {are} not as rlstm wrote {them}: edited, removed or damaged since. If the edit is yours, say so: "
+            f"rlstm resume {folder} --accept-edits. Otherwise restore the file from a copy."
         )
 
 

@@ -76,9 +76,15 @@ def main() -> None:
         for way, values in speeds.items():
             median = statistics.median(values)
             row = {
-                **{"settings": settings, "way": way, "median": f"{median:.0f}", "ratio": f"{median / first:.2f}"},
-                **{"least": f"{min(values):.0f}", "most": f"{max(values):.0f}", "turns": arguments.turns},
-                **{"load": f"{load:.2f}", "command": shlex.join(["python", "-m", "scripts.benchmarks.ranks"])},
+                "settings": settings,
+                "way": way,
+                "median": f"{median:.0f}",
+                "least": f"{min(values):.0f}",
+                "most": f"{max(values):.0f}",
+                "ratio": f"{median / first:.2f}",
+                "turns": arguments.turns,
+                "load": f"{load:.2f}",
+                "command": "python -m scripts.benchmarks.ranks",
                 **machine(int(way.split(" x ")[1])),
             }
             put_row(RESULTS, COLUMNS, row, KEYS)

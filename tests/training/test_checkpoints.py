@@ -309,7 +309,7 @@ def test_no_value_of_the_meta_file_can_change_unnoticed(tmp_path: Path, change: 
         load_checkpoint(tmp_path, 64)
 
 
-def test_a_checkpoint_of_an_earlier_version_under_the_name_of_another_step_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_under_the_name_of_another_step_is_refused_without_a_seal(tmp_path: Path) -> None:
     meta = save(tmp_path, 64) / "meta.json"
     head = json.loads(meta.read_text())
     del head["seal"]

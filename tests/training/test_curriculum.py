@@ -19,7 +19,7 @@ from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
 from rlstm.api.found_runs import find_runs
 from rlstm.cli import main
-from rlstm.core.errors import EnvironmentFailure
+from rlstm.core.errors import EnvironmentFailure, RunDirectoryError
 from rlstm.core.seeding import integer_seeds
 from rlstm.core.trees import tree_leaves
 from rlstm.rollouts.statistics import EpisodeStatistics, Outcome
@@ -514,5 +514,10 @@ def test_the_command_trains_resumes_and_evaluates(tmp_path, three, monkeypatch, 
 def test_a_copy_that_is_gone_is_told(tmp_path, three) -> None:
     train(tmp_path / "run", total_steps=32, curriculum=three)
     (tmp_path / "run" / "curriculum.toml").unlink()
+    with pytest.raises(
+        RunDirectoryError, match=r"run/curriculum\.toml is not as .* removed .* restore the file from a"
+    ):
+        api.resume(tmp_path / "run", total_steps=64, ui="none")
+    (tmp_path / "run" / "manifest.json").unlink()  # As in runs of an earlier version.
     with pytest.raises(ConfigError, match=r"run/curriculum.toml: No such file or directory.* restore it from a copy"):
         api.resume(tmp_path / "run", total_steps=64, ui="none")

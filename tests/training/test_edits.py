@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from rlstm.core.files import sealed
 from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.manifest import edited_files
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
+from tests.kit import covering
 from tests.training.test_resume import UPDATE, assert_same_run, everything, train
 
 STATIC = ["config.json", "env_spec.json", "spaces.json"]
@@ -146,7 +148,7 @@ def alter_evaluations(run: Path, change: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 @pytest.mark.parametrize("edit", LOGS)
-def test_a_changed_log_is_refused_with_the_remedy(run: Path, edit: str) -> None:
+def test_a_changed_log_is_refused_with_the_remedy(run: Path, capsys: pytest.CaptureFixture[str], edit: str) -> None:
     assert (run / "progress.csv").read_text().count(f"\n{UPDATE},") == 1
     LOGS[edit](run)
     name = r"progress\.csv" if "log" in edit or "csv" in edit or "column" in edit else r"evaluations\.npz"
@@ -157,7 +159,8 @@ def test_a_changed_log_is_refused_with_the_remedy(run: Path, edit: str) -> None:
     if edit not in ("no csv", "another csv", "no archive", "arrays of other shapes"):
         with pytest.raises(RunDirectoryError, match="--accept-edits"):
             resume(run)
-        resume(run, accept_edits=True)
+        rlstm.resume(run, total_steps=TOTAL, accept_edits=True, ui="plain")
+        assert re.search(f"taken as they are now: {name}", capsys.readouterr().err)
 
 
 def test_what_was_logged_later_than_the_checkpoint_goes_and_nothing_else(run: Path, whole: Path) -> None:
@@ -209,11 +212,9 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("content", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("name", STATIC)
-def test_odd_contents_in_a_run_without_a_manifest_are_told_by_our_own_error(
-    run: Path, name: str, content: str | bytes
-) -> None:
+@pytest.mark.parametrize(("odd", "name"), covering(ODD, STATIC))
+def test_odd_contents_in_a_run_without_a_manifest_are_told_by_our_own_error(run: Path, odd: str, name: str) -> None:
+    content = ODD[odd]
     (run / "manifest.json").unlink()
     (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     use = USES["load"] if name == "spaces.json" else USES["evaluate"]
