@@ -106,7 +106,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
         ("evolino", "sync", ("raise", "step", 40)),
     ],
 )
-def test_a_run_whose_env_breaks_ends_clearly_and_goes_on_to_the_same_weights(
+def test_a_run_whose_env_breaks_goes_on_to_the_same_weights(
     agent: str, kind: str, fault: tuple[str, str, int], undisturbed: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     met = assert_recovers(fault, agent, kind, undisturbed[agent], tmp_path / "run")
