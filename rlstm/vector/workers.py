@@ -73,7 +73,6 @@ class _Worker:
 
     def __init__(self, lane: int, process: Any, pipe: Connection) -> None:
         self.lane, self.process, self._pipe = lane, process, pipe
-        _open_pipes.add(pipe)
         self._poller = select.poll()
         for descriptor in (pipe.fileno(), process.sentinel):
             self._poller.register(descriptor, select.POLLIN)
@@ -171,6 +170,7 @@ class WorkerEnvs(gym.vector.VectorEnv[Any, Any, Any]):
             with clear_mpi_env_vars(), signals_held():
                 for lane, function in enumerate(functions):
                     here, there = context.Pipe()
+                    _open_pipes.add(here)
                     process = context.Process(
                         target=_work,
                         args=(lane, CloudpickleWrapper(function), there, self._memory),

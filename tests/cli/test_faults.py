@@ -87,7 +87,7 @@ def test_hanging_up_a_whole_group_saves_and_ends_in_order(long_run: Callable[...
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_ends_the_run_by_name_and_what_was_learnt_is_saved(
+def test_a_killed_worker_ends_the_run_by_name_after_it_was_saved(
     long_run: Callable[..., subprocess.Popen[str]],
 ) -> None:
     process = long_run("--vectorization", "async")

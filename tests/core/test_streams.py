@@ -56,7 +56,8 @@ print("x", file=stream, flush=True)
 sys.exit(3 if stream.error else 4)
 """
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False)
+        command, buffered = [sys.executable, "-c", program], {**os.environ, "PYTHONUNBUFFERED": ""}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, env=buffered)
     assert (done.returncode, done.stderr) == (3, b"")
 
 

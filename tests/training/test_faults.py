@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlstm.api import experiments
 from rlstm.core.errors import EnvironmentFailure
-from rlstm.training.checkpoints import load_checkpoint
+from rlstm.training.checkpoints import Checkpoint, load_checkpoint
 from rlstm.training.run_directory import RunDirectory
 from tests.faulty_env import ID, FaultyEnv
 
@@ -55,8 +55,12 @@ def train(agent: str, kind: str, path: Path, **settings: Any) -> None:
     experiments.train(agent, run_dir=str(path), vectorization=kind, **{**TINY, **AGENTS[agent], **settings})
 
 
+def latest(path: Path) -> Checkpoint:
+    return load_checkpoint(RunDirectory(path), "latest")
+
+
 def weights(path: Path) -> dict[str, Tensor]:
-    return load_checkpoint(RunDirectory(path), "latest").model
+    return latest(path).model
 
 
 def assert_recovers(
@@ -74,7 +78,7 @@ def assert_recovers(
     if not (path / "config.json").exists():
         assert met, fault  # It could not even be made.
         return True
-    if met:
+    if met and latest(path).step < settings.get("total_steps", AGENTS[agent].get("total_steps", TINY["total_steps"])):
         experiments.resume(path, ui="none")
     found = weights(path)
     assert all(tensor.equal(found[name]) for name, tensor in whole.items()), fault
@@ -106,7 +110,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
         ("evolino", "sync", ("raise", "step", 40)),
     ],
 )
-def test_a_run_whose_env_breaks_ends_clearly_and_goes_on_to_the_same_weights(
+def test_a_run_whose_env_breaks_goes_on_to_the_same_weights(
     agent: str, kind: str, fault: tuple[str, str, int], undisturbed: dict[str, dict[str, Tensor]], tmp_path: Path
 ) -> None:
     met = assert_recovers(fault, agent, kind, undisturbed[agent], tmp_path / "run")

@@ -239,9 +239,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 FULL = r"is not being written: No space left on device \(free some space\)\. Training goes on\."
 
 
-def test_a_full_disk_is_told_once_and_no_row_is_lost_or_doubled_when_there_is_space_again(
-    tmp_path: Path, disk: Disk
-) -> None:
+def test_a_full_disk_is_told_once_and_no_row_is_lost_or_doubled_later(tmp_path: Path, disk: Disk) -> None:
     logger = CSVLogger(tmp_path / "progress.csv")
     logger.log({"a": 1.0}, 1)
     disk.left = 3
@@ -358,7 +356,7 @@ def test_a_run_whose_logs_can_not_be_written_learns_the_same(tmp_path: Path, mon
     assert rows(tmp_path / "without" / "progress.csv") == []
 
 
-def test_event_files_sort_by_name_as_they_were_made_though_the_clock_was_set_back(
+def test_event_files_sort_by_name_though_the_clock_was_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for process, now in enumerate((1_900_000_000.0, 1_800_000_000.0, 1_800_000_001.0), start=1):

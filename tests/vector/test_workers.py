@@ -78,7 +78,7 @@ def stop_self() -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "during"])
-def test_a_worker_killed_from_outside_is_named_with_its_signal_and_nothing_hangs(moment: str) -> None:
+def test_a_worker_killed_from_outside_is_named_and_nothing_hangs(moment: str) -> None:
     envs = asynchronous((lambda: os.kill(os.getpid(), signal.SIGKILL)) if moment == "during" else lambda: None)
     pids = [process.pid for process in envs.envs.processes]
     envs.reset([0, 0])
@@ -207,7 +207,7 @@ def run(program: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", text], **pipes, **options)
 
 
-def test_too_few_open_files_are_told_with_the_remedy_and_envs_that_nobody_closes_let_the_program_end() -> None:
+def test_too_few_open_files_are_told_and_a_program_that_closes_nothing_ends() -> None:
     program = run("""
         import multiprocessing
         envs = lanes(2)
@@ -235,6 +235,14 @@ ORPHANS = """
     while True:
         first.step(np.zeros(2, dtype=np.int64))
 """
+
+
+def test_a_worker_sees_the_end_of_its_pipe_though_others_were_started_later() -> None:
+    """Forked workers begin with copies of all pipes of their main process."""
+    with closing(asynchronous()) as envs, closing(asynchronous()):
+        envs.envs._workers[0]._pipe.close()
+        envs.envs._workers[0].process.join(5)
+        assert envs.envs._workers[0].process.exitcode == 0
 
 
 def test_workers_end_quietly_when_their_main_process_is_killed() -> None:
@@ -272,7 +280,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forked")
-def test_workers_of_evolution_neither_block_ctrl_c_nor_end_a_run_without_a_name(
+def test_workers_of_evolution_neither_block_ctrl_c_nor_hide_what_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(child_processes, "_STOPPED_SECONDS", 0.05)
@@ -291,7 +299,7 @@ def test_workers_of_evolution_neither_block_ctrl_c_nor_end_a_run_without_a_name(
 
 @pytest.mark.usefixtures("forked")
 @pytest.mark.filterwarnings("ignore:rlstm worker 0 died:UserWarning")
-def test_a_part_over_which_workers_die_again_and_again_ends_the_run_with_their_name() -> None:
+def test_workers_that_die_again_and_again_end_the_run_by_name() -> None:
     with (
         closing(Workers(1, compute)) as pool,
         pytest.raises(EnvironmentFailure, match=r"rlstm worker 0 died with the exit code 7 .* Try --workers 1"),
