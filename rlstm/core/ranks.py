@@ -126,7 +126,7 @@ def was_restarted() -> bool:
 def joined_ranks() -> Iterator[Ranks]:
     """Join the ranks that torchrun has started; without it, give ``ALONE``.
 
-    On the CPU they talk by gloo, for tensors of a CUDA device by NCCL.
+    On the CPU they talk by gloo, for tensors of a CUDA device by NCCL; each then has a device of its own.
     """
     rank, count = torchrun_ranks()
     if count == 1:
@@ -135,7 +135,10 @@ def joined_ranks() -> Iterator[Ranks]:
     import torch
     from torch import distributed
 
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield Ranks(rank, count)
