@@ -37,7 +37,9 @@ def settle_histories(directory: RunDirectory) -> dict[str, Any]:
             os.fsync(file.fileno())
             content = file.read()
     sync_folder(directory.path)
-    reader = csv.reader(io.StringIO(content.decode()))
+    reader = csv.reader(
+        io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+    )  # Of it the header is read.
     columns = next(reader)
     evaluations = directory.read_evaluations()
     return {

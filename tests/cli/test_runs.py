@@ -128,6 +128,19 @@ def test_a_damaged_config_is_told(rlstm, run: Path, text: str) -> None:
         assert "config.json" in result.json["error"]
 
 
+def test_an_edited_config_is_told_and_accepted_on_request(rlstm, run: Path) -> None:
+    text = (run / "config.json").read_text(encoding="utf-8")
+    (run / "config.json").write_text(text.replace('"max_grad_norm": 0.5', '"max_grad_norm": 0.25'), encoding="utf-8")
+    for words in ("evaluate run --json", "resume run --total-steps 512 --ui none --json"):
+        result = rlstm(words)
+        assert result.code == 1
+        assert "say so: rlstm resume run --accept-edits" in result.json["error"]
+    result = rlstm("resume run --total-steps 512 --accept-edits --ui plain --json")
+    assert (result.code, result.json["steps"]) == (0, 512)
+    assert "Edited, and taken as they are now: config.json." in result.err
+    assert rlstm("evaluate run --episodes 1 --json").code == 0
+
+
 def test_a_folder_that_is_no_run_is_told(rlstm, run: Path) -> None:
     result = rlstm("evaluate .")
     assert result.code == 1

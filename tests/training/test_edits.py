@@ -6,13 +6,14 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rlstm
-from rlstm.core.files import sealed
+from rlstm.core.files import read_json, sealed
 from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.manifest import edited_files
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
@@ -73,7 +74,19 @@ def test_every_settled_file_is_checked(run: Path, name: str, damage: str) -> Non
         rlstm.load(run)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": []}', '{"files": {"config.json": 3}, "seal": "0"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"files": {}}',
+        '{"files": {}, "seal": "0"}',
+        '{"files": []}',
+        '{"files": {"config.json": 3}, "seal": "0"}',
+    ],
+)
 def test_a_damaged_manifest_is_told(run: Path, text: str) -> None:
     (run / "manifest.json").write_text(text)
     with pytest.raises(RunDirectoryError, match=r"manifest\.json is not as rlstm wrote it"):
@@ -220,6 +233,13 @@ def test_odd_contents_in_a_run_without_a_manifest_are_told_by_our_own_error(run:
     use = USES["load"] if name == "spaces.json" else USES["evaluate"]
     with pytest.raises(RunDirectoryError, match=name.replace(".", r"\.")):
         use(run)
+
+
+def test_json_that_functions_could_not_walk_through_is_damage(tmp_path: Path) -> None:
+    for levels, refused in ((99, False), (101, True)):
+        (tmp_path / "a.json").write_text('{"a": ' + "[" * levels + "]" * levels + "}")
+        with pytest.raises(RunDirectoryError, match="nested deeper than 100") if refused else nullcontext():
+            read_json(tmp_path / "a.json")
 
 
 SPECS = [

@@ -70,7 +70,7 @@ def check_all(use: Callable[[Path], object], half: Path | None, whole: Path, fol
         number += every
 
 
-EVERY = [pytest.param(37, id="some"), pytest.param(1, id="every operation", marks=pytest.mark.slow)]
+EVERY = [pytest.param(53, id="some"), pytest.param(1, id="every operation", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("every", EVERY)

@@ -383,6 +383,8 @@ def test_an_evaluation_that_was_stopped_is_played_by_the_resumed_run(tmp_path, m
     result = api.resume(tmp_path / "stopped", ui="none")
     assert (result.interrupted, result.complete, result.steps) == (False, True, 6 * UPDATE)
     train(tmp_path / "whole", **settings)
+    rows = everything(tmp_path / "stopped")["rows"]
+    assert [int(row["step"]) for row in rows if row["recurrent/gradient_lag_0"]] == [3 * UPDATE, 6 * UPDATE]
     assert_same_run(tmp_path / "stopped", everything(tmp_path / "whole"))
     with pytest.raises(ConfigError, match="nothing is left to do"):
         api.resume(tmp_path / "stopped", ui="none")

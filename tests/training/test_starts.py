@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 import rlstm.api.experiments as api
 from rlstm.core.errors import CheckpointError
-from rlstm.training.checkpoints import load_checkpoint
+from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
-from tests.training.test_resume import UPDATE, assert_same_run, everything, train
+from tests.training.test_resume import ALGORITHMS, TINY, UPDATE, assert_same_run, everything, train
 
 BEFORE_CONFIG = ["checkpoints", "env_spec.json", "spaces.json", "versions.json", "command.txt", "manifest.json"]
 
@@ -84,6 +89,48 @@ def test_a_run_that_began_with_other_weights_begins_with_them_when_it_is_resumed
     train(tmp_path / "whole", init_from=str(whole), total_steps=2 * UPDATE)
     path = started(tmp_path / "whole", tmp_path / "run", [*BEFORE_CONFIG, "config.json"])
     api.resume(path, ui="none")
+    assert_same_run(path, everything(tmp_path / "whole"))
+
+
+KILLED_SOON = """
+    import json, os, random, signal, sys, threading
+    from rlstm.api import experiments as api
+    path, settings, number = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+    draw, run = random.Random(number), api.run
+    kind, seconds = draw.choice([signal.SIGKILL, signal.SIGTERM]), draw.uniform(0, 0.4)
+    def killed_soon(*arguments):
+        threading.Timer(seconds, os.kill, (os.getpid(), kind)).start()
+        return run(*arguments)
+    api.run = killed_soon
+    if os.path.exists(f"{path}/config.json"):
+        api.resume(path, ui="none")
+    else:
+        api.train("ppo", ui="none", run_dir=path, **settings)
+    os._exit(3)
+"""
+
+
+@pytest.mark.slow  # Processes that are killed or asked to stop, again and again.
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    settings = {
+        **TINY,
+        **ALGORITHMS["ppo"],
+        "total_steps": 24 * UPDATE,
+        "eval_every": 3 * UPDATE,
+        "keep_checkpoints": 2,
+    }
+    result = api.train("ppo", ui="none", run_dir=str(tmp_path / "whole"), **settings)
+    assert result.complete
+    path, kills = tmp_path / "run", 0
+    words = [sys.executable, "-c", textwrap.dedent(KILLED_SOON), str(path), json.dumps(settings)]
+    for number in range(100):
+        done = list_checkpoints(path)[-1:] == [24 * UPDATE] if path.exists() else False
+        if done and load_checkpoint(path, "latest").trainer["open_update"] is None:
+            break
+        process = subprocess.run([*words, str(number)], capture_output=True, text=True, check=False)
+        assert process.returncode in (3, -signal.SIGKILL, -signal.SIGTERM), process.stderr
+        kills += process.returncode != 3
+    assert kills > 2
     assert_same_run(path, everything(tmp_path / "whole"))
 
 
