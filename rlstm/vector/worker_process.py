@@ -1,7 +1,7 @@
 """What a worker process does: it makes one env, and does with it what the main process asks.
 
-Messages are ``(command, arguments)`` to a worker and ``(kind, value, traceback)`` back: of an answer, of a failure of the
-env in words, or of Ctrl-C, if the env raised it.
+Messages are ``(command, arguments)`` to a worker and ``(kind, value, traceback)`` back: of an answer, of a failure of
+the env in words, or of Ctrl-C, if the env raised it.
 """
 
 from __future__ import annotations
