@@ -19,6 +19,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
+    "Return": {
+        "mean return": ("Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]),
+        "success rate": ("Multiline", ["rollout/success_rate", "eval/success_rate"]),
+    },
+    "Losses": {
+        "policy gradient": ("Multiline", ["train/policy_gradient_loss"]),
+        "value": ("Multiline", ["train/value_loss"]),
+        "entropy": ("Multiline", ["train/entropy_loss"]),
+    },
+    "Update": {
+        "approximate KL": ("Multiline", ["train/approx_kl"]),
+        "error of the first ratio": ("Multiline", ["train/first_ratio_error"]),
+    },
+    "Memory": {"recurrent": ("Multiline", ["recurrent/.*"])},
+    "Evolino": {"fitness": ("Multiline", ["evolino/(best|mean|median|champion)$"])},
+}
+"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of metric names."""
+
+HPARAM_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
+"""Metrics that stand beside the settings in its tab "HParams"."""
+
 _PREFIX = "events.out.tfevents."
 _FLUSH_SECONDS = 30.0
 _MOST_KEPT = 2**26  # Bytes; beyond, what could not be written is dropped.

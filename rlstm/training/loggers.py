@@ -29,31 +29,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rlstm.core.files import write_atomically
-from rlstm.training.event_files import EventFile, Trouble, event_paths, remedy, write_all
+from rlstm.training.event_files import (
+    HPARAM_METRICS,
+    LAYOUT,
+    EventFile,
+    Trouble,
+    event_paths,
+    remedy,
+    write_all,
+)
 from rlstm.training.run_directory import RunDirectoryError
 
 FloatArray = npt.NDArray[np.float64]
-
-LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
-    "Return": {
-        "mean return": ("Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]),
-        "success rate": ("Multiline", ["rollout/success_rate", "eval/success_rate"]),
-    },
-    "Losses": {
-        "policy gradient": ("Multiline", ["train/policy_gradient_loss"]),
-        "value": ("Multiline", ["train/value_loss"]),
-        "entropy": ("Multiline", ["train/entropy_loss"]),
-    },
-    "Update": {
-        "approximate KL": ("Multiline", ["train/approx_kl"]),
-        "error of the first ratio": ("Multiline", ["train/first_ratio_error"]),
-    },
-    "Memory": {"recurrent": ("Multiline", ["recurrent/.*"])},
-    "Evolino": {"fitness": ("Multiline", ["evolino/(best|mean|median|champion)$"])},
-}
-"""The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of metric names."""
-
-HPARAM_METRICS = ("rollout/ep_rew_mean", "eval/mean_reward")
 
 
 class MetricSink(Protocol):

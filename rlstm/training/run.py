@@ -273,7 +273,7 @@ class Run(ABC):
                 deterministic=self.eval_actions == "likeliest",
                 title=f"{config.env.env}, step {self.step:,}",
             )
-        except Exception as error:  # Whatever a user's drawing raises: the run is worth more.
+        except (Exception, SystemExit) as error:  # Whatever a user's drawing raises: the run is worth more.
             gif, reason = None, f"{type(error).__name__}: {error}"
         else:
             reason = "it draws no images ('rgb_array' is not in metadata['render_modes'])"

@@ -2,9 +2,6 @@
 
 A worker that ends, is stopped or can't be started is named, and the others are ended; nothing is waited for without a
 bound. A worker whose main process is gone closes its env and ends. Observations lie in shared memory.
-
-Messages are ``(command, arguments)`` to a worker and ``(kind, value)`` back: of an answer, of a failure of the env in
-words, or of Ctrl-C, if the env raised it.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import multiprocessing
 import os
 import select
 import time
-import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
@@ -34,30 +30,26 @@ from gymnasium.vector.utils import (
     create_shared_memory,
     iterate,
     read_from_shared_memory,
-    write_to_shared_memory,
 )
 
 from rlstm.core.child_processes import (
     end_processes,
     how_it_ended,
     is_stopped,
-    prepare_worker,
     signals_held,
     start_remedy,
     too_long,
 )
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.interrupts import seconds_since_request
+from rlstm.vector.worker_process import Answer, open_pipes, work
 
 _TICK_MILLISECONDS = 1000
 _TOLD_SECONDS = 60.0  # Of silence, after which it is told whom the run waits for.
 _CLOSING_SECONDS = 10.0  # That envs have to close.
 _MOST_NAMED = 8
 
-_open_pipes: weakref.WeakSet[Connection] = weakref.WeakSet()  # To all workers of this process.
 _open_envs: weakref.WeakSet[WorkerEnvs] = weakref.WeakSet()
-
-Answer = tuple[str, Any, str]  # Kind, value, traceback.
 
 
 class WorkerFailure(EnvironmentFailure):
@@ -170,9 +162,9 @@ class WorkerEnvs(gym.vector.VectorEnv[Any, Any, Any]):
             with clear_mpi_env_vars(), signals_held():
                 for lane, function in enumerate(functions):
                     here, there = context.Pipe()
-                    _open_pipes.add(here)
+                    open_pipes.add(here)
                     process = context.Process(
-                        target=_work,
+                        target=work,
                         args=(lane, CloudpickleWrapper(function), there, self._memory),
                         name=f"rlstm env {lane}",
                         daemon=True,
@@ -258,84 +250,3 @@ def _close_all() -> None:
     """End the workers of envs that nobody closed: multiprocessing, which comes later, would wait for them for ever."""
     for envs in list(_open_envs):
         envs.close()
-
-
-def _work(lane: int, make: Callable[[], gym.Env[Any, Any]], pipe: Connection, memory: Any) -> None:
-    """Make an env and do what is asked until the pipe is closed, which it is when the main process has ended."""
-    prepare_worker()
-    for inherited in list(_open_pipes):  # By a fork. Each copy would hide the end of the main process from a worker.
-        inherited.close()
-    env, failure = None, None
-    try:
-        env = make()
-    except BaseException as error:
-        failure = _failure(lane, error)
-    with suppress(EOFError, OSError):
-        while True:
-            command, arguments = pipe.recv()
-            if command == "close":
-                break
-            answer = failure or _answer(lane, env, command, arguments, memory)
-            try:
-                pipe.send(answer)
-            except (OSError, EOFError):
-                raise
-            except Exception as error:  # What can't be pickled.
-                pipe.send(_failure(lane, error))
-    if env is not None:
-        env.close()
-
-
-def _answer(lane: int, env: Any, command: str, arguments: Any, memory: Any) -> Answer:
-    try:
-        return "answer", _COMMANDS[command](lane, env, memory, arguments), ""
-    except BaseException as error:
-        return _failure(lane, error)
-
-
-def _failure(lane: int, error: BaseException) -> Answer:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupt", None, ""
-    text = str(error) if isinstance(error, EnvironmentFailure) else f"Env {lane}: {type(error).__name__}: {error}"
-    if isinstance(error, OSError) and (remedy := start_remedy(error)):
-        text = f"{text} ({remedy})"
-    return "failure", text, traceback.format_exc()
-
-
-def _compare_spaces(lane: int, env: Any, memory: Any, spaces: tuple[Any, Any]) -> None:
-    for name, own, first in zip(
-        ("observation", "action"), (env.observation_space, env.action_space), spaces, strict=True
-    ):
-        if own != first:
-            raise EnvironmentFailure(
-                f"The envs differ: the {name}s of env {lane} are {own}, those of the first {first}."
-            )
-
-
-def _reset(lane: int, env: Any, memory: Any, arguments: tuple[int | None, dict[str, Any] | None]) -> dict[str, Any]:
-    seed, options = arguments
-    observation, info = env.reset(seed=seed, options=options)
-    write_to_shared_memory(env.observation_space, lane, observation, memory)
-    return info  # type: ignore[no-any-return]
-
-
-def _step(lane: int, env: Any, memory: Any, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
-    observation, reward, terminated, truncated, info = env.step(action)
-    if terminated or truncated:
-        last, said = observation, info
-        observation, info = env.reset()
-        info = {"final_info": said, "final_obs": last, **info}
-    write_to_shared_memory(env.observation_space, lane, observation, memory)
-    return reward, terminated, truncated, info
-
-
-def _call(lane: int, env: Any, memory: Any, arguments: tuple[str, tuple[Any, ...]]) -> Any:
-    return env.get_wrapper_attr(arguments[0])(*arguments[1])
-
-
-_COMMANDS: dict[str, Callable[[int, Any, Any, Any], Any]] = {
-    "spaces": _compare_spaces,
-    "reset": _reset,
-    "step": _step,
-    "call": _call,
-}

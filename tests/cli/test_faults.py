@@ -18,8 +18,9 @@ from tests.cli.conftest import SMALL
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("place", ["make", "reset", "step"])
+@pytest.mark.parametrize(
+    ("kind", "place"), [("sync", "make"), ("sync", "reset"), ("sync", "step"), ("async", "reset"), ("async", "step")]
+)
 @pytest.mark.usefixtures("my_env")
 def test_an_env_that_exits_is_an_env_that_breaks(train, kind: str, place: str) -> None:
     result = train(f"--env my_env:My-v0 --vectorization {kind}", "--env-kwargs", f"fault=exit {place}")

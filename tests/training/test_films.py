@@ -65,6 +65,7 @@ def test_a_film_changes_nothing_in_the_run(tmp_path):
 
 
 class Undrawn(gym.Env):
+    error = OSError("no graphics here")
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
     observation_space, action_space = gym.spaces.Box(-1, 1, (1,)), gym.spaces.Discrete(2)
 
@@ -80,16 +81,18 @@ class Undrawn(gym.Env):
         return np.zeros(1, dtype=np.float32), 1.0, self.steps == 4, False, {}
 
     def render(self):
-        raise OSError("no graphics here")
+        raise self.error
 
 
-def test_an_env_whose_drawing_fails_trains_on_and_is_told_once(tmp_path, capfd):
+@pytest.mark.parametrize("error", [OSError("no graphics here"), SystemExit("no graphics here")])
+def test_an_env_whose_drawing_fails_trains_on_and_is_told_once(tmp_path, capfd, monkeypatch, error):
+    monkeypatch.setattr(Undrawn, "error", error)
     gym.register("films/Undrawn-v0", Undrawn)
     settings = {**TINY, "env": "films/Undrawn-v0", "env_kwargs": {}, "ui": "plain"}
     result = rlstm.train("ppo", record_every=1, run_dir=str(tmp_path / "run"), **settings)
     gym.registry.pop("films/Undrawn-v0")
     assert result.steps == 6 * UPDATE
-    assert capfd.readouterr().err.count("The env can't be filmed: OSError: no graphics here.") == 1
+    assert capfd.readouterr().err.count(f"The env can't be filmed: {type(error).__name__}: no graphics here.") == 1
 
 
 def test_long_episodes_are_thinned_and_keep_their_time(monkeypatch):

@@ -307,6 +307,7 @@ def test_workers_that_die_again_and_again_end_the_run_by_name() -> None:
         pool.map([("die",)])
 
 
+@pytest.mark.slow
 def test_workers_of_evolution_end_quietly_when_their_main_process_is_killed() -> None:
     program = run(
         """
