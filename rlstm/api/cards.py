@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rlstm.api.experiments import changed_settings, read_config
 from rlstm.api.finished_runs import evaluate_run, open_run
 from rlstm.api.references import run_references
+from rlstm.api.stored_runs import changed_settings, read_config
 from rlstm.core.files import write_atomically
 from rlstm.core.number_text import number
 from rlstm.policies.policy import RecurrentPolicy

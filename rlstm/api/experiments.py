@@ -12,7 +12,6 @@ Every setting has the name of its flag with underscores; those of memory and inp
 
 from __future__ import annotations
 
-import copy
 import inspect
 import json
 import os
@@ -21,23 +20,30 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from rlstm.api.configs import config_from_layers, make_config
+from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
 from rlstm.api.resuming import edits_taken, last_checkpoint, take_edits
-from rlstm.api.stored_configs import FREE_FORM
 from rlstm.api.stored_configs import stored_form as _stored_form
-from rlstm.api.trust import check_arguments, check_modules, check_spec, check_stages
-from rlstm.core.errors import UnknownNameError
+from rlstm.api.stored_runs import (
+    IN_PROCESS,
+    REGISTER_IT,
+    SPACES,
+    best_or_latest,
+    changed_settings,
+    read_config,
+    read_spec,
+    written_spec,
+)
+from rlstm.api.trust import check_stages
 from rlstm.core.process import prepare_process
-from rlstm.core.ranks import Ranks, joined_ranks, was_restarted
+from rlstm.core.ranks import ALONE, Ranks, joined_ranks, was_restarted
 from rlstm.core.space_json import space_to_json
-from rlstm.core.tagged_json import decode, encode
-from rlstm.training.checkpoints import Checkpoint, has_best, list_checkpoints, load_checkpoint, repair_checkpoints
+from rlstm.training.checkpoints import Checkpoint, list_checkpoints, load_checkpoint, repair_checkpoints
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.histories import restore_histories
 from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger
@@ -45,25 +51,8 @@ from rlstm.training.loop import OnEvaluation, run, summary
 from rlstm.training.new_folder import claimed
 from rlstm.training.progress import UI, make_progress
 from rlstm.training.run import Run, TrainResult
-from rlstm.training.run_directory import RunDirectory, RunDirectoryError, default_run_directory, disk_errors
+from rlstm.training.run_directory import RunDirectory, default_run_directory, disk_errors
 from rlstm.training.run_lock import locked
-
-_EARLIER = {"scale_actions": False, "image_strides": False, "eval_actions": "likeliest"}
-_EARLIER_OF = {"ppo": {"value_bias": "zero"}}
-"""What runs, and those of an agent, did before there was a setting for it, where that is not its default."""
-
-SPACES = ("observation_space", "action_space")
-"""Names of what ``spaces.json`` holds."""
-
-_IN_PROCESS = "registered_in_process"
-_REGISTER_IT = (
-    "was registered with a class, a function or another object in one process alone, so the run can be resumed and "
-    "evaluated only where the same is registered first (--env-import MODULE); every process finds an entry point like "
-    "'module:Class'"
-)
-
-Which = Literal["latest", "best"] | int
-"""Which checkpoint of a run."""
 
 
 def train(
@@ -146,7 +135,7 @@ def _train(
             )
             training.choose_threads()
             ranks.share((config, spec, start, None))
-            registered = f"The env {_REGISTER_IT}." if written.get(_IN_PROCESS) else None
+            registered = f"The env {REGISTER_IT}." if written.get(IN_PROCESS) else None
             return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)
 
 
@@ -185,11 +174,6 @@ def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action
             f"scale_actions is {config.policy.scale_actions}, but {start_from.path} was trained with {theirs}, so its "
             f"actions are in other units. Give --{'' if theirs else 'no-'}scale-actions."
         )
-
-
-def best_or_latest(directory: RunDirectory) -> Which:
-    """Return what stands for no checkpoint named: the best, or the latest where none is the best yet."""
-    return "best" if has_best(directory) else "latest"
 
 
 def resume(
@@ -306,7 +290,9 @@ def _check_hook(config: ExperimentConfig[Any], on_evaluation: OnEvaluation | Non
         )
 
 
-def _make_training(config: ExperimentConfig[Any], ranks: Ranks, spec: EnvSpec | None = None) -> tuple[Run, EnvSpec]:
+def _make_training(
+    config: ExperimentConfig[Any], ranks: Ranks = ALONE, spec: EnvSpec | None = None
+) -> tuple[Run, EnvSpec]:
     from rlstm.agents import load_agent
 
     spec = resolve_env(config.env) if spec is None else spec
@@ -314,35 +300,6 @@ def _make_training(config: ExperimentConfig[Any], ranks: Ranks, spec: EnvSpec | 
         agent_type = load_agent(config.agent)[0]
         training: Run = agent_type.run_type(config, agent_type, spec, ranks)
         return training, spec
-
-
-def written_spec(spec: EnvSpec) -> dict[str, Any]:
-    """Return an env's spec as JSON, for ``_read_written_spec``.
-
-    A class or a function can't be written: such an env is known by its id alone, and a process that goes on with the
-    run must have registered it.
-    """
-    written = copy.copy(spec)
-    try:
-        written.kwargs = encode(spec.kwargs, "kwargs")
-        written.additional_wrappers = tuple(
-            replace(wrapper, kwargs=None if wrapper.kwargs is None else encode(wrapper.kwargs, wrapper.name))
-            for wrapper in spec.additional_wrappers
-        )
-        made: dict[str, Any] = json.loads(written.to_json())
-    except ValueError:
-        return {"id": spec.id, _IN_PROCESS: True}
-    return made
-
-
-def _read_written_spec(written: dict[str, Any]) -> EnvSpec:
-    spec = EnvSpec.from_json(json.dumps(written))
-    spec.kwargs = decode(spec.kwargs)
-    spec.additional_wrappers = tuple(
-        replace(wrapper, kwargs=None if wrapper.kwargs is None else decode(wrapper.kwargs))
-        for wrapper in spec.additional_wrappers
-    )
-    return spec
 
 
 def _run(
@@ -367,16 +324,6 @@ def _run(
     return replace(result, run_dir=str(directory.path))
 
 
-def changed_settings(config: ExperimentConfig[Any]) -> dict[str, Any]:
-    """Return the settings that differ from the defaults of their agent."""
-    defaults = config_from_layers(config.agent, None, complete=False).settings()
-    own = config.settings()
-    return {
-        "agent": config.agent,
-        **{name: value for name, value in own.items() if repr(value) != repr(defaults[name])},
-    }
-
-
 def _texts(training: Run, directory: RunDirectory) -> dict[str, str]:
     """Return what a reader of curves asks: the command, the settings, and what a user's env says of itself."""
     texts = {"config": json.dumps(directory.read_config()["settings"], indent=2)}
@@ -388,57 +335,3 @@ def _texts(training: Run, directory: RunDirectory) -> dict[str, str]:
         if creator.__doc__ and not creator.__module__.startswith("rlstm."):
             texts["env"] = creator.__doc__
     return {title: textwrap.indent(inspect.cleandoc(text), "    ") for title, text in texts.items()}
-
-
-def read_config(directory: RunDirectory, **overrides: Any) -> ExperimentConfig[Any]:
-    """Return the experiment of a run directory, with some settings replaced.
-
-    Raises:
-        RunDirectoryError: If ``config.json`` holds what this version doesn't know.
-        ConfigError: If a replaced setting has a wrong value.
-    """
-    stored = directory.read_config()
-    try:
-        earlier = {**_EARLIER, **_EARLIER_OF.get(stored["agent"], {})}
-        own = stored["settings"]
-        settings = own | {name: decode(own[name]) for name in FREE_FORM if name in own}
-        config = config_from_layers(stored["agent"], None, earlier, settings)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise RunDirectoryError(
-            f"{directory.config_path} is not the config of a run of this version: {reason}"
-        ) from error
-    return make_config(config.agent, **{**config.settings(), **overrides}) if overrides else config
-
-
-def read_spec(directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool = False) -> EnvSpec:
-    """Return the env of a run; its spec must be the one the run began with.
-
-    Entry points of this package are those of this version, wherever they were when the run was stored. Nothing that the
-    run names is imported or taken unless this process has it already, see ``rlstm.api.trust``, or the run is trusted.
-
-    Raises:
-        UntrustedRunError: If the run names other code.
-    """
-    from rlstm.envs.stored_specs import present_spec
-
-    check_modules(config.env, directory.path, trust=trust)
-    try:
-        spec = resolve_env(config.env)
-    except UnknownNameError as error:
-        if not directory.read_env_spec().get(_IN_PROCESS):
-            raise
-        raise RunDirectoryError(f"{directory.path} is of an env that {_REGISTER_IT}. {error}") from error
-    written = directory.read_env_spec()
-    if written["id"] != spec.id:
-        raise ConfigError(f"{directory.env_spec_path} is of env '{written['id']}', the config of '{spec.id}'.")
-    try:
-        stored = spec if written.get(_IN_PROCESS) else present_spec(_read_written_spec(written))
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise RunDirectoryError(
-            f"{directory.env_spec_path} is damaged: it holds no spec of an env ({error!r}). Restore it from a copy."
-        ) from error
-    if not trust:
-        check_spec(stored, spec, directory.env_spec_path)
-        check_arguments(config.env.env_kwargs, spec, directory.config_path)
-    return stored

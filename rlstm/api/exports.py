@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rlstm.api.experiments import Which
 from rlstm.api.finished_runs import open_run
+from rlstm.api.stored_runs import Which
 from rlstm.export import SOURCES, open_format
 from rlstm.export.write import Export, export_policy, refuse_occupied
 from rlstm.training.run_directory import RunDirectory

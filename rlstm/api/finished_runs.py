@@ -14,8 +14,8 @@ from typing import Any
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.api.experiments import SPACES, Which, best_or_latest, read_config, read_spec, written_spec
 from rlstm.api.loaded_agent import LoadedAgent, NaN, Origin
+from rlstm.api.stored_runs import SPACES, Which, best_or_latest, read_config, read_spec, written_spec
 from rlstm.api.trust import check_modules
 from rlstm.cells import CELLS
 from rlstm.core.process import choose_device, prepare_process

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rlstm.api.experiments import read_config
+from rlstm.api.stored_runs import read_config
 from rlstm.core.statistics import Floats, Steps
 from rlstm.training.config import ExperimentConfig, RunConfig
 from rlstm.training.histories import read_progress

@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from rlstm.api.experiments import read_config, read_spec
+from rlstm.api.stored_runs import read_config, read_spec
 from rlstm.training.run_directory import RunDirectory
 from rlstm.vector.references import REFERENCES, references
 

@@ -90,7 +90,7 @@ class PlayFlags(JsonFlags):
 
     def chosen(self) -> dict[str, Any]:
         """Return what is played and how, for programs."""
-        from rlstm.api.experiments import best_or_latest
+        from rlstm.api.stored_runs import best_or_latest
         from rlstm.training.checkpoints import checkpoint_step
         from rlstm.training.run_directory import RunDirectory
 
@@ -137,7 +137,7 @@ class CurvesFlags(JsonFlags):
 
 def _run_actions(directory: Any) -> str:
     """Return how evaluations of a run choose actions."""
-    from rlstm.api.experiments import read_config
+    from rlstm.api.stored_runs import read_config
 
     stored = directory.read_spaces()  # A run of an earlier version says itself how it evaluates.
     numbers = stored is not None and stored["action_space"]["type"] == "Box"

@@ -245,7 +245,7 @@ def training_answer(result: TrainResult) -> Answer:
 
 def _run_words(run_dir: str) -> str:
     """Return what follows a verb that plays with a run."""
-    from rlstm.api.experiments import read_config
+    from rlstm.api.stored_runs import read_config
     from rlstm.training.hints import run_words
     from rlstm.training.run_directory import RunDirectory
 

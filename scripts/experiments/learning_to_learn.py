@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 import rlstm.envs  # noqa: F401 - registers the environments.
-from rlstm.api import experiments as api
 from rlstm.api.finished_runs import load
+from rlstm.api.stored_runs import read_config, read_spec
 from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluate
@@ -84,11 +84,11 @@ class TrainedAgent:
     def __init__(self, run_dir: str, checkpoint: str) -> None:
         self.run_dir, self.checkpoint = run_dir, checkpoint
         self.directory = RunDirectory.open(run_dir)
-        self.config = api.read_config(self.directory)
+        self.config = read_config(self.directory)
         which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
         self.task = Task.of_run(self.config.env, self.config.memory.episodes_per_trial)
         self.policy = load(run_dir, which).policy
-        self.spec = api.read_spec(self.directory, self.config)
+        self.spec = read_spec(self.directory, self.config)
         self.steps = load_checkpoint(self.directory, which).step
 
     @property

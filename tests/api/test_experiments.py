@@ -14,6 +14,7 @@ import rlstm
 import rlstm.api.experiments as api
 from rlstm.api.configs import make_config
 from rlstm.api.finished_runs import evaluate_run, open_run
+from rlstm.api.stored_runs import read_config
 from rlstm.core.errors import EnvironmentFailure, UnknownNameError
 from rlstm.core.seeding import integer_seeds
 from rlstm.evaluation.evaluate import evaluate, evaluation_envs
@@ -58,7 +59,7 @@ def evaluated(run_dir, episodes):
     directory = RunDirectory.open(run_dir)
     run = open_run(run_dir)
     policy, memory = run.policy, run.policy.memory
-    one_lane = evaluation_envs(run.spec, api.read_config(directory, num_envs=1).env, memory, episodes)
+    one_lane = evaluation_envs(run.spec, read_config(directory, num_envs=1).env, memory, episodes)
     actions, step = [], one_lane.step
     one_lane.step = lambda chosen: actions.append(chosen[0]) or step(chosen)
     result = evaluate(policy, one_lane, episodes, seed=5)

@@ -18,6 +18,7 @@ import torch
 import rlstm
 import rlstm.api.experiments as api
 from rlstm.agents import AGENTS
+from rlstm.api.stored_runs import read_config
 from rlstm.cells import CELLS
 from rlstm.core.errors import CheckpointError, EnvironmentFailure, NonFiniteError
 from rlstm.core.trees import tree_leaves
@@ -528,7 +529,7 @@ def test_new_trajectories_after_a_resume_are_not_those_the_run_began_with(tmp_pa
     settings = {"env": "user/Signal-v0", "env_kwargs": {}, "env_import": (user_module,)}
     train(tmp_path / "run", total_steps=2 * UPDATE, **settings)
     first = load_checkpoint(tmp_path / "run", 0).trainer["carry"]["view"]["observations"]
-    config = api.read_config(RunDirectory.open(tmp_path / "run"), total_steps=4 * UPDATE)
+    config = read_config(RunDirectory.open(tmp_path / "run"), total_steps=4 * UPDATE)
     training, _ = api._make_training(config)
     training.load(load_checkpoint(tmp_path / "run", "latest"))
     noise = [training.envs.step(np.zeros(4, dtype=np.int64)).observations[:, 0].tolist()]
