@@ -54,6 +54,13 @@ def prepare_worker() -> None:
     threading.Thread(target=_end_with_main_process, args=(os.getppid(),), daemon=True).start()
 
 
+def terminate_with_parent() -> None:
+    """Be asked to terminate when the parent process ends, where the system can do so: a rank then saves and ends."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
 def _end_with_main_process(parent: int) -> None:
     """Wait for the end of the main process, then of the work; ends the process by force if the work goes on."""
     main = multiprocessing.parent_process()

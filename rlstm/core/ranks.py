@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rlstm.core.child_processes import terminate_with_parent
 from rlstm.core.errors import RankFailure
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def joined_ranks() -> Iterator[Ranks]:
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    terminate_with_parent()
     distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield Ranks(rank, count)

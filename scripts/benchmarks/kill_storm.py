@@ -3,7 +3,8 @@
     python -m scripts.benchmarks.kill_storm --kills 30 --seed 0
     python -m scripts.benchmarks.kill_storm --kills 100 --cases ppo/async evolino/workers
 
-SIGKILL goes to the main process, to a whole group of processes as when memory is short, or to one worker. A run saves
+SIGKILL goes to the main process, to a whole group of processes as when memory is short, or to one worker. Where ranks
+share a run the main process is torchrun, which is a group by itself, and they are workers. A run saves
 after every update, so that what a dead worker leaves is a checkpoint from which the run goes on exactly. What is
 counted of the runs of a case: "kills" by what was killed; "unborn", killed before there was a run; "ended"; "equal" and
 "unequal" to the run in peace to the last bit; "refused", resumes that ended with an error; "lost", runs that had begun
@@ -27,6 +28,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from scripts.results_table import ROOT
+
 _COMMON = (
     "--env rlstm/TMaze-v0 --env-kwargs corridor_length=3 --hidden-size 8 --num-threads 1 --eval-episodes 4 --ui plain "
     "--checkpoint-every 1"
@@ -42,7 +45,12 @@ CASES = {
     "reinforce/async": f"{_REINFORCE} --vectorization async",
     "evolino/sync": f"{_EVOLINO} --vectorization sync",
     "evolino/workers": f"{_EVOLINO} --vectorization sync --workers 2",
+    "ppo/2 ranks": f"{_PPO} --vectorization native",
+    "ppo/2 ranks async": f"{_PPO} --vectorization async",
+    "reinforce/2 ranks": f"{_REINFORCE} --vectorization sync",
+    "evolino/2 ranks": f"{_EVOLINO} --vectorization sync",
 }
+_PACKAGE = ROOT / "rlstm"
 _COLUMNS = (
     *("runs", "main", "group", "worker", "unborn"),
     *("ended", "equal", "unequal", "refused", "lost", "orphans"),
@@ -68,9 +76,10 @@ class Try(NamedTuple):
     orphans: int
 
 
-def command(words: str) -> subprocess.Popen[str]:
+def command(words: str, num_ranks: int) -> subprocess.Popen[str]:
     """Start ``rlstm`` with these words, in a group of processes of its own."""
-    started = [sys.executable, "-m", "rlstm", *words.split()]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks), "-m"]
+    started = [sys.executable, "-m", *(torchrun if num_ranks > 1 else []), "rlstm", *words.split()]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(started, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
 
@@ -105,9 +114,9 @@ def living(pids: Sequence[int]) -> list[int]:
     return alive
 
 
-def attempt(words: str, seconds: float | None, chance: random.Random) -> Try:
+def attempt(words: str, num_ranks: int, seconds: float | None, chance: random.Random) -> Try:
     """Run a command; after so many seconds something of it is killed."""
-    process = command(words)
+    process = command(words, num_ranks)
     killed, children = None, list[int]()
     try:
         process.wait(seconds)
@@ -134,14 +143,14 @@ def weights(folder: Path) -> bytes:
     return (folder / "checkpoints" / name / "model.safetensors").read_bytes()
 
 
-def in_peace(words: str, folder: Path) -> Peace:
+def in_peace(words: str, num_ranks: int, folder: Path) -> Peace:
     """Run a case to its end.
 
     Raises:
         SystemExit: If it fails, with what it said.
     """
     began = time.monotonic()
-    process = command(f"{words} --run-dir {folder}")
+    process = command(f"{words} --run-dir {folder}", num_ranks)
     while process.poll() is None and not (folder / "config.json").exists():
         time.sleep(0.01)
     born = time.monotonic() - began
@@ -151,7 +160,7 @@ def in_peace(words: str, folder: Path) -> Peace:
     return Peace(weights(folder), born, time.monotonic() - began)
 
 
-def storm(words: str, folder: Path, peace: Peace, kills: int, chance: random.Random) -> Counter[str]:
+def storm(words: str, num_ranks: int, folder: Path, peace: Peace, kills: int, chance: random.Random) -> Counter[str]:
     """Begin a run and kill it up to so many times; it is resumed until it ends. Returns what is counted."""
     counts, left = Counter[str](runs=1), kills
     for _ in range(_MOST_TRIES):
@@ -161,7 +170,7 @@ def storm(words: str, folder: Path, peace: Peace, kills: int, chance: random.Ran
         # Most of a process is its imports; most kills are to come later.
         earliest = 0.0 if chance.random() < 0.1 else peace.born * 0.8
         seconds = chance.uniform(earliest, peace.seconds) if left > 0 else None
-        done = attempt(f"resume {folder}" if is_born else f"{words} --run-dir {folder}", seconds, chance)
+        done = attempt(f"resume {folder}" if is_born else f"{words} --run-dir {folder}", num_ranks, seconds, chance)
         counts["orphans"] += done.orphans
         if done.killed is not None:
             left -= 1
@@ -171,7 +180,7 @@ def storm(words: str, folder: Path, peace: Peace, kills: int, chance: random.Ran
             counts["ended"] += 1
             counts["equal" if weights(folder) == peace.weights else "unequal"] += 1
             return counts
-        if "Traceback" in done.said or done.killed is None:
+        if str(_PACKAGE) in done.said or done.killed is None:  # A traceback; torchrun has one of its own.
             counts["refused"] += 1
             print(f"{folder.name}, killed: {done.killed}, exit code {done.code}:\n{done.said[-2000:]}", file=sys.stderr)
             if done.killed is None:
@@ -183,8 +192,8 @@ def storm(words: str, folder: Path, peace: Peace, kills: int, chance: random.Ran
 def table(counts: dict[str, Counter[str]]) -> str:
     """Return what was counted, a line a case and one of all."""
     rows = {**counts, "all": sum(counts.values(), Counter[str]())}
-    lines = [f"{'':16}" + "".join(f"{name:>9}" for name in _COLUMNS)]
-    lines += [f"{case:16}" + "".join(f"{found[name]:9}" for name in _COLUMNS) for case, found in rows.items()]
+    lines = [f"{'':18}" + "".join(f"{name:>9}" for name in _COLUMNS)]
+    lines += [f"{case:18}" + "".join(f"{found[name]:9}" for name in _COLUMNS) for case, found in rows.items()]
     return "\n".join(lines)
 
 
@@ -203,11 +212,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         peace: dict[str, Peace] = {}
         while killed < arguments.kills:
             case = arguments.cases[runs % len(arguments.cases)]
-            words = f"{CASES[case]} {_COMMON}"
+            words, num_ranks = f"{CASES[case]} {_COMMON}", 2 if "2 ranks" in case else 1
             if case not in peace:
-                peace[case] = in_peace(words, folder / f"peace-{runs}")
+                peace[case] = in_peace(words, num_ranks, folder / f"peace-{runs}")
             most = min(chance.randint(1, arguments.most), arguments.kills - killed)
-            found = storm(words, folder / f"{case.replace('/', '-')}-{runs}", peace[case], most, chance)
+            run_dir = folder / f"{case.replace('/', '-').replace(' ', '-')}-{runs}"
+            found = storm(words, num_ranks, run_dir, peace[case], most, chance)
             counts[case] += found
             killed, runs = killed + found["main"] + found["group"] + found["worker"], runs + 1
     print(table(counts))
