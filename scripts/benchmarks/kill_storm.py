@@ -6,9 +6,10 @@
 SIGKILL goes to the main process, to a whole group of processes as when memory is short, or to one worker. A run saves
 after every update, so that what a dead worker leaves is a checkpoint from which the run goes on exactly. What is
 counted of the runs of a case: "kills" by what was killed; "unborn", killed before there was a run; "ended"; "equal" and
-"unequal" to the run in peace to the last bit; "refused", resumes that ended with an error; "lost", runs that had begun
+"unequal" to the run in peace to the last bit; "inexact", unequal as a resume had said: a worker died just before a
+checkpoint, which then has no running episodes; "refused", resumes that ended with an error; "lost", runs that had begun
 and could not be brought to their end; "orphans", workers that lived on after their main process. Exit status 1 unless
-all that had begun have ended, equal.
+all that had begun have ended, equal or inexact.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ CASES = {
 }
 _COLUMNS = (
     *("runs", "main", "group", "worker", "unborn"),
-    *("ended", "equal", "unequal", "refused", "lost", "orphans"),
+    *("ended", "equal", "inexact", "unequal", "refused", "lost", "orphans"),
 )
 _MOST_TRIES = 60  # Of a run, after which it is lost.
 _ORPHAN_SECONDS = 5.0
@@ -153,7 +154,7 @@ def in_peace(words: str, folder: Path) -> Peace:
 
 def storm(words: str, folder: Path, peace: Peace, kills: int, chance: random.Random) -> Counter[str]:
     """Begin a run and kill it up to so many times; it is resumed until it ends. Returns what is counted."""
-    counts, left = Counter[str](runs=1), kills
+    counts, left, told = Counter[str](runs=1), kills, False
     for _ in range(_MOST_TRIES):
         is_born = (folder / "config.json").exists()
         if not is_born and folder.exists():
@@ -163,13 +164,14 @@ def storm(words: str, folder: Path, peace: Peace, kills: int, chance: random.Ran
         seconds = chance.uniform(earliest, peace.seconds) if left > 0 else None
         done = attempt(f"resume {folder}" if is_born else f"{words} --run-dir {folder}", seconds, chance)
         counts["orphans"] += done.orphans
+        told |= "state is not in the checkpoint" in done.said
         if done.killed is not None:
             left -= 1
             counts[done.killed] += 1
             counts["unborn"] += not (folder / "config.json").exists()
         if done.code == 0 or (is_born and "nothing is left to do" in done.said):
             counts["ended"] += 1
-            counts["equal" if weights(folder) == peace.weights else "unequal"] += 1
+            counts["equal" if weights(folder) == peace.weights else "inexact" if told else "unequal"] += 1
             return counts
         if "Traceback" in done.said or done.killed is None:
             counts["refused"] += 1
