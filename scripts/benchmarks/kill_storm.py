@@ -7,9 +7,10 @@ SIGKILL goes to the main process, to a whole group of processes as when memory i
 share a run the main process is torchrun, which is a group by itself, and they are workers. A run saves
 after every update, so that what a dead worker leaves is a checkpoint from which the run goes on exactly. What is
 counted of the runs of a case: "kills" by what was killed; "unborn", killed before there was a run; "ended"; "equal" and
-"unequal" to the run in peace to the last bit; "refused", resumes that ended with an error; "lost", runs that had begun
+"unequal" to the run in peace to the last bit; "inexact", unequal as a resume had said: a worker died just before a
+checkpoint, which then has no running episodes; "refused", resumes that ended with an error; "lost", runs that had begun
 and could not be brought to their end; "orphans", workers that lived on after their main process. Exit status 1 unless
-all that had begun have ended, equal.
+all that had begun have ended, equal or inexact.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ CASES = {
 _PACKAGE = ROOT / "rlstm"
 _COLUMNS = (
     *("runs", "main", "group", "worker", "unborn"),
-    *("ended", "equal", "unequal", "refused", "lost", "orphans"),
+    *("ended", "equal", "inexact", "unequal", "refused", "lost", "orphans"),
 )
 _MOST_TRIES = 60  # Of a run, after which it is lost.
 _ORPHAN_SECONDS = 5.0
@@ -162,7 +163,7 @@ def in_peace(words: str, num_ranks: int, folder: Path) -> Peace:
 
 def storm(words: str, num_ranks: int, folder: Path, peace: Peace, kills: int, chance: random.Random) -> Counter[str]:
     """Begin a run and kill it up to so many times; it is resumed until it ends. Returns what is counted."""
-    counts, left = Counter[str](runs=1), kills
+    counts, left, told = Counter[str](runs=1), kills, False
     for _ in range(_MOST_TRIES):
         is_born = (folder / "config.json").exists()
         if not is_born and folder.exists():
@@ -172,13 +173,14 @@ def storm(words: str, num_ranks: int, folder: Path, peace: Peace, kills: int, ch
         seconds = chance.uniform(earliest, peace.seconds) if left > 0 else None
         done = attempt(f"resume {folder}" if is_born else f"{words} --run-dir {folder}", num_ranks, seconds, chance)
         counts["orphans"] += done.orphans
+        told |= "state is not in the checkpoint" in done.said
         if done.killed is not None:
             left -= 1
             counts[done.killed] += 1
             counts["unborn"] += not (folder / "config.json").exists()
         if done.code == 0 or (is_born and "nothing is left to do" in done.said):
             counts["ended"] += 1
-            counts["equal" if weights(folder) == peace.weights else "unequal"] += 1
+            counts["equal" if weights(folder) == peace.weights else "inexact" if told else "unequal"] += 1
             return counts
         if str(_PACKAGE) in done.said or done.killed is None:  # A traceback; torchrun has one of its own.
             counts["refused"] += 1

@@ -58,7 +58,7 @@ def test_what_becomes_of_a_run_is_counted(
     assert runs.verbs == verbs
     assert {name: count for name, count in counts.items() if count} == {"runs": 1, **expected}
     row = dict(
-        zip(table({"ppo": counts}).split()[:11], table({"ppo": counts}).splitlines()[1].split()[1:], strict=True)
+        zip(table({"ppo": counts}).split()[:12], table({"ppo": counts}).splitlines()[1].split()[1:], strict=True)
     )
     assert {name: int(count) for name, count in row.items() if count != "0"} == {"runs": 1, **expected}
 
