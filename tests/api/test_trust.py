@@ -18,6 +18,8 @@ from rlstm.api.inspecting import inspect_run
 from rlstm.api.references import run_references
 from rlstm.api.trust import UntrustedRunError
 from rlstm.api.watching import screenings, write
+from rlstm.core.files import sealed
+from rlstm.training.manifest import write_manifest
 from rlstm.vector.config import EnvConfig
 
 # Leaves a mark where it is imported. Its env is a T-maze.
@@ -70,6 +72,15 @@ def change(path: Path, **changed: object) -> None:
     content = json.loads(path.read_text())
     content.get("settings", content).update(changed)
     path.write_text(json.dumps(content))
+    write_manifest(path.parent)  # A stranger can do so too: hashes tell of accidents.
+
+
+def change_meta(run: Path, **changed: object) -> None:
+    for path in run.glob("checkpoints/step_*/meta.json"):
+        content = json.loads(path.read_text())
+        content["meta"].update(changed)
+        del content["seal"]
+        path.write_text(json.dumps(sealed(content)))
 
 
 FLICKER = {"name": "flicker", "entry_point": "evil:Env", "kwargs": {}}
@@ -95,10 +106,7 @@ def tamper(run: Path, name: str) -> None:
     file, changed = CHANGES[name]
     change(run / file, **changed)
     if changed.get("env"):
-        for meta in run.glob("checkpoints/step_*/meta.json"):
-            content = json.loads(meta.read_text())
-            content["meta"]["env"] = changed["env"]
-            meta.write_text(json.dumps(content))
+        change_meta(run, env=changed["env"])
 
 
 @pytest.mark.parametrize("name", [*CHANGES])
@@ -180,6 +188,7 @@ def test_a_module_that_was_imported_before_is_no_question(run: Path) -> None:
 @pytest.mark.parametrize("stage", ['env = "evil:rlstm/TMaze-v0"', 'env_kwargs = { task = "evil:Task" }'])
 def test_stages_name_no_other_code(run: Path, stage: str) -> None:
     (run / "curriculum.toml").write_text(f"[[stage]]\n{stage}\nsuccess = 0.9\n")
+    write_manifest(run)
     with pytest.raises(UntrustedRunError, match=r"curriculum\.toml"):
         rlstm.resume(run, total_steps=128, ui="none")
     assert evaluate_run(run, episodes=1).lengths.shape == (1,)  # It plays no stage.
@@ -188,10 +197,7 @@ def test_stages_name_no_other_code(run: Path, stage: str) -> None:
 
 def test_a_cell_of_a_strangers_module_is_not_imported(run: Path) -> None:
     change(run / "config.json", cell="evil_cell", env_import=["evil"])
-    for meta in run.glob("checkpoints/step_*/meta.json"):
-        content = json.loads(meta.read_text())
-        content["meta"]["cell"] = "evil_cell"
-        meta.write_text(json.dumps(content))
+    change_meta(run, cell="evil_cell")
     with pytest.raises(UntrustedRunError, match="import evil before"):
         rlstm.load(run)
     assert not Path("executed").exists()

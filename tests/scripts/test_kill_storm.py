@@ -23,7 +23,7 @@ class Runs:
         self.folder, self.outcomes = folder, list(outcomes)
         self.verbs: list[str] = []
 
-    def attempt(self, words: str, seconds: float | None, chance: random.Random) -> Try:
+    def attempt(self, words: str, num_ranks: int, seconds: float | None, chance: random.Random) -> Try:
         self.verbs.append(words.split()[0])
         outcome, found = self.outcomes.pop(0)
         if found is not None:
@@ -54,7 +54,7 @@ def test_what_becomes_of_a_run_is_counted(
 ) -> None:
     runs = Runs(tmp_path / "run", *outcomes)
     monkeypatch.setattr(kill_storm, "attempt", runs.attempt)
-    counts = storm("train ppo", runs.folder, Peace(b"w", 1.0, 2.0), 1, random.Random(0))
+    counts = storm("train ppo", 1, runs.folder, Peace(b"w", 1.0, 2.0), 1, random.Random(0))
     assert runs.verbs == verbs
     assert {name: count for name, count in counts.items() if count} == {"runs": 1, **expected}
     row = dict(
