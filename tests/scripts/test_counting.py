@@ -92,14 +92,15 @@ def test_no_n_is_asked_twice_or_left_out(script) -> None:
 
 
 def test_every_run_is_one_that_rlstm_accepts(script) -> None:
-    first, second, control = (
+    first, second, longer, control = (
         parse_experiment("evolino", script.words(40, strategy, 3, second=second)[2:])[0]
-        for strategy, second in (("evolution", False), ("evolution", True), ("random", True))
+        for strategy, second in (("evolution", False), ("evolution", True), ("longer", True), ("random", True))
     )
     assert first.algorithm == api.make_config("evolino", "anbncn").algorithm
     assert first.algorithm.population == script.POPULATION
     assert PRESETS["anbncn"].settings["env_kwargs"] == {"max_n": 10}
-    assert [one.env.env_kwargs["max_n"] for one in (first, second, control)] == [10, 40, 40]
+    assert [one.env.env_kwargs["max_n"] for one in (first, second, longer, control)] == [10, 40, 40, 40]
+    assert longer.run.total_steps == 5 * second.run.total_steps
     assert control.algorithm.population == script.GENOMES
     assert control.algorithm.sigma == first.algorithm.sigma
 
