@@ -99,12 +99,12 @@ def train_config(
     """Train the experiment ``config``; see ``train``. A display shows the note before it begins."""
     _check_hook(config, on_evaluation)
     prepare_process()  # Initial weights are drawn by one thread, however many there are later.
-    with joined_ranks() as ranks:
-        if not ranks.leads:
-            return _follow(ranks, on_evaluation)
-        if was_restarted() and config.run.run_dir is not None and list_checkpoints(RunDirectory(config.run.run_dir)):
-            return _resume(ranks, config.run.run_dir, ui=ui, on_evaluation=on_evaluation)
-        return _train(ranks, config, ui, command, note, on_evaluation)
+    ranks = joined_ranks()
+    if not ranks.leads:
+        return _follow(ranks, on_evaluation)
+    if was_restarted() and config.run.run_dir is not None and list_checkpoints(RunDirectory(config.run.run_dir)):
+        return _resume(ranks, config.run.run_dir, ui=ui, on_evaluation=on_evaluation)
+    return _train(ranks, config, ui, command, note, on_evaluation)
 
 
 def _train(
@@ -207,20 +207,20 @@ def resume(
         RunDirectoryError: If the folder is no run, a file was edited or damaged, or another process is training there.
     """
     prepare_process()
-    with joined_ranks() as ranks:
-        if not ranks.leads:
-            return _follow(ranks, on_evaluation)
-        return _resume(
-            ranks,
-            run_dir,
-            total_steps=total_steps,
-            num_threads=num_threads,
-            accept_edits=accept_edits,
-            ui=ui,
-            command=command,
-            on_evaluation=on_evaluation,
-            trust=trust,
-        )
+    ranks = joined_ranks()
+    if not ranks.leads:
+        return _follow(ranks, on_evaluation)
+    return _resume(
+        ranks,
+        run_dir,
+        total_steps=total_steps,
+        num_threads=num_threads,
+        accept_edits=accept_edits,
+        ui=ui,
+        command=command,
+        on_evaluation=on_evaluation,
+        trust=trust,
+    )
 
 
 def _resume(

@@ -6,9 +6,9 @@ first and then computed by each rank alike. A process that torchrun has not star
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ValueT = TypeVar("ValueT")
 
 _PATIENCE = timedelta(days=1)  # For a rank that evaluates while the others wait; a dead one is noticed at once.
+_MEETING = timedelta(minutes=15)  # For machines that start at different times.
 
 
 class Ranks:
@@ -120,29 +121,43 @@ def torchrun_ranks() -> tuple[int, int]:
 
 def was_restarted() -> bool:
     """Whether torchrun has started these ranks again, since one of them died."""
-    return torchrun_ranks()[1] > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    return torchrun_ranks()[1] > 1 and _num_restarts() != "0"
 
 
-@contextmanager
-def joined_ranks() -> Iterator[Ranks]:
-    """Join the ranks that torchrun has started; without it, give ``ALONE``.
+def _num_restarts() -> str:
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
+def joined_ranks() -> Ranks:
+    """Join the ranks that torchrun has started, until the process ends; without it, return ``ALONE``.
 
     On the CPU they talk by gloo, for tensors of a CUDA device by NCCL; each then has a device of its own.
+
+    Raises:
+        RankFailure: If the others are not met.
     """
     rank, count = torchrun_ranks()
     if count == 1:
-        yield ALONE
-        return
+        return ALONE
     import torch
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
+    if distributed.is_initialized():
+        return Ranks(rank, count)
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     terminate_with_parent()
-    distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
-        yield Ranks(rank, count)
-    finally:
-        distributed.destroy_process_group()
+        store, *_ = next(rendezvous("env://", timeout=_MEETING))
+        # Of ranks that torchrun has started again, the store still has what the dead ones have written.
+        store = PrefixStore(f"start {_num_restarts()}", store)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+    except RuntimeError as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise RankFailure(f"Rank {rank} of {count} has not met the others at {place}: {error}") from error
+    atexit.register(distributed.destroy_process_group)
+    return Ranks(rank, count)

@@ -235,3 +235,45 @@ def test_four_ranks_give_the_weights_of_one_process(runs: Path, tmp_path: Path) 
         for step, expected in alone.items():
             for key, tensor in expected.items():
                 assert float((four[step][key].double() - tensor.double()).abs().max()) <= 1e-9
+
+
+EVOLINO = {**CASES["evolino"], "total_steps": 1500}
+TAUGHT = {**EVOLINO, "env": "rlstm/AnBnCn-v0", "env_kwargs": {"max_n": 2}}
+OF_EVOLUTION: dict[str, dict[str, Any]] = {
+    **{name: {**EVOLINO, "strategy": name} for name in ("snes", "esp", "cosyne", "open-es", "sep-cma-es", "cma-es")},
+    **{name: {**TAUGHT, "readout": name} for name in ("lstsq", "ridge", "svm")},
+    "cma": {**EVOLINO, "readout": "cma"},
+    "rwr": {**EVOLINO, "readout": "rwr"},
+    "error": {**TAUGHT, "readout": "ridge", "env": "rlstm/Sines-v0", "env_kwargs": {}, "fitness": "error"},
+}
+
+
+@pytest.mark.slow
+def test_evolution_is_the_same_to_the_last_bit_for_every_strategy_and_readout(tmp_path: Path) -> None:
+    cases = write_cases(tmp_path, OF_EVOLUTION)
+    assert wait_for(start_ranks(2, SCRIPT, cases, str(tmp_path / "two"))) == [0, 0]
+    for name, settings in OF_EVOLUTION.items():
+        rlstm.train(**settings, run_dir=str(tmp_path / "alone" / name), ui="none", num_threads=1)
+        assert_equal(tmp_path / "two" / name, tmp_path / "alone" / name)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_lost_run_again_which_goes_on(tmp_path: Path) -> None:
+    flags = "--env rlstm/TMaze-v0 --num-envs 8 --num-steps 32 --total-steps 20000 --hidden-size 8 --num-threads 1"
+    words = ["train", "ppo", *flags.split(), "--eval-episodes", "3", "--ui", "none", "--run-dir"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    lost, whole = tmp_path / "lost", tmp_path / "whole"
+    subprocess.run([*torchrun, "-m", "rlstm", *words, str(whole)], check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(
+        [*torchrun, "--max-restarts", "2", "-m", "rlstm", *words, str(lost)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list((lost / "checkpoints").glob("step_*/meta.json"))) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert process.wait(timeout=300) == 0
+    assert_equal(lost, whole)
