@@ -79,11 +79,22 @@ class Ranks:
         """Return what each rank gives, in their order."""
         if self.is_alone:
             return [value]
+        if isinstance(value, (int, float)):
+            return self._gather_numbers(value)
         from torch import distributed
 
         values: list[Any] = [None] * self.count
         self._send(lambda: distributed.all_gather_object(values, value))
         return values
+
+    def _gather_numbers(self, value: Any) -> list[Any]:
+        """Gather numbers, in float64: anything else is sent as a pickle, with its length before it."""
+        import torch
+        from torch import distributed
+
+        parts = [torch.empty(1, dtype=torch.float64) for _ in range(self.count)]
+        self._send(lambda: distributed.all_gather(parts, torch.tensor([value], dtype=torch.float64)))
+        return [type(value)(part.item()) for part in parts]
 
     def share(self, value: ValueT) -> ValueT:
         """Return what rank 0 gives."""

@@ -226,13 +226,21 @@ def collect_trajectories(
     ages = np.zeros(num_envs, dtype=np.int64)
     with torch.inference_mode():
         while active.any():
-            memory_ends = np.concatenate(ranks.gather(collection.step(active[own])))
+            memory_ends = _of_all(ranks, collection.step(active[own]))
             ages = np.where(memory_ends, 0, ages + 1)
             _refuse_endless_trajectories(ages[active])
             ended = np.flatnonzero(memory_ends & active)
             active[ended[to_begin:]] = False
             to_begin = max(0, to_begin - len(ended))
     return collection.rollout()
+
+
+def _of_all(ranks: Ranks, flags: BoolArray) -> BoolArray:
+    """Return the flags of all ranks' envs ``(B,)`` from those of this rank's."""
+    if ranks.is_alone:
+        return flags
+    joined: BoolArray = ranks.columns(torch.as_tensor(flags, dtype=torch.uint8).unsqueeze(0))[0][0].numpy() > 0
+    return joined
 
 
 def _refuse_endless_trajectories(ages: IntArray) -> None:

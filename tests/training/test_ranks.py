@@ -21,7 +21,7 @@ from rlstm.core.ranks import ALONE, Ranks, torchrun_ranks
 from rlstm.training.on_policy import Training
 
 TINY = {"hidden_size": 8, "encoder_sizes": [8], "eval_episodes": 3, "dtype": "float64", "keep_checkpoints": 50}
-PPO = {**TINY, "agent": "ppo", "num_envs": 8, "num_steps": 16, "total_steps": 20 * 128, "checkpoint_every": 4 * 128}
+PPO = {**TINY, "agent": "ppo", "num_envs": 8, "num_steps": 16, "total_steps": 20 * 128, "checkpoint_every": 5 * 128}
 TRIALS = {"lifetime": "trial", "episodes_per_trial": 2}
 CASES: dict[str, dict[str, Any]] = {
     "ppo": {**PPO, "env": "rlstm/TMaze-v0", "env_kwargs": {"corridor_length": 5}},
@@ -35,6 +35,8 @@ CASES: dict[str, dict[str, Any]] = {
         "critic_memory": "separate",
         "target_kl": 0.001,
         "num_minibatches": 16,
+        "total_steps": 10 * 64,
+        "checkpoint_every": 2 * 64,
     },
     "ppo_numbers": {**PPO, "env": "rlstm/PendulumNoVel-v0", "vectorization": "sync", "clip_vloss": 0.2},
     "reinforce": {
@@ -42,7 +44,7 @@ CASES: dict[str, dict[str, Any]] = {
         "agent": "reinforce",
         "num_envs": 4,
         "num_episodes": 6,
-        "total_steps": 2500,
+        "total_steps": 1500,
         "env": "rlstm/TMaze-v0",
         "env_kwargs": {"corridor_length": 5},
         "critic_memory": "separate",
