@@ -4,9 +4,11 @@
 
 A way is processes x threads of each; more than one process are ranks of torchrun on this machine. Every figure is a run
 of ``rlstm train`` of its own, without evaluations before the end; its speed is that of the run's JSON, which leaves out
-the start of the processes. The ways take turns, every second time in reverse order. A row of
-``scripts/results/rank_speed.csv``: median, least and most steps/s over the turns, and the ratio of medians to the first
-way. Nothing else should compute on the machine meanwhile; the load before the first run is in the rows.
+the start of the processes. A generation of few genomes in a batched env is one shard, which nobody can share: that of
+"evolino" is large, and in "evolino sync" envs are stepped one by one. The ways take turns, every second time in reverse
+order. A row of ``scripts/results/rank_speed.csv``: median, least and most steps/s over the turns, and the ratio of
+medians to the first way. Nothing else should compute on the machine meanwhile; the load before the first run is in the
+rows.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ RESULTS = ROOT / "scripts" / "results" / "rank_speed.csv"
 SETTINGS = {
     "ppo": "ppo --env rlstm/TMaze-v0 --num-envs 64 --num-steps 128 --total-steps 163840",
     "ppo wide": "ppo --env rlstm/TMaze-v0 --num-envs 64 --num-steps 128 --hidden-size 256 --total-steps 81920",
-    "evolino": "evolino --env rlstm/DoublePoleNoVel-v0 --num-envs 8 --total-steps 1000000",
+    "evolino": "evolino --env rlstm/DoublePoleNoVel-v0 --population 512 --num-envs 8 --total-steps 3000000",
+    "evolino sync": "evolino --env rlstm/DoublePoleNoVel-v0 --vectorization sync --num-envs 2 --total-steps 50000",
 }
 WAYS = ("1 x 2", "1 x 1", "2 x 1", "4 x 1")
 TRAIN = "--ui none --json --eval-every 0 --eval-episodes 1 --checkpoint-every 0 --seed 0 --device cpu"
