@@ -55,7 +55,8 @@ CASES: dict[str, dict[str, Any]] = {
         "agent": "evolino",
         "num_envs": 2,
         "total_steps": 6000,
-        "population": 16,
+        "population": 24,
+        "vectorization": "sync",  # Three shards: in its own batched form this would be one.
         "env": "rlstm/SinglePoleNoVel-v0",
         "readout": "joint",
     },
