@@ -603,3 +603,25 @@ def test_what_was_learnt_before_a_setting_did_not_fit_is_saved(tmp_path):
         train(tmp_path / "run", **settings, sequence_length=4, checkpoint_every=10_000, total_steps=40 * UPDATE)
     assert "All that was learnt up to step 320 is saved" in told.value.__notes__[0]
     assert list_checkpoints(tmp_path / "run")[-1] == 320
+
+
+@pytest.mark.parametrize("broken", [1, 2], ids=["in between", "at the end"])
+def test_an_evaluation_that_broke_is_played_by_the_resumed_run(tmp_path, monkeypatch, broken):
+    settings = {"env": "rlstm/TMaze-v0", "num_envs": 4, "num_steps": 16, "total_steps": 256, "eval_every": 128}
+    settings |= {"eval_episodes": 3, "hidden_size": 4, "num_threads": 1, "ui": "none"}
+    api.train("ppo", run_dir=str(tmp_path / "whole"), **settings)
+    evaluate, calls = Training.evaluate, []
+
+    def break_once(training, should_stop):
+        calls.append(training.step)
+        if len(calls) == broken:
+            raise EnvironmentFailure("The env broke.")
+        return evaluate(training, should_stop)
+
+    monkeypatch.setattr(Training, "evaluate", break_once)
+    with pytest.raises(EnvironmentFailure):
+        api.train("ppo", run_dir=str(tmp_path / "broken"), **settings)
+    api.resume(tmp_path / "broken", ui="none")
+    found, expected = (np.load(tmp_path / name / "evaluations.npz") for name in ("broken", "whole"))
+    for name in ("timesteps", "results", "ep_lengths"):
+        np.testing.assert_array_equal(found[name], expected[name])
