@@ -35,7 +35,7 @@ class TuneResult:
     """TOML file of the settings that won, for ``rlstm train AGENT --config``."""
 
     start: str
-    """What the search began with: a preset, a file, or the default settings."""
+    """A preset, a file, or the default settings, whichever the search began with."""
 
     finalists: list[Finalist]
     """Those of the final round, the winner first."""
