@@ -13,7 +13,11 @@ myst_heading_anchors = 4
 
 # Third parties' and private types have no page here; errors are named without their module.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(collections|gymnasium|numpy|os|rlstm|torch)\..*"), ("py:exc", r"\w+")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections|gymnasium|numpy|os|rlstm|torch)\..*"),
+    ("py:exc", r"\w+"),
+    ("py:class", "UI|Given|Pruner"),  # Names of types that are imported for annotations alone.
+]
 highlight_language = "text"
 smartquotes = False  # Quotes and primes of code and equations stay as they are.
 

@@ -56,7 +56,7 @@ def train_seeds(
             ``num_threads`` says otherwise.
 
     Returns:
-        Where the runs are, and how each seed ended: one that fails is named with its error, and the others go on.
+        Where the runs are, and how each seed ended; one that fails is named with its error, and the others go on.
 
     Raises:
         ConfigError: If a setting makes no sense, seeds are named twice, there are more jobs than cores, or all seeds
