@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import warnings
 
-import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState
+from rlstm.core.errors import missing_extra
+
+try:
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import TrialState
+except ImportError as error:
+    raise missing_extra("A search for settings", "optuna", "tune") from error
 
 _FEWEST = 6  # Complete trials from which it is told.
 _BEST = 5  # It compares so many of the best with all, as its authors advise, or a tenth of them if these are more.

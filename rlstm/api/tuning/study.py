@@ -18,10 +18,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
-from optuna.trial import FrozenTrial, TrialState
+from rlstm.core.errors import missing_extra
+
+try:
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+    from optuna.trial import FrozenTrial, TrialState
+except ImportError as error:
+    raise missing_extra("A search for settings", "optuna", "tune") from error
 
 from rlstm.api.tuning.claims import Claims
 from rlstm.api.tuning.finals import planned_runs
