@@ -51,8 +51,13 @@ def default_run_directory(root: str | os.PathLike[str], agent: str, env_id: str,
     Raises:
         RunDirectoryError: If the folder can't be made.
     """
+    return make_new_folder(root, agent, env_id, f"s{seed}")
+
+
+def make_new_folder(root: str | os.PathLike[str], agent: str, env_id: str, ending: str) -> Path:
+    """Make an empty folder ``root/<env>/<agent>-<timestamp>-<ending>``, which claims the name, and return it."""
     env_name = re.sub(r"[^\w.-]+", "-", env_id, flags=re.ASCII).strip(".-") or "env"
-    name = f"{agent}-{time.strftime('%Y%m%d-%H%M%S')}-s{seed}"
+    name = f"{agent}-{time.strftime('%Y%m%d-%H%M%S')}-{ending}"
     for attempt in itertools.count(1):
         path = Path(root) / env_name / (name if attempt == 1 else f"{name}-{attempt}")
         try:

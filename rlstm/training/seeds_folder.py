@@ -9,17 +9,16 @@ module imports no torch: processes of their own train.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from rlstm.core.files import read_json, write_json
 from rlstm.core.version import __version__
+from rlstm.training.new_folder import make_new_folder
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
 
 FILE = "seeds.json"
@@ -66,7 +65,9 @@ class SeedsFolder:
             "settings": dict(settings),
             "results": {},
         }
-        folder = cls(_new_folder(config["agent"], settings["env"]) if path is None else path, content)
+        folder = cls(
+            make_new_folder("runs", config["agent"], settings["env"], "seeds") if path is None else path, content
+        )
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._refuse_occupied()
@@ -179,19 +180,3 @@ class SeedsFolder:
 def is_seeds_folder(path: str | os.PathLike[str]) -> bool:
     """Return whether a folder holds the runs of several seeds."""
     return (Path(path) / FILE).is_file()
-
-
-def _new_folder(agent: str, env_id: str) -> Path:
-    """Make an empty folder ``runs/<env>/<agent>-<timestamp>-seeds``, which claims the name, and return it."""
-    env_name = re.sub(r"[^\w.-]+", "-", env_id, flags=re.ASCII).strip(".-") or "env"
-    name = f"{agent}-{time.strftime('%Y%m%d-%H%M%S')}-seeds"
-    for attempt in itertools.count(1):
-        path = Path("runs") / env_name / (name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            path.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunDirectoryError(f"can't make {path}: {error.strerror}. Name a folder with --run-dir.") from error
-    return path
