@@ -12,6 +12,7 @@ AGENTS: dict[str, tuple[str, str, str]] = {
     "ppo": ("ppo", "PPO", "PPOConfig"),
     "reinforce": ("reinforce", "REINFORCE", "REINFORCEConfig"),
     "evolino": ("evolino", "Evolino", "EvolinoConfig"),
+    "teacher": ("teacher", "Teacher", "TeacherConfig"),
     "random": ("random_agent", "RandomAgent", "RandomConfig"),
 }
 

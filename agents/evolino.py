@@ -44,22 +44,22 @@ from rlstm.agents.configs.evolino import EvolinoConfig
 from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import Stream, generator, integer_seeds
 from rlstm.evaluation.demonstrations import Demonstrations
+from rlstm.evaluation.teacher_sequences import (
+    TeacherSequences,
+    forces_answers,
+    play_teacher_sequences,
+    teacher_sequences_from_demonstrations,
+)
 from rlstm.evolution.elite_archive import EliteArchive
-from rlstm.evolution.env_pool import EnvPool
 from rlstm.evolution.fitness import FitnessEvaluator, FitnessResult
 from rlstm.evolution.normalisers import fill_normalisers
 from rlstm.evolution.parameters import EvolvedParameters, ParameterLayout
 from rlstm.evolution.readouts import Solver, least_squares, ridge, svm
 from rlstm.evolution.strategies import STRATEGIES, Strategy
 from rlstm.evolution.strategies.restarts import Restarts
-from rlstm.evolution.teacher_sequences import (
-    TeacherSequences,
-    forces_answers,
-    play_teacher_sequences,
-    teacher_sequences_from_demonstrations,
-)
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.generations import Evolution
+from rlstm.vector.env_pool import EnvPool
 
 _READ_BY = {
     "least_sigma": ("snes", "sep-cma-es", "cma-es"),
@@ -87,6 +87,7 @@ class Evolino:
         config: The algorithm's constants.
         envs: Gives envs by their number.
         num_envs: Environments E of each genome.
+        total_steps: Not read: nothing is scheduled.
         seed: Of everything random.
 
     Raises:
@@ -103,6 +104,7 @@ class Evolino:
         *,
         envs: EnvPool,
         num_envs: int,
+        total_steps: int,
         seed: int,
         ranks: Ranks = ALONE,
     ) -> None:

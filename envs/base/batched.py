@@ -35,6 +35,7 @@ from rlstm.envs.base.checks import (
     read_option,
     require_reset,
 )
+from rlstm.envs.base.teacher import Sequences, TeacherTask
 
 # What gymnasium.make asks the class for; an instance says the rest (`BatchedTask.metadata`).
 CLASS_METADATA: dict[str, Any] = {"render_modes": list(RENDER_MODES)}
@@ -290,6 +291,16 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         self._episodes_in_trial[trial_start] = 0
         self.task.reset(rows, trial_start[rows])
         infos["trial_start"], infos["_trial_start"] = trial_start, finished.copy()
+
+    def draw_sequences(self, seeds: Sequence[int]) -> Sequences | None:
+        """Return the episodes that a reset with `seeds` would begin, whole, with what should have been answered.
+
+        None if the task has no teacher, or trials of several episodes. The next call must be a `reset`.
+        """
+        if not isinstance(self.task, TeacherTask) or self.episodes_per_trial is not None:
+            return None
+        self._was_reset = False
+        return self.task.draw_sequences(seeds, self._step_limit)
 
     def render(self) -> tuple[Any, ...]:
         """Render one frame per lane: text or an image (height, width, 3), by `render_mode`.

@@ -7,6 +7,7 @@ comes, evaluation and logging are those of reinforcement learning, and a trainer
 Letters in shapes: T = steps of the longest sequence, N = sequences, B = num_envs lanes.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,24 +49,35 @@ class TeacherTask(BatchedTask):
         check_integer("num", num, 1)
         if not isinstance(rng, np.random.Generator):
             raise ValueError(f"rng must be a numpy.random.Generator, but got {rng!r}: np.random.default_rng(0) is one.")
-        task = cls(num, **task_arguments)
-        every_lane = np.arange(num)
-        task.random.seed(every_lane, [int(seed) for seed in rng.integers(2**63, size=num)])
-        task.reset(every_lane, np.ones(num, dtype=np.bool_))
-        actions = np.zeros((num, *(task.action_space.shape or ())), dtype=task.action_space.dtype)
+        return cls(num, **task_arguments).draw_sequences([int(seed) for seed in rng.integers(2**63, size=num)])
+
+    def draw_sequences(self, seeds: Sequence[int], step_limit: int | None = None) -> Sequences:
+        """Draw a whole sequence in each lane, the one that a reset with its seed begins; the next call is a reset.
+
+        Where answers can be forced on what is seen, they are the teacher's.
+
+        Args:
+            seeds: One a lane.
+            step_limit: Steps after which a sequence is cut, if not as the task says.
+        """
+        limit = self.step_limit if step_limit is None else step_limit
+        self.teacher_forcing = self.supports_teacher_forcing
+        self.random.seed(self.every_lane, seeds)
+        self.reset(self.every_lane, np.ones(self.num_envs, dtype=np.bool_))
+        actions = np.zeros((self.num_envs, *(self.action_space.shape or ())), dtype=self.action_space.dtype)
         steps: list[tuple[Array, Array, BoolArray]] = []
-        running: BoolArray = np.ones(num, dtype=np.bool_)
+        running: BoolArray = np.ones(self.num_envs, dtype=np.bool_)
         while running.any():
-            observations = task.observe()
-            transition = task.step(actions)
+            observations = self.observe()
+            transition = self.step(actions)
             target = transition.info["target"]
             inputs = np.where(_like(running, observations), observations, 0).astype(observations.dtype)
             targets = np.where(_like(running, target), target, 0).astype(target.dtype)
             steps.append((inputs, targets, running))
-            over = transition.terminated | (task.elapsed_steps >= task.step_limit)
+            over = transition.terminated | (self.elapsed_steps >= limit)
             running = running & ~over
             if over.any() and running.any():  # An episode that is over can't be stepped; what follows isn't used.
-                task.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
+                self.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
         return Sequences(*(np.stack(parts) for parts in zip(*steps, strict=True)))
 
 

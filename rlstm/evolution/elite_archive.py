@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from rlstm.evaluation.demonstrations import Demonstrations
-from rlstm.evolution.teacher_sequences import TeacherSequences, teacher_sequences_from_demonstrations
+from rlstm.evaluation.teacher_sequences import TeacherSequences, teacher_sequences_from_demonstrations
 from rlstm.policies.policy import RecurrentPolicy
 
 LEAST_WEIGHT = 1e-3

@@ -28,15 +28,15 @@ from rlstm.core.trees import tree_map
 from rlstm.evaluation.demonstrations import Demonstrations
 from rlstm.evaluation.evaluate import EvaluationResult
 from rlstm.evaluation.record import recorded
-from rlstm.evolution.env_pool import EnvPool
+from rlstm.evaluation.teacher_sequences import TeacherSequences
 from rlstm.evolution.parameters import EvolvedParameters
 from rlstm.evolution.population import PopulationSnapshot, play_population
 from rlstm.evolution.readouts import Readout, Solver
-from rlstm.evolution.teacher_sequences import TeacherSequences
 from rlstm.evolution.workers import Workers
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.vector.adapter import SteppedEnvs
+from rlstm.vector.env_pool import EnvPool
 
 _ENVS_OF_A_SHARD = {"native": 256}  # By the kind of the vector env: enough for a step to be worth its overhead.
 _FEWEST_ENVS = 16

@@ -273,6 +273,14 @@ class RecurrentPolicy(nn.Module):
         of_critic = self._for_critic(features[-1])
         return PolicyEvaluation(log_probs, entropies, self._raw_values(of_critic), state, of_critic)
 
+    def outputs(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> Tensor:
+        """Run the actor alone over whole sequences, with gradient: what the policy head puts out, ``(T, B, P)``.
+
+        Arguments as ``evaluate``.
+        """
+        outputs: Tensor = self.policy_head(self._sequence(self.actor, inputs, is_first, initial_state[0])[0])
+        return outputs
+
     def values(self, inputs: PolicyInputs, is_first: Tensor, initial_state: State) -> Tensor:
         """Run the critic alone over whole sequences, with gradient: values ``(T, B)``. Arguments as ``evaluate``."""
         return self._raw_values(self.critic_features(inputs, is_first, initial_state[-1])[0])

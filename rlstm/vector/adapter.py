@@ -95,6 +95,15 @@ class VectorEnvs:
         observations, rewards, terminated, truncated, infos = self._guard(self.envs.step, actions)
         return self._pack(observations, np.array(rewards, dtype=np.float64), terminated, truncated, infos)
 
+    def draw_sequences(self, seeds: Sequence[int]) -> Any | None:
+        """Return the episodes that a reset with ``seeds`` would begin, whole, where the env can draw them so.
+
+        They are arrays ``inputs``, ``targets`` and ``valid``, (T, B, ...); after them the envs must be reset. None
+        where what is seen depends on actions, or on a wrapper.
+        """
+        draw = getattr(type(self.envs), "draw_sequences", None)
+        return None if draw is None else self._guard(draw, self.envs, seeds)
+
     def _guard(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)

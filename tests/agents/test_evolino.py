@@ -20,11 +20,11 @@ from rlstm.api.finished_runs import evaluate_run
 from rlstm.core.errors import EnvironmentFailure, UnsupportedSpaceError
 from rlstm.core.plain_data import decode, encode
 from rlstm.core.trees import tree_leaves
+from rlstm.evaluation.teacher_sequences import play_teacher_sequences, teacher_sequences_from_demonstrations
 from rlstm.evolution.fitness import FitnessEvaluator, FitnessResult, shard_sizes
 from rlstm.evolution.readouts import Readout
 from rlstm.evolution.strategies import STRATEGIES
 from rlstm.evolution.strategies.restarts import Restarts
-from rlstm.evolution.teacher_sequences import play_teacher_sequences, teacher_sequences_from_demonstrations
 from rlstm.training.config import ConfigError
 from rlstm.training.generations import Evolution
 from rlstm.training.run import TrainResult

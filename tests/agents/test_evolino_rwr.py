@@ -12,9 +12,9 @@ from rlstm.agents.evolino import Evolino
 from rlstm.api import experiments as api
 from rlstm.core.trees import tree_leaves
 from rlstm.evaluation.demonstrations import Demonstrations
+from rlstm.evaluation.teacher_sequences import teacher_sequences_from_demonstrations
 from rlstm.evolution.elite_archive import EliteArchive
 from rlstm.evolution.fitness import FitnessEvaluator
-from rlstm.evolution.teacher_sequences import teacher_sequences_from_demonstrations
 from rlstm.testing.probe_envs import CarriedSignEnv
 from rlstm.training.config import ConfigError
 from rlstm.training.generations import Evolution

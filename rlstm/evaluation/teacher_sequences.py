@@ -1,4 +1,4 @@
-"""Teacher sequences: whole sequences with what should have been answered, from which a readout is solved.
+"""Teacher sequences: whole sequences with what should have been answered, which readouts and gradients fit.
 
 They come from an environment whose steps carry ``info["target"]``, or from recorded demonstrations. Where the
 environment can force the teacher's answers on what is seen (``metadata["supports_teacher_forcing"]``) it is asked to.
@@ -7,9 +7,10 @@ environment can force the teacher's answers on what is seen (``metadata["support
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,6 +35,7 @@ class TeacherSequences(NamedTuple):
     is_first: Tensor  # (T, S) bool
     targets: Tensor  # (T, S, Y) float64, what the policy head should have put out
     weights: Tensor  # (T, S) float64, 0 where nothing is asked
+    valid: Tensor  # (T, S) bool, True from the first to the last step of a sequence
 
     @property
     def is_empty(self) -> bool:
@@ -49,6 +51,17 @@ class TeacherSequences(NamedTuple):
         """Return the first ``count`` sequences, and the others."""
         first, others = tree_map(lambda leaf: leaf[:, :count], self), tree_map(lambda leaf: leaf[:, count:], self)
         return first, others
+
+    def cut(self, length: int) -> TeacherSequences:
+        """Return the first ``length`` steps."""
+        cut: TeacherSequences = tree_map(lambda leaf: leaf[:length], self)
+        return cut
+
+    def select(self, places: Tensor) -> TeacherSequences:
+        """Return some of the sequences, ``places`` ``(M,)``, no longer in time than the longest of them."""
+        length = int(self.valid.index_select(1, places).any(1).sum())
+        chosen: TeacherSequences = tree_map(lambda leaf: leaf[:length].index_select(1, places.to(leaf.device)), self)
+        return chosen
 
 
 def forces_answers(envs: VectorEnvs) -> bool:
@@ -81,6 +94,7 @@ def play_teacher_sequences(
     state = policy.init_state(envs.num_envs)
     actor = SnapshotActor(policy.acting_snapshot(), state, deterministic=True)
     running = np.ones(envs.num_envs, dtype=bool)
+    valid: list[Tensor] = []
     inputs: list[PolicyInputs] = []
     first: list[Tensor] = []
     targets: list[Tensor] = []
@@ -109,14 +123,53 @@ def play_teacher_sequences(
                 f"A teacher sequence has not ended after {MAX_LENGTH:,} steps. Give the env a time limit, or use "
                 "--memory.lifetime episode."
             )
+        valid.append(torch.as_tensor(running.copy()))
         outcome = play_step(policy, envs, tracker, answer, corrected=teach)
         running &= ~(outcome.trial_ends if policy.memory.lifetime == "trial" else outcome.episode_ends)
+    _wash_out(weights, washout, forces=forces)
+    stacked = tree_map(lambda *leaves: torch.stack(leaves), inputs[0], *inputs[1:])
+    return TeacherSequences(stacked, *map(torch.stack, (first, targets, weights, valid)))
+
+
+def drawn_teacher_sequences(
+    policy: RecurrentPolicy, envs: VectorEnvs, seeds: Sequence[int], *, washout: int | None
+) -> TeacherSequences | None:
+    """Return what ``play_teacher_sequences`` does, without playing, or None where that can't be.
+
+    It can where the env draws whole sequences and the policy sees nothing but its observations. Arguments as those of
+    ``play_teacher_sequences``.
+    """
+    if any(vars(policy.inputs).values()) or policy.memory.lifetime != "episode":
+        return None
+    drawn = envs.draw_sequences(seeds)
+    if drawn is None:
+        return None
+    valid = torch.as_tensor(drawn.valid)
+    steps, count = valid.shape
+    given = drawn.valid & _is_asked(drawn.targets)
+    targets = torch.zeros(steps, count, policy.distribution.num_parameters, dtype=torch.float64)
+    targets[torch.as_tensor(given)] = policy.distribution.targets(drawn.targets[given])
+    weights = torch.as_tensor(given).double()
+    _wash_out(weights, washout, forces=forces_answers(envs))
+    is_first = torch.zeros(steps, count, dtype=torch.bool, device=policy.device)
+    is_first[0] = True
+    types = observation_dtypes(policy.observation_space, policy.dtype)
+    inputs = PolicyInputs(observation_tensors(drawn.inputs, types, policy.device), None, None, None)
+    return TeacherSequences(inputs, is_first, targets, weights, valid)
+
+
+def _is_asked(targets: npt.NDArray[Any]) -> BoolArray:
+    """Return where targets ``(T, S, ...)`` ask something, ``(T, S)``: not where they are NaN or a class below 0."""
+    flat = targets.reshape(*targets.shape[:2], -1)
+    return np.asarray(~np.isnan(flat).any(axis=2) if flat.dtype.kind == "f" else (flat >= 0).all(axis=2))
+
+
+def _wash_out(weights: Sequence[Tensor] | Tensor, washout: int | None, *, forces: bool) -> None:
+    """Ask nothing in the first ``washout`` of the steps, each ``(S,)``; None for none, or a quarter of forced ones."""
     if washout is None:
-        washout = len(inputs) // 4 if forces else 0
+        washout = len(weights) // 4 if forces else 0
     for asked in weights[:washout]:
         asked.zero_()
-    stacked = tree_map(lambda *leaves: torch.stack(leaves), inputs[0], *inputs[1:])
-    return TeacherSequences(stacked, torch.stack(first), torch.stack(targets), torch.stack(weights))
 
 
 def _targets(policy: RecurrentPolicy, outcome: EnvStep) -> tuple[BoolArray, Tensor]:
@@ -163,7 +216,8 @@ def teacher_sequences_from_demonstrations(
     weights = torch.as_tensor(demonstrations.valid).double()
     for late in range(min(washout, steps)):  # After every reset.
         weights[late:][is_first[: steps - late].cpu()] = 0.0
-    return TeacherSequences(inputs, is_first, targets.view(steps, count, -1), weights)
+    valid = torch.as_tensor(demonstrations.valid)
+    return TeacherSequences(inputs, is_first, targets.view(steps, count, -1), weights, valid)
 
 
 def _before(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from gymnasium import spaces
 
 from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.evaluation.demonstrations import Demonstrations, describe_space
-from rlstm.evolution.teacher_sequences import teacher_sequences_from_demonstrations
+from rlstm.evaluation.teacher_sequences import teacher_sequences_from_demonstrations
 from tests import kit
 
 SPACE, ACTIONS = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)

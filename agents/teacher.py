@@ -1,0 +1,234 @@
+"""Training with a teacher: a recurrent policy learns whole sequences by backpropagation through time.
+
+Sources: Hochreiter & Schmidhuber, *Long short-term memory*, Neural Computation 9(8), 1997 (the tasks); Gers,
+Schmidhuber, Cummins, *Learning to forget*, Neural Computation 12(10), 2000; full gradients through the memory as in
+Graves & Schmidhuber, Neural Networks 18:602, 2005; Adam, Kingma & Ba 2015; behaviour cloning, Pomerleau 1989.
+
+Implementation details, each with its reason:
+
+1.  A batch is ``batch_size`` whole sequences, and the gradient flows through all of each (``memory.bptt_horizon``
+    shortens it). Memory begins empty in every sequence.
+2.  With an env that has a teacher (``info["target"]``) the sequences of every update are new: the episodes that begin
+    with seeds of their own, which are never those of evaluations. Envs whose observations don't depend on actions draw
+    them whole (``TeacherTask.draw_sequences``); others are played, previous answers forced to the teacher's.
+3.  With demonstrations (``rlstm record``) the sequences are those recorded: all of them once in a random order, then
+    anew. At every observation what was done should be answered: behaviour cloning.
+4.  The loss is a mean over the steps that ask something, of all sequences together: of squared errors where answers are
+    numbers, else of cross-entropies; where a set of symbols is asked, the sum over its bits.
+5.  Evaluation is that of any policy: it plays episodes in the env, alone, without the teacher.
+6.  Gradients are clipped by their global norm; Adam with ε = 1e-5, or AdamW.
+7.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay.
+8.  The critic's head is there and stays untrained, so that PPO can go on from these weights (``--init-from``), or these
+    from PPO's.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlstm.agents.configs.teacher import TeacherConfig
+from rlstm.core.ranks import ALONE, Ranks
+from rlstm.core.seeding import Stream, generator, integer_seeds
+from rlstm.evaluation.demonstrations import Demonstrations
+from rlstm.evaluation.teacher_sequences import (
+    TeacherSequences,
+    drawn_teacher_sequences,
+    play_teacher_sequences,
+    teacher_sequences_from_demonstrations,
+)
+from rlstm.evolution.normalisers import fill_normalisers
+from rlstm.losses.optimisation import Descent, Term, annealed
+from rlstm.losses.teacher_losses import TaughtLoss, cross_entropy, squared_error
+from rlstm.policies.distributions import Gaussian
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.training.teaching import Teaching, taught_envs
+from rlstm.vector.env_pool import EnvPool
+
+
+class Teacher:
+    """Owns a policy and an optimiser.
+
+    Args:
+        policy: What learns.
+        config: The algorithm's constants.
+        envs: Gives envs by their number.
+        num_envs: Not read: sequences come ``batch_size`` at once.
+        total_steps: Steps of the run, for the schedule of the learning rate.
+        seed: Of everything random.
+        ranks: This process alone.
+
+    Raises:
+        ValueError: If there is no teacher, or the loss doesn't fit its answers.
+    """
+
+    run_type = Teaching
+
+    def __init__(
+        self,
+        policy: RecurrentPolicy,
+        config: TeacherConfig,
+        *,
+        envs: EnvPool,
+        num_envs: int,
+        total_steps: int,
+        seed: int,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.policy, self.config, self.envs, self.seed = policy, config, envs, seed
+        self._total_steps = total_steps
+        self._recorded = self._from_demonstrations()
+        self.answers_are_numbers = isinstance(policy.distribution, Gaussian)
+        self.loss = config.loss if config.loss != "auto" else "squared" if self.answers_are_numbers else "cross-entropy"
+        if self.loss == "squared" and not self.answers_are_numbers:
+            raise ValueError(
+                f"loss is 'squared', but the env's actions are {policy.action_space}, choices and no numbers: leave "
+                "loss out."
+            )
+        self._check_teacher()
+        self._descent = Descent(
+            policy.named_parameters(), max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay
+        )
+        self.num_sequences = 0
+
+    def update(self, index: int, step: int) -> tuple[dict[str, float], int, dict[str, float]]:
+        """Learn one batch of sequences.
+
+        Args:
+            index: Number of the update, from 0 on; decides its sequences.
+            step: Steps read before it.
+
+        Returns:
+            Metrics by their names, steps read, and seconds by phase.
+
+        Raises:
+            NonFiniteError: If the loss or gradient is not finite; the weights are then those before the bad step.
+        """
+        began, num_steps = time.perf_counter(), 0
+        if index == 0 and self.policy.lacks_statistics:
+            seeds = integer_seeds(self.seed, "envs", self.config.batch_size)
+            num_steps += fill_normalisers(self.policy, self.envs(len(seeds)), seeds)
+
+        # Draw sequences (T, S).
+        sequences = self.sequences(index)
+        drawn = time.perf_counter()
+
+        # Read them, and go down the gradient of the loss.
+        self._descent.learning_rate = self._learning_rate(step)
+        outputs = self._outputs(self.policy, sequences)
+        loss = self._loss(outputs, sequences)
+        learnt = self._descent.step({"loss": Term(outputs, loss.value, loss.gradient)}, f"update {index}")
+
+        num_steps += int(sequences.valid.sum())
+        self.num_sequences += sequences.valid.shape[1]
+        metrics = {
+            "train/loss": float(learnt["loss"]),
+            "train/grad_norm": float(learnt["grad_norm"]),
+            "train/learning_rate": self._descent.learning_rate,
+            "train/n_updates": float(index + 1),
+            "teacher/sequences": float(self.num_sequences),
+            **self._accuracy(loss, sequences),
+        }
+        return metrics, num_steps, {"draw": drawn - began, "learn": time.perf_counter() - drawn}
+
+    def sequences(self, index: int) -> TeacherSequences:
+        """Return the sequences of an update."""
+        if self._recorded is None:
+            return self._draw(integer_seeds(self.seed, "lessons", self.config.batch_size, index))
+        count = self._recorded.valid.shape[1]
+        per_epoch = math.ceil(count / self.config.batch_size)
+        epoch, batch = divmod(index, per_epoch)
+        order = torch.randperm(count, generator=generator(self.seed, "minibatches", index=epoch))
+        return self._recorded.select(order[batch * self.config.batch_size :][: self.config.batch_size])
+
+    def _draw(self, seeds: list[int]) -> TeacherSequences:
+        """Return the env's sequences with these seeds: drawn whole if it can, else played."""
+        envs, washout = self.envs(len(seeds)), self.config.washout
+        drawn = drawn_teacher_sequences(self.policy, envs, seeds, washout=washout)
+        return play_teacher_sequences(self.policy, envs, seeds, washout=washout) if drawn is None else drawn
+
+    @staticmethod
+    def _outputs(policy: RecurrentPolicy, sequences: TeacherSequences) -> Tensor:
+        """Return what the policy head puts out, ``(T, S, P)``, with gradient."""
+        state = policy.init_state(sequences.is_first.shape[1])
+        return policy.outputs(sequences.inputs, sequences.is_first, state)
+
+    def _loss(self, outputs: Tensor, sequences: TeacherSequences) -> TaughtLoss:
+        targets, weights = sequences.targets.to(outputs), sequences.weights.to(outputs)
+        if self.loss == "squared":
+            return squared_error(outputs, targets, weights)
+        return cross_entropy(self.policy.distribution, outputs, targets, weights)
+
+    def _accuracy(self, loss: TaughtLoss, sequences: TeacherSequences) -> dict[str, float]:
+        """Return how right the answers were: the largest error of numbers, else shares of right ones."""
+        if self.answers_are_numbers:
+            return {"teacher/largest_error": float(loss.errors.max())}
+        asked = (sequences.weights > 0).to(loss.errors.device)
+        return {
+            "teacher/right_answers": 1.0 - float(loss.errors[asked].mean()),
+            "teacher/right_sequences": float((loss.errors == 0).all(0).float().mean()),
+        }
+
+    def _learning_rate(self, step: int) -> float:
+        config = self.config
+        return annealed(config.learning_rate, 0.0 if config.anneal_lr else None, min(1.0, step / self._total_steps))
+
+    def rehearse(self, num_steps: int) -> float:
+        """Return the seconds that the gradient of a batch's first steps takes, on a copy of the policy."""
+        policy = copy.deepcopy(self.policy, {id(self.policy.generator): self.policy.generator})
+        sequences = self.sequences(0).cut(num_steps)
+        began = time.perf_counter()
+        outputs = self._outputs(policy, sequences)
+        outputs.square().mean().backward()
+        return time.perf_counter() - began
+
+    def _from_demonstrations(self) -> TeacherSequences | None:
+        if self.config.demonstrations is None:
+            return None
+        recorded = Demonstrations.load(self.config.demonstrations)
+        return teacher_sequences_from_demonstrations(self.policy, recorded, washout=self.config.washout or 0)
+
+    def _check_teacher(self) -> None:
+        """Refuse an env without a teacher, or a washout that leaves nothing to learn."""
+        streams: list[Stream] = ["lessons"] if self._recorded is None else []
+        first = self._recorded or self._draw(integer_seeds(self.seed, streams[0], self.config.batch_size, 0))
+        if not first.is_empty:
+            return
+        if self.config.washout:
+            raise ValueError(f"washout is {self.config.washout}, which leaves no step that asks anything: give fewer.")
+        raise ValueError(
+            "No step of the env asks anything by info['target'] (NaN, classes below 0 and what is no number ask "
+            "nothing), and no demonstrations are given. Use --demonstrations FILE (rlstm record), train with ppo, or "
+            f"take an env that has a teacher: {', '.join(taught_envs())}."
+        )
+
+    def recent_metrics(self) -> dict[str, float]:
+        """Return nothing: episodes are played in evaluations alone."""
+        return {}
+
+    def facts(self) -> dict[str, str]:
+        """Return what a display shows before the run begins."""
+        source = "the env's own" if self._recorded is None else f"{self._recorded.valid.shape[1]} recorded"
+        return {"teacher": f"{source} sequences, {self.config.batch_size} an update, loss {self.loss}"}
+
+    def close(self) -> None:
+        """Stop nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the policy's weights."""
+        return {
+            "optimizer": self._descent.state_dict(),
+            "action_generator": self.policy.generator.get_state(),
+            "num_sequences": self.num_sequences,
+        }
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Load what ``state_dict`` returned."""
+        self._descent.load_state_dict(values["optimizer"])
+        self.policy.generator.set_state(values["action_generator"])
+        self.num_sequences = values["num_sequences"]

@@ -1,0 +1,72 @@
+"""Training with a teacher as a run: the same envs, flags, folders and checkpoints as any other training.
+
+An update reads whole sequences; the x-axis counts their steps. Evaluations play episodes, without the teacher.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import gymnasium as gym
+import torch
+from gymnasium.envs.registration import load_env_creator
+
+from rlstm.core.errors import NonFiniteError
+from rlstm.core.threads import ThreadChoice, candidates, choose
+from rlstm.training.config import ConfigError, ExperimentConfig
+from rlstm.training.pooled import PooledAgent, PooledRun
+from rlstm.training.rehearsal import time_in_turns
+
+_REHEARSED_STEPS = 256
+
+
+class TeachingAgent(PooledAgent, Protocol):
+    """What a run with a teacher needs of an agent."""
+
+    def rehearse(self, num_steps: int) -> float:
+        """Return the seconds that learning so many steps of a batch takes, without touching anything."""
+
+
+class Teaching(PooledRun):
+    """A run of training with a teacher."""
+
+    learns_by = "a teacher"
+    agent: TeachingAgent
+
+    def check(self, config: ExperimentConfig[Any]) -> None:
+        """Refuse a curriculum, several ranks, a memory that outlives its sequence, and a number of envs."""
+        if config.run.curriculum is not None:
+            raise ConfigError(
+                f"curriculum is '{config.run.curriculum}', but a teacher's sequences are no episodes that could pass a "
+                "stage: leave it out, or train a first run on shorter sequences and go on from it with --init-from."
+            )
+        if not self.ranks.is_alone:
+            raise ConfigError(
+                f"The run has {self.ranks.count} ranks, but training with a teacher is that of one process: start it "
+                "without torchrun."
+            )
+        if config.env.num_envs != 1:
+            raise ConfigError(
+                f"num_envs is {config.env.num_envs}, but a teacher's sequences come batch_size at once: leave it out."
+            )
+
+    def measure_threads(self, limit: int) -> ThreadChoice:
+        """Choose the number of threads with which a batch is learnt fastest, 1 if a GPU computes it."""
+        if self.device.type != "cpu":
+            return ThreadChoice(1, f"{self.device.type} computes")
+        try:
+            seconds = time_in_turns(self.agent.rehearse, _REHEARSED_STEPS, candidates(limit), torch.set_num_threads)
+        except NonFiniteError:
+            return ThreadChoice(1, "measuring failed: the numbers were not finite")
+        return choose(seconds)
+
+    def facts(self) -> dict[str, str]:
+        """Return how sequences run and what they are learnt from."""
+        memory = f"lifetime {self.config.memory.lifetime}"
+        return {"envs": self.description, "sequence": self.policy.sequence_path, "memory": memory, **self.agent.facts()}
+
+
+def taught_envs() -> list[str]:
+    """Return the ids of the registered envs of ours whose steps say what should have been answered."""
+    tasks = {name: spec.kwargs["task"] for name, spec in gym.registry.items() if "task" in spec.kwargs}
+    return sorted(name for name, task in tasks.items() if "target" in getattr(load_env_creator(task), "step_info", ()))
