@@ -69,7 +69,7 @@ def forces_answers(envs: VectorEnvs) -> bool:
     return bool(envs.envs.metadata.get("supports_teacher_forcing", False))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # No inference mode: gradients may be computed from what was seen.
 def play_teacher_sequences(
     policy: RecurrentPolicy, envs: VectorEnvs, seeds: Sequence[int], *, washout: int | None
 ) -> TeacherSequences:
