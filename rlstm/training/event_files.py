@@ -34,6 +34,7 @@ LAYOUT: dict[str, dict[str, tuple[str, list[str]]]] = {
         "error of the first ratio": ("Multiline", ["train/first_ratio_error"]),
     },
     "Memory": {"recurrent": ("Multiline", ["recurrent/.*"])},
+    "Teacher": {"answers": ("Multiline", ["teacher/(right_answers|right_sequences|largest_error)$"])},
     "Evolino": {"fitness": ("Multiline", ["evolino/(best|mean|median|champion)$"])},
 }
 """The charts of TensorBoard's tab "Custom Scalars": category -> title -> kind and patterns of metric names."""

@@ -32,7 +32,7 @@ UI = Literal["auto", "rich", "plain", "none"]
 
 _RETURN = "rollout/ep_rew_mean"
 _PLAIN_NAMES = {_RETURN: "return", "rollout/success_rate": "success", "eval/mean_reward": "eval return"}
-_PREFIXES = ("rollout", "eval", "evolino", "train", "recurrent")  # The order in which metrics are shown.
+_PREFIXES = ("rollout", "eval", "evolino", "teacher", "train", "recurrent")  # The order in which metrics are shown.
 _HIDDEN_PREFIX = "time/"  # Shown in the other panels already.
 _LINE_SECONDS, _LINE_FRACTION = 5.0, 0.05  # A plain line is due after so many seconds, or so much of all steps.
 _RATE_SECONDS = 30.0  # Speed is measured over the last so many seconds, and over one update at least.

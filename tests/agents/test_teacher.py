@@ -244,6 +244,15 @@ def test_what_lies_behind_the_end_of_a_sequence_changes_nothing(start: Any) -> N
     assert torch.equal(loss.gradient, other.gradient)
 
 
+def test_decayed_weights_are_smaller_after_a_step(start: Any) -> None:
+    sizes = []
+    for decay in (0.0, 10.0):
+        training, _ = start(STRINGS, weight_decay=decay, learning_rate=0.01)
+        training.update()
+        sizes.append(float(training.policy.actor.cell.weight_hh.detach().norm()))
+    assert sizes[1] == pytest.approx(0.9 * sizes[0], rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("settings", "steps", "wanted"),
     [
