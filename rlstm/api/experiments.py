@@ -50,7 +50,8 @@ from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger
 from rlstm.training.loop import OnEvaluation, run, summary
 from rlstm.training.new_folder import claimed
 from rlstm.training.progress import UI, make_progress
-from rlstm.training.run import Run, TrainResult
+from rlstm.training.result import TrainResult
+from rlstm.training.run import Run
 from rlstm.training.run_directory import RunDirectory, default_run_directory, disk_errors
 from rlstm.training.run_lock import locked
 
