@@ -112,7 +112,7 @@ class VectorEnvs:
             raise
         except (Exception, SystemExit) as error:
             raise EnvironmentFailure(
-                f"The env raised at step {self._steps} (counted for each lane): {type(error).__name__}: {error}"
+                f"The env raised at step {self._steps} (counted for each env): {type(error).__name__}: {error}"
             ) from error
 
     def _pack(
