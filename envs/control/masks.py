@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 
 from rlstm.envs.wrappers.adapters import TransformedEnv
-from rlstm.envs.wrappers.transforms import MaskBox
+from rlstm.envs.wrappers.views import MaskBox
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,13 @@
 On the command line the same is `--env CartPole-v1+mask=0,2+flicker=0.3`.
 """
 
+from rlstm.envs.wrappers.actions import PreviousActionReward, StickyAction
 from rlstm.envs.wrappers.adapters import wrap
 from rlstm.envs.wrappers.selections import KeepActions, NearView
+from rlstm.envs.wrappers.sensors import Delay, Flicker, Hold, Noise
 from rlstm.envs.wrappers.table import WRAPPERS
 from rlstm.envs.wrappers.transform import Transform
-from rlstm.envs.wrappers.transforms import (
-    Delay,
-    Flicker,
-    Hold,
-    MarkovianView,
-    MaskBox,
-    Noise,
-    OneHot,
-    PreviousActionReward,
-    StickyAction,
-)
+from rlstm.envs.wrappers.views import MarkovianView, MaskBox, OneHot
 
 __all__ = [
     "WRAPPERS",

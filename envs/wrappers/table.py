@@ -1,7 +1,8 @@
 """The table of wrappers, `WRAPPERS`, by their names on the command line.
 
 On the command line `--env-wrappers mask=0,2 flicker=0.3`, or in the id `CartPole-v1+mask=0,2+flicker=0.3`; the first is
-the innermost. A new wrapper is one class in `transforms.py` or `selections.py`, and one row here.
+the innermost. A new wrapper is one class in `views.py`, `selections.py`, `sensors.py` or `actions.py`, and one row
+here.
 
 `previous` or the policy's own `inputs.previous_action` and `inputs.previous_reward`? Take the policy's: it knows where
 memory begins, so in trials they reach over the ends of episodes. Take the wrapper if the observation itself must hold
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlstm.envs.wrappers import selections, transforms
+from rlstm.envs.wrappers import actions, selections, sensors, views
 from rlstm.envs.wrappers.transform import Transform
 
 
@@ -101,28 +102,28 @@ _NOISE = _number("noise", "std", math.inf, "noise=0.1", optional=False)
 _STICKY = _number("sticky", "probability", 1.0, "sticky=0.25", optional=True)
 
 WRAPPERS: dict[str, WrapperRow] = {
-    "mask": WrapperRow(transforms.MaskBox, _ENTRIES, "mask=0,2", "only these entries of a vector are seen"),
+    "mask": WrapperRow(views.MaskBox, _ENTRIES, "mask=0,2", "only these entries of a vector are seen"),
     "one_hot": WrapperRow(
-        transforms.OneHot, _COUNT, "one_hot=11", "whole numbers of a Box are seen as one-hot vectors, so many each"
+        views.OneHot, _COUNT, "one_hot=11", "whole numbers of a Box are seen as one-hot vectors, so many each"
     ),
     "flicker": WrapperRow(
-        transforms.Flicker, _FLICKER, "flicker=0.5", "the whole observation is zero with this probability"
+        sensors.Flicker, _FLICKER, "flicker=0.5", "the whole observation is zero with this probability"
     ),
     "noise": WrapperRow(
-        transforms.Noise, _NOISE, "noise=0.1", "Gaussian noise of this standard deviation on Box observations"
+        sensors.Noise, _NOISE, "noise=0.1", "Gaussian noise of this standard deviation on Box observations"
     ),
-    "delay": WrapperRow(transforms.Delay, _STEPS, "delay=2", "the observation of so many steps ago is seen"),
+    "delay": WrapperRow(sensors.Delay, _STEPS, "delay=2", "the observation of so many steps ago is seen"),
     "hold": WrapperRow(
-        transforms.Hold, _nothing("hold"), "hold", "numbers that are not finite are seen as they were last"
+        sensors.Hold, _nothing("hold"), "hold", "numbers that are not finite are seen as they were last"
     ),
     "sticky": WrapperRow(
-        transforms.StickyAction, _STICKY, "sticky=0.25", "the last action is repeated with this probability"
+        actions.StickyAction, _STICKY, "sticky=0.25", "the last action is repeated with this probability"
     ),
     "previous": WrapperRow(
-        transforms.PreviousActionReward, _nothing("previous"), "previous", "the last action and reward are seen too"
+        actions.PreviousActionReward, _nothing("previous"), "previous", "the last action and reward are seen too"
     ),
     "markovian": WrapperRow(
-        transforms.MarkovianView, _nothing("markovian"), "markovian", "the hidden state is seen instead"
+        views.MarkovianView, _nothing("markovian"), "markovian", "the hidden state is seen instead"
     ),
     "actions": WrapperRow(
         selections.KeepActions, _ACTIONS, "actions=0,1,2", "only these actions are left, numbered in this order"

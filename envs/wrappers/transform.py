@@ -1,7 +1,7 @@
 """What every wrapper is made of: `Transform`, written once for a batch of lanes.
 
-`transforms.py` and `selections.py` have the transforms there are; `adapters.py` puts one around a single env or a
-vector env.
+`views.py`, `selections.py`, `sensors.py` and `actions.py` have the transforms there are; `adapters.py` puts one around
+a single env or a vector env.
 
 A transform sees what an environment returns and gives what the policy shall see instead. The order of calls is
 

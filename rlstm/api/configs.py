@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlstm.core.errors import unknown_name
-from rlstm.training.config import ConfigError, ExperimentConfig, build_config, layer
+from rlstm.training.config import ConfigError, ExperimentConfig, build_config
+from rlstm.training.config_layers import layer
 from rlstm.training.presets import find_preset
 
 

@@ -12,21 +12,19 @@ Every setting has the name of its flag with underscores; those of memory and inp
 
 from __future__ import annotations
 
-import inspect
-import json
 import os
-import textwrap
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 
 from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
+from rlstm.api.logged_run import run_logged
 from rlstm.api.resuming import edits_taken, last_checkpoint, take_edits
 from rlstm.api.stored_configs import stored_form as _stored_form
 from rlstm.api.stored_runs import (
@@ -34,7 +32,6 @@ from rlstm.api.stored_runs import (
     REGISTER_IT,
     SPACES,
     best_or_latest,
-    changed_settings,
     read_config,
     read_spec,
     written_spec,
@@ -46,13 +43,27 @@ from rlstm.core.space_json import space_to_json
 from rlstm.training.checkpoints import Checkpoint, list_checkpoints, load_checkpoint, repair_checkpoints
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
 from rlstm.training.histories import restore_histories
-from rlstm.training.loggers import CSVLogger, LoggerGroup, TensorBoardLogger
-from rlstm.training.loop import OnEvaluation, run, summary
+from rlstm.training.loggers import LoggerGroup
+from rlstm.training.loop import OnEvaluation, run
 from rlstm.training.new_folder import claimed
 from rlstm.training.progress import UI, make_progress
-from rlstm.training.run import Run, TrainResult
+from rlstm.training.result import TrainResult
+from rlstm.training.run import Run
 from rlstm.training.run_directory import RunDirectory, default_run_directory, disk_errors
 from rlstm.training.run_lock import locked
+
+
+@dataclass(frozen=True)
+class _Resumption:
+    """What ``resume`` is asked for, beside the run: its arguments of the same names, in this order."""
+
+    total_steps: int | None = None
+    num_threads: int | None = None
+    accept_edits: bool = False
+    ui: UI = "auto"
+    command: Sequence[str] | None = None
+    on_evaluation: OnEvaluation | None = None
+    trust: bool = False
 
 
 def train(
@@ -103,7 +114,7 @@ def train_config(
     if not ranks.leads:
         return _follow(ranks, on_evaluation)
     if was_restarted() and config.run.run_dir is not None and list_checkpoints(RunDirectory(config.run.run_dir)):
-        return _resume(ranks, config.run.run_dir, ui=ui, on_evaluation=on_evaluation)
+        return _resume(ranks, config.run.run_dir, _Resumption(ui=ui, on_evaluation=on_evaluation))
     return _train(ranks, config, ui, command, note, on_evaluation)
 
 
@@ -136,7 +147,9 @@ def _train(
             training.choose_threads()
             ranks.share((config, spec, start, None))
             registered = f"The env {REGISTER_IT}." if written.get(IN_PROCESS) else None
-            return _run(training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation)
+            return run_logged(
+                training, directory, ui, purge_step=None, notes=[note, registered], on_evaluation=on_evaluation
+            )
 
 
 def _follow(ranks: Ranks, on_evaluation: OnEvaluation | None) -> TrainResult:
@@ -210,44 +223,24 @@ def resume(
     ranks = joined_ranks()
     if not ranks.leads:
         return _follow(ranks, on_evaluation)
-    return _resume(
-        ranks,
-        run_dir,
-        total_steps=total_steps,
-        num_threads=num_threads,
-        accept_edits=accept_edits,
-        ui=ui,
-        command=command,
-        on_evaluation=on_evaluation,
-        trust=trust,
-    )
+    asked = _Resumption(total_steps, num_threads, accept_edits, ui, command, on_evaluation, trust)
+    return _resume(ranks, run_dir, asked)
 
 
-def _resume(
-    ranks: Ranks,
-    run_dir: str | os.PathLike[str],
-    *,
-    total_steps: int | None = None,
-    num_threads: int | None = None,
-    accept_edits: bool = False,
-    ui: UI = "auto",
-    command: Sequence[str] | None = None,
-    on_evaluation: OnEvaluation | None = None,
-    trust: bool = False,
-) -> TrainResult:
+def _resume(ranks: Ranks, run_dir: str | os.PathLike[str], asked: _Resumption) -> TrainResult:
     """Go on with a run; rank 0 does. See ``resume``."""
-    directory = RunDirectory.open(run_dir, accept_edits=accept_edits)
+    directory = RunDirectory.open(run_dir, accept_edits=asked.accept_edits)
     with locked(directory.path):
         with disk_errors(directory.path):
             repair_checkpoints(directory)
             directory.remove_stale_files()
-        notes = take_edits(directory) if accept_edits else []
-        given = {"total_steps": total_steps, "num_threads": num_threads}
+        notes = take_edits(directory) if asked.accept_edits else []
+        given = {"total_steps": asked.total_steps, "num_threads": asked.num_threads}
         config = read_config(directory, **{name: value for name, value in given.items() if value is not None})
-        _check_hook(config, on_evaluation)
+        _check_hook(config, asked.on_evaluation)
         checkpoint = last_checkpoint(directory, config, notes)
         kept = config if config.run.curriculum is None else _with_curriculum(config, directory.curriculum_path)
-        training, spec = _make_training(kept, ranks, _spec_to_train(directory, config, trust=trust))
+        training, spec = _make_training(kept, ranks, _spec_to_train(directory, config, trust=asked.trust))
         with closing(training):
             start = None
             if checkpoint is None:
@@ -255,18 +248,18 @@ def _resume(
                 notes.append("The run had not begun yet: it begins now.")
             else:
                 notes.append(training.load(checkpoint))
-            notes.append(training.choose_threads(anew=num_threads == 0))
+            notes.append(training.choose_threads(anew=asked.num_threads == 0))
             ranks.share((kept, spec, start, checkpoint))
             purge_step = training.step + (training.open_update is None)
             histories = None if checkpoint is None else checkpoint.histories
-            edited = restore_histories(directory, purge_step - 1, histories, accept_edits=accept_edits)
+            edited = restore_histories(directory, purge_step - 1, histories, accept_edits=asked.accept_edits)
             notes.append(edits_taken(edited))
             with disk_errors(directory.path):
-                if command is not None:
-                    directory.append_command(command)
+                if asked.command is not None:
+                    directory.append_command(asked.command)
                 # They are kept, so that a run stopped once more goes on to the same end with as many threads.
                 directory.write_config(_stored_form(config))
-            return _run(training, directory, ui, purge_step=purge_step, notes=notes, on_evaluation=on_evaluation)
+            return run_logged(training, directory, asked.ui, purge_step, notes, asked.on_evaluation)
 
 
 def _spec_to_train(directory: RunDirectory, config: ExperimentConfig[Any], *, trust: bool) -> EnvSpec:
@@ -300,38 +293,3 @@ def _make_training(
         agent_type = load_agent(config.agent)[0]
         training: Run = agent_type.run_type(config, agent_type, spec, ranks)
         return training, spec
-
-
-def _run(
-    training: Run,
-    directory: RunDirectory,
-    ui: UI,
-    purge_step: int | None,
-    notes: Sequence[str | None] = (),
-    on_evaluation: OnEvaluation | None = None,
-) -> TrainResult:
-    config = training.config
-    board = TensorBoardLogger(directory, purge_step=purge_step)
-    with disk_errors(directory.path):
-        rows = CSVLogger(directory.progress_path)
-    with LoggerGroup(rows, board) as logger, make_progress(ui) as progress:
-        board.log_hyperparameters(changed_settings(config))
-        board.log_texts(_texts(training, directory))
-        progress.start(summary(training, directory), config.run.total_steps, training.step)
-        for note in filter(None, notes):
-            progress.message(note)
-        result = run(training, directory, logger, progress, on_evaluation)
-    return replace(result, run_dir=str(directory.path))
-
-
-def _texts(training: Run, directory: RunDirectory) -> dict[str, str]:
-    """Return what a reader of curves asks: the command, the settings, and what a user's env says of itself."""
-    texts = {"config": json.dumps(directory.read_config()["settings"], indent=2)}
-    if directory.command_path.exists():
-        texts["command"] = directory.command_path.read_text(encoding="utf-8", errors="replace")
-    entry_point = training.spec.entry_point
-    with suppress(Exception):  # Whatever is loaded here, the envs have been made.
-        creator: Any = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-        if creator.__doc__ and not creator.__module__.startswith("rlstm."):
-            texts["env"] = creator.__doc__
-    return {title: textwrap.indent(inspect.cleandoc(text), "    ") for title, text in texts.items()}

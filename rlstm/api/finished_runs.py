@@ -28,8 +28,9 @@ from rlstm.policies.encoders import AUTO, ENCODERS
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import check_meta, load_checkpoint
 from rlstm.training.config import ConfigError, ExperimentConfig, refusals_name_settings
-from rlstm.training.run import load_weights, make_policy
+from rlstm.training.run import make_policy
 from rlstm.training.run_directory import RunDirectory, RunDirectoryError
+from rlstm.training.weights import load_weights
 from rlstm.vector.adapter import VectorEnvs
 from rlstm.vector.specs import import_modules_of
 

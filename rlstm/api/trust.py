@@ -86,7 +86,7 @@ def check_stages(path: Path, config: EnvConfig, registered: EnvSpec) -> None:
         ConfigError: If it can't be read.
         UntrustedRunError: If a stage names other code.
     """
-    from rlstm.training.curriculum import read_curriculum
+    from rlstm.training.stages import read_curriculum
 
     for stage in read_curriculum(path)[1]:
         if stage.env is not None:

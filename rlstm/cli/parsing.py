@@ -15,7 +15,8 @@ from rlstm.api.configs import agents_with
 from rlstm.cli.answers import UsageError
 from rlstm.cli.flag_types import REGISTRY, read_checkpoint
 from rlstm.cli.words import flag_name
-from rlstm.training.config import ELSEWHERE, RENAMED, Actions
+from rlstm.training.config import Actions
+from rlstm.training.setting_names import ELSEWHERE, RENAMED
 
 if TYPE_CHECKING:
     from rlstm.api.curves import Curves

@@ -19,11 +19,13 @@ from rlstm.cli.tables import facts
 from rlstm.cli.words import given_value, has_flag, without_flags
 from rlstm.core.number_text import number, percent
 from rlstm.core.ranks import torchrun_ranks
-from rlstm.training.config import PARTS, PREFIXED, ConfigError, ExperimentConfig, read_config_file
+from rlstm.training.config import ConfigError, ExperimentConfig
+from rlstm.training.config_layers import read_config_file
 from rlstm.training.presets import presets_for
+from rlstm.training.setting_names import PARTS, PREFIXED
 
 if TYPE_CHECKING:
-    from rlstm.training.run import TrainResult
+    from rlstm.training.result import TrainResult
 
 
 _FOOT = "What there is: rlstm envs, rlstm cells, rlstm presets."

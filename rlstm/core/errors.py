@@ -1,4 +1,4 @@
-"""Errors of wrong usage that several rooms raise: unknown names with the nearest valid one, unsupported spaces."""
+"""Errors of wrong usage that several modules raise: unknown names with the nearest valid one, unsupported spaces."""
 
 from __future__ import annotations
 

@@ -38,12 +38,12 @@ class Sample(NamedTuple):
 def sample_of(rollout: Rollout) -> Sample:
     """Return copies of the first envs of a rollout."""
 
-    def lanes(leaf: Tensor) -> Tensor:
+    def first_envs(leaf: Tensor) -> Tensor:
         return leaf[:, :NUM_ENVS].clone()
 
-    inputs = PolicyInputs(*(None if part is None else tree_map(lanes, part) for part in rollout.inputs))
+    inputs = PolicyInputs(*(None if part is None else tree_map(first_envs, part) for part in rollout.inputs))
     state = tree_map(lambda leaf: leaf[:NUM_ENVS].clone(), rollout.initial_state)
-    return Sample(inputs, lanes(rollout.actions), lanes(rollout.is_first), lanes(rollout.valid), state)
+    return Sample(inputs, first_envs(rollout.actions), first_envs(rollout.is_first), first_envs(rollout.valid), state)
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
-"""What a policy sees at a step, and what it returns."""
+"""What a policy sees at a step, what it returns, and what of it whoever plays needs."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -29,6 +29,16 @@ class PolicyStep(NamedTuple):
     state: State
 
 
+class PolicyEvaluation(NamedTuple):
+    """A policy's view of a whole rollout."""
+
+    log_probs: Tensor  # (T, B)
+    entropies: Tensor  # (T, B)
+    values: Tensor  # (T, B) raw units
+    state: State  # after step T - 1
+    critic_features: Tensor  # (T, B, H) that the values are read from
+
+
 class Decision(NamedTuple):
     """One step of acting, with all that decided it."""
 
@@ -44,3 +54,13 @@ class SampledStep(NamedTuple):
     actions: Tensor  # (B, *action_shape) as stored
     outputs: Tensor  # (B, P + 1) parameters of the distribution, and last the value in the critic's units
     state: State
+
+
+class Actor(Protocol):
+    """All that evaluation, rendering, export and the command line need."""
+
+    def init_state(self, batch_size: int) -> State:
+        """Return the state of ``batch_size`` memories that have seen nothing."""
+
+    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
+        """Choose actions ``(B, ...)`` and return them with the next state."""

@@ -7,15 +7,14 @@ step t is consumed; ``is_first[t]`` resets it before the cell sees that observat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlstm.cells import CELLS, RecurrentCell, State, make_cell
-from rlstm.cells.sequence_paths import check_sequence_path, name_sequence_path
-from rlstm.core.errors import UnsupportedSpaceError
+from rlstm.cells import State
+from rlstm.cells.sequence_paths import name_sequence_path
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.trees import Tree
@@ -24,39 +23,9 @@ from rlstm.policies.acting import ActingSnapshot, join_heads
 from rlstm.policies.config import PolicyConfig
 from rlstm.policies.distributions import ActionDistribution, make_distribution
 from rlstm.policies.features import InputFeatures
-from rlstm.policies.inputs import PolicyInputs, PolicyStep
-from rlstm.policies.layers import HighwayLayer, linear, mlp
+from rlstm.policies.inputs import PolicyEvaluation, PolicyInputs, PolicyStep
+from rlstm.policies.networks import Trunk, make_head, make_trunk
 from rlstm.policies.normalisers import RunningMoments
-from rlstm.policies.observations import ObservationEncoder
-
-
-class PolicyEvaluation(NamedTuple):
-    """A policy's view of a whole rollout."""
-
-    log_probs: Tensor  # (T, B)
-    entropies: Tensor  # (T, B)
-    values: Tensor  # (T, B) raw units
-    state: State  # after step T - 1
-    critic_features: Tensor  # (T, B, H) that the values are read from
-
-
-class Actor(Protocol):
-    """All that evaluation, rendering, export and the command line need."""
-
-    def init_state(self, batch_size: int) -> State:
-        """Return the state of ``batch_size`` memories that have seen nothing."""
-
-    def act(self, inputs: PolicyInputs, state: State, is_first: Tensor, *, deterministic: bool) -> tuple[Tensor, State]:
-        """Choose actions ``(B, ...)`` and return them with the next state."""
-
-
-class _Trunk(nn.Module):
-    """Encoder and memory: observations to features of the past."""
-
-    def __init__(self, encoder: ObservationEncoder, cell: RecurrentCell) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.cell = cell
 
 
 class RecurrentPolicy(nn.Module):
@@ -99,10 +68,11 @@ class RecurrentPolicy(nn.Module):
             scale=config.scale_actions,
             initial_log_std=config.initial_log_std,
         )
-        self.actor = self._make_trunk()
-        self.critic = self._make_trunk() if config.critic_memory == "separate" else None
-        self.policy_head = _make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
-        self.value_head = _make_head(self.actor.cell.output_size, config, 1, gain=1.0)
+        network = observation_space, config, self.inputs, self.distribution.num_features
+        self.actor = make_trunk(*network)
+        self.critic = make_trunk(*network) if config.critic_memory == "separate" else None
+        self.policy_head = make_head(self.actor.cell.output_size, config, self.distribution.num_parameters, gain=0.01)
+        self.value_head = make_head(self.actor.cell.output_size, config, 1, gain=1.0)
         self.return_moments = RunningMoments(1) if config.scale_rewards and not config.popart else None
         self.value_moments = RunningMoments(1) if config.popart else None
         sees_rewards = bool(self.inputs.previous_reward) and config.normalize_observations
@@ -115,52 +85,6 @@ class RecurrentPolicy(nn.Module):
         )
         self.register_buffer("_unit", torch.ones(()), persistent=False)  # Knows the type and the device of the weights.
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
-
-    def _make_trunk(self) -> _Trunk:
-        config, seen = self.config, self.inputs
-        num_extras = self.distribution.num_features * bool(seen.previous_action)
-        num_extras += bool(seen.previous_reward) + bool(seen.episode_start)
-        reads_time, reads_maps = (
-            config.cell in CELLS and getattr(CELLS[config.cell], name) for name in ("reads_elapsed_time", "reads_maps")
-        )
-        encoder = ObservationEncoder(
-            self.observation_space,
-            num_extras,
-            () if reads_maps else config.encoder_sizes,
-            normalise=config.normalize_observations,
-            is_highway=config.highway,
-            left_out=() if config.elapsed_time is None else (config.elapsed_time,),
-            encoder=config.encoder,
-            encoder_kwargs=config.encoder_kwargs,
-            image_layout=config.image_layout,
-            image_strides=config.image_strides,
-        )
-        if config.highway and not any(isinstance(layer, HighwayLayer) for layer in encoder.layers):
-            raise ValueError(
-                f"highway is set, but none of encoder_sizes {config.encoder_sizes} is as wide as what it reads: give "
-                "two of one width, '64 64' for instance, or leave highway out."
-            )
-        if reads_maps and encoder.map_shape is None:
-            raise UnsupportedSpaceError(
-                f"The cell '{config.cell}' reads one image, but the observations are {self.observation_space}. Use "
-                "another cell, 'lstm' for instance."
-            )
-        cell = make_cell(
-            config.cell,
-            encoder.output_size + reads_time,
-            config.hidden_size,
-            num_layers=config.num_layers,
-            residual=config.residual,
-            layer_norm=config.layer_norm,
-            memory_length=config.memory_length,
-            memory_init=config.memory_init,
-            options={**config.cell_kwargs, **({"map_shape": encoder.map_shape} if reads_maps else {})},
-        )
-        check_sequence_path(cell, config.sequence, config.cell)
-        if reads_maps and "map_shape" in config.cell_kwargs:
-            raise ValueError("cell_kwargs has a map_shape, but the observations decide it; leave it out.")
-        _check_elapsed_time(config.elapsed_time, config.cell, self.observation_space, is_read=reads_time)
-        return _Trunk(encoder, cell)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -200,7 +124,7 @@ class RecurrentPolicy(nn.Module):
         """How the memory runs over sequences here; ValueError where it can't as the config says."""
         return name_sequence_path(self.actor.cell, self.config.sequence, self.device, self.dtype)
 
-    def trunks(self) -> Iterator[_Trunk]:
+    def trunks(self) -> Iterator[Trunk]:
         """Yield the actor's encoder and memory, and the critic's where it has its own."""
         yield self.actor
         if self.critic is not None:
@@ -341,7 +265,7 @@ class RecurrentPolicy(nn.Module):
             states.append(state)
         return all_features, tuple(states)
 
-    def _sequence(self, trunk: _Trunk, inputs: PolicyInputs, is_first: Tensor, state: State) -> tuple[Tensor, State]:
+    def _sequence(self, trunk: Trunk, inputs: PolicyInputs, is_first: Tensor, state: State) -> tuple[Tensor, State]:
         """Run encoder and memory over the sequences, as far back and with as much kept as the config says."""
         scale, horizon, dtype = self.reward_scale, self.memory.bptt_horizon, self.dtype
         sequence = trunk.cell.sequence_by(self.config.sequence)
@@ -375,22 +299,3 @@ class RecurrentPolicy(nn.Module):
             self.return_moments.update(discounted_returns[valid].unsqueeze(-1))
         if self.reward_moments is not None:
             self.reward_moments.update(rewards[valid].unsqueeze(-1))
-
-
-def _check_elapsed_time(key: str | None, cell: str, space: spaces.Space[Any], *, is_read: bool) -> None:
-    """Refuse a key of elapsed time that isn't there, is no single number, or that nothing reads."""
-    if key is None:
-        return
-    if not is_read:
-        readers = ", ".join(name for name, one in CELLS.items() if one.reads_elapsed_time)
-        raise ValueError(f"elapsed_time is '{key}', but the cell '{cell}' reads no time. Those that do: {readers}.")
-    parts = space.spaces if isinstance(space, spaces.Dict) else {}
-    if key not in parts or not isinstance(parts[key], spaces.Box) or parts[key].shape not in ((), (1,)):
-        raise ValueError(
-            f"elapsed_time is '{key}', which must be a key of the Dict observation with one number; this is {space}."
-        )
-
-
-def _make_head(num_inputs: int, config: PolicyConfig, num_outputs: int, gain: float) -> nn.Sequential:
-    layers, width = mlp(num_inputs, config.head_sizes)
-    return nn.Sequential(*layers, linear(width, num_outputs, gain))

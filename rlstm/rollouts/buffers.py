@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstm.core.arrays import BoolArray
+from rlstm.core.arrays import BoolArray, FloatArray
 from rlstm.core.trees import tree_map
 from rlstm.policies.acting import ActingSnapshot
 from rlstm.policies.inputs import PolicyInputs, SampledStep
-from rlstm.vector.adapter import EnvStep, FloatArray
+from rlstm.vector.adapter import EnvStep
 
 
 class StoredSteps(NamedTuple):

@@ -37,8 +37,8 @@ from rlstm.cells import State
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.ranks import Ranks
 from rlstm.core.trees import Tree, tree_leaves, tree_map
-from rlstm.policies.inputs import PolicyInputs
-from rlstm.policies.policy import PolicyEvaluation, RecurrentPolicy
+from rlstm.policies.inputs import PolicyEvaluation, PolicyInputs
+from rlstm.policies.policy import RecurrentPolicy
 
 _MASKS = ("is_first", "terminated", "truncated", "credit_cuts", "valid")
 _NUMBERS = ("log_probs", "values", "rewards", "next_values")

@@ -9,9 +9,9 @@ env, the policy and the algorithm stand side by side; those of memory and inputs
     memory.episodes_per_trial = 2
 
 Everything that sets something is a layer of this form: the agent's defaults, a preset, a config file, the flags that
-were given, ``config.json`` of a run. ``layer`` puts one over another, ``build_config`` makes the dataclasses of the
-result, and ``ExperimentConfig.settings`` returns it. The env's arguments are layered one by one, as long as the layers
-name the same env. Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"``.
+were given, ``config.json`` of a run. ``rlstm.training.config_layers`` puts one over another, ``build_config`` makes the
+dataclasses of the result, and ``ExperimentConfig.settings`` returns it. The env's arguments are layered one by one, as
+long as the layers name the same env. Wrappers may stand in the id: ``env = "CartPole-v1+mask=0,2"``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ import dataclasses
 import functools
 import math
 import os
-import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from rlstm.core.errors import UnknownNameError, UnsupportedSpaceError, unknown_name
@@ -34,66 +32,10 @@ from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.core.ranges import AtLeast, NotNegative, check_path, check_ranges
 from rlstm.core.searched import Tried
 from rlstm.policies.config import PolicyConfig
+from rlstm.training.setting_names import ELSEWHERE, PARTS, PREFIXED, with_present_names
 from rlstm.vector.config import EnvConfig
 
 AlgorithmT = TypeVar("AlgorithmT", bound="AgentConfig")
-PARTS = ("env", "run", "policy", "algorithm", "memory", "inputs")
-"""The parts of an experiment, in the order of the help."""
-
-PREFIXED = ("memory", "inputs")
-"""Those whose settings keep their prefix."""
-
-RENAMED = {"lessons": "teacher_sequences"}
-"""Settings by their earlier names, which every layer may still use."""
-
-ELSEWHERE = {
-    "lr": "learning_rate",
-    "policy_lr": "learning_rate",
-    "anneal_learning_rate": "anneal_lr",
-    "env_id": "env",
-    "env_name": "env",
-    "n_envs": "num_envs",
-    "num_processes": "num_envs",
-    "n_steps": "num_steps",
-    "rollout_length": "num_steps",
-    "total_timesteps": "total_steps",
-    "n_timesteps": "total_steps",
-    "num_env_steps": "total_steps",
-    "n_epochs": "update_epochs",
-    "ppo_epoch": "update_epochs",
-    "nminibatches": "num_minibatches",
-    "num_mini_batch": "num_minibatches",
-    "clip_range": "clip_coef",
-    "clip_range_vf": "clip_vloss",
-    "entropy_coef": "ent_coef",
-    "entropy_coeff": "ent_coef",
-    "value_coef": "vf_coef",
-    "value_loss_coef": "vf_coef",
-    "norm_advantage": "norm_adv",
-    "normalize_advantage": "norm_adv",
-    "lambda": "gae_lambda",
-    "discount": "gamma",
-    "lstm_hidden_size": "hidden_size",
-    "rnn_hidden_size": "hidden_size",
-    "n_lstm_layers": "num_layers",
-    "lstm_layers": "num_layers",
-    "rnn_type": "cell",
-    "net_arch": "encoder_sizes",
-    "shared_lstm": "critic_memory=shared",
-    "enable_critic_lstm": "critic_memory=separate",
-    "log_std_init": "initial_log_std",
-    "normalize_reward": "scale_rewards",
-    "norm_obs": "normalize_observations",
-    "eval_freq": "eval_every",
-    "n_eval_episodes": "eval_episodes",
-    "save_freq": "checkpoint_every",
-    "tensorboard_log": "run_dir",
-    "log_dir": "run_dir",
-    "logdir": "run_dir",
-    "cuda": "device=cuda",
-    "torch_threads": "num_threads",
-}
-"""Settings by their names elsewhere, in Stable-Baselines3, CleanRL and others, and a value where that says it."""
 
 
 class ConfigError(ValueError):
@@ -285,7 +227,7 @@ def build_config(
     hints = {part: typing.get_type_hints(part_type) for part, part_type in part_types.items()}
     places = _places(part_types)
     values: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    for name, value in _flat(settings).items():
+    for name, value in with_present_names(settings).items():
         if name not in places:
             if name in ELSEWHERE:
                 here, _, value = ELSEWHERE[name].partition("=")
@@ -304,51 +246,6 @@ def _unchecked(part_type: type[Any]) -> type[Any]:
     """Return the config class without its validation."""
     names = {"__doc__": part_type.__doc__, "__module__": part_type.__module__, "__post_init__": lambda self: None}
     return type(part_type.__name__, (part_type,), names)
-
-
-def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings ``base`` with those of ``over`` on top.
-
-    The arguments of an env are replaced one by one; another env takes over none of them, and none of the wrappers.
-    """
-    low, high = _flat(base), _flat(over)
-    result = {**low, **high}
-    if low.get("env") and high.get("env", low["env"]) != low["env"]:
-        result["env_kwargs"] = high.get("env_kwargs", {})
-        result["env_wrappers"] = high.get("env_wrappers", ())
-    elif isinstance(high.get("env_kwargs"), Mapping) and "env_kwargs" in low:
-        result["env_kwargs"] = {**low["env_kwargs"], **high["env_kwargs"]}
-    return result
-
-
-def read_config_file(path: str | Path) -> dict[str, Any]:
-    """Return the settings of a TOML file.
-
-    Raises:
-        ConfigError: If it can't be read, or isn't TOML.
-    """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Can't read the config file {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The config file {path} is not valid TOML: {error}.") from error
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by their present names: tables with dots, no dashes, an id's wrappers as a setting."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = key.replace("-", "_")
-        if name in PREFIXED and isinstance(value, Mapping):
-            flat |= {f"{name}.{inner.replace('-', '_')}": item for inner, item in value.items()}
-        else:
-            flat[RENAMED.get(name, name)] = value
-    if isinstance(flat.get("env"), str) and "+" in flat["env"]:
-        flat["env"], *innermost = flat["env"].split("+")
-        others = flat.get("env_wrappers", ())
-        flat["env_wrappers"] = (*innermost, *others) if isinstance(others, (list, tuple)) else others
-    return flat
 
 
 def coerce(name: str, value: Any, hint: Any) -> Any:

@@ -14,10 +14,12 @@ from rlstm.core.interrupts import interruptible
 from rlstm.evaluation.evaluate import EvaluationResult
 from rlstm.training.checkpoints import list_checkpoints
 from rlstm.training.config import ConfigError
+from rlstm.training.generators import global_generators, set_global_generators
 from rlstm.training.hints import run_words
 from rlstm.training.loggers import LoggerGroup, write_curves
 from rlstm.training.progress import Progress
-from rlstm.training.run import OpenUpdate, Run, TrainResult, global_generators, set_global_generators
+from rlstm.training.result import TrainResult
+from rlstm.training.run import OpenUpdate, Run
 from rlstm.training.run_directory import RunDirectory, disk_errors
 
 _FAILURES = (EnvironmentFailure, ConfigError)  # Of an update: settings may not fit what the env does later.

@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
-from rlstm.core.errors import CheckpointError, EnvironmentFailure, RankFailure
+from rlstm.core.errors import CheckpointError, EnvironmentFailure
 from rlstm.core.process import choose_device
 from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import generator, seed_everything
 from rlstm.core.threads import ThreadChoice, check_num_threads, known_choice, thread_limit
 from rlstm.evaluation.evaluate import EvaluationResult, evaluate, evaluation_envs
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.training.checkpoints import MODEL_FILE, TRAINER_FILE, Checkpoint, save_checkpoint
+from rlstm.training.checkpoints import TRAINER_FILE, Checkpoint, save_checkpoint
 from rlstm.training.config import Actions, ConfigError, ExperimentConfig
+from rlstm.training.films import film_is_due, film_shape, make_film
+from rlstm.training.generators import global_generators, set_global_generators
 from rlstm.training.histories import settle_histories
+from rlstm.training.result import TrainResult
 from rlstm.training.run_directory import RunDirectory, disk_errors
+from rlstm.training.weights import check_same_weights, load_weights
 from rlstm.vector.adapter import VectorEnvs
-
-_FILMED_STEPS = 20_000  # Of a run that ends with a film by default.
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended."""
-
-    run_dir: str
-    steps: int
-    wall_seconds: float
-    steps_per_second: float | None
-    mean_return: float | None
-    success_rate: float | None
-    eval_return: float | None = None  # Of the last evaluation.
-    eval_actions: str = "likeliest"  # How it chose its actions, or sampled.
-    best_return: float | None = None  # Of the best one.
-    best_step: int | None = None
-    interrupted: bool = False
-    complete: bool = True  # Whether all steps were taken, and what was due after the last.
 
 
 @dataclass
@@ -253,34 +235,15 @@ class Run(ABC):
 
     def films(self, evaluations: int, finished: bool) -> bool:
         """Return whether to film after so many evaluations: every ``record_every``, or at the end of a longer run."""
-        config = self.config.run
-        if config.record_every is None:
-            return finished and config.eval_env == "own" and config.total_steps >= _FILMED_STEPS
-        return config.record_every > 0 and evaluations % config.record_every == 0
+        return film_is_due(self.config.run, evaluations, finished)
 
     def film(self, log: Callable[[str, bytes, tuple[int, int], int], None]) -> None:
         """Log a film of an episode; if the env can't be drawn, say so where a film was asked for."""
-        from rlstm.inspection.filming import film
-
-        config = self.config
-        try:
-            gif = film(
-                self.policy,
-                self.spec,
-                config.env,
-                config.memory,
-                seed=config.run.seed,
-                deterministic=self.eval_actions == "likeliest",
-                title=f"{config.env.env}, step {self.step:,}",
-            )
-        except (Exception, SystemExit) as error:  # Whatever a user's drawing raises: the run is worth more.
-            gif, reason = None, f"{type(error).__name__}: {error}"
-        else:
-            reason = "it draws no images ('rgb_array' is not in metadata['render_modes'])"
+        deterministic = self.eval_actions == "likeliest"
+        gif, reason = make_film(self.policy, self.spec, self.config, self.step, deterministic=deterministic)
         if gif is not None:
-            width, height = (int.from_bytes(gif[place : place + 2], "little") for place in (6, 8))  # Of its header.
-            log("eval/film", gif, (height, width), self.step)
-        elif config.run.record_every is not None and not self._no_film_told:
+            log("eval/film", gif, film_shape(gif), self.step)
+        elif self.config.run.record_every is not None and not self._no_film_told:
             self._no_film_told = True
             self.news.append(f"The env can't be filmed: {reason}.")
 
@@ -300,7 +263,7 @@ class Run(ABC):
             RankFailure: If the weights of ranks differ.
         """
         own, *others = self.ranks.gather(self.own_state(with_episodes=with_episodes))
-        self._check_weights()
+        check_same_weights(self.policy, self.ranks, self.step)
         if not self.ranks.leads:
             return
         trainer = {
@@ -320,17 +283,6 @@ class Run(ABC):
         with disk_errors(directory.path):
             histories = settle_histories(directory)
         save_checkpoint(directory, self.step, model, trainer, meta, keep=keep, best_step=best, histories=histories)
-
-    def _check_weights(self) -> None:
-        """Refuse to go on if ranks have come apart: the sums of their weights differ."""
-        if self.ranks.is_alone:
-            return
-        sums = self.ranks.gather(sum(float(tensor.double().sum()) for tensor in self.policy.state_dict().values()))
-        if len(set(map(repr, sums))) > 1:
-            raise RankFailure(
-                f"The weights of {self.ranks.count} ranks differ at step {self.step:,}: their sums are {sums}. Ranks "
-                "must compute alike: use machines of one kind, with the same versions."
-            )
 
     def load(self, checkpoint: Checkpoint) -> str | None:
         """Go on from a checkpoint; returns what could not be restored exactly, in a sentence, or None.
@@ -386,42 +338,3 @@ class Run(ABC):
             interrupted=interrupted,
             complete=self.step >= self.config.run.total_steps and self.open_update is None,
         )
-
-
-def global_generators() -> dict[str, Any]:
-    """Return the states of the generators of torch, Python and numpy, from which a user's env may draw."""
-    return {
-        "torch_rng": torch.get_rng_state(),
-        "python_rng": random.getstate(),
-        "numpy_rng": np.random.get_state(),  # noqa: NPY002
-    }
-
-
-def set_global_generators(states: Mapping[str, Any]) -> None:
-    """Put them back."""
-    torch.set_rng_state(states["torch_rng"])
-    random.setstate(states["python_rng"])
-    np.random.set_state(states["numpy_rng"])  # noqa: NPY002
-
-
-def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
-    """Load the weights and normalisers of a checkpoint.
-
-    Raises:
-        ConfigError: If they are those of another network, naming the first difference.
-        CheckpointError: If one is not finite.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise ConfigError(
-                f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
-                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
-            )
-    for name, tensor in checkpoint.model.items():
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(
-                f"{checkpoint.path / MODEL_FILE} holds what is not finite: '{name}'. Name another checkpoint."
-            )
-    policy.load_state_dict(checkpoint.model)

@@ -9,13 +9,12 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray
+from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray, FloatArray
 from rlstm.core.errors import EnvironmentFailure
-from rlstm.core.trees import Tree, tree_leaves, tree_map
+from rlstm.core.trees import Tree, tree_leaves
+from rlstm.vector.infos import final_rows, regrets_said, said_by_envs, successes_said, targets_said
 from rlstm.vector.sub_env import mask_sizes
 from rlstm.vector.workers import WorkerFailure
-
-FloatArray = npt.NDArray[np.float64]
 
 _NOBODY: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 _NOTHING_SAID: FloatArray = np.zeros(0)
@@ -113,7 +112,7 @@ class VectorEnvs:
             raise
         except (Exception, SystemExit) as error:
             raise EnvironmentFailure(
-                f"The env raised at step {self._steps} (counted for each lane): {type(error).__name__}: {error}"
+                f"The env raised at step {self._steps} (counted for each env): {type(error).__name__}: {error}"
             ) from error
 
     def _pack(
@@ -133,7 +132,7 @@ class VectorEnvs:
             finished = np.flatnonzero(ends)
             if "final_obs" not in infos:
                 raise EnvironmentFailure("An episode ended, but the env's infos have no 'final_obs' (SAME_STEP mode).")
-            final_observations = _final_rows(infos["final_obs"], finished)
+            final_observations = final_rows(infos["final_obs"], finished)
             self._check(final_observations, rewards[finished], finished)
         trial_starts = infos.get("trial_start")
         told = {} if at_reset else infos
@@ -148,9 +147,9 @@ class VectorEnvs:
             self._masks(observations, infos, at_reset=at_reset) if masked else None,
             finished,
             final_observations,
-            _successes(infos, finished, self.num_envs) if len(finished) else _NOTHING_SAID,
-            _regrets(told, finished, self.num_envs) if told else None,
-            *(_targets(told, finished, self.num_envs) if told else (None, None)),
+            successes_said(infos, finished, self.num_envs) if len(finished) else _NOTHING_SAID,
+            regrets_said(told, finished, self.num_envs) if told else None,
+            *(targets_said(told, finished, self.num_envs) if told else (None, None)),
             self._logged(told, finished) if told and self.log_info else None,
         )
 
@@ -158,12 +157,12 @@ class VectorEnvs:
         """Return the numbers that are logged, ``(B, K)``: together from single envs, by name from batched ones."""
         final = infos.get("final_info", infos)
         if self.kind != "native":
-            said = _said(infos, final, "logged", finished, self.num_envs)
+            said = said_by_envs(infos, final, "logged", finished, self.num_envs)
             assert said is not None
             return said[0]
         logged = np.full((self.num_envs, len(self.log_info)), np.nan)
         for column, name in zip(logged.T, self.log_info, strict=True):
-            said = _said(infos, final, name, finished, self.num_envs)
+            said = said_by_envs(infos, final, name, finished, self.num_envs)
             if said is not None and said[0].ndim == 1:
                 column[said[1]] = said[0][said[1]]
         return logged
@@ -253,90 +252,3 @@ _HOLD = " If a sensor may drop out, --env-wrappers hold repeats its last good va
 
 def _all_finite(values: npt.NDArray[Any]) -> bool:
     return values.dtype.kind != "f" or bool(np.logical_and.reduce(np.isfinite(values), axis=None))
-
-
-def _final_rows(final: Any, finished: npt.NDArray[np.intp]) -> Tree:
-    """Return the last observations of the finished lanes as arrays ``(N, ...)``.
-
-    Gymnasium's vector envs give an object array of single observations, native ones may give one full array.
-    """
-    if isinstance(final, np.ndarray) and final.dtype == object:
-        rows = [final[lane] for lane in finished]
-        return tree_map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), rows[0], *rows[1:])
-    return tree_map(lambda leaf: np.asarray(leaf)[finished], final)
-
-
-def _said(
-    infos: dict[str, Any], final: Any, name: str, finished: npt.NDArray[np.intp], num_envs: int
-) -> tuple[npt.NDArray[Any], BoolArray] | None:
-    """Return the numbers ``(B, ...)`` that this step's infos give under a name, and which lanes gave one, ``(B,)``.
-
-    What a finished lane's last step said stands in ``final``: beside it is already the info of the reset. None where no
-    lane says anything, or what is said are not numbers.
-    """
-    if name not in infos and not (isinstance(final, dict) and name in final):
-        return None
-    sources = [one for one in ((infos, False), (final, True)) if isinstance(one[0], dict) and name in one[0]]
-    ends = np.zeros(num_envs, dtype=bool)
-    ends[finished] = True
-    found = [(source, ends if is_final else ~ends) for source, is_final in sources]
-    found = [(source, lanes) for source, lanes in found if lanes.any()]
-    said = [np.broadcast_to(np.asarray(source.get(f"_{name}", True), dtype=bool), num_envs) for source, _ in found]
-    every = [_stacked(np.asarray(source[name]), one) for (source, _), one in zip(found, said, strict=True)]
-    if not found or any(values.dtype.kind not in "fiub" or values.shape[:1] != (num_envs,) for values in every):
-        return None
-    merged, given = np.zeros(every[0].shape, np.result_type(*every)), np.zeros(num_envs, dtype=bool)
-    for (_, lanes), values, one in zip(found, every, said, strict=True):
-        merged[lanes], given[lanes] = values[lanes], one[lanes]
-    return merged, given
-
-
-def _successes(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray:
-    """Return ``is_success`` of the finished lanes from the last step's info, NaN where it is not given."""
-    final = infos.get("final_info", infos)
-    said = final.get("is_success") if isinstance(final, dict) else None
-    if isinstance(said, np.ndarray) and said.dtype.kind in "fiub" and said.shape == (num_envs,):  # As envs of ours do.
-        given = np.broadcast_to(np.asarray(final.get("_is_success", True), dtype=bool), num_envs)
-        return np.where(given[finished], said[finished].astype(np.float64), np.nan)
-    every = _said({}, final, "is_success", finished, num_envs)
-    if every is None:
-        return np.full(len(finished), np.nan)
-    return np.where(every[1], every[0].astype(np.float64), np.nan)[finished]
-
-
-def _regrets(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray | None:
-    """Return ``info["regret"]`` of this step for all lanes, NaN where it is not given; None where no lane gives it."""
-    said = _said(infos, infos.get("final_info", infos), "regret", finished, num_envs)
-    if said is None or said[0].ndim != 1:
-        return None
-    regrets = np.where(said[1], said[0].astype(np.float64), np.nan)
-    return None if np.isnan(regrets).all() else regrets
-
-
-def _targets(
-    infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int
-) -> tuple[npt.NDArray[Any] | None, BoolArray | None]:
-    """Return what a teacher would have answered to this step's observations, (B, ...), and in which lanes it says so.
-
-    A class below 0 or a NaN says that nothing is asked; a target that isn't there is 0.
-    """
-    said = _said(infos, infos.get("final_info"), "target", finished, num_envs)
-    if said is None:
-        return None, None
-    targets, given = said
-    flat = targets.reshape(num_envs, -1)
-    given &= ~np.isnan(flat).any(axis=1) if flat.dtype.kind == "f" else (flat >= 0).all(axis=1)
-    targets[~given] = 0
-    return (targets, given) if given.any() else (None, None)
-
-
-def _stacked(values: npt.NDArray[Any], said: BoolArray) -> npt.NDArray[Any]:
-    """Return what the lanes said as one array if they said lists, which come as objects, all of one shape."""
-    if values.dtype.kind != "O" or values.shape != said.shape or not said.any():
-        return values
-    rows = [np.asarray(row) for row in values[said]]
-    if any(row.shape != rows[0].shape or row.dtype.kind not in "fiub" for row in rows):
-        return values
-    stacked = np.zeros((len(values), *rows[0].shape), dtype=np.result_type(*rows))
-    stacked[said] = rows
-    return stacked

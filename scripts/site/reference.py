@@ -163,7 +163,7 @@ def write_api(path: Path) -> None:
     text += [line for name in functions for line in _autodoc(f".. autofunction:: rlstm.{name}")]
     text += ["## What they return", ""]
     results = {
-        "rlstm.training.run.TrainResult": True,
+        "rlstm.training.result.TrainResult": True,
         "rlstm.api.seed_results.SeedsResult": True,
         "rlstm.api.tuning.result.TuneResult": True,
         "rlstm.evaluation.evaluate.EvaluationResult": True,

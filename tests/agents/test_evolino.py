@@ -27,7 +27,7 @@ from rlstm.evolution.strategies import STRATEGIES
 from rlstm.evolution.strategies.restarts import Restarts
 from rlstm.training.config import ConfigError
 from rlstm.training.generations import Evolution
-from rlstm.training.run import TrainResult
+from rlstm.training.result import TrainResult
 
 MAZE: dict[str, Any] = {
     "env": "rlstm/TMaze-v0",

@@ -16,8 +16,9 @@ from rlstm.api.configs import make_config
 from rlstm.api.tuning.claims import Claims
 from rlstm.api.tuning.plan import Options, Plan, make_plan
 from rlstm.core.errors import NonFiniteError, TuningError
-from rlstm.training.config import ExperimentConfig, read_config_file
-from rlstm.training.run import TrainResult
+from rlstm.training.config import ExperimentConfig
+from rlstm.training.config_layers import read_config_file
+from rlstm.training.result import TrainResult
 from rlstm.training.run_directory import RunDirectoryError
 
 pytest.importorskip("optuna", reason="rlstm.tune needs optuna (pip install 'rlstm-torch[tune]').")

@@ -506,7 +506,7 @@ def test_every_cell_names_its_source_and_its_path(name: str) -> None:
 
 
 class _Late(LSTMCell):
-    """Erases one step too late."""
+    """Resets one step too late."""
 
     def sequence(self, inputs: Tensor, state: Any, is_first: Tensor) -> Any:
         return super().sequence(inputs, state, is_first.roll(1, 0))
@@ -520,21 +520,21 @@ class _MissesTheFirst(LSTMCell):
 
 
 class _Multiplies(GRUCell):
-    """Erases by multiplying with 0."""
+    """Resets by multiplying with 0."""
 
     def reset(self, state: Any, is_first: Tensor) -> Any:
         return tree_map(lambda leaf: leaf * (~is_first).unsqueeze(1), state)
 
 
 class _ErasesToOne(LSTMCell):
-    """Erases to a state that is not the initial one."""
+    """Resets to a state that is not the initial one."""
 
     def reset(self, state: Any, is_first: Tensor) -> Any:
         return tree_map(lambda leaf: leaf.masked_fill(is_first.unsqueeze(1), 1.0), state)
 
 
 class _EraseAllRows(LSTMCell):
-    """Erases the whole batch where one row begins anew."""
+    """Resets the whole batch where one row begins anew."""
 
     def reset(self, state: Any, is_first: Tensor) -> Any:
         return super().reset(state, is_first.any().expand_as(is_first))
@@ -624,8 +624,8 @@ class _LeaksAGradient(GRUCell):
     """Right in every value, but a gradient crosses the resets, in the loop too."""
 
     def reset(self, state: Any, is_first: Tensor) -> Any:
-        erased = super().reset(state, is_first)
-        return tree_map(lambda fresh, leaf: fresh + (leaf - leaf.detach()).nan_to_num(0.0), erased, state)
+        fresh_state = super().reset(state, is_first)
+        return tree_map(lambda fresh, leaf: fresh + (leaf - leaf.detach()).nan_to_num(0.0), fresh_state, state)
 
     def sequence(self, inputs: Tensor, state: Any, is_first: Tensor) -> Any:
         return self.reference_sequence(inputs, state, is_first)

@@ -11,7 +11,7 @@ import pytest
 
 from rlstm.cli import VERBS, main
 from rlstm.cli.parsing import _called_here
-from rlstm.training.config import ELSEWHERE
+from rlstm.training.setting_names import ELSEWHERE
 
 ROOT = Path(__file__).parents[2]
 

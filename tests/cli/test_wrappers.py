@@ -14,7 +14,8 @@ from rlstm.api.envs import resolve_env
 from rlstm.cli.train import experiment
 from rlstm.core.errors import UnknownNameError
 from rlstm.envs.wrappers import WRAPPERS
-from rlstm.training.config import ConfigError, layer
+from rlstm.training.config import ConfigError
+from rlstm.training.config_layers import layer
 from rlstm.vector.config import EnvConfig
 
 

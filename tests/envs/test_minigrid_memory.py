@@ -9,7 +9,7 @@ import pytest
 
 from rlstm.envs import ENVS
 from rlstm.envs.base.batched import BatchedVectorEnv, SingleEnv
-from rlstm.envs.minigrid.memory import (
+from rlstm.envs.minigrid.layouts import (
     BALL,
     EAST,
     FORWARD,
@@ -19,9 +19,9 @@ from rlstm.envs.minigrid.memory import (
     NUM_ACTIONS,
     RIGHT,
     WALL,
-    MiniGridMemory,
     layout_number,
 )
+from rlstm.envs.minigrid.memory import MiniGridMemory
 
 SIZES = [(7, False), (9, False), (11, False), (13, False), (13, True), (17, True)]
 IDS = [f"rlstm/MiniGridMemory{name}-v0" for name in ("S7", "S9", "S11", "S13", "S13Random", "S17Random")]

@@ -135,8 +135,8 @@ def test_the_same_seed_plays_the_same_episodes_and_another_seed_others():
 def test_an_evaluation_leaves_policy_and_random_numbers_of_training_as_they_were():
     envs, training = lanes(), lanes()
     policy = kit.make_policy(envs.observation_space, envs.action_space, normalize_observations=True)
-    carry = start(policy, training, [0, 1, 2])
-    collect(policy, training, carry, 5)
+    collector_state = start(policy, training, [0, 1, 2])
+    collect(policy, training, collector_state, 5)
 
     def everything():
         rng = np.random.get_state()  # noqa: NPY002
@@ -146,7 +146,7 @@ def test_an_evaluation_leaves_policy_and_random_numbers_of_training_as_they_were
             random.getstate(),
             [rng[1].tolist(), rng[2]],
             {name: tensor.tolist() for name, tensor in policy.state_dict().items()},
-            repr(carry.state_dict()),
+            repr(collector_state.state_dict()),
             repr(training.get_state()),
         ]
 
@@ -193,7 +193,7 @@ def test_there_are_no_envs_without_anything_to_play(episodes, memory, num_lanes)
 
 
 def test_a_lifelong_memory_is_not_reset_between_the_episodes_of_an_evaluation():
-    """The actions are those of a policy that is stepped by hand and erased once, or before every episode."""
+    """The actions are those of a policy that is stepped by hand and reset once, or before every episode."""
 
     def make_policy(lifetime):
         policy = kit.make_policy(memory=MemoryConfig(lifetime), inputs=InputsConfig(False, False, False), noise=1.0)
@@ -202,13 +202,13 @@ def test_a_lifelong_memory_is_not_reset_between_the_episodes_of_an_evaluation():
         return policy
 
     played = {}
-    for lifetime, erased in (("episode", lambda t: t % 3 == 0), ("lifelong", lambda t: t == 0)):
+    for lifetime, is_reset in (("episode", lambda t: t % 3 == 0), ("lifelong", lambda t: t == 0)):
         policy, envs = make_policy(lifetime), kit.scripted("..E", tell_episodes=False)
         evaluate(policy, envs, 8, seed=0)
         state, expected = policy.init_state(1), []
         for t in range(24):
             inputs = PolicyInputs(torch.tensor([[0.0, t, 0, 0]], dtype=torch.float64))
-            action, state = policy.act(inputs, state, torch.tensor([erased(t)]), deterministic=True)
+            action, state = policy.act(inputs, state, torch.tensor([is_reset(t)]), deterministic=True)
             expected.append(action.item())
         played[lifetime] = np.array(envs.envs.actions).ravel().tolist()
         assert played[lifetime] == expected
@@ -278,7 +278,7 @@ def test_the_trial_curve_is_the_mean_of_each_place_in_a_trial():
     result = evaluate(kit.make_policy(memory=TRIALS), envs, 8, seed=0)
     assert result.trial_curve.tolist() == [(1 + 3 + 101 + 103) / 4, (2 + 4 + 102 + 104) / 4]
     assert result.regret_curve is None
-    assert {tag: curve.tolist() for tag, curve in result.trial_curves().items()} == {"trial/return": [52.0, 53.0]}
+    assert {name: curve.tolist() for name, curve in result.trial_curves().items()} == {"trial/return": [52.0, 53.0]}
 
 
 @pytest.mark.parametrize("kind", ["native", "sync", pytest.param("async", marks=pytest.mark.slow)])
@@ -314,7 +314,7 @@ def test_trials_of_one_episode_and_no_trials_have_no_curves(num_trials):
 
 def curve_points(folder):
     events = EventAccumulator(str(folder)).Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
 def test_a_run_has_a_curve_for_each_evaluation_and_a_resumed_one_no_later_ones(tmp_path):
@@ -336,9 +336,9 @@ def test_a_run_has_a_curve_for_each_evaluation_and_a_resumed_one_no_later_ones(t
     api.train("ppo", ui="none", run_dir=str(whole), **settings)
     curves = {path.name: curve_points(path) for path in (whole / "trial_curves").iterdir()}
     assert sorted(curves) == ["step_000000024", "step_000000048", "step_000000072", "step_000000096"]
-    for tags in curves.values():
-        assert sorted(tags) == ["trial/cumulative_regret", "trial/return"]
-        assert all([place for place, _ in points] == [1, 2, 3] for points in tags.values())
+    for of_trial in curves.values():
+        assert sorted(of_trial) == ["trial/cumulative_regret", "trial/return"]
+        assert all([place for place, _ in points] == [1, 2, 3] for points in of_trial.values())
     with np.load(whole / "evaluations.npz") as evaluations:
         expected = evaluations["results"][-1].reshape(-1, 3).mean(axis=0)
     np.testing.assert_allclose([value for _, value in curves["step_000000096"]["trial/return"]], expected, rtol=1e-6)

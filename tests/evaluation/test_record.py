@@ -30,7 +30,7 @@ SCRIPTS = ("E", ".C", "...B")
 MEMORIES = {
     "episode": MemoryConfig(),
     "trial": MemoryConfig("trial", episodes_per_trial=2),
-    "trial of erased memories": MemoryConfig("episode", episodes_per_trial=2),
+    "trial of reset memories": MemoryConfig("episode", episodes_per_trial=2),
     "lifelong": MemoryConfig("lifelong", credit="episode"),
 }
 VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -136,7 +136,7 @@ def test_rows_hold_an_observation_its_answer_and_what_that_brought(kind, name, e
     ("name", "lengths", "starts"),
     [
         ("episode", [1, 1, 2, 2, 4], [[0]] * 5),
-        ("trial of erased memories", [1, 1, 2, 2, 4, 4], [[0]] * 6),
+        ("trial of reset memories", [1, 1, 2, 2, 4, 4], [[0]] * 6),
         ("trial", [2, 4, 8], [[0, 1], [0, 2], [0, 4]]),
         ("lifelong", [2, 4, 4], [[0, 1], [0, 2], [0]]),
     ],

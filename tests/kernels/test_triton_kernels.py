@@ -51,6 +51,11 @@ HEADS = {name: options.get("num_heads", 1) for name, (_, options) in VARIANTS.it
 CASES = [(name, 5) for name in VARIANTS] + [(name, 20 * HEADS[name]) for name in MIXING]
 """With ``small_parts``, held at once and in two parts of which the second is not full."""
 
+by_the_interpreter = pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="needs Triton's interpreter, which runs without a CUDA device: hide yours by CUDA_VISIBLE_DEVICES=''",
+)
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
@@ -63,7 +68,7 @@ def device() -> Iterator[torch.device]:
     with pytest.MonkeyPatch.context() as patch:
         if not torch.cuda.is_available():
             patch.setenv("TRITON_INTERPRET", "1")  # Read when a kernel's module is first imported.
-        pytest.importorskip("triton")
+        pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
         yield torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -170,13 +175,12 @@ def test_nothing_crosses_a_reset_from_part_to_part(variant: str, device: torch.d
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
 
 
+@by_the_interpreter
 @pytest.mark.parametrize("variant", ["lstm", "gru", "peephole_lstm", "slstm"])
 def test_threads_wait_before_they_read_what_others_may_have_stored(
     variant: str, device: torch.device, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interpreter has one thread, which never waits: addresses stored since the last barrier are not loaded."""
-    if device.type == "cuda":
-        pytest.skip("follows addresses in Triton's interpreter, which a CUDA device does not use")
     builder = importlib.import_module("triton.runtime.interpreter").InterpreterBuilder
     load, store = builder.create_masked_load, builder.create_masked_store
     stored: set[int] = set()
@@ -217,14 +221,16 @@ def test_a_memory_of_more_than_128_units_equals_the_loop(variant: str, width: in
     assert_close(got, differentiate(cell, cell.reference_sequence, *arguments), "wide")
 
 
+@by_the_interpreter
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("variant", MIXING)
 def test_one_part_is_the_whole_bit_for_bit(
     variant: str, storage: torch.dtype, device: torch.device, small_parts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is carried through buffers instead of registers is rounded nowhere else."""
-    if device.type == "cuda":
-        pytest.skip("bit equality is of the interpreter: a compiler may contract the sums of one form only")
+    """What is carried through buffers instead of registers is rounded nowhere else.
+
+    A compiler may contract the sums of one form only; the interpreter doesn't.
+    """
     multiply_bfloat16_rightly(monkeypatch)
     cell = build(variant, 10, device)
     run = importlib.import_module(cell.triton.module).__dict__[cell.triton.function]
@@ -242,6 +248,7 @@ def test_one_part_is_the_whole_bit_for_bit(
     assert [name for name, value in whole.items() if not torch.equal(value, part[name])] == []
 
 
+@by_the_interpreter
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, device: torch.device) -> None:
     """In float64 outside, float32 inside: nothing crosses a reset, bit for bit, nor does NaN, and rows don't mix."""
@@ -257,8 +264,6 @@ def test_a_cell_whose_sequence_is_the_kernel_keeps_the_contract(variant: str, de
             outputs, final = run(inputs.float(), leaves, is_first, **narrow, **chosen)
             return outputs.double(), type(state)(*(leaf.double() for leaf in final))
 
-    if device.type == "cuda":
-        pytest.skip("check_cell computes on the CPU, where Triton runs by its interpreter")
     check_cell(lambda inputs, hidden: Kernel(inputs, rounded(hidden, options), **options), tolerance=2e-5)
 
 

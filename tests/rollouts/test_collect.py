@@ -50,14 +50,14 @@ class Story:
         self.episode = [sum(self.done[:t]) for t in range(num_steps + 1)]  # Of the observation at t.
         trial_ends = [done and self.episode[t + 1] % EPISODES_PER_TRIAL == 0 for t, done in enumerate(self.done)]
         after = {"episode": self.done, "trial": trial_ends, "lifelong": [False] * num_steps}
-        self.erased_after = after[memory.lifetime]
-        self.is_first = [True, *self.erased_after[:-1]]
+        self.reset_after = after[memory.lifetime]
+        self.is_first = [True, *self.reset_after[:-1]]
         self.cut_after = after[memory.credit_boundary]
         # Sums of t + 1 over what memory holds once observation t is seen; see KnownPolicy.
         self.values = []
         for t in range(num_steps + 1):
-            erase = t == 0 or self.erased_after[t - 1]
-            self.values.append((0.0 if erase else self.values[-1]) + t + 1)
+            is_reset = t == 0 or self.reset_after[t - 1]
+            self.values.append((0.0 if is_reset else self.values[-1]) + t + 1)
         self.next_values = []
         for t in range(num_steps):
             if not self.cut_after[t]:
@@ -72,8 +72,8 @@ def collected(memory, *, scripts=SCRIPTS, num_steps=8, num_rollouts=1, separate=
     """Rollouts of the known policy, one after the other, glued together along time."""
     policy = kit.KnownPolicy(memory, separate=separate)
     envs = kit.scripted(*scripts, memory=memory, **options)
-    carry = start(policy, envs, list(range(len(scripts))))
-    rollouts = [collect(policy, envs, carry, num_steps) for _ in range(num_rollouts)]
+    collector_state = start(policy, envs, list(range(len(scripts))))
+    rollouts = [collect(policy, envs, collector_state, num_steps) for _ in range(num_rollouts)]
     parts = [kit.rollout_leaves(rollout) for rollout in rollouts]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, policy
 
@@ -135,14 +135,14 @@ def test_values_and_next_values_are_those_added_up_by_hand(lifetime, credit, sep
 def test_truncation_bootstraps_the_final_observation_with_the_state_before_the_reset(step):
     script = "." * step + "C" + "." * (7 - step)
     leaves, _ = collected(MemoryConfig(), scripts=(script,))
-    seen = sum(range(1, step + 2))  # By the state before the erase: observations 0 .. step.
+    seen = sum(range(1, step + 2))  # By the state before the reset: observations 0 .. step.
     next_value = leaves["next_values"][step, 0].item()
     assert next_value == seen + (step + 2) + 1000
     wrong = {
         "V(s_t)": leaves["values"][step, 0].item(),
         "nothing": 0.0,
         "the reset observation, reset state": step + 2.0,
-        "the reset observation, state before the erase": seen + step + 2.0,
+        "the reset observation, state before the reset": seen + step + 2.0,
         "the final observation, reset state": step + 2 + 1000.0,
     }
     assert all(value != next_value for value in wrong.values())
@@ -159,7 +159,7 @@ def test_with_trial_credit_an_inner_episode_end_cuts_nothing(letter):
     memory = memory_of("trial", "trial")
     leaves, _ = collected(memory, scripts=(f".{letter}.{letter}....",))
     assert lane_list(leaves, "credit_cuts", 0) == [False, False, False, True] + [False] * 4
-    values = [1, 3, 6, 10, 5, 11, 18, 26]  # Erased before observation 4 only.
+    values = [1, 3, 6, 10, 5, 11, 18, 26]  # Reset before observation 4 only.
     assert lane_list(leaves, "values", 0) == values
     trial_end = 0 if letter == "E" else 10 + 5 + 1000
     assert lane_list(leaves, "next_values", 0) == [3, 6, 10, trial_end, 11, 18, 26, 26 + 9]
@@ -222,7 +222,7 @@ def reference(policy, scripts, rollout, num_steps):
             return policy.value_head(outputs[-1]).item(), after
 
         for t in range(num_steps + 1):
-            first = t == 0 or story.erased_after[t - 1]
+            first = t == 0 or story.reset_after[t - 1]
             before = states
             value, states = look(t, before, first, False)
             if t > 0:
@@ -255,13 +255,13 @@ def test_evaluating_a_rollout_gives_back_what_was_stored(cell, lifetime):
     """Replay, over the seam of two rollouts, terminated and truncated both present, two layers, a separate critic."""
     policy = kit.make_policy(memory=memory_of(lifetime, None), cell=cell, num_layers=2, critic_memory="separate")
     envs = kit.scripted(*SCRIPTS, memory=policy.memory)
-    carry = start(policy, envs, [0] * len(SCRIPTS))
+    collector_state = start(policy, envs, [0] * len(SCRIPTS))
     for _ in range(2):
-        rollout = collect(policy, envs, carry, 9)
+        rollout = collect(policy, envs, collector_state, 9)
         evaluation = rollout.replay(policy)
         torch.testing.assert_close(evaluation.log_probs, rollout.log_probs, rtol=0, atol=1e-12)
         torch.testing.assert_close(evaluation.values, rollout.values, rtol=0, atol=1e-12)
-        for replayed, carried in zip(tree_leaves(evaluation.state), tree_leaves(carry.state), strict=True):
+        for replayed, carried in zip(tree_leaves(evaluation.state), tree_leaves(collector_state.state), strict=True):
             torch.testing.assert_close(replayed, carried, rtol=0, atol=1e-12)
 
 
@@ -269,9 +269,9 @@ def test_a_replay_from_another_state_or_with_shifted_resets_differs():
     """The control of the replay test: zeroed initial state, resets one step late, resets forgotten."""
     policy = kit.make_policy()
     envs = kit.scripted(*SCRIPTS)
-    carry = start(policy, envs, [0] * len(SCRIPTS))
-    collect(policy, envs, carry, 9)
-    rollout = collect(policy, envs, carry, 9)
+    collector_state = start(policy, envs, [0] * len(SCRIPTS))
+    collect(policy, envs, collector_state, 9)
+    rollout = collect(policy, envs, collector_state, 9)
     zeroed = dataclasses.replace(rollout, initial_state=policy.init_state(rollout.num_envs))
     late = dataclasses.replace(rollout, is_first=rollout.is_first.roll(1, 0))
     never = dataclasses.replace(rollout, is_first=torch.zeros_like(rollout.is_first))
@@ -286,10 +286,10 @@ def test_two_rollouts_equal_one_of_twice_the_length(lifetime, credit, critic_mem
     for lengths in ((14,), (7, 7), (1, 5, 8)):
         policy = kit.make_policy(memory=memory_of(lifetime, credit), critic_memory=critic_memory)
         envs = kit.scripted(*SCRIPTS, memory=policy.memory)
-        carry = start(policy, envs, [0] * len(SCRIPTS))
-        parts = [kit.rollout_leaves(collect(policy, envs, carry, length)) for length in lengths]
+        collector_state = start(policy, envs, [0] * len(SCRIPTS))
+        parts = [kit.rollout_leaves(collect(policy, envs, collector_state, length)) for length in lengths]
         whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        results.append((whole, tree_leaves(carry.state), carry.statistics.state_dict()))
+        results.append((whole, tree_leaves(collector_state.state), collector_state.statistics.state_dict()))
     for other in results[1:]:
         ends = results[0][0]["credit_cuts"] & ~results[0][0]["terminated"]
         for (name, whole), part in zip(results[0][0].items(), other[0].values(), strict=True):
@@ -304,11 +304,11 @@ def test_two_rollouts_equal_one_of_twice_the_length(lifetime, credit, critic_mem
 def test_the_initial_state_is_the_carried_one_before_any_reset():
     policy = kit.make_policy()
     envs = kit.scripted("...E", "....")
-    carry = start(policy, envs, [0, 0])
-    assert all((leaf == 0).all() for leaf in tree_leaves(carry.state))
-    collect(policy, envs, carry, 4)
-    carried = tree_map(torch.clone, carry.state)
-    rollout = collect(policy, envs, carry, 4)
+    collector_state = start(policy, envs, [0, 0])
+    assert all((leaf == 0).all() for leaf in tree_leaves(collector_state.state))
+    collect(policy, envs, collector_state, 4)
+    carried = tree_map(torch.clone, collector_state.state)
+    rollout = collect(policy, envs, collector_state, 4)
     kit.assert_trees_equal(rollout.initial_state, carried)
     assert all((leaf != 0).any(1).all() for leaf in tree_leaves(rollout.initial_state))  # Lane 0 is reset later.
     assert rollout.is_first[0].tolist() == [True, False]
@@ -321,9 +321,9 @@ def test_a_lifelong_memory_does_not_notice_episode_ends():
     for script in ("..E.C...B.", ".........."):
         policy = kit.make_policy(memory=MemoryConfig("lifelong"), inputs=inputs)
         envs = kit.scripted(script, script, tell_episodes=False)
-        carry = start(policy, envs, [0, 0])
-        rollout = collect(policy, envs, carry, 20)
-        results.append((rollout, carry.state))
+        collector_state = start(policy, envs, [0, 0])
+        rollout = collect(policy, envs, collector_state, 20)
+        results.append((rollout, collector_state.state))
     (in_episodes, state), (endless, endless_state) = results
     assert in_episodes.terminated.any()
     assert not endless.terminated.any()
@@ -336,8 +336,8 @@ def test_a_lifelong_memory_does_not_notice_episode_ends():
 def test_previous_action_and_reward_are_those_of_the_step_before_in_a_trajectory(lifetime):
     policy = kit.make_policy(memory=memory_of(lifetime, None), inputs=InputsConfig(True, True, True))
     envs = kit.scripted(*SCRIPTS, memory=policy.memory)
-    carry = start(policy, envs, [0] * len(SCRIPTS))
-    first, second = (collect(policy, envs, carry, 8) for _ in range(2))
+    collector_state = start(policy, envs, [0] * len(SCRIPTS))
+    first, second = (collect(policy, envs, collector_state, 8) for _ in range(2))
     actions = torch.cat([first.actions, second.actions])
     encoded = torch.cat(
         [
@@ -395,9 +395,9 @@ def test_finished_episodes_are_as_many_as_ends_and_their_returns_the_sums_of_rew
     memory = memory_of("trial", None)
     policy = kit.KnownPolicy(memory)
     envs = kit.scripted(*SCRIPTS, memory=memory, kind=kind)
-    carry = start(policy, envs, [0] * len(SCRIPTS))
+    collector_state = start(policy, envs, [0] * len(SCRIPTS))
     for _ in range(3):
-        collect(policy, envs, carry, 7)
+        collect(policy, envs, collector_state, 7)
     returns, lengths, successes, trials = [], [], [], []
     running, trial = np.zeros(len(SCRIPTS)), np.zeros(len(SCRIPTS))
     begun, count = [0] * len(SCRIPTS), [0] * len(SCRIPTS)
@@ -415,9 +415,9 @@ def test_finished_episodes_are_as_many_as_ends_and_their_returns_the_sums_of_rew
                 if count[lane] % EPISODES_PER_TRIAL == 0:
                     trials.append(trial[lane])
                     trial[lane] = 0.0
-    finished = {name: list(values) for name, values in carry.statistics.finished.items()}
+    finished = {name: list(values) for name, values in collector_state.statistics.finished.items()}
     assert finished == {"returns": returns, "lengths": lengths, "successes": successes, "trial_returns": trials}
-    assert carry.statistics.num_episodes == sum(count) == len(returns)
+    assert collector_state.statistics.num_episodes == sum(count) == len(returns)
 
 
 # Action masks.
@@ -487,9 +487,9 @@ def test_a_mask_that_comes_after_the_reset_only_is_refused():
     """A rollout either has masks or has none: one that was used to act but not stored would break the replay."""
     envs = masked_lanes("late")
     policy = kit.make_policy(envs.observation_space, envs.action_space)
-    carry = start(policy, envs, [0, 1, 2])
+    collector_state = start(policy, envs, [0, 1, 2])
     with pytest.raises(EnvironmentFailure, match=r"action_mask at step 1.*none was in the info of reset"):
-        collect(policy, envs, carry, 2)
+        collect(policy, envs, collector_state, 2)
 
 
 def test_an_env_that_gives_no_mask_at_a_step_may_do_anything():
@@ -536,7 +536,7 @@ def schedule(scripts, memory, num_trajectories):
     while any(playing):
         rows.append(list(playing))
         for lane, story in enumerate(stories):
-            if not (playing[lane] and story.erased_after[len(rows) - 1]):
+            if not (playing[lane] and story.reset_after[len(rows) - 1]):
                 continue
             trajectories.append((lane, begun[lane], len(rows) - 1))
             if num_begun < num_trajectories:
@@ -547,11 +547,15 @@ def schedule(scripts, memory, num_trajectories):
 
 
 def batch_of(memory, num_trajectories, *, scripts=TRAJECTORIES, kind="native", policy=None):
-    """A batch of complete trajectories, the carry and the lanes after it."""
+    """A batch of complete trajectories, the collector state and the lanes after it."""
     policy = policy or kit.KnownPolicy(memory)
     envs = kit.scripted(*scripts, memory=memory, kind=kind)
-    carry = start(policy, envs, [0] * len(scripts))
-    return collect_trajectories(policy, envs, carry, num_trajectories, [0] * len(scripts)), carry, envs
+    collector_state = start(policy, envs, [0] * len(scripts))
+    return (
+        collect_trajectories(policy, envs, collector_state, num_trajectories, [0] * len(scripts)),
+        collector_state,
+        envs,
+    )
 
 
 @pytest.mark.parametrize(
@@ -602,17 +606,17 @@ def test_of_trajectories_that_end_at_once_the_next_begin_in_the_order_of_envs():
 
 def test_envs_that_are_not_needed_idle_from_the_first_step():
     """One that would never end and one that would break the sums are left alone."""
-    rollout, carry, _ = batch_of(MemoryConfig(), 1, scripts=("..E", "........", "E"))
+    rollout, collector_state, _ = batch_of(MemoryConfig(), 1, scripts=("..E", "........", "E"))
     assert rollout.valid.tolist() == [[True, False, False]] * 3
     assert rollout.num_envs == 3
-    assert list(carry.statistics.finished["lengths"]) == [3]
+    assert list(collector_state.statistics.finished["lengths"]) == [3]
 
 
 @pytest.mark.parametrize(("name", "num_trajectories", "kind"), covering(BATCH_MEMORIES, [2, 5, 9], ["native", "sync"]))
 def test_statistics_know_the_episodes_of_the_batch_and_no_others(name, num_trajectories, kind):
     memory = BATCH_MEMORIES[name]
     _, trajectories = schedule(TRAJECTORIES, memory, num_trajectories)
-    _, carry, _ = batch_of(memory, num_trajectories, kind=kind)
+    _, collector_state, _ = batch_of(memory, num_trajectories, kind=kind)
     episodes = []
     for lane, first, last in trajectories:
         begun = first
@@ -623,7 +627,7 @@ def test_statistics_know_the_episodes_of_the_batch_and_no_others(name, num_traje
                 episodes.append((t, lane, rewards, t + 1 - begun, float(terminated)))
                 begun = t + 1
     episodes.sort()
-    finished = {name: list(values) for name, values in carry.statistics.finished.items()}
+    finished = {name: list(values) for name, values in collector_state.statistics.finished.items()}
     assert finished["returns"] == [row[2] for row in episodes]
     assert finished["lengths"] == [row[3] for row in episodes]
     assert finished["successes"] == [row[4] for row in episodes]
@@ -632,28 +636,28 @@ def test_statistics_know_the_episodes_of_the_batch_and_no_others(name, num_traje
         assert finished["trial_returns"] == [
             sum(kit.reward(lane, t) for t in range(first, last + 1)) for lane, first, last in in_order
         ]
-    assert carry.statistics.num_episodes == len(episodes)
+    assert collector_state.statistics.num_episodes == len(episodes)
 
 
 @pytest.mark.parametrize("critic_memory", ["shared", "separate"])
 @pytest.mark.parametrize("memory", BATCH_MEMORIES.values(), ids=BATCH_MEMORIES)
 def test_what_is_played_is_what_a_rollout_of_that_length_plays(memory, critic_memory):
-    """Lives of up to 200 steps: buffers grow twice, and every row is kept bit for bit, in ordinary tensors."""
+    """Trajectories of up to 200 steps: buffers grow twice, and every row is kept bit for bit, in ordinary tensors."""
     scripts = ("." * 149 + "E", "." * 9 + "C", "." * 70 + "E" + "." * 28 + "C")
     results = []
     for trajectories in (True, False):
         policy = kit.make_policy(memory=memory, inputs=InputsConfig(True, True, True), critic_memory=critic_memory)
         if trajectories:
-            rollout, carry, _ = batch_of(memory, 4, scripts=scripts, policy=policy)
+            rollout, collector_state, _ = batch_of(memory, 4, scripts=scripts, policy=policy)
         else:
             envs = kit.scripted(*scripts, memory=memory)
-            carry = start(policy, envs, [0] * 3)
-            rollout = collect(policy, envs, carry, results[0][0].num_steps)
-        results.append((rollout, carry))
-    (trajectories, carry), (plain, plain_carry) = results
+            collector_state = start(policy, envs, [0] * 3)
+            rollout = collect(policy, envs, collector_state, results[0][0].num_steps)
+        results.append((rollout, collector_state))
+    (trajectories, collector_state), (plain, plain_state) = results
     assert trajectories.num_steps >= 150
     assert not trajectories.all_valid
-    kit.assert_trees_equal(carry.state, plain_carry.state)
+    kit.assert_trees_equal(collector_state.state, plain_state.state)
     expected, valid = kit.rollout_leaves(plain), trajectories.valid
     for name, leaf in kit.rollout_leaves(trajectories).items():
         if name == "next_values":  # Truncated rows go through a product of another size.
@@ -663,7 +667,7 @@ def test_what_is_played_is_what_a_rollout_of_that_length_plays(memory, critic_me
     tensors = [
         *kit.rollout_leaves(trajectories).values(),
         *tree_leaves(trajectories.initial_state),
-        *tree_leaves(carry.state),
+        *tree_leaves(collector_state.state),
     ]
     assert not any(tensor.is_inference() for tensor in tensors)
     evaluation = trajectories.replay(policy)
@@ -696,30 +700,30 @@ def test_every_batch_begins_anew():
     """The second batch has empty memories and no half-finished episode, though lanes idled in the middle of one."""
     policy = kit.make_policy(inputs=InputsConfig(True, True, True))
     envs = kit.scripted("..E", ".......E")
-    carry = start(policy, envs, [0, 0])
-    first = collect_trajectories(policy, envs, carry, 2, [1, 2])
+    collector_state = start(policy, envs, [0, 0])
+    first = collect_trajectories(policy, envs, collector_state, 2, [1, 2])
     assert not first.valid[-1].all()
-    assert any((leaf != 0).any() for leaf in tree_leaves(carry.state))
-    second = collect_trajectories(policy, envs, carry, 2, [3, 4])
+    assert any((leaf != 0).any() for leaf in tree_leaves(collector_state.state))
+    second = collect_trajectories(policy, envs, collector_state, 2, [3, 4])
     assert all((leaf == 0).all() for leaf in tree_leaves(second.initial_state))
     assert second.is_first[0].all()
     assert second.inputs.episode_starts[0].all()
     assert (second.inputs.previous_rewards[0] == 0).all()
     assert torch.equal(first.rewards, second.rewards)
     for name in ("returns", "lengths"):
-        numbers = list(carry.statistics.finished[name])
+        numbers = list(collector_state.statistics.finished[name])
         assert numbers[:2] == numbers[2:]  # The window is over both.
-    assert carry.statistics.num_episodes == 4
+    assert collector_state.statistics.num_episodes == 4
 
 
 def test_every_batch_resets_each_env_with_its_seed(monkeypatch):
     envs = kit.scripted("..E", ".E")
     policy = kit.KnownPolicy(MemoryConfig())
-    carry = start(policy, envs, [0, 0])
+    collector_state = start(policy, envs, [0, 0])
     asked, reset = [], envs.envs.reset
     monkeypatch.setattr(envs.envs, "reset", lambda **options: asked.append(options["seed"]) or reset(**options))
-    collect_trajectories(policy, envs, carry, 3, [7, 8])
-    collect_trajectories(policy, envs, carry, 3, [9, 10])
+    collect_trajectories(policy, envs, collector_state, 3, [7, 8])
+    collect_trajectories(policy, envs, collector_state, 3, [9, 10])
     assert asked == [[7, 8], [9, 10]]
 
 
@@ -728,11 +732,11 @@ def test_every_batch_begins_new_trials_in_single_envs_too():
     memory = memory_of("trial", "trial")
     envs = kit.scripted("E....E....", "...E...E", kind="sync", memory=memory)
     policy = kit.KnownPolicy(memory)
-    carry = start(policy, envs, [0, 0])
+    collector_state = start(policy, envs, [0, 0])
     tasks = [lane.unwrapped.new_tasks for lane in envs.envs.envs]
-    collect_trajectories(policy, envs, carry, 2, [1, 2])
+    collect_trajectories(policy, envs, collector_state, 2, [1, 2])
     assert tasks[0] == [True, True, False, True]  # Two resets of all lanes, the second episode, the trial of the tail.
-    rollout = collect_trajectories(policy, envs, carry, 2, [3, 4])
+    rollout = collect_trajectories(policy, envs, collector_state, 2, [3, 4])
     assert tasks[0][4] is True
     assert tasks[1][3:5] == [True, True]  # Begun by the end of the trial before; then by the batch.
     assert rollout.is_first[0].all()
@@ -816,11 +820,11 @@ def test_a_collected_rollout_can_carry_gradients():
     """Collecting runs in inference mode; what it leaves behind must enter a backward pass."""
     policy = kit.make_policy(memory=MemoryConfig("lifelong"))
     envs = kit.scripted(*SCRIPTS)
-    carry = start(policy, envs, [0] * len(SCRIPTS))
+    collector_state = start(policy, envs, [0] * len(SCRIPTS))
     for _ in range(2):
-        rollout = collect(policy, envs, carry, 5)
+        rollout = collect(policy, envs, collector_state, 5)
         tensors = [*kit.rollout_leaves(rollout).values(), *tree_leaves(rollout.initial_state)]
-        assert not any(tensor.is_inference() for tensor in [*tensors, *tree_leaves(carry.state)])
+        assert not any(tensor.is_inference() for tensor in [*tensors, *tree_leaves(collector_state.state)])
         rollout.replay(policy).log_probs.sum().backward()
 
 
@@ -832,13 +836,13 @@ def test_a_reward_that_is_not_a_number_stops_with_env_and_step(kind):
     scripts = ("....", "....", "....")
     envs = kit.scripted(*scripts, kind=kind)
     policy = kit.make_policy()
-    carry = start(policy, envs, [0, 1, 2])
+    collector_state = start(policy, envs, [0, 1, 2])
     if kind == "native":
         envs.envs.step = _broken_step(envs.envs, rewards_at=(2, 1))
     else:
         envs.envs.envs[1].unwrapped.broken = {2: {"reward": float("nan")}}
     with pytest.raises(EnvironmentFailure, match=r"Env 1 returned a reward that is not finite at its step 3: nan"):
-        collect(policy, envs, carry, 8)
+        collect(policy, envs, collector_state, 8)
 
 
 @pytest.mark.parametrize("script", ["......", "..C..."], ids=["inner", "final"])
@@ -846,10 +850,10 @@ def test_a_reward_that_is_not_a_number_stops_with_env_and_step(kind):
 def test_an_observation_that_is_not_a_number_stops_with_env_and_step(bad, script):
     envs = kit.scripted(script, script, kind="sync")
     policy = kit.make_policy()
-    carry = start(policy, envs, [0, 1])
+    collector_state = start(policy, envs, [0, 1])
     envs.envs.envs[1].unwrapped.broken = {2: {"observation": np.array([1, bad, 0, 0], dtype=np.float32)}}
     with pytest.raises(EnvironmentFailure, match="Env 1 returned an observation that is not finite at its step 3"):
-        collect(policy, envs, carry, 8)
+        collect(policy, envs, collector_state, 8)
 
 
 def _broken_step(envs, rewards_at):
@@ -878,19 +882,19 @@ def _broken_step(envs, rewards_at):
 def test_an_observation_outside_its_space_stops_with_env_and_step(observation, complaint):
     envs = kit.scripted("....", "....", kind="sync")
     policy = kit.make_policy()
-    carry = start(policy, envs, [0, 1])
+    collector_state = start(policy, envs, [0, 1])
     envs.envs.envs[1].unwrapped.broken = {2: {"observation": observation}}
     with pytest.raises(EnvironmentFailure, match=f"Env 1, its step 3: wrong observation: observation {complaint}"):
-        collect(policy, envs, carry, 8)
+        collect(policy, envs, collector_state, 8)
 
 
 def test_an_env_that_raises_stops_with_env_and_step_and_its_own_words():
     envs = kit.scripted("....", "....", kind="sync")
     policy = kit.make_policy()
-    carry = start(policy, envs, [0, 1])
+    collector_state = start(policy, envs, [0, 1])
     envs.envs.envs[1].unwrapped.broken = {2: KeyError("the arm fell off")}
     with pytest.raises(EnvironmentFailure, match="Env 1, its step 3: step raised: KeyError: 'the arm fell off'"):
-        collect(policy, envs, carry, 8)
+        collect(policy, envs, collector_state, 8)
 
 
 class OneArray(kit.ScriptedVectorEnv):
@@ -923,9 +927,9 @@ def test_what_an_env_writes_into_its_arrays_after_a_step_changes_no_rollout(dtyp
     for make_env in (kit.ScriptedVectorEnv, OneArray):
         policy = kit.make_policy(memory=memory, dtype=dtype)
         envs = VectorEnvs(make_env(SCRIPTS), "native", "")
-        carry = start(policy, envs, [0] * len(SCRIPTS))
-        collect(policy, envs, carry, 3)
-        rollout = collect(policy, envs, carry, 8)
+        collector_state = start(policy, envs, [0] * len(SCRIPTS))
+        collect(policy, envs, collector_state, 3)
+        rollout = collect(policy, envs, collector_state, 8)
         if make_env is OneArray:
             for name in ("observations", "rewards", "terminated", "truncated", "final"):
                 getattr(envs.envs, name)[...] = 1

@@ -46,7 +46,7 @@ def policy():
     made = training.policy
     training.close()
 
-    def with_stepper(counter: Counter):
+    def with_snapshot(counter: Counter):
         return SimpleNamespace(
             acting_snapshot=lambda: counter,
             init_state=lambda count: torch.zeros(3, count, dtype=torch.int64),
@@ -54,7 +54,7 @@ def policy():
             observation_space=made.observation_space,
         )
 
-    return with_stepper
+    return with_snapshot
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from rlstm.agents.configs.evolino import EvolinoConfig
 from rlstm.agents.configs.ppo import PPOConfig
 from rlstm.core.memory_boundaries import InputsConfig, MemoryConfig
 from rlstm.policies.config import PolicyConfig
-from rlstm.training.config import ConfigError, ExperimentConfig, RunConfig, build_config, layer, read_config_file
+from rlstm.training.config import ConfigError, ExperimentConfig, RunConfig, build_config
+from rlstm.training.config_layers import layer, read_config_file
 from rlstm.vector.config import EnvConfig
 
 

@@ -25,9 +25,10 @@ from rlstm.core.trees import tree_leaves
 from rlstm.rollouts.statistics import EpisodeStatistics, Outcome
 from rlstm.training.checkpoints import list_checkpoints, load_checkpoint
 from rlstm.training.config import ConfigError
-from rlstm.training.curriculum import Curriculum, Stage, read_curriculum
+from rlstm.training.curriculum import Curriculum
 from rlstm.training.on_policy import Training
 from rlstm.training.presets import PRESETS
+from rlstm.training.stages import Stage, read_curriculum
 from rlstm.vector.adapter import VectorEnvs
 from tests.training.test_resume import TINY, assert_same_run, everything, stopped_at, train
 

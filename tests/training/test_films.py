@@ -49,7 +49,7 @@ def test_short_runs_and_those_that_want_none_have_no_film(tmp_path, settings, co
 
 
 def test_a_longer_run_ends_with_a_film(tmp_path, monkeypatch):
-    monkeypatch.setattr("rlstm.training.run._FILMED_STEPS", 6 * UPDATE)
+    monkeypatch.setattr("rlstm.training.films._FILMED_STEPS", 6 * UPDATE)
     rlstm.train("ppo", run_dir=str(tmp_path / "run"), **TINY)
     assert [one.step for one in films(tmp_path / "run")] == [6 * UPDATE]
 

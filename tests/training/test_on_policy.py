@@ -16,8 +16,8 @@ from rlstm.training.checkpoints import Checkpoint, list_checkpoints, load_checkp
 from rlstm.training.config import ConfigError
 from rlstm.training.loop import _due
 from rlstm.training.on_policy import Training
-from rlstm.training.run import load_weights
 from rlstm.training.run_directory import RunDirectory
+from rlstm.training.weights import load_weights
 from rlstm.vector.adapter import VectorEnvs
 
 UPDATE = 4 * 8

@@ -41,11 +41,11 @@ def played(envs, memory=None, num_steps=60):
     """Everything that a policy stores while it plays in the lanes, and its statistics."""
     policy = kit.make_policy(envs.observation_space, envs.action_space, memory=memory, noise=0.05)
     try:
-        carry = start(policy, envs, integer_seeds(0, "envs", envs.num_envs))
-        rollout = collect(policy, envs, carry, num_steps)
+        collector_state = start(policy, envs, integer_seeds(0, "envs", envs.num_envs))
+        rollout = collect(policy, envs, collector_state, num_steps)
     finally:
         envs.close()
-    return kit.rollout_leaves(rollout), repr(carry.statistics.state_dict())
+    return kit.rollout_leaves(rollout), repr(collector_state.statistics.state_dict())
 
 
 def assert_same_play(left, right):

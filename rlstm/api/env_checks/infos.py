@@ -47,7 +47,7 @@ def check_infos(env: gym.Env[Any, Any]) -> list[Finding]:
     said = _Said()
     try:
         _listen(env, said)
-    except Exception:  # The play of all lanes reports a step that fails.
+    except Exception:  # The play of all envs reports a step that fails.
         said.steps = max(said.steps, 1)
     return [_masks(env, said), _read_names(said)]
 

@@ -9,7 +9,8 @@ from typing import Any
 from rlstm.core.errors import unknown_name
 from rlstm.core.ranges import check_value
 from rlstm.core.searched import Choices, Span, Tried, declared, parse_tried
-from rlstm.training.config import ELSEWHERE, PREFIXED, ConfigError, ExperimentConfig, coerce, setting_fields
+from rlstm.training.config import ConfigError, ExperimentConfig, coerce, setting_fields
+from rlstm.training.setting_names import ELSEWHERE, PREFIXED
 
 Space = dict[str, Tried]
 """What is tried of each setting, by the name of its flag."""

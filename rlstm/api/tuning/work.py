@@ -11,7 +11,7 @@ from rlstm.api.experiments import train_config
 from rlstm.api.tuning.plan import Plan
 from rlstm.api.tuning.study import Job, SharedStudy
 from rlstm.core.number_text import number
-from rlstm.training.run import TrainResult
+from rlstm.training.result import TrainResult
 
 Tell = Callable[[str], None]
 

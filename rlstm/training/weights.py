@@ -1,0 +1,48 @@
+"""A policy's weights: taken from a checkpoint, and the same in all ranks."""
+
+from __future__ import annotations
+
+from rlstm.core.errors import CheckpointError, RankFailure
+from rlstm.core.ranks import Ranks
+from rlstm.policies.policy import RecurrentPolicy
+from rlstm.training.checkpoints import MODEL_FILE, Checkpoint
+from rlstm.training.config import ConfigError
+
+
+def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
+    """Load the weights and normalisers of a checkpoint.
+
+    Raises:
+        ConfigError: If they are those of another network, naming the first difference.
+        CheckpointError: If one is not finite.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in checkpoint.model.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise ConfigError(
+                f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
+                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
+            )
+    for name, tensor in checkpoint.model.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{checkpoint.path / MODEL_FILE} holds what is not finite: '{name}'. Name another checkpoint."
+            )
+    policy.load_state_dict(checkpoint.model)
+
+
+def check_same_weights(policy: RecurrentPolicy, ranks: Ranks, step: int) -> None:
+    """Refuse to go on if ranks have come apart: the sums of their weights differ.
+
+    Raises:
+        RankFailure: If they do.
+    """
+    if ranks.is_alone:
+        return
+    sums = ranks.gather(sum(float(tensor.double().sum()) for tensor in policy.state_dict().values()))
+    if len(set(map(repr, sums))) > 1:
+        raise RankFailure(
+            f"The weights of {ranks.count} ranks differ at step {step:,}: their sums are {sums}. Ranks "
+            "must compute alike: use machines of one kind, with the same versions."
+        )
