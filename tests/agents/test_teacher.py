@@ -22,7 +22,7 @@ from rlstm.evaluation.demonstrations import Demonstrations, describe_space
 from rlstm.evaluation.teacher_sequences import drawn_teacher_sequences, play_teacher_sequences
 from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.config import ConfigError
-from rlstm.training.run import TrainResult
+from rlstm.training.result import TrainResult
 from rlstm.training.run_directory import RunDirectory
 from rlstm.training.teaching import Teaching, taught_envs
 
