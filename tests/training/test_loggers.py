@@ -164,15 +164,17 @@ def test_one_event_file_a_process_with_layout_and_hyperparameters_written_once(t
 @pytest.fixture(scope="session")
 def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The names of the metrics that a tiny run of each agent logs."""
-    tiny = {"env": "rlstm/TMaze-v0", "env_kwargs": {"corridor_length": 1}, "num_envs": 4, "hidden_size": 4}
-    names = {}
+    maze = {"env": "rlstm/TMaze-v0", "env_kwargs": {"corridor_length": 1}, "num_envs": 4, "hidden_size": 4}
+    own = {"evolino": {"population": 4}, "teacher": {"env": "rlstm/AnBn-v0", "env_kwargs": {}, "num_envs": 1}}
+    names: dict[str, list[str]] = {}
     for agent in AGENTS:
         path = tmp_path_factory.mktemp("runs") / agent
         run = {"run_dir": str(path), "total_steps": 64, "eval_episodes": 1, "num_threads": 1}
-        rlstm.train(
-            agent, ui="none", **tiny, **({"population": 4} if agent == "evolino" else kit.short_rollouts(agent)), **run
-        )
+        rlstm.train(agent, ui="none", **{**maze, **own.get(agent, kit.short_rollouts(agent)), **run})
         names[agent] = list(rows(path / "progress.csv")[0])
+    adding = tmp_path_factory.mktemp("runs") / "adding"
+    rlstm.train("teacher", ui="none", env="rlstm/Adding-v0", **(run | {"run_dir": str(adding)}))
+    names["teacher of numbers"] = list(rows(adding / "progress.csv")[0])
     return names
 
 
