@@ -122,7 +122,7 @@ class Training(Run):
                     "eval_env is 'same', but the envs can't be put back to where they were, since they lack get_state "
                     "and set_state: use own, or none."
                 )
-            if self.agent.overlap is not None and config.run.curriculum is not None:
+            if self.agent.overlap is not None and self.curriculum.stages:
                 raise ConfigError(
                     f"overlap is set, but curriculum is {config.run.curriculum}: the rollout that is collected ahead "
                     "would be one of the stage before. Leave one of the two out."
