@@ -49,8 +49,8 @@ class PPOConfig(AgentConfig):
     """λ of the advantage estimate; 1 gives Monte Carlo returns."""
 
     advantages: Literal["gae", "vtrace"] = "gae"
-    """How advantages are estimated: as if the weights that learn had acted (GAE), or corrected for the weights that did
-    (V-trace), by which both are the same where they are the same weights."""
+    """How advantages are estimated: by GAE, or by V-trace, which corrects for the weights that acted, and is GAE where
+    these are the ones that learn."""
 
     vtrace_rho: Annotated[float, Positive] = 1.0
     """Largest importance ratio ρ̄ of V-trace with which an error counts: decides what values are learnt."""
@@ -59,8 +59,8 @@ class PPOConfig(AgentConfig):
     """Largest importance ratio c̄ of V-trace with which later errors flow back; at most vtrace_rho."""
 
     overlap: bool = False
-    """Collect the next rollout while this one is learnt from, with the weights from before: pays where envs take as
-    long as learning. Needs --advantages vtrace, since rollouts are then one update old."""
+    """Collect the next rollout while this one is learnt from, with the weights from before: pays where envs wait for
+    something, not where they compute in Python. Needs --advantages vtrace, since rollouts are then one update old."""
 
     clip_coef: Annotated[float, Positive, Among(0.1, 0.2, 0.3)] = 0.2
     """Half width ε of the clipped ratio."""

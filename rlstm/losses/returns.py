@@ -31,13 +31,8 @@ def gae(
         gamma: Discount γ.
         gae_lambda: λ.
     """
-    deltas = rewards + gamma * next_values - values
-    decay = (~credit_cuts).to(deltas.dtype) * (gamma * gae_lambda)
-    advantages = torch.empty_like(deltas)
-    running = torch.zeros_like(deltas[0])
-    for delta, factor, advantage in zip(*map(_backwards, (deltas, decay, advantages)), strict=True):
-        running = torch.addcmul(delta, factor, running, out=advantage)
-    return advantages
+    errors, decay = _errors(rewards, values, next_values, credit_cuts, gamma, gae_lambda)
+    return _flow_back(errors, decay)
 
 
 def vtrace(
@@ -77,16 +72,27 @@ def vtrace(
         rho_bar: ρ̄.
         c_bar: c̄.
     """
-    errors = rewards + gamma * next_values - values
+    errors, decay = _errors(rewards, values, next_values, credit_cuts, gamma, gae_lambda)
     rhos = ratios.clamp(max=rho_bar)
-    decay = (~credit_cuts).to(errors.dtype) * (gamma * gae_lambda)
-    changes = torch.empty_like(errors)  # e
-    columns = rhos * errors, decay * ratios.clamp(max=c_bar), changes
-    running = torch.zeros_like(errors[0])
-    for delta, factor, change in zip(*map(_backwards, columns), strict=True):
-        running = torch.addcmul(delta, factor, running, out=change)
+    changes = _flow_back(rhos * errors, decay * ratios.clamp(max=c_bar))  # e
     later = torch.cat([changes[1:], torch.zeros_like(changes[:1])])
     return rhos * torch.addcmul(errors, decay, later), values + changes
+
+
+def _errors(
+    rewards: Tensor, values: Tensor, next_values: Tensor, credit_cuts: Tensor, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """Return r_t + γ·v'_t - v_t and γλ(1 - cut_t), each ``(T, B)``."""
+    errors = rewards + gamma * next_values - values
+    return errors, (~credit_cuts).to(errors.dtype) * (gamma * gae_lambda)
+
+
+def _flow_back(deltas: Tensor, factors: Tensor) -> Tensor:
+    """Return e ``(T, B)`` with e_t = δ_t + f_t·e_{t+1}, e_T = 0, for t in [0, T - 1]."""
+    sums, running = torch.empty_like(deltas), torch.zeros_like(deltas[0])
+    for delta, factor, place in zip(*map(_backwards, (deltas, factors, sums)), strict=True):
+        running = torch.addcmul(delta, factor, running, out=place)
+    return sums
 
 
 def _backwards(steps: Tensor) -> Iterator[Tensor]:
