@@ -89,7 +89,7 @@ def test_it_is_collected_by_the_weights_and_statistics_from_before_learning(life
 
 
 @pytest.mark.parametrize("lifetime", MEMORIES)
-def test_two_rollouts_of_which_one_is_collected_meanwhile_equal_one_of_twice_the_length(lifetime):
+def test_a_rollout_and_the_one_ahead_equal_one_of_twice_the_length(lifetime):
     policy, envs, carry, first = begin(MEMORIES[lifetime])
     overlap = Overlap(policy, STEPS, refreshes=False)
     with overlap.collecting(envs, carry, first):

@@ -175,9 +175,7 @@ FAULTY = {"env": ID, "env_kwargs": {}, "env_import": ("tests.faulty_env",), "num
         ("async", ("die", "step", 37), "with the exit code 5"),  # Each worker counts its own.
     ],
 )
-def test_an_env_that_breaks_meanwhile_is_told_with_its_own_words_and_what_was_learnt_is_saved(
-    tmp_path, faulty, kind, fault, words
-):
+def test_an_env_that_breaks_meanwhile_is_told_and_what_was_learnt_is_saved(tmp_path, faulty, kind, fault, words):
     faulty(fault)
     with pytest.raises(EnvironmentFailure, match=words) as failure:
         train(tmp_path / "run", **FAULTY, vectorization=kind, total_steps=8 * 16, eval_episodes=0)
@@ -190,7 +188,7 @@ def test_an_env_that_breaks_meanwhile_is_told_with_its_own_words_and_what_was_le
     assert api.resume(tmp_path / "run", ui="none").steps == 8 * 16
 
 
-def test_where_envs_can_t_be_put_back_the_rollout_that_was_ahead_is_dropped_with_their_episodes(tmp_path):
+def test_where_envs_can_t_be_put_back_the_rollout_ahead_is_dropped(tmp_path):
     train(tmp_path / "run", total_steps=4 * UPDATE)
     training = training_of()
     try:
