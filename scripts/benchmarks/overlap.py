@@ -4,7 +4,7 @@
 
 PPO with its defaults (LSTM 128, encoder 64, rollouts of 128 steps), one thread of torch: with GAE, with V-trace, and
 with overlap too. They take turns, and the median ratio of neighbouring turns is printed, as the speed of a shared
-machine drifts. ``waiting`` is CartPole with a pause of 0.2 ms a step, as an env has that computes elsewhere.
+machine drifts. ``waiting`` is CartPole with a pause of 1 ms a step, as an env has that computes elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rlstm.api.envs import resolve_env
 from rlstm.core.process import prepare_process
 from rlstm.training.on_policy import Training
 
-PAUSE = 0.0002  # Seconds.
+PAUSE = 0.001  # Seconds.
 VARIANTS: dict[str, dict[str, Any]] = {
     "gae": {},
     "vtrace": {"advantages": "vtrace"},
@@ -34,7 +34,7 @@ ENVS: dict[str, dict[str, Any]] = {
     "tmaze": {"env": "rlstm/TMaze-v0", "num_envs": 64},
     "cartpole sync": {"env": "CartPole-v1", "num_envs": 16, "vectorization": "sync"},
     "cartpole async": {"env": "CartPole-v1", "num_envs": 8, "vectorization": "async"},
-    "waiting": {"env": "benchmarks/Waiting-v0", "num_envs": 8, "vectorization": "sync"},
+    "waiting": {"env": "benchmarks/Waiting-v0", "num_envs": 4, "vectorization": "sync"},
 }
 
 
