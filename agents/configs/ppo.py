@@ -60,7 +60,7 @@ class PPOConfig(AgentConfig):
 
     overlap: bool = False
     """Collect the next rollout while this one is learnt from, with the weights from before: pays where envs wait for
-    something, not where they compute in Python. Needs --advantages vtrace, since rollouts are then one update old."""
+    something, not where they compute in Python. Rollouts are then one update old: needs V-trace for advantages."""
 
     clip_coef: Annotated[float, Positive, Among(0.1, 0.2, 0.3)] = 0.2
     """Half width ε of the clipped ratio."""
