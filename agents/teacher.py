@@ -272,7 +272,8 @@ class Teacher:
     def facts(self) -> dict[str, str]:
         """Return what a display shows before the run begins."""
         source = "the env's own" if self._recorded is None else f"{self._recorded.valid.shape[1]} recorded"
-        return {"teacher": f"{source} sequences, {self.config.batch_size} an update, loss {self.loss}"}
+        told = {"teacher": f"{source} sequences, {self.config.batch_size} an update, loss {self.loss}"}
+        return told | ({"filter": self._optimizer.facts} if isinstance(self._optimizer, KalmanTeacher) else {})
 
     def close(self) -> None:
         """Stop nothing."""

@@ -287,7 +287,9 @@ def test_the_innovation_is_what_is_wanted_minus_what_is_measured(space, measured
 
 def test_steps_that_ask_nothing_advance_the_memory_and_change_no_weight():
     policy = small_policy()
-    inputs, is_first, targets, weights = sequences(policy)
+    inputs, is_first, targets, weights = sequences(
+        policy, resets=((4, 1),)
+    )  # Each begins anew, though no reset says so.
     before = TrainedWeights(policy).read()
     metrics = KalmanTeacher(policy, KalmanConfig()).learn(inputs, is_first, targets * np.nan, weights * 0)
     np.testing.assert_array_equal(TrainedWeights(policy).read(), before)
@@ -405,8 +407,12 @@ def test_what_can_not_be_filtered_is_refused_with_the_remedy(options, settings, 
 
 
 def test_groups_that_are_too_large_are_refused_with_what_they_would_take():
-    with pytest.raises(ValueError, match=r"1 groups of up to 20,000 weights would take 3\.0 GiB"):
+    with pytest.raises(
+        ValueError, match=r"1 groups of up to 20,000 weights would take 3\.0 GiB, derivatives of the state 0\.0 GiB"
+    ):
         check_memory([20_000])
+    with pytest.raises(ValueError, match=r"take 0\.7 GiB, derivatives of the state 2\.2 GiB; at most 2 GiB"):
+        check_memory([1000] * 100, 1000)
     with pytest.raises(ValueError, match=r"GiB; at most 2 GiB"):
         KalmanTeacher(small_policy(hidden_size=90), KalmanConfig(groups="all"))
 

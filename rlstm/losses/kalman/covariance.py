@@ -35,7 +35,7 @@ from rlstm.core.errors import NonFiniteError
 
 Floats = npt.NDArray[np.float64]
 
-LARGEST = 2 * 2**30  # Bytes of all covariances; a step reads and writes each of them.
+LARGEST = 2 * 2**30  # Bytes of covariances and sensitivities; a step reads and writes all of them.
 
 
 class GroupCovariances:
@@ -112,18 +112,24 @@ class GroupCovariances:
         self.covariances = loaded
 
 
-def check_memory(sizes: Sequence[int]) -> None:
-    """Refuse groups of these sizes if their covariances would take more than 2 GiB.
+def check_memory(sizes: Sequence[int], num_states: int = 0) -> None:
+    """Refuse groups of these sizes if they would take more than 2 GiB.
+
+    Args:
+        sizes: Weights of each group.
+        num_states: Numbers in the state, each of which has a derivative with respect to every weight; a step works with
+            three copies of these.
 
     Raises:
         ValueError: With what they would take.
     """
-    needed = sum(8 * size**2 for size in sizes)
-    if needed > LARGEST:
+    covariances, sensitivities = sum(8 * size**2 for size in sizes), 3 * 8 * num_states * sum(sizes)
+    if covariances + sensitivities > LARGEST:
         raise ValueError(
             f"The covariances of {len(sizes):,} groups of up to {max(sizes):,} weights would take "
-            f"{needed / 2**30:,.1f} GiB; at most {LARGEST / 2**30:g} GiB are allowed. Use a smaller --hidden-size or "
-            "--encoder-sizes, or another optimizer."
+            f"{covariances / 2**30:,.1f} GiB, derivatives of the state {sensitivities / 2**30:,.1f} GiB; at most "
+            f"{LARGEST / 2**30:g} GiB are allowed. Use a smaller --hidden-size or smaller --encoder-sizes, or another "
+            "optimizer."
         )
 
 

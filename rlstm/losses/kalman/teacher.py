@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rlstm.core.errors import NonFiniteError
+from rlstm.core.trees import tree_leaves
 from rlstm.losses.kalman.covariance import Floats, GroupCovariances, check_memory
 from rlstm.losses.kalman.derivatives import AnyDerivatives, Derivatives
 from rlstm.losses.kalman.lstm_derivatives import LSTMDerivatives, is_lstm
@@ -54,7 +55,8 @@ class KalmanTeacher:
         self.config = config
         self._weights = TrainedWeights(policy)
         groups = self._weights.groups(config.groups)
-        check_memory([len(group) for group in groups])
+        num_states = sum(leaf.numel() for leaf in tree_leaves(policy.actor.cell.init_state(1)))
+        check_memory([len(group) for group in groups], num_states)
         self._measurement = Measurement(policy.distribution, config.measured)
         self._derivatives: Derivatives = _derivatives(policy, self._weights, config)
         self._covariances = GroupCovariances(groups, config.first_variance)
