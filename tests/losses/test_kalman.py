@@ -288,7 +288,7 @@ def test_the_innovation_is_what_is_wanted_minus_what_is_measured(space, measured
 def test_steps_that_ask_nothing_advance_the_memory_and_change_no_weight():
     policy = small_policy()
     inputs, is_first, targets, weights = sequences(
-        policy, resets=((4, 1),)
+        policy, resets=((4, 0),)
     )  # Each begins anew, though no reset says so.
     before = TrainedWeights(policy).read()
     metrics = KalmanTeacher(policy, KalmanConfig()).learn(inputs, is_first, targets * np.nan, weights * 0)
