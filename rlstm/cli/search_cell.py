@@ -27,6 +27,9 @@ class SearchCellFlags(JsonFlags, CellSearchConfig):
     ui: Literal["auto", "plain", "none"] = "auto"
     """Lines on stderr, or none."""
 
+    def __post_init__(self) -> None:
+        """Leave it to the search to refuse values out of range."""
+
 
 def run(words: list[str]) -> Answer:
     """Search, or go on with a search.
@@ -37,12 +40,14 @@ def run(words: list[str]) -> Answer:
     """
     from rlstm.training.config import refusals_name_settings
 
+    flags = parse(SearchCellFlags, words, "search-cell")
     with refusals_name_settings():
-        flags = parse(SearchCellFlags, words, "search-cell")
-    settings = {one.name: getattr(flags, one.name) for one in dataclasses.fields(CellSearchConfig)}
+        config = CellSearchConfig(
+            **{one.name: getattr(flags, one.name) for one in dataclasses.fields(CellSearchConfig)}
+        )
     from rlstm.api.cell_search.search import search_cell_config
 
-    return _answer(search_cell_config(CellSearchConfig(**settings), ui="none" if flags.ui == "none" else "plain"))
+    return _answer(search_cell_config(config, ui="none" if flags.ui == "none" else "plain"))
 
 
 def _answer(result: CellSearchResult) -> Answer:

@@ -64,8 +64,8 @@ def untrained(task: Task, seed: int, *, steps: int, learning_rate: float, **sett
     Raises:
         ConfigError: If the task has no teacher.
     """
-    task_settings = {"env": task.env, "env_kwargs": dict(task.env_kwargs), "total_steps": steps}
-    run = {"seed": seed, "learning_rate": learning_rate, "eval_env": "none", "device": "cpu"}
+    task_settings: dict[str, Any] = {"env": task.env, "env_kwargs": dict(task.env_kwargs), "total_steps": steps}
+    run: dict[str, Any] = {"seed": seed, "learning_rate": learning_rate, "eval_env": "none", "device": "cpu"}
     config = make_config("teacher", cell="graph", **task_settings, **run, **settings)
     with refusals_name_settings():
         return Teaching(config, Teacher, resolve_env(config.env))

@@ -19,6 +19,7 @@ from rlstm.core.process import prepare_process
 from rlstm.core.threads import num_cores
 from rlstm.evolution.cell_graphs.search import Candidate, StructureSearch
 from rlstm.training.config import ConfigError, refusals_name_settings
+from rlstm.training.run_lock import locked
 from rlstm.vector.specs import import_modules
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def search_cell_config(config: CellSearchConfig, *, ui: UI = "auto") -> CellSear
     folder = CellSearchFolder.open(config)
     tell: Tell = (lambda line: None) if ui == "none" else _print
     tell(f"search {folder.path}: {config.budget} structures, each learns {' and '.join(config.tasks)}")
-    with _workers(config) as learn:
+    with locked(folder.path), _workers(config) as learn:
         try:
             searched = _search(config, folder, learn, tell)
             finals = _final_round(config, folder, learn, tell, searched)
