@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -85,3 +86,8 @@ def test_the_command_draws_a_file(tmp_path, capsys):
 def test_what_can_not_be_drawn_is_refused(words, code, told, capsys):
     assert main(["cells", *words]) == code
     assert told in capsys.readouterr().err
+
+
+def test_the_picture_on_the_page_is_that_of_the_lstm():
+    page = Path(__file__).parents[2] / "docs" / "images" / "lstm-graph.svg"
+    assert page.read_text(encoding="utf-8") == draw_cell(lstm_graph(), "graph")
