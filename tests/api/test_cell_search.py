@@ -128,6 +128,16 @@ def test_the_champion_is_the_best_of_the_final_round_and_the_lstm_takes_part(tmp
     assert searched == sorted(searched)
 
 
+def test_of_equal_structures_the_lstm_is_the_champion(tmp_path, monkeypatch):
+    def alike(graph: CellGraph, task: Any, seed: int, **settings: Any) -> Fitness:
+        return Fitness(loss=abs(len(graph.nodes) - 14.0), right=0.5, hidden_size=4, parameters=100)
+
+    monkeypatch.setattr(module, "fitness", alike)
+    result = search(tmp_path / "found", budget=12, finalists=4)
+    assert {len(one.candidate.graph.nodes) for one in result.finals[:2]} == {14}
+    assert result.champion.candidate.number == 0
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path, untrained):
     untrained()
     search(tmp_path / "found", budget=4)

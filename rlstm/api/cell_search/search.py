@@ -128,10 +128,9 @@ def _search(config: CellSearchConfig, folder: CellSearchFolder, learn: Learn, te
 def _final_round(
     config: CellSearchConfig, folder: CellSearchFolder, learn: Learn, tell: Tell, searched: Sequence[Record]
 ) -> list[Record]:
-    """Train the best structures and the LSTM once more, on seeds by which none was chosen."""
-    best = [record.candidate for record, _ in ranked(searched)[: config.finalists]]
-    if all(one.number for one in best):
-        best.append(searched[0].candidate)
+    """Train the best structures and the LSTM once more, on seeds by which none was chosen; of equals it is the best."""
+    chosen = [searched[0], *(record for record, _ in ranked(searched)[: config.finalists])]
+    best = [one.candidate for one in searched if one in chosen]
     seeds = [config.seed * _SEEDS + _FINAL + index for index in range(config.final_seeds)]
     finals = []
     for record in _try(config, folder, learn, "final", best, seeds):
