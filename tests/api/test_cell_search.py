@@ -102,7 +102,7 @@ def test_a_larger_budget_goes_on_as_if_it_had_been_there_from_the_start(tmp_path
         assert files(tmp_path / "grown")[name] == files(tmp_path / "whole")[name]
 
 
-def test_every_structure_learns_every_task_with_every_seed_and_the_final_round_has_others(tmp_path, untrained):
+def test_structures_learn_each_task_with_each_seed_and_the_final_round_has_others(tmp_path, untrained):
     calls = untrained()
     result = search(tmp_path / "found", seeds_per_cell=2, final_seeds=3, seed=1)
     of_search, of_final = calls[: 8 * 2 * 2], calls[8 * 2 * 2 :]

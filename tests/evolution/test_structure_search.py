@@ -70,7 +70,7 @@ def test_a_rank_is_the_place_on_each_task_and_its_unit_does_not_matter():
     assert mean_ranks([(one, math.log(other)) for one, other in errors]) == mean_ranks(errors)
 
 
-def test_a_failed_training_is_the_last_and_of_equals_the_smaller_and_earlier_is_first():
+def test_a_failed_training_is_last_and_of_equals_the_smaller_is_first():
     assert ranking([(math.inf, 1.0), (5.0, 2.0), (9.0, 3.0)], [1, 9, 9])[0] == 1
     assert mean_ranks([(math.inf,), (1.0,), (math.inf,)]) == [2.5, 1.0, 2.5]
     assert ranking([(1.0,), (1.0,), (1.0,)], [12, 10, 10]) == [1, 2, 0]

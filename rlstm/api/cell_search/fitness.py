@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from rlstm.agents.teacher import Teacher
 from rlstm.api.cell_search.plan import Task
 from rlstm.api.configs import make_config
 from rlstm.api.envs import resolve_env
@@ -67,8 +66,11 @@ def untrained(task: Task, seed: int, *, steps: int, learning_rate: float, **sett
     task_settings: dict[str, Any] = {"env": task.env, "env_kwargs": dict(task.env_kwargs), "total_steps": steps}
     run: dict[str, Any] = {"seed": seed, "learning_rate": learning_rate, "eval_env": "none", "device": "cpu"}
     config = make_config("teacher", cell="graph", **task_settings, **run, **settings)
+    from rlstm.agents import load_agent
+
+    agent_type = load_agent(config.agent)[0]
     with refusals_name_settings():
-        return Teaching(config, Teacher, resolve_env(config.env))
+        return Teaching(config, agent_type, resolve_env(config.env))
 
 
 def _learn(training: Teaching, steps: int) -> tuple[list[float], list[float]]:
