@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +53,7 @@ CELLS: dict[str, type[RecurrentCell]] = {
 
 
 def make_cell(
-    name: str,
+    name: str | os.PathLike[str],
     input_size: int,
     hidden_size: int,
     *,

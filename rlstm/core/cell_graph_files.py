@@ -69,12 +69,13 @@ def read_graph(path: str | os.PathLike[str]) -> CellGraph:
         raise ValueError(f"The cell file {os.fspath(path)}: {error}") from error
 
 
-def cell_of_file(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def cell_of_file(name: str | os.PathLike[str], options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return a cell's name and its options: where the name is that of a file, "graph" with what the file holds.
 
     Raises:
         ValueError: As ``read_graph``.
     """
+    name = os.fspath(name)
     if not name.endswith(SUFFIX):
         return name, dict(options)
     return "graph", {**options, "graph": read_graph(name).table()}

@@ -134,7 +134,7 @@ def test_settings_hold_the_graph_wherever_the_file_was_named(tmp_path, found):
         experiment("ppo", [*env, "--config", str(settings_file)])[0],
     ):
         assert (config.policy.cell, config.policy.cell_kwargs) == ("graph", expected)
-    assert PolicyConfig(cell=str(found)).cell_identity == f"graph {GATED.digest}"
+    assert PolicyConfig(cell=found).cell_identity == f"graph {GATED.digest}"
     other = written(tmp_path / "other.toml", OTHER)
     config, _ = experiment("ppo", [*env, "--config", str(settings_file), "--cell", str(other)])
     assert config.policy.cell_kwargs == {"graph": OTHER.table()}

@@ -144,7 +144,7 @@ def test_a_memory_length_is_refused():
 def test_make_cell_takes_a_file(tmp_path):
     path = tmp_path / "found.toml"
     path.write_text(graph_text(GRAPHS["only a memory"]), encoding="utf-8")
-    cell = make_cell(str(path), 2, 3, num_layers=2)
+    cell = make_cell(path, 2, 3, num_layers=2)
     assert [layer.graph for layer in cell.layers] == [GRAPHS["only a memory"]] * 2
     assert make_cell("graph", 2, 3).graph == lstm_graph()
     with pytest.raises(ValueError, match=r"Can't read the cell file .*: No such file"):
