@@ -46,24 +46,66 @@ class Task:
     tested: int = 2560
 
 
-def _lag(q: int) -> str:
-    return f"--env rlstm/LongLag-v0 --env-kwargs form=variable p={q} num_distractors={q}"
+def _flags(env: str, steps: int, every: int, episodes: int, *, lag: int, batch: int = 4, rate: str = "5e-3") -> str:
+    """Return the flags of a memory for so many steps, which learns for so many and is evaluated every so often."""
+    sizes = f"--hidden-size 16 --batch-size {batch} --learning-rate {rate} --memory-length {lag}"
+    return f"--env {env} {sizes} --total-steps {steps} --eval-every {every} --eval-episodes {episodes}"
 
 
-_COMMON = "--encoder-sizes --eval-episodes 1000"
+_ADDING, _LAG, _ORDER = "rlstm/Adding-v0", "rlstm/LongLag-v0", "rlstm/TemporalOrder-v0"
 TASKS = {
     "reber": Task(
-        "Embedded Reber grammar, all of 256",
-        "--env rlstm/EmbeddedReber-v0 --hidden-size 16 --batch-size 8 --learning-rate 0.02 --total-steps 250000 "
-        "--eval-every 3000 --eval-episodes 256",
-        "8,440: LSTM, 3 blocks of 2 cells",
+        "Embedded Reber grammar, all of 256 right",
+        _flags("rlstm/EmbeddedReber-v0", 250_000, 3_000, 256, lag=20, rate="2e-2"),
+        "8,440 (3 blocks of 2 cells)",
         tested=256,
     ),
+    "lag-100": Task(
+        "2a: long lag, p = 100, all of 1,000 right",
+        _flags(f"{_LAG} --env-kwargs p=100", 510_000, 20_000, 1_000, lag=100, rate="1e-2"),
+        "5,040",
+    ),
+    "lag-1000": Task(
+        "2c: lag and distractors of 1,000, all of 500 right",
+        _flags(
+            f"{_LAG} --env-kwargs form=variable p=1000 num_distractors=1000", 49_000_000, 1_000_000, 500, lag=1_000
+        ),
+        "49,000",
+    ),
     "adding-100": Task(
-        "Adding, 100 steps",
-        "--env rlstm/Adding-v0 --hidden-size 16 --batch-size 16 --learning-rate 0.01 --total-steps 8000000 "
-        f"--eval-every 100000 {_COMMON}",
+        "4: adding, T = 100, 998 of 1,000 within .04",
+        _flags(_ADDING, 7_800_000, 200_000, 1_000, lag=100),
         "74,000",
+        criterion=0.998,
+    ),
+    "adding-500": Task(
+        "4: adding, T = 500",
+        _flags(f"{_ADDING} --env-kwargs length=500", 110_000_000, 2_000_000, 1_000, lag=500),
+        "209,000",
+        criterion=0.998,
+    ),
+    "adding-1000": Task(
+        "4: adding, T = 1000",
+        _flags(f"{_ADDING} --env-kwargs length=1000", 450_000_000, 4_000_000, 1_000, lag=1_000),
+        "853,000",
+        criterion=0.998,
+    ),
+    "multiplication-100": Task(
+        "5: multiplication, T = 100, 13 of 2,000 wrong at most",
+        _flags("rlstm/Multiplication-v0", 67_000_000, 1_000_000, 2_000, lag=100),
+        "1,273,000",
+        criterion=0.9935,
+    ),
+    "order-6a": Task(
+        "6a: temporal order of two, 999 of 1,000 right",
+        _flags(_ORDER, 3_300_000, 100_000, 1_000, lag=100, rate="1e-2"),
+        "31,390",
+        criterion=0.999,
+    ),
+    "order-6b": Task(
+        "6b: temporal order of three, 999 of 1,000 right",
+        _flags(f"{_ORDER} --env-kwargs num_markers=3", 60_000_000, 200_000, 1_000, lag=100),
+        "571,100",
         criterion=0.999,
     ),
 }
