@@ -108,7 +108,7 @@ class DigitStrips(LabellingTask):
         first = np.cumsum(counts) - counts
         shares = self.random.uniform(rows, (self.most,))
         labels = np.maximum(strings, 0)
-        drawn = images[order[first[labels] + (shares * counts[labels]).astype(np.int64)]]
+        drawn: FloatArray = images[order[first[labels] + (shares * counts[labels]).astype(np.int64)]]
         if not self.distortion:
             return drawn
         changes = self.distortion * (2.0 * self.random.uniform(rows, (self.most, 2, 3)) - 1.0)
