@@ -38,7 +38,7 @@ class LabelledSequences(NamedTuple):
     @property
     def lengths(self) -> IntArray:
         """Steps of each sequence, (N,)."""
-        return self.valid.sum(axis=0)
+        return np.asarray(self.valid.sum(axis=0), dtype=np.int64)
 
 
 class Placement(NamedTuple):
@@ -62,9 +62,10 @@ class LabellingTask(TeacherTask):
     Elsewhere 0. So 1 - return is a sequence's label error rate, as it is usually counted. Nothing is clipped: who
     answers more labels than there are earns less than 0, blanks alone earn exactly 0.
 
-    `info["labels"]` is the string at the last step, filled up with -1; elsewhere it is -1 throughout. `info["target"]`
-    is one right answer at every step, the label of the symbol that is passing by, or the blank. Collapsed, these are
-    the string, but others are as right, and a policy can't know a symbol before it has seen enough of it.
+    `info["labels"]` is the string at the last step, filled up with -1, `info["num_labels"]` is n and
+    `info["label_errors"]` is d; elsewhere all are -1. `info["target"]` is one right answer at every step, the label of
+    the symbol that is passing by, or the blank. Collapsed, these are the string, but others are as right, and a policy
+    can't know a symbol before it has seen enough of it.
 
     ## Episode End
     Terminated when the sequence is over. `is_success` tells whether the string is exact.
@@ -165,6 +166,8 @@ class LabellingTask(TeacherTask):
             "is_success": is_last & (distances == 0),
             "target": self.alignments[self.every_lane, self.elapsed_steps - 1],
             "labels": np.where(is_last[:, None], self.strings, NO_LABEL),
+            "num_labels": np.where(is_last, counts, NO_LABEL),
+            "label_errors": np.where(is_last, distances, NO_LABEL),
         }
         return Transition(rewards, is_last, info)
 

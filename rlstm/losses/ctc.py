@@ -13,6 +13,7 @@ sequence data with recurrent neural networks*, ICML 2006.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +99,26 @@ def ctc_loss(
     if weights is None:
         return losses.mean()
     return (losses * weights).sum() / weights.sum()
+
+
+class LabelLoss(NamedTuple):
+    """The loss of outputs, and how right their likeliest paths are."""
+
+    value: Tensor  # A scalar.
+    gradient: Tensor  # (T, B, K + 1) with respect to the outputs.
+    label_error_rate: float
+    right_strings: float  # Share of strings that are exact.
+
+
+def label_loss(outputs: Tensor, labels: Tensor, valid: Tensor, *, blank: int) -> LabelLoss:
+    """Return ``ctc_loss`` with its gradient, and the errors of best path decoding; arguments as of ``ctc_loss``."""
+    leaf = outputs.detach().requires_grad_()
+    value = ctc_loss(leaf, labels, valid, blank=blank)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    found = greedy_labels(leaf.detach(), valid, blank=blank)
+    distances = edit_distances(found, labels)
+    rate = int(distances.sum()) / max(int((labels >= 0).sum()), 1)
+    return LabelLoss(value.detach(), gradient, rate, float((distances == 0).double().mean()))
 
 
 def collapse(paths: Tensor, valid: Tensor | None, *, blank: int) -> Tensor:
