@@ -132,6 +132,5 @@ def draw_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield fresh sequences with their framewise targets without end."""
     while True:
-        sequences = task.sample_sequences(size, rng, **arguments)
-        inputs, targets, valid = (torch.as_tensor(part) for part in sequences)
-        yield inputs, targets, valid
+        drawn = task.sample_labelled(size, rng, **arguments)
+        yield torch.as_tensor(drawn.inputs), torch.as_tensor(drawn.targets), torch.as_tensor(drawn.valid)

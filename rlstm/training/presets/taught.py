@@ -8,9 +8,9 @@ TAUGHT: dict[str, Preset] = {
     "digit-strips": preset(
         "teacher",
         "Read strips of handwritten digits, by CTC and a bidirectional LSTM; unseen ones: evaluate with split=test.",
-        task("rlstm/DigitStrips-v0", 4_000_000, distortion=0.05),
+        task("rlstm/DigitStrips-v0", 5_000_000, distortion=0.15),
         bidirectional=True,
-        hidden_size=64,
+        hidden_size=100,
         batch_size=32,
         learning_rate=5e-3,
         anneal_lr=True,
