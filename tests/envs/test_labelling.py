@@ -46,7 +46,7 @@ def test_a_return_is_one_minus_the_edit_distance_over_the_labels(task: Any) -> N
         env.reset(seed=seed)
         labels = [label for label in env.task.strings[0].tolist() if label >= 0]
         # Answers that are often right: among few labels, with runs and blanks.
-        answers = rng.choice([*labels, *labels, BLANK, int(rng.integers(10))], size=8).tolist()
+        answers = rng.choice([*labels, *labels, BLANK, int(rng.integers(10))], size=int(rng.integers(9))).tolist()
         total, info = play(env, answers)
         distance = edit_distance(collapse(answers), labels)
         assert total == pytest.approx(1 - distance / len(labels), abs=1e-12)
@@ -58,6 +58,9 @@ def test_a_return_is_one_minus_the_edit_distance_over_the_labels(task: Any) -> N
     ("answers", "expected"),
     [
         ([], 0.0),
+        ([3], 1 / 3),  # Two are left out at the end,
+        ([3, 7], 2 / 3),  # one in the middle,
+        ([7], 1 / 3),  # two at the beginning.
         ([3, 3, BLANK, 3, 7, 7], 1.0),
         ([3, BLANK, BLANK, 3, BLANK, 7], 1.0),
         ([3, 3, 3, 7, BLANK], 2 / 3),  # Without a blank a run is one label.
