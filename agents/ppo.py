@@ -25,6 +25,9 @@ Implementation details, each with its origin:
     made of trials; a sequence that begins with a reset needs no stored state.
 11. With ``exploration`` a bonus for what is new has values and advantages of its own (``rlstm.exploration``), which are
     added to those of the env's rewards in units of their deviation. It is no part of rewards, returns or evaluations.
+12. With ``advantages`` ``vtrace`` the present weights first replay the rollout: ratios π/μ to what acted correct its
+    advantages and targets (V-trace), and PPO's ρ is that to the weights an update begins with (decoupled PPO, Hilton
+    et al. 2021, arXiv 2110.00641). ``train/first_ratio_error`` is that of a replay by the weights that acted.
 """
 
 from __future__ import annotations
@@ -42,9 +45,10 @@ from rlstm.exploration.bonus import Bonus, BonusReturns
 from rlstm.losses.minibatches import Minibatches
 from rlstm.losses.optimisation import Descent, Term, annealed
 from rlstm.losses.policy_losses import clipped_policy_loss, clipped_value_loss, entropy_loss
-from rlstm.losses.returns import discounted_sums, explained_variance, gae
+from rlstm.losses.returns import discounted_sums, expected_return, explained_variance, gae, vtrace
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, collect, refresh_state
+from rlstm.rollouts.overlap import Overlap
 from rlstm.rollouts.rollout import Rollout, StepsOfAll
 from rlstm.rollouts.sequences import Sequences
 from rlstm.training.config import refusals_name_settings
@@ -67,7 +71,7 @@ class PPO:
 
     Raises:
         ValueError: If the minibatches don't divide the sequences of a rollout, or memory never ends and these are
-            shorter than it, or there is a bonus and several ranks.
+            shorter than it, or there are several ranks and a bonus or an overlap.
     """
 
     run_type = Training
@@ -83,24 +87,7 @@ class PPO:
         generator: torch.Generator,
         ranks: Ranks = ALONE,
     ) -> None:
-        num_sequences = num_envs * (config.num_steps // (config.sequence_length or config.num_steps))
-        if num_sequences % config.num_minibatches:
-            divisors = [count for count in range(1, num_sequences + 1) if num_sequences % count == 0]
-            of = f"num_envs {num_envs}" if num_sequences == num_envs else f"the {num_sequences} sequences of a rollout"
-            raise ValueError(
-                f"num_minibatches is {config.num_minibatches}, which does not divide {of}: a minibatch holds whole "
-                f"sequences. Use one of {', '.join(map(str, divisors))}, or another num_envs."
-            )
-        if policy.memory.lifetime == "lifelong" and config.sequence_length not in (None, config.num_steps):
-            raise ValueError(
-                f"sequence_length is {config.sequence_length}, but memory is lifelong and never begins anew inside a "
-                f"rollout of {config.num_steps} steps: leave sequence_length out, or let memory end with a trial."
-            )
-        if config.exploration != "none" and not ranks.is_alone:
-            raise ValueError(
-                f"exploration is '{config.exploration}', whose statistics are one process's, but there are "
-                f"{ranks.count} ranks: leave it out, or train without torchrun."
-            )
+        config.check_run(num_envs=num_envs, num_ranks=ranks.count, lifelong=policy.memory.lifetime == "lifelong")
         self.policy = policy
         self.config = config
         self.generator = generator
@@ -109,6 +96,7 @@ class PPO:
         self._num_envs = num_envs
         self._total_updates = max(1, math.ceil(total_steps / (num_envs * config.num_steps)))
         self.bonus = _make_bonus(policy, config, num_envs)
+        self.overlap = Overlap(policy, config.num_steps, refreshes=config.refresh_states) if config.overlap else None
         parameters = list(policy.named_parameters())
         if self.bonus is not None:
             parameters += self.bonus.value_head.named_parameters("bonus_value_head")
@@ -133,13 +121,15 @@ class PPO:
         Raises:
             NonFiniteError: If a loss or gradient is not finite; the weights are then those before the bad step.
         """
-        config, steps_of_all = self.config, rollout.of_all(self.ranks)
-        rewards, values, next_values, _, credit_cuts, valid = steps_of_all
-        advantages = gae(rewards, values, next_values, credit_cuts, gamma=config.gamma, gae_lambda=config.gae_lambda)
-        returns = advantages + values
+        config = self.config
+        rollout, ratios, told = self._replay(rollout)
+        steps_of_all = rollout.of_all(self.ranks)
+        values, valid = steps_of_all.values, steps_of_all.valid
+        advantages, returns = self._advantages(steps_of_all, ratios)
         if self.bonus is not None:
             self.bonus.take_in(rollout)
-        lacks_statistics, begin = self._lacks_statistics, self._values_to_begin_at(steps_of_all)
+        lacks_statistics = self.policy.lacks_statistics or (self.bonus is not None and self.bonus.lacks_statistics)
+        begin = self._values_to_begin_at(steps_of_all)
         self.policy.renormalise_values(returns[valid])
         if lacks_statistics or begin is not None:
             self._update_normalisers(rollout, steps_of_all)
@@ -151,7 +141,7 @@ class PPO:
         if config.desired_kl is not None:
             learning_rate = self._descent.learning_rate = self._adapted_rate
         clip_coef = annealed(config.clip_coef, config.final_clip_coef, progress)
-        bonus_returns, told = self._explore(rollout, progress, advantages)
+        bonus_returns, told_of_bonus = self._explore(rollout, progress, advantages)
         sequences = self._sequences(rollout, advantages, returns, bonus_returns)
         minibatches = Minibatches(
             sequences,
@@ -175,8 +165,9 @@ class PPO:
         means = torch.stack([torch.stack(list(step.values())) for step in steps]).mean(0).tolist()
         return {
             **{f"train/{name}": mean for name, mean in zip(steps[0], means, strict=True)},
-            **told,
             "train/first_ratio_error": max(self.ranks.gather(float(ratio_errors[0]))),
+            **told,
+            **told_of_bonus,
             "train/explained_variance": explained_variance(values[valid], returns[valid]),
             "train/learning_rate": learning_rate,
             "train/ent_coef": ent_coef,
@@ -224,6 +215,34 @@ class PPO:
         for _ in range(self.config.update_epochs):
             places = torch.randperm(num_sequences, generator=self.generator).to(self.policy.device)
             yield from places.chunk(self.config.num_minibatches)
+
+    def _replay(self, acted: Rollout) -> tuple[Rollout, Tensor | None, dict[str, float]]:
+        """Return a rollout as the present weights see it, ratios π/μ ``(T, B)`` of all ranks, and metrics, for V-trace.
+
+        Without V-trace the rollout is as it was, and there are no ratios.
+        """
+        if self.config.advantages == "gae":
+            return acted, None, {}
+        rollout = acted.seen_by(self.policy)
+        own = (rollout.log_probs - acted.log_probs).exp()
+        error = float((own - 1).abs().max()) if acted.replay_error is None else acted.replay_error
+        (ratios,) = self.ranks.columns(own)
+        told = {
+            "train/first_ratio_error": max(self.ranks.gather(error)),
+            "train/vtrace_ratio": float(ratios.mean()),
+            "train/vtrace_clipped": float((ratios > 1.001 * self.config.vtrace_rho).float().mean()),  # Not by rounding.
+        }
+        return rollout, ratios, told
+
+    def _advantages(self, steps: StepsOfAll, ratios: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return advantages and returns ``(T, B)``, corrected by the ratios where there are some."""
+        config, values = self.config, steps.values
+        of_steps = steps.rewards, values, steps.next_values, steps.credit_cuts
+        gamma, gae_lambda, rho_bar, c_bar = config.gamma, config.gae_lambda, config.vtrace_rho, config.vtrace_c
+        if ratios is not None:
+            return vtrace(*of_steps, ratios, gamma=gamma, gae_lambda=gae_lambda, rho_bar=rho_bar, c_bar=c_bar)
+        advantages = gae(*of_steps, gamma=gamma, gae_lambda=gae_lambda)
+        return advantages, advantages + values
 
     def _explore(
         self, rollout: Rollout, progress: float, advantages: Tensor
@@ -300,16 +319,12 @@ class PPO:
         metrics = self._descent.step(terms, f"update {self.num_updates}", told=told, share=share)
         return metrics, surrogate.ratio_error
 
-    @property
-    def _lacks_statistics(self) -> bool:
-        """Whether a normaliser, the policy's or the bonus's, has seen nothing yet."""
-        return self.policy.lacks_statistics or (self.bonus is not None and self.bonus.lacks_statistics)
-
     def _values_to_begin_at(self, steps: StepsOfAll) -> float | None:
         """Return the value that untrained values should begin at, or None where they stay as they are."""
         if self.config.value_bias == "zero" or self.num_updates or self.policy.values_have_moved:
             return None
-        return _expected_return(steps, self.config.gamma) or None  # They are at 0 already.
+        ends = steps.credit_cuts & steps.terminated
+        return expected_return(steps.rewards, ends, steps.valid, gamma=self.config.gamma) or None  # They are at 0.
 
     def _update_normalisers(self, rollout: Rollout, steps: StepsOfAll) -> None:
         sums, self._return_sums = discounted_sums(
@@ -333,15 +348,3 @@ def _make_bonus(policy: RecurrentPolicy, config: PPOConfig, num_envs: int) -> Bo
         learning_rate=config.bonus_learning_rate,
         max_grad_norm=config.max_grad_norm,
     )
-
-
-def _expected_return(steps: StepsOfAll, gamma: float) -> float:
-    """Return the mean value that agrees with a rollout: V = r + γ(1 - p)V with its mean reward and share p of ends.
-
-    Ends are steps after which nothing is worth anything; the others go on, truncated ones too. Where γ is 1 and nothing
-    ends, V is that of a rollout's length.
-    """
-    ends = steps.credit_cuts & steps.terminated
-    reward, share = (float(one[steps.valid].double().mean()) for one in (steps.rewards, ends))
-    goes_on = gamma * (1 - share)
-    return reward / (1 - goes_on) if goes_on < 1 else reward * len(steps.rewards)

@@ -25,6 +25,7 @@ class RandomAgent:
     run_type = Training
     begins_anew = False
     reads_onward = False
+    overlap = None
 
     def __init__(
         self,

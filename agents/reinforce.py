@@ -61,6 +61,7 @@ class REINFORCE:
     run_type = Training
     begins_anew = True
     reads_onward = False
+    overlap = None
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Training with a teacher: a recurrent policy learns whole sequences by backpropagation through time.
+"""Training with a teacher: a recurrent policy learns whole sequences by backpropagation through time, or by a filter.
 
 Sources: Hochreiter & Schmidhuber, *Long short-term memory*, Neural Computation 9(8), 1997 (the tasks); Gers,
 Schmidhuber, Cummins, *Learning to forget*, Neural Computation 12(10), 2000; full gradients through the memory as in
@@ -25,6 +25,10 @@ Implementation details, each with its reason:
 9.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay.
 10. The critic's head is there and stays untrained, so that PPO can go on from these weights (``--init-from``), or these
     from PPO's.
+11. With ``optimizer`` dekf a decoupled extended Kalman filter takes a step after every answer, on-line, with
+    derivatives that are carried forward in time (``rlstm.losses.kalman``): Puskorius & Feldkamp 1994; Pérez-Ortiz,
+    Gers, Eck, Schmidhuber, Neural Networks 16(2), 2003. The sequences of a batch are read one after another; loss and
+    right answers are those of the weights before the batch, as with Adam.
 """
 
 from __future__ import annotations
@@ -32,6 +36,8 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -50,12 +56,15 @@ from rlstm.evaluation.teacher_sequences import (
 )
 from rlstm.evolution.normalisers import fill_normalisers
 from rlstm.losses.ctc import LabelLoss, check_labels, label_loss
+from rlstm.losses.kalman import KalmanConfig, KalmanTeacher
 from rlstm.losses.optimisation import Descent, Term, annealed
 from rlstm.losses.teacher_losses import TaughtLoss, cross_entropy, squared_error
 from rlstm.policies.distributions import Gaussian
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.teaching import Teaching, taught_envs
 from rlstm.vector.env_pool import EnvPool
+
+_READ_BY_ADAM = ("learning_rate", "anneal_lr", "weight_decay", "max_grad_norm")
 
 
 class Teacher:
@@ -100,9 +109,13 @@ class Teacher:
             )
         if self.loss == "ctc":
             self._strings(first)  # Refuses what can't be learnt.
-        self._descent = Descent(
-            policy.named_parameters(), max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay
-        )
+            if config.optimizer == "dekf":
+                raise ValueError(
+                    "loss is 'ctc', but optimizer is 'dekf', which filters the answers of single steps: leave one of "
+                    "the two out."
+                )
+        self._warn_of_settings()
+        self._optimizer = self._make_optimizer(policy)
         self.num_sequences = 0
 
     def update(self, index: int, step: int) -> tuple[dict[str, float], int, dict[str, float]]:
@@ -127,18 +140,19 @@ class Teacher:
         sequences = self.sequences(index)
         drawn = time.perf_counter()
 
-        # Read them, and go down the gradient of the loss.
-        self._descent.learning_rate = self._learning_rate(step)
+        # Read them, and go down the gradient of the loss; or filter what their answers tell of the weights.
+        progress = min(1.0, step / self._total_steps)
         outputs = self._outputs(self.policy, sequences)
         loss = self._loss(outputs, sequences)
-        learnt = self._descent.step({"loss": Term(outputs, loss.value, loss.gradient)}, f"update {index}")
+        if isinstance(self._optimizer, Descent):
+            learnt = self._descend(self._optimizer, outputs, loss, index, progress)
+        else:
+            learnt = {"train/loss": float(loss.value), **self._filtered(self._optimizer, sequences, index, progress)}
 
         num_steps += int(sequences.valid.sum())
         self.num_sequences += sequences.valid.shape[1]
         metrics = {
-            "train/loss": float(learnt["loss"]),
-            "train/grad_norm": float(learnt["grad_norm"]),
-            "train/learning_rate": self._descent.learning_rate,
+            **learnt,
             "train/n_updates": float(index + 1),
             "teacher/sequences": float(self.num_sequences),
             **self._accuracy(loss, sequences),
@@ -175,7 +189,7 @@ class Teacher:
 
     def _loss_for(self, sequences: TeacherSequences) -> str:
         """Return the loss that fits what is asked."""
-        if sequences.labels is not None:
+        if sequences.labels is not None and self.config.optimizer == "adam":
             return "ctc"
         return "squared" if self.answers_are_numbers else "cross-entropy"
 
@@ -222,15 +236,36 @@ class Teacher:
             "teacher/right_sequences": float((loss.errors == 0).all(0).float().mean()),
         }
 
-    def _learning_rate(self, step: int) -> float:
+    def _make_optimizer(self, policy: RecurrentPolicy) -> Descent | KalmanTeacher:
         config = self.config
-        return annealed(config.learning_rate, 0.0 if config.anneal_lr else None, min(1.0, step / self._total_steps))
+        if config.optimizer == "adam":
+            return Descent(
+                policy.named_parameters(), max_grad_norm=config.max_grad_norm, weight_decay=config.weight_decay
+            )
+        return KalmanTeacher(policy, self._kalman_config())
+
+    def _kalman_config(self) -> KalmanConfig:
+        settings = {field.name: getattr(self.config, f"dekf_{field.name}") for field in fields(KalmanConfig)}
+        return KalmanConfig(**settings)
+
+    def _descend(
+        self, descent: Descent, outputs: Tensor, loss: TaughtLoss | LabelLoss, index: int, progress: float
+    ) -> dict[str, float]:
+        """Take one step of Adam."""
+        config = self.config
+        descent.learning_rate = annealed(config.learning_rate, 0.0 if config.anneal_lr else None, progress)
+        learnt = descent.step({"loss": Term(outputs, loss.value, loss.gradient)}, f"update {index}")
+        told = {f"train/{name}": float(learnt[name]) for name in ("loss", "grad_norm")}
+        return {**told, "train/learning_rate": descent.learning_rate}
 
     def rehearse(self, num_steps: int) -> float:
         """Return the seconds that the gradient of a batch's first steps takes, on a copy of the policy."""
         policy = copy.deepcopy(self.policy, {id(self.policy.generator): self.policy.generator})
         sequences = self.sequences(0).cut(num_steps)
         began = time.perf_counter()
+        if self.config.optimizer == "dekf":
+            self._filtered(KalmanTeacher(policy, self._kalman_config()), sequences, 0, 0.0)
+            return time.perf_counter() - began
         outputs = self._outputs(policy, sequences)
         outputs.square().mean().backward()
         return time.perf_counter() - began
@@ -255,6 +290,34 @@ class Teacher:
             f"take an env that has a teacher: {', '.join(taught_envs())}."
         )
 
+    def _filtered(
+        self, kalman: KalmanTeacher, sequences: TeacherSequences, index: int, progress: float
+    ) -> dict[str, float]:
+        """Take a step of the Kalman filter for every answer."""
+        read = (sequences.inputs, sequences.is_first, sequences.targets, sequences.weights)
+        noise = generator(self.seed, "weight_noise", index=index)
+        metrics = kalman.learn(*read, progress=progress, generator=noise)
+        return {f"dekf/{name}": value for name, value in metrics.items()}
+
+    def _warn_of_settings(self) -> None:
+        """Warn of settings that nothing reads with this optimiser."""
+        config, horizon = self.config, self.policy.memory.bptt_horizon
+        is_filter = config.optimizer == "dekf"
+        unread = [
+            (field.name, getattr(config, field.name))
+            for field in fields(config)
+            if (field.name in _READ_BY_ADAM if is_filter else field.name.startswith("dekf_"))
+            and getattr(config, field.name) != field.default
+        ]
+        if is_filter and horizon is not None:
+            unread.append(("memory.bptt_horizon", horizon))
+        for name, value in unread:
+            warnings.warn(
+                f"{name} is {value}, which has no effect: optimizer is '{config.optimizer}', and it is read with "
+                f"{'adam' if is_filter else 'dekf'} alone.",
+                stacklevel=3,
+            )
+
     def recent_metrics(self) -> dict[str, float]:
         """Return nothing: episodes are played in evaluations alone."""
         return {}
@@ -262,7 +325,8 @@ class Teacher:
     def facts(self) -> dict[str, str]:
         """Return what a display shows before the run begins."""
         source = "the env's own" if self._recorded is None else f"{self._recorded.valid.shape[1]} recorded"
-        return {"teacher": f"{source} sequences, {self.config.batch_size} an update, loss {self.loss}"}
+        told = {"teacher": f"{source} sequences, {self.config.batch_size} an update, loss {self.loss}"}
+        return told | ({"filter": self._optimizer.facts} if isinstance(self._optimizer, KalmanTeacher) else {})
 
     def close(self) -> None:
         """Stop nothing."""
@@ -270,13 +334,13 @@ class Teacher:
     def state_dict(self) -> dict[str, Any]:
         """Return all but the policy's weights."""
         return {
-            "optimizer": self._descent.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "action_generator": self.policy.generator.get_state(),
             "num_sequences": self.num_sequences,
         }
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Load what ``state_dict`` returned."""
-        self._descent.load_state_dict(values["optimizer"])
+        self._optimizer.load_state_dict(values["optimizer"])
         self.policy.generator.set_state(values["action_generator"])
         self.num_sequences = values["num_sequences"]

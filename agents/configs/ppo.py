@@ -48,6 +48,20 @@ class PPOConfig(AgentConfig):
     gae_lambda: Annotated[float, Between(0, 1), Within(0.8, 1.0)] = 0.95
     """λ of the advantage estimate; 1 gives Monte Carlo returns."""
 
+    advantages: Literal["gae", "vtrace"] = "gae"
+    """How advantages are estimated: by GAE, or by V-trace, which corrects for the weights that acted, and is GAE where
+    these are the ones that learn."""
+
+    vtrace_rho: Annotated[float, Positive] = 1.0
+    """Largest importance ratio ρ̄ of V-trace with which an error counts: decides what values are learnt."""
+
+    vtrace_c: Annotated[float, Positive] = 1.0
+    """Largest importance ratio c̄ of V-trace with which later errors flow back; at most vtrace_rho."""
+
+    overlap: bool = False
+    """Collect the next rollout while this one is learnt from, with the weights from before: pays where envs wait for
+    something, not where they compute in Python. Rollouts are then one update old: needs V-trace for advantages."""
+
     clip_coef: Annotated[float, Positive, Among(0.1, 0.2, 0.3)] = 0.2
     """Half width ε of the clipped ratio."""
 
@@ -106,9 +120,48 @@ class PPOConfig(AgentConfig):
 
     def rehearsed(self) -> PPOConfig:
         """Return the settings for whole rollouts, in one minibatch where their number may not divide the envs."""
+        config = replace(self, overlap=False) if self.overlap else self
         if self.sequence_length is None:
-            return self
-        return replace(self, sequence_length=None, num_minibatches=1)
+            return config
+        return replace(config, sequence_length=None, num_minibatches=1)
+
+    def check_run(self, *, num_envs: int, num_ranks: int, lifelong: bool) -> None:
+        """Refuse what doesn't fit the envs, the ranks and the memory of a run.
+
+        Args:
+            num_envs: Environments B of every rollout, those of all ranks.
+            num_ranks: How many processes share them.
+            lifelong: Whether memory never ends.
+
+        Raises:
+            ValueError: If the minibatches don't divide the sequences of a rollout, or memory never ends and these are
+                shorter than it, or there are several ranks and something that is one process's.
+        """
+        num_sequences = num_envs * (self.num_steps // (self.sequence_length or self.num_steps))
+        if num_sequences % self.num_minibatches:
+            divisors = [count for count in range(1, num_sequences + 1) if num_sequences % count == 0]
+            of = f"num_envs {num_envs}" if num_sequences == num_envs else f"the {num_sequences} sequences of a rollout"
+            raise ValueError(
+                f"num_minibatches is {self.num_minibatches}, which does not divide {of}: a minibatch holds whole "
+                f"sequences. Use one of {', '.join(map(str, divisors))}, or another num_envs."
+            )
+        if lifelong and self.sequence_length not in (None, self.num_steps):
+            raise ValueError(
+                f"sequence_length is {self.sequence_length}, but memory is lifelong and never begins anew inside a "
+                f"rollout of {self.num_steps} steps: leave sequence_length out, or let memory end with a trial."
+            )
+        if num_ranks == 1:
+            return
+        if self.exploration != "none":
+            raise ValueError(
+                f"exploration is '{self.exploration}', whose statistics are one process's, but there are "
+                f"{num_ranks} ranks: leave it out, or train without torchrun."
+            )
+        if self.overlap:
+            raise ValueError(
+                f"overlap is set, but there are {num_ranks} ranks, whose messages a thread that collects beside them "
+                "would disturb: leave it out, or train without torchrun."
+            )
 
     def __post_init__(self) -> None:
         """Refuse values out of range, and pairs that contradict each other."""
@@ -122,4 +175,19 @@ class PPOConfig(AgentConfig):
             raise ValueError(
                 f"sequence_length is {self.sequence_length}, which does not divide num_steps {self.num_steps}: a "
                 "rollout is cut into whole sequences. Use a divisor, or num_steps that are a multiple."
+            )
+        if self.vtrace_c > self.vtrace_rho:
+            raise ValueError(
+                f"vtrace_c is {self.vtrace_c}, which is larger than vtrace_rho {self.vtrace_rho}: V-trace is a "
+                "contraction only up to it. Lower vtrace_c, or raise vtrace_rho."
+            )
+        if self.advantages != "vtrace" and self.overlap:
+            raise ValueError(
+                f"overlap is set, by which rollouts are one update old, but advantages are '{self.advantages}', which "
+                "takes them for new ones: add --advantages vtrace, or leave overlap out."
+            )
+        if self.advantages == "vtrace" and self.exploration != "none":
+            raise ValueError(
+                f"advantages are 'vtrace', but exploration is '{self.exploration}', whose bonus has advantages of its "
+                "own that V-trace doesn't correct: leave one of the two out."
             )

@@ -13,7 +13,7 @@ from rlstm.training.config import AgentConfig
 
 @dataclass(frozen=True)
 class TeacherConfig(AgentConfig):
-    """Backpropagation through time from a teacher's answers."""
+    """Learning from a teacher's answers: by backpropagation through time, or by a Kalman filter."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
         "num_envs": 1,
@@ -27,6 +27,10 @@ class TeacherConfig(AgentConfig):
 
     searched: ClassVar[Mapping[str, Tried | None]] = {"num_envs": None}
     """What a search tries of other settings: not the envs, as sequences come ``batch_size`` at once."""
+
+    optimizer: Literal["adam", "dekf"] = "adam"
+    """Adam: a step down the gradient for each batch; dekf: a step of a decoupled extended Kalman filter for each answer
+    (Perez-Ortiz et al. 2003), for small memories in float64."""
 
     batch_size: Annotated[int, AtLeast(1), Among(4, 16, 64)] = 16
     """Sequences of an update."""
@@ -55,6 +59,40 @@ class TeacherConfig(AgentConfig):
     demonstrations: str | None = None
     """File of demonstrations (rlstm record) to imitate, in place of the env's own teacher."""
 
+    dekf_measurement_noise: Annotated[float, Positive] = 100.0
+    """R of the Kalman filter at the start, the variance of an answer: the larger, the smaller the steps."""
+
+    dekf_final_measurement_noise: Annotated[float, Positive] = 1.0
+    """R at the end of the run; in between it goes geometrically."""
+
+    dekf_process_noise: Annotated[float, NotNegative] = 1e-2
+    """Q at the start, the variance that every weight gains in a step: with 0 the steps die out."""
+
+    dekf_final_process_noise: Annotated[float, NotNegative] = 1e-6
+    """Q at the end of the run; in between it goes geometrically."""
+
+    dekf_first_variance: Annotated[float, Positive] = 100.0
+    """P at the start, the variance of every weight: how far from its first value it may be."""
+
+    dekf_weight_noise: Annotated[float, NotNegative] = 0.0
+    """Deviation of noise on every weight of encoder and memory, drawn anew for each sequence (Jim, Giles & Horne 1996):
+    what is learnt then holds for sequences longer than those seen."""
+
+    dekf_groups: Literal["unit", "all"] = "unit"
+    """Weights that share a covariance: those into a unit, or all there are (the plain extended Kalman filter)."""
+
+    dekf_derivatives: Literal["full", "truncated"] = "full"
+    """Through all of the recurrence, or along each unit's own memory alone (lstm, peephole_lstm)."""
+
+    dekf_measured: Literal["probabilities", "outputs"] = "probabilities"
+    """What of choices is compared with right ones: their probabilities with 1 and 0, or the outputs with 1 and -1."""
+
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check_ranges(self)
+        noises = self.dekf_process_noise, self.dekf_final_process_noise
+        if (min(noises) == 0) != (max(noises) == 0):
+            raise ValueError(
+                f"dekf_process_noise is {noises[0]:g} and dekf_final_process_noise {noises[1]:g}: neither goes "
+                "geometrically to or from 0. Make both more than 0, or both 0."
+            )

@@ -33,6 +33,7 @@ Stream = Literal[
     "playback",
     "playback_actions",
     "search",
+    "weight_noise",
 ]
 _STREAMS: dict[Stream, int] = {stream: number for number, stream in enumerate(get_args(Stream))}
 

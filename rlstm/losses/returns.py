@@ -31,13 +31,68 @@ def gae(
         gamma: Discount γ.
         gae_lambda: λ.
     """
-    deltas = rewards + gamma * next_values - values
-    decay = (~credit_cuts).to(deltas.dtype) * (gamma * gae_lambda)
-    advantages = torch.empty_like(deltas)
-    running = torch.zeros_like(deltas[0])
-    for delta, factor, advantage in zip(*map(_backwards, (deltas, decay, advantages)), strict=True):
-        running = torch.addcmul(delta, factor, running, out=advantage)
-    return advantages
+    errors, decay = _errors(rewards, values, next_values, credit_cuts, gamma, gae_lambda)
+    return _flow_back(errors, decay)
+
+
+def vtrace(
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    credit_cuts: Tensor,
+    ratios: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    rho_bar: float,
+    c_bar: float,
+) -> tuple[Tensor, Tensor]:
+    """Return V-trace's advantages and its targets of values, each ``(T, B)``, for a policy π that acted as μ.
+
+    With ρ_t = min(ρ̄, π/μ) and c_t = λ·min(c̄, π/μ), for t in [0, T - 1]::
+
+        δ_t = ρ_t·(r_t + γ·v'_t - v_t)
+        e_t = δ_t + γ·c_t·(1 - cut_t)·e_{t+1},    e_T = 0
+        R_t = v_t + e_t
+        A_t = ρ_t·(r_t + γ·v'_t - v_t + γλ(1 - cut_t)·e_{t+1})
+
+    Where π is μ and the bounds are 1 at least, A is what ``gae`` returns, and R is A + v.
+
+    Source: Espeholt et al. 2018 (arXiv 1802.01561), equation 1 with λ of remark 2. Their advantage, of section 4.2, is
+    A for λ = 1; with a smaller one it looks as far ahead here as GAE does, as in rlax.
+
+    Args:
+        rewards: Raw rewards of steps 0 .. T - 1.
+        values: V before each step, of the policy π.
+        next_values: V after each step: 0 where it terminated and credit is cut.
+        credit_cuts: Bool; nothing flows back over a cut.
+        ratios: π/μ of the action of each step.
+        gamma: Discount γ.
+        gae_lambda: λ.
+        rho_bar: ρ̄.
+        c_bar: c̄.
+    """
+    errors, decay = _errors(rewards, values, next_values, credit_cuts, gamma, gae_lambda)
+    rhos = ratios.clamp(max=rho_bar)
+    changes = _flow_back(rhos * errors, decay * ratios.clamp(max=c_bar))  # e
+    later = torch.cat([changes[1:], torch.zeros_like(changes[:1])])
+    return rhos * torch.addcmul(errors, decay, later), values + changes
+
+
+def _errors(
+    rewards: Tensor, values: Tensor, next_values: Tensor, credit_cuts: Tensor, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """Return r_t + γ·v'_t - v_t and γλ(1 - cut_t), each ``(T, B)``."""
+    errors = rewards + gamma * next_values - values
+    return errors, (~credit_cuts).to(errors.dtype) * (gamma * gae_lambda)
+
+
+def _flow_back(deltas: Tensor, factors: Tensor) -> Tensor:
+    """Return e ``(T, B)`` with e_t = δ_t + f_t·e_{t+1}, e_T = 0, for t in [0, T - 1]."""
+    sums, running = torch.empty_like(deltas), torch.zeros_like(deltas[0])
+    for delta, factor, place in zip(*map(_backwards, (deltas, factors, sums)), strict=True):
+        running = torch.addcmul(delta, factor, running, out=place)
+    return sums
 
 
 def _backwards(steps: Tensor) -> Iterator[Tensor]:
@@ -84,6 +139,17 @@ def discounted_sums(rewards: Tensor, credit_cuts: Tensor, start: Tensor, gamma: 
     for reward, factor, place in zip(rewards.unbind(), decay.unbind(), sums.unbind(), strict=True):
         running = torch.addcmul(reward, factor, running, out=place)
     return sums, running.masked_fill(credit_cuts[-1], 0.0)
+
+
+def expected_return(rewards: Tensor, ends: Tensor, valid: Tensor, *, gamma: float) -> float:
+    """Return the mean value that agrees with a rollout: V = r + γ(1 - p)V with its mean reward and share p of ends.
+
+    ``ends`` ``(T, B)`` are steps after which nothing is worth anything; the others go on, truncated ones too. Where γ
+    is 1 and nothing ends, V is that of a rollout's length.
+    """
+    reward, share = (float(one[valid].double().mean()) for one in (rewards, ends))
+    goes_on = gamma * (1 - share)
+    return reward / (1 - goes_on) if goes_on < 1 else reward * len(rewards)
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:

@@ -26,7 +26,7 @@ Axes: ``T`` time, ``B`` environments, then features. Time-major everywhere, no l
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -84,6 +84,7 @@ class Rollout:
     valid: Tensor  # (T, B) bool
     initial_state: State  # leaves (B, ...)
     onward: Onward | None = None  # if the collector was asked for it
+    replay_error: float | None = None  # largest |ρ - 1| of a replay by the weights that acted, if others learn from it
 
     def __post_init__(self) -> None:
         """Check shapes and types."""
@@ -142,6 +143,18 @@ class Rollout:
         """Return what a policy's present weights make of the rollout, with gradient."""
         return policy.evaluate(self.inputs, self.actions, self.is_first, self.initial_state)
 
+    @torch.no_grad()
+    def seen_by(self, policy: RecurrentPolicy) -> Rollout:
+        """Return the rollout with the log-probabilities and values that a policy's present weights give it.
+
+        So are next values, but for those where credit is cut and after the last step: what was seen there is not in the
+        rollout, and they stay those of the weights that acted.
+        """
+        replayed = self.replay(policy)
+        next_values = self.next_values.clone()
+        next_values[:-1] = torch.where(self.credit_cuts[:-1], next_values[:-1], replayed.values[1:])
+        return replace(self, log_probs=replayed.log_probs, values=replayed.values, next_values=next_values)
+
     def to(self, device: torch.device) -> Rollout:
         """Return the rollout on another device."""
         if self.rewards.device == device:
@@ -155,4 +168,4 @@ class Rollout:
         onward = self.onward
         if onward is not None:
             onward = Onward(tree_map(of_steps, onward.next_observations), *tree_map(of_state, tuple(onward[1:])))
-        return Rollout(inputs=inputs, **steps, initial_state=state, onward=onward)
+        return replace(self, inputs=inputs, **steps, initial_state=state, onward=onward)

@@ -21,6 +21,7 @@ from rlstm.core.threads import SpeedWatch, ThreadChoice, thread_limit
 from rlstm.inspection.diagnostics import Sample, gradient_metrics, memory_metrics, sample_of
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.collect import CollectorState, start
+from rlstm.rollouts.overlap import Overlap
 from rlstm.rollouts.rollout import Rollout
 from rlstm.rollouts.statistics import EpisodeStatistics
 from rlstm.training.config import ConfigError, ExperimentConfig
@@ -50,6 +51,7 @@ class OnPolicyAgent(Agent, Protocol):
     config: Any
     begins_anew: bool  # Whether every rollout resets all envs, so that a checkpoint need not hold theirs.
     reads_onward: bool  # Whether it learns from what the steps of a rollout led to, beside their rewards.
+    overlap: Overlap | None  # Collects the next rollout while one is learnt from, if that is asked for.
 
     def __init__(
         self,
@@ -120,6 +122,11 @@ class Training(Run):
                     "eval_env is 'same', but the envs can't be put back to where they were, since they lack get_state "
                     "and set_state: use own, or none."
                 )
+            if self.agent.overlap is not None and self.curriculum.stages:
+                raise ConfigError(
+                    f"overlap is set, but curriculum is {config.run.curriculum}: the rollout that is collected ahead "
+                    "would be one of the stage before. Leave one of the two out."
+                )
             on_failure.pop_all()
         self._speed = SpeedWatch()
         self._mostly_clipped = 0  # Updates in a row.
@@ -164,11 +171,13 @@ class Training(Run):
         if passed := self.curriculum.pass_stage(self._statistics.outcomes, self.step):
             self.news.append(passed)
             self._begin_stage()
-        rollout = self.agent.collect(self.envs, self.collector_state)
+        overlap = self.agent.overlap
+        rollout = None if overlap is None else overlap.take()
+        if rollout is None:
+            rollout = self.agent.collect(self.envs, self.collector_state)
         num_steps = sum(self.ranks.gather(int(rollout.valid.sum())))
         collected = time.perf_counter()
-        metrics = self.agent.update(rollout)
-        metrics |= self.agent.refresh(rollout, self.collector_state)
+        metrics, waited = self._learn(rollout)
         updated = time.perf_counter()
         metrics |= self._statistics.metrics(trials=self.config.memory.episodes_per_trial is not None)
         metrics |= self.count(num_steps, updated - began) | self.curriculum.metrics()
@@ -183,7 +192,17 @@ class Training(Run):
             share = float(self.policy.distribution.clipped_share(rollout.actions)[rollout.valid].mean())
             metrics["rollout/clipped_actions"] = share
             self._tell_of_clipped_actions(share)
-        return metrics, {"collect": collected - began, "update": updated - collected}
+        return metrics, {"collect": collected - began + waited, "update": updated - collected - waited}
+
+    def _learn(self, rollout: Rollout) -> tuple[dict[str, float], float]:
+        """Learn from a rollout; returns metrics by name, and seconds that were waited for one collected meanwhile."""
+        overlap = self.agent.overlap
+        if overlap is None or not self.has_learnt:  # Weights that nothing has changed yet may be far from the next.
+            metrics = self.agent.update(rollout)
+            return metrics | self.agent.refresh(rollout, self.collector_state), 0.0
+        with overlap.collecting(self.envs, self.collector_state, rollout) as meanwhile:
+            metrics = self.agent.update(rollout)
+        return metrics | meanwhile.metrics, meanwhile.seconds_waited
 
     def _begin_stage(self) -> None:
         """Train in the envs of the present stage from here on: episodes, memories and what is seen begin anew."""
@@ -226,6 +245,8 @@ class Training(Run):
             return ThreadChoice(1, f"{self.device.type} computes")
         if not self.ranks.is_alone:
             return ThreadChoice(1, f"in each of {self.ranks.count} ranks")
+        if self.agent.overlap is not None and (limit := limit // 2) <= 1:
+            return ThreadChoice(1, "a thread collects beside it")
         return measured_choice(self, limit)
 
     def reconsider_threads(self, rate: float, seconds: float) -> str | None:
@@ -249,10 +270,13 @@ class Training(Run):
 
     def own_state(self, *, with_episodes: bool) -> dict[str, Any]:
         """Return the state of this rank's envs too, and where they stand in their trajectories."""
+        overlap = self.agent.overlap
+        with_episodes = with_episodes and not (overlap is not None and overlap.has_failed)
         return {
             **super().own_state(with_episodes=with_episodes),
             "carry": self.collector_state.state_dict() if with_episodes else None,
             "envs": self.envs.get_state() if with_episodes else None,
+            **({} if overlap is None else {"next_rollout": overlap.state_dict() if with_episodes else None}),
         }
 
     def load_training_state(self, values: dict[str, Any]) -> str | None:
@@ -265,6 +289,8 @@ class Training(Run):
         if carry is not None and envs is not None:
             self.envs.set_state(envs, self._seeds)
             self.collector_state.load_state_dict(carry)
+            if self.agent.overlap is not None:
+                self.agent.overlap.load_state_dict(values.get("next_rollout"), self.collector_state)
             return None
         if not self.agent.begins_anew:
             # Other seeds than at the start: the same episodes once more would count them twice.

@@ -41,6 +41,8 @@ ELSEWHERE = {
     "normalize_advantage": "norm_adv",
     "lambda": "gae_lambda",
     "discount": "gamma",
+    "with_vtrace": "advantages=vtrace",
+    "vtrace_clip_rho_threshold": "vtrace_rho",
     "lstm_hidden_size": "hidden_size",
     "rnn_hidden_size": "hidden_size",
     "n_lstm_layers": "num_layers",

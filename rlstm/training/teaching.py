@@ -66,6 +66,11 @@ class Teaching(PooledRun):
                 f"inputs has {', '.join(seen)}, but a bidirectional memory reads an episode before it answers: leave "
                 "it out."
             )
+        if config.algorithm.optimizer == "dekf":
+            raise ConfigError(
+                "optimizer is 'dekf', which carries derivatives forward in time, but a bidirectional memory reads from "
+                "both ends: use adam."
+            )
         if config.policy.normalize_observations:
             raise ConfigError(
                 "normalize_observations is set, but its statistics come from play, and a bidirectional memory can't "

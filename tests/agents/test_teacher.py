@@ -35,6 +35,7 @@ STRINGS: dict[str, Any] = {
     "eval_episodes": 3,
 }
 TAUGHT = [name for name, row in ENVS.items() if issubclass(row.load_task(), TeacherTask)]
+FILTERED: dict[str, Any] = {**STRINGS, "optimizer": "dekf", "dtype": "float64", "cell": "peephole_lstm"}
 ADDING: dict[str, Any] = {**STRINGS, "env": "rlstm/Adding-v0", "env_kwargs": {"length": 6}}
 
 
@@ -257,6 +258,7 @@ def test_decayed_weights_are_smaller_after_a_step(start: Any) -> None:
     ("settings", "steps", "wanted"),
     [
         ({**STRINGS, "env_kwargs": {"max_n": 2}, "learning_rate": 0.03, "batch_size": 8}, 10_000, 0.99),
+        ({**FILTERED, "env_kwargs": {"min_n": 3, "max_n": 3}, "batch_size": 8}, 2_000, 0.999),
         ({**STRINGS, "env": "teacher-test/Echo-v0", "env_kwargs": {}, "learning_rate": 0.02}, 3_000, 3.9),
     ],
 )
@@ -300,6 +302,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "played": {**STRINGS, "inputs": {"previous_action": True}},
     "recorded": {**STRINGS, "env": "teacher-test/Repeat-v0", "env_kwargs": {}, "batch_size": 3},
     "normalised": {**ADDING, "normalize_observations": True, "weight_decay": 0.1},
+    "filtered": {**FILTERED, "dekf_weight_noise": 0.2},
 }
 
 
@@ -351,12 +354,49 @@ def test_ppo_goes_on_from_a_clone_and_a_clone_from_ppo(tmp_path: Path) -> None:
         ({"eval_env": "same"}, "eval_env is 'same', but a teacher makes envs"),
         ({"demonstrations": "nowhere"}, "nowhere can't be read"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({**FILTERED, "dtype": "float32"}, "float32 on cpu.*--dtype float64"),
+        ({**FILTERED, "cell": "gru", "dekf_derivatives": "truncated"}, "takes one layer of lstm or peephole_lstm"),
+        ({**FILTERED, "hidden_size": 600}, "would take .* GiB, derivatives .* GiB; at most 2 GiB"),
+        ({**FILTERED, "dekf_measurement_noise": 0.0}, "dekf_measurement_noise is 0.0"),
+        ({**FILTERED, "dekf_final_process_noise": 0.0}, "dekf_final_process_noise 0: neither goes"),
+        ({**FILTERED, "loss": "squared"}, "loss is 'squared'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises((ConfigError, ValueError, DemonstrationsError), match=message):
         train(tmp_path / "run", {**STRINGS, **settings})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dekf_first_variance": 3.0}, "dekf_first_variance is 3.0, which has no effect: optimizer is 'adam'"),
+        ({"optimizer": "dekf", "learning_rate": 0.1}, "learning_rate is 0.1, which has no effect: optimizer is 'dekf'"),
+        ({"optimizer": "dekf", "memory": {"bptt_horizon": 3}}, "memory.bptt_horizon is 3, which has no effect"),
+    ],
+)
+def test_settings_that_the_optimiser_does_not_read_are_named(start: Any, settings: Any, message: str) -> None:
+    with pytest.warns(UserWarning, match=message):
+        start({**STRINGS, "dtype": "float64"}, **settings)
+
+
+def test_a_batch_is_filtered_answer_by_answer_with_noises_that_fall(start: Any) -> None:
+    training, agent = start(FILTERED, total_steps=100)
+    before = training.policy.value_head[0].weight.clone()
+    begun, steps, _ = agent.update(0, 0)
+    assert begun["dekf/updates"] == steps
+    ended, more, _ = agent.update(1, 100)
+    assert ended["dekf/updates"] == steps + more
+    assert (begun["dekf/measurement_noise"], ended["dekf/measurement_noise"]) == (100.0, 1.0)
+    assert torch.equal(training.policy.value_head[0].weight, before)
+
+
+def test_measuring_threads_leaves_the_filter_and_the_policy_alone(start: Any) -> None:
+    training, agent = start(FILTERED)
+    before = repr([training.policy.state_dict(), agent.state_dict()])
+    assert agent.rehearse(4) > 0
+    assert repr([training.policy.state_dict(), agent.state_dict()]) == before
 
 
 def test_demonstrations_of_another_env_are_refused(tmp_path: Path) -> None:

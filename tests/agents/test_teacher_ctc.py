@@ -70,6 +70,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_ctc_is_chosen_where_the_env_gives_strings_and_cross_entropy_on_request(start):
     assert start(SPOKEN).loss == "ctc"
     assert start(SPOKEN, loss="cross-entropy").loss == "cross-entropy"
+    assert start(SPOKEN, optimizer="dekf", dtype="float64", cell="lstm").loss == "cross-entropy"
     assert start({**SPOKEN, "env": "rlstm/AnBn-v0", "env_kwargs": {}}).loss == "cross-entropy"
 
 
@@ -172,6 +173,8 @@ def test_agents_that_act_refuse_a_memory_of_the_future(tmp_path, agent):
         ({"bidirectional": True, "env": "rlstm/TMaze-v0", "env_kwargs": {}}, "can't draw whole sequences"),
         ({"bidirectional": True, "inputs.previous_action": True}, "inputs has previous_action"),
         ({"bidirectional": True, "memory.lifetime": "lifelong"}, "memory.lifetime is 'lifelong'"),
+        ({"bidirectional": True, "optimizer": "dekf"}, "optimizer is 'dekf', which carries derivatives forward"),
+        ({"loss": "ctc", "optimizer": "dekf"}, "loss is 'ctc', but optimizer is 'dekf'"),
         ({"bidirectional": True, "normalize_observations": True}, "normalize_observations is set"),
         ({"bidirectional": True, "demonstrations": "some.safetensors"}, "demonstrations is some.safetensors"),
         ({"bidirectional": True, "cell": "time_aware_lstm"}, "reads the elapsed time"),

@@ -39,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
         "checkpoint_every": 2 * 64,
     },
     "ppo_numbers": {**PPO, "env": "rlstm/PendulumNoVel-v0", "vectorization": "sync", "clip_vloss": 0.2},
+    "ppo_vtrace": {**PPO, "env": "rlstm/TMaze-v0", "advantages": "vtrace"},
     "reinforce": {
         **TINY,
         "agent": "reinforce",

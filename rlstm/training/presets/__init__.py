@@ -6,11 +6,11 @@ from rlstm.core.errors import unknown_name
 from rlstm.training.presets.neuroevolution import NEUROEVOLUTION
 from rlstm.training.presets.policy_gradients import POLICY_GRADIENTS
 from rlstm.training.presets.preset import Preset
-from rlstm.training.presets.taught import TAUGHT
+from rlstm.training.presets.teaching import TEACHING
 
 __all__ = ["PRESETS", "Preset", "find_preset", "presets_for"]
 
-PRESETS: dict[str, Preset] = {**POLICY_GRADIENTS, **NEUROEVOLUTION, **TAUGHT}
+PRESETS: dict[str, Preset] = {**POLICY_GRADIENTS, **NEUROEVOLUTION, **TEACHING}
 
 
 def find_preset(name: str) -> Preset:

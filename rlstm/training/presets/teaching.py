@@ -1,0 +1,34 @@
+"""Settings for training with a teacher."""
+
+from __future__ import annotations
+
+from rlstm.training.presets.preset import Preset, preset, task
+
+TEACHING: dict[str, Preset] = {
+    "anbncn-dekf": preset(
+        "teacher",
+        "Count: a^n b^n c^n from n up to 10 by a Kalman filter; some seeds then handle n = 1000.",
+        task("rlstm/AnBnCn-v0", 90_000, max_n=10),
+        dtype="float64",
+        eval_every=0,
+        cell="peephole_lstm",
+        hidden_size=4,
+        batch_size=8,
+        optimizer="dekf",
+        dekf_measurement_noise=10.0,
+        dekf_final_measurement_noise=0.01,
+        dekf_weight_noise=0.3,  # Without it counters are not exact enough for strings much longer than those seen.
+    ),
+    "digit-strips": preset(
+        "teacher",
+        "Read strips of handwritten digits, by CTC and a bidirectional LSTM; unseen ones: evaluate with split=test.",
+        task("rlstm/DigitStrips-v0", 5_000_000, distortion=0.15),
+        bidirectional=True,
+        hidden_size=100,
+        batch_size=32,
+        learning_rate=5e-3,
+        anneal_lr=True,
+        max_grad_norm=5.0,
+        eval_every=1_000_000,
+    ),
+}
