@@ -22,7 +22,7 @@ TEACHING: dict[str, Preset] = {
     "digit-strips": preset(
         "teacher",
         "Read strips of handwritten digits, by CTC and a bidirectional LSTM; unseen ones: evaluate with split=test.",
-        task("rlstm/DigitStrips-v0", 5_000_000, distortion=0.15),
+        task("rlstm/DigitStrips-v0", 9_000_000, distortion=0.15),
         bidirectional=True,
         hidden_size=100,
         batch_size=32,
