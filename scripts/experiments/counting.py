@@ -13,12 +13,16 @@ no n above 1000 is tried.
 
 ``longer`` gives the second run five times the generations. ``random`` is the control without evolution: one generation
 of as many parameter vectors as the two runs evaluate, of the deviation with which they begin, with strings of n up to
-``--max-n``. Rows are in ``scripts/results/counting.csv``;
-one that is there is not run again. Settings were chosen on other seeds, from 1000 on.
+``--max-n``. ``joint`` evolves the readout too, by the return of episodes. ``gradient`` and ``filter`` are one run each
+of ``rlstm train teacher`` on the same strings: backpropagation through time with Adam, and the preset ``anbncn-dekf``,
+a decoupled extended Kalman filter. Rows are in ``scripts/results/counting.csv``; one that is there is not run again.
+Settings of the evolution were chosen on other seeds, from 1000 on.
 
 Sources: F. A. Gers, J. Schmidhuber, *LSTM Recurrent Networks Learn Simple Context-Free and Context-Sensitive
 Languages*, IEEE Transactions on Neural Networks 12(6), 2001, for the task; Schmidhuber, Wierstra, Gagliolo, Gomez,
-*Training recurrent networks by Evolino*, Neural Computation 19(3), 2007.
+*Training recurrent networks by Evolino*, Neural Computation 19(3), 2007; Pérez-Ortiz, Gers, Eck, Schmidhuber, *Kalman
+filters improve LSTM network performance in problems unsolvable by traditional recurrent nets*, Neural Networks 16(2),
+2003, for the filter.
 """
 
 from __future__ import annotations
@@ -52,12 +56,26 @@ COLUMNS = (
     "error",
     "generations",
     "genomes",
+    "sequences",
     "steps",
     "seconds",
     "command",
     *MACHINE_COLUMNS,
 )
-TITLES = {"evolution": "SNES", "longer": "SNES, five times the second run", "random": "random memories"}
+TITLES = {
+    "evolution": "SNES, readout solved",
+    "longer": "SNES, readout solved, five times the second run",
+    "joint": "SNES, readout evolved",
+    "random": "random memories, readout solved",
+    "gradient": "gradient, Adam",
+    "filter": "Kalman filter",
+}
+SINGLE = {  # Runs that nothing goes on from.
+    "joint": "evolino --preset anbncn --readout joint --fitness return --teacher-sequences 4 --total-steps 4000000",
+    "gradient": "teacher --env rlstm/AnBnCn-v0 --cell peephole_lstm --hidden-size 4 --dtype float64 --eval-every 0 "
+    "--learning-rate 0.01 --anneal-lr --total-steps 2000000",
+    "filter": "teacher --preset anbncn-dekf",
+}
 POPULATION, GENOMES = 50, 10_000
 LONGER = 5
 STEPS_PER_N = 35_000  # Of the second run for each n: some 50 generations, whatever the longest string.
@@ -65,7 +83,10 @@ STEPS_PER_N = 35_000  # Of the second run for each n: some 50 generations, whate
 
 def words(max_n: int, strategy: str, seed: int, *, second: bool, num_threads: int = 1) -> list[str]:
     """Return the words of a run but for its folders."""
-    common = f"train evolino --preset anbncn --seed {seed} --eval-episodes 1 --num-threads {num_threads}"
+    last = f"--seed {seed} --eval-episodes 1 --num-threads {num_threads}"
+    if strategy in SINGLE:
+        return shlex.split(f"train {SINGLE[strategy]} --env-kwargs max_n={max_n} {last}")
+    common = f"train evolino --preset anbncn {last}"
     if strategy == "random":
         return shlex.split(f"{common} --env-kwargs max_n={max_n} --population {GENOMES} --total-steps 1")
     if second:
@@ -128,7 +149,7 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
     lasts = []
     commands = []
     init: list[str] = []
-    if strategy != "random":
+    if strategy != "random" and strategy not in SINGLE:
         first = folder / f"first-{seed}"
         commands.append(words(max_n, strategy, seed, second=False, num_threads=num_threads))
         lasts.append((read_progress(first) if first.exists() else train(commands[0], first))[-1])
@@ -137,7 +158,9 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
     commands.append(words(max_n, strategy, seed, second=True, num_threads=num_threads))
     lasts.append(train([*commands[-1], *init], run_dir)[-1])
     policy = open_run(run_dir).policy
-    generations = sum(int(float(last["evolino/generations"])) for last in lasts)
+    taught = "teacher/sequences" in lasts[-1]
+    generations = 0 if taught else sum(int(float(last["evolino/generations"])) for last in lasts)
+    error = float(lasts[-1]["train/loss"]) if taught else -float(lasts[-1]["evolino/champion"])
     shown = [f"rlstm {shlex.join(command)}" for command in commands]
     if init:
         shown = [f"{shown[0]} --run-dir FIRST", f"{shown[1]} --init-from FIRST"]
@@ -146,9 +169,10 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
         "strategy": strategy,
         "seed": seed,
         "largest_n": largest_n(lambda some: accepted(policy, some)),
-        "error": f"{-float(lasts[-1]['evolino/champion']):.4g}",
-        "generations": generations,
-        "genomes": generations * (GENOMES if strategy == "random" else POPULATION),
+        "error": "" if strategy == "joint" else f"{error:.4g}",  # Its fitness is a return.
+        "generations": generations or "",
+        "genomes": generations * (GENOMES if strategy == "random" else POPULATION) or "",
+        "sequences": int(float(lasts[-1]["teacher/sequences"])) if taught else "",
         "steps": sum(int(float(last["step"])) for last in lasts),
         "seconds": round(sum(float(last["time/time_elapsed"]) for last in lasts), 1),
         "command": " && ".join(shown),
@@ -165,14 +189,15 @@ def table(rows: Sequence[dict[str, str]]) -> str:
             if not own:
                 continue
             values = np.array([int(row["largest_n"]) for row in own])
-            genomes = [int(row["genomes"]) for row in own]
+            learnt = "sequences" if own[0].get("sequences") else "genomes"
+            counts = [int(row[learnt]) for row in own]
             cells = [
                 f"1 to {max_n}",
                 marked(title, own),
                 f"{np.median(values):g}",
                 *(f"{value}{' or more' if value >= MOST else ''}" for value in (values.max(), values.min())),
                 f"{(values > max_n).sum()} of {len(own)}",
-                f"{np.median(genomes):,.0f}",
+                f"{np.median(counts):,.0f} {learnt}",
                 f"{np.median([float(row['seconds']) for row in own]):.0f} s",
             ]
             lines.append(cells)
@@ -183,7 +208,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
         "best seed",
         "worst seed",
         "beyond training",
-        "genomes",
+        "from",
         "wall",
     ]
     return markdown_table(head, lines)
@@ -204,7 +229,7 @@ def main() -> None:
     parser.add_argument(
         "--max-n", type=int, nargs="+", default=[], metavar="N", help="longest strings; none runs nothing"
     )
-    parser.add_argument("--strategies", nargs="+", choices=TITLES, default=list(TITLES))
+    parser.add_argument("--strategies", nargs="+", choices=TITLES, default=["evolution", "longer", "random"])
     arguments = parser.parse_args()
     if not arguments.max_n and not arguments.tables:
         for second in (False, True):

@@ -116,6 +116,18 @@ def test_a_row_holds_the_largest_n_of_the_second_runs_champion(script, tmp_path,
     assert all(0 <= row["largest_n"] < 10 for row in rows)
 
 
+@pytest.mark.parametrize("strategy", ["filter", "gradient", "joint"])
+def test_what_nothing_goes_on_from_is_one_run(script, strategy: str, tmp_path, monkeypatch) -> None:
+    words = script.words
+    short = ["--total-steps", "60", *(["--batch-size", "2"] if strategy != "joint" else ["--population", "4"])]
+    monkeypatch.setattr(script, "words", lambda *args, **kwargs: [*words(*args, **kwargs), *short])
+    row = script.run_one(2, strategy, 0, tmp_path)
+    assert set(row) == set(script.COLUMNS)
+    assert (row["sequences"] == "") == (row["genomes"] != "") == (strategy == "joint")
+    assert "max_n=2" in row["command"]
+    assert "FIRST" not in row["command"]
+
+
 def test_what_is_there_is_not_run_again_and_seeds_come_first(script) -> None:
     rows = [{"max_n": "10", "strategy": "random", "seed": "0"}]
     assert script.left(rows, [10, 40], ["random"], [0, 1]) == [(40, "random", 0), (10, "random", 1), (40, "random", 1)]
@@ -125,5 +137,8 @@ def test_the_table_has_median_best_and_worst_and_marks_where_measuring_stopped(s
     names = {"max_n": "10", "strategy": "evolution", "genomes": "9000", "seconds": "4"}
     rows = [{**names, "largest_n": value} for value in ("10", "60", "1000")]
     *_, line = script.table(rows).splitlines()
-    assert line == "| 1 to 10 | SNES | 60 | 1000 or more | 10 | 2 of 3 | 9,000 | 4 s |"
+    assert line == "| 1 to 10 | SNES, readout solved | 60 | 1000 or more | 10 | 2 of 3 | 9,000 genomes | 4 s |"
+    rows = [{**row, "strategy": "filter", "genomes": "", "sequences": "2000"} for row in rows]
+    *_, line = script.table(rows).splitlines()
+    assert line == "| 1 to 10 | Kalman filter | 60 | 1000 or more | 10 | 2 of 3 | 2,000 sequences | 4 s |"
     assert script.table([]) == ""
