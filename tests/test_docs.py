@@ -13,6 +13,8 @@ import pytest
 from rlstm.cli import VERBS, main
 from rlstm.cli.train import experiment
 from rlstm.cli.tune import read_plan
+from rlstm.core.cell_graph_files import graph_text
+from rlstm.core.cell_graphs import lstm_graph
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -85,6 +87,9 @@ def test_commands_can_be_read(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
         for path in (Path(word) for word in words if word.endswith("/best.toml")):  # What a search has written.
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+        for path in (Path(word) for word in words if word.endswith("/champion.toml")):  # Likewise, a cell.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(graph_text(lstm_graph()), encoding="utf-8")
         if verb == "train":
             experiment(words[0], words[1:])
         if verb == "tune":

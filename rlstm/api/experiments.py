@@ -173,10 +173,20 @@ def _start_from_another(training: Run) -> Checkpoint | None:
     if config.run.init_from is None:
         return None
     start_from = RunDirectory.open(config.run.init_from)
+    _check_graph(config, start_from)
     _check_units(config, start_from, training.policy.action_space)
     checkpoint = load_checkpoint(start_from, best_or_latest(start_from))
     training.start_from(checkpoint)
     return checkpoint
+
+
+def _check_graph(config: ExperimentConfig[Any], start_from: RunDirectory) -> None:
+    """Refuse weights of another graph, whose shapes may be the same."""
+    here, there = config.policy.cell_identity, read_config(start_from).policy.cell_identity
+    if here != there and {config.policy.cell, there.split()[0]} == {"graph"}:
+        raise ConfigError(
+            f"The cell is another graph than that of {start_from.path} ({here}, {there}): weights need the same."
+        )
 
 
 def _check_units(config: ExperimentConfig[Any], start_from: RunDirectory, action_space: spaces.Space[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from rlstm.cells.bidirectional import Bidirectional
 from rlstm.cells.conv_lstm import ConvLSTMCell
 from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
+from rlstm.cells.graph import GraphCell
 from rlstm.cells.gru import GRUCell
 from rlstm.cells.ln_gru import LNGRUCell
 from rlstm.cells.lstm import LSTMCell
@@ -24,6 +26,7 @@ from rlstm.cells.slstm import SLSTMCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.cells.time_aware_lstm import TimeAwareLSTMCell
 from rlstm.cells.xlstm import XLSTMCell
+from rlstm.core.cell_graph_files import cell_of_file
 from rlstm.core.cell_options import MemoryInit
 from rlstm.core.errors import unknown_name
 from rlstm.core.options import check_options
@@ -45,12 +48,13 @@ CELLS: dict[str, type[RecurrentCell]] = {
     "min_gru": MinGRUCell,
     "min_lstm": MinLSTMCell,
     "conv_lstm": ConvLSTMCell,
+    "graph": GraphCell,
     "none": FeedForwardCell,
 }
 
 
 def make_cell(
-    name: str,
+    name: str | os.PathLike[str],
     input_size: int,
     hidden_size: int,
     *,
@@ -65,7 +69,7 @@ def make_cell(
     """Build the cell called ``name``, stacked ``num_layers`` high.
 
     Args:
-        name: A key of ``CELLS``.
+        name: A key of ``CELLS``, or a TOML file of a graph, see ``rlstm.core.cell_graphs``.
         input_size: Width I of the inputs.
         hidden_size: Width H of each layer.
         num_layers: Height of the stack.
@@ -80,8 +84,10 @@ def make_cell(
         The cell; a ``StackedCell`` where ``num_layers`` is more than 1.
 
     Raises:
-        ValueError: If the name is unknown, a number is out of range, or the cell has no such option.
+        ValueError: If the name is unknown, a number is out of range, the cell has no such option, or the file holds no
+            cell.
     """
+    name, options = cell_of_file(name, options or {})
     if name not in CELLS:
         raise unknown_name("cell", name, CELLS)
     if num_layers < 1:
@@ -93,8 +99,8 @@ def make_cell(
     # Defaults are not passed on, so a cell without gates need not know of them.
     arguments: dict[str, Any] = {key: value for key, (value, default) in given.items() if value != default}
     common = ("input_size", "hidden_size", "memory_length", "memory_init")
-    check_options("cell", name, CELLS[name], options or {}, common)
-    arguments |= options or {}
+    check_options("cell", name, CELLS[name], options, common)
+    arguments |= options
 
     def make_layer(width: int, arguments: dict[str, Any]) -> RecurrentCell:
         one = CELLS[name](width, hidden_size, **arguments)

@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "play episodes with a trained agent: return, success, worth of its memory"),
     "resume": ("resume", "go on with a run that was stopped"),
     "tune": ("tune", "search for the settings with which an agent learns an env"),
+    "search-cell": ("search_cell", "search for structures of memory cells that learn better than an LSTM"),
     "watch": ("watch", "see a trained agent play, live or as a film"),
     "inspect": ("inspect", "what a memory holds, what actions depend on, how long it lasts"),
     "card": ("card", "write the model card of a run"),

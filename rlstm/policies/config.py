@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from rlstm.core.cell_graph_files import cell_of_file, graph_from_table
 from rlstm.core.cell_options import MemoryInit, SequencePath, check_memory_length
 from rlstm.core.ranges import AtLeast, check_ranges
 from rlstm.core.searched import Among
@@ -15,7 +16,7 @@ class PolicyConfig:
     """The network."""
 
     cell: Annotated[str, Among("lstm", "gru", "ln_gru")] = "lstm"
-    """Memory cell: see 'rlstm cells'."""
+    """Memory cell: see 'rlstm cells'; or a TOML file of a graph, which is stored as cell graph and its cell_kwargs."""
 
     hidden_size: Annotated[int, AtLeast(1), Among(32, 64, 128, 256)] = 128
     """Width of each layer of the memory."""
@@ -95,6 +96,17 @@ class PolicyConfig:
     (van Hasselt et al. 2016)."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes out of range."""
+        """Refuse sizes out of range, and read a cell that is a file: what it holds then is part of the settings."""
         check_ranges(self)
+        name, options = cell_of_file(self.cell, self.cell_kwargs)
+        object.__setattr__(self, "cell", name)
+        object.__setattr__(self, "cell_kwargs", options)
+        if name == "graph" and options.get("graph") is not None:
+            graph_from_table(options["graph"])
         check_memory_length(self.memory_length, self.memory_init)
+
+    @property
+    def cell_identity(self) -> str:
+        """The name of the cell, for a graph with a hash of it: weights of the one don't fit the other."""
+        graph = self.cell_kwargs.get("graph") if self.cell == "graph" else None
+        return self.cell if graph is None else f"{self.cell} {graph_from_table(graph).digest}"

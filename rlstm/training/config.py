@@ -177,7 +177,7 @@ class ExperimentConfig(Generic[AlgorithmT]):
 
     def identity(self) -> dict[str, str]:
         """Return what a checkpoint must agree with."""
-        return {"env": self.env.env, "agent": self.agent, "cell": self.policy.cell}
+        return {"env": self.env.env, "agent": self.agent, "cell": self.policy.cell_identity}
 
     def settings(self) -> dict[str, Any]:
         """Return the flat form, every setting by the name of its flag with underscores."""

@@ -14,7 +14,8 @@ from rlstm.training.setting_names import with_present_names
 def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings ``base`` with those of ``over`` on top.
 
-    The arguments of an env are replaced one by one; another env takes over none of them, and none of the wrappers.
+    The arguments of an env are replaced one by one; another env takes over none of them, and none of the wrappers, and
+    another cell none of the options of a cell.
     """
     low, high = with_present_names(base), with_present_names(over)
     result = {**low, **high}
@@ -23,6 +24,8 @@ def layer(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         result["env_wrappers"] = high.get("env_wrappers", ())
     elif isinstance(high.get("env_kwargs"), Mapping) and "env_kwargs" in low:
         result["env_kwargs"] = {**low["env_kwargs"], **high["env_kwargs"]}
+    if low.get("cell") and high.get("cell", low["cell"]) != low["cell"]:
+        result["cell_kwargs"] = high.get("cell_kwargs", {})
     return result
 
 

@@ -18,6 +18,7 @@ from rlstm.api.tuning.plan import Options, Plan, Pruner, make_plan
 from rlstm.api.tuning.preset_file import preset_text
 from rlstm.api.tuning.space import Given, Space
 from rlstm.cells import CELLS
+from rlstm.core.cell_graph_files import SUFFIX
 from rlstm.core.errors import missing_extra, unknown_name
 from rlstm.core.searched import Choices
 from rlstm.training.config import ConfigError
@@ -128,6 +129,8 @@ def _check_cells(space: Space) -> None:
     """Refuse cells that there are not; modules that register some have been imported."""
     tried = space.get("cell")
     for name in tried.values if isinstance(tried, Choices) else ():
+        if str(name).endswith(SUFFIX):
+            raise ConfigError(f"A search tries cells by their names, but '{name}' is a file: give it alone, as --cell.")
         if name not in CELLS:
             raise unknown_name("cell", name, CELLS)
 
