@@ -16,11 +16,16 @@ Implementation details, each with its reason:
 4.  The loss is a mean over the steps that ask something, of all sequences together: of squared errors where answers are
     numbers, else of cross-entropies; where a set of symbols is asked, the sum over its bits.
 5.  Evaluation is that of any policy: it plays episodes in the env, alone, without the teacher.
-6.  Gradients are clipped by their global norm; Adam with ε = 1e-5, or AdamW.
-7.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay.
-8.  The critic's head is there and stays untrained, so that PPO can go on from these weights (``--init-from``), or these
+6.  Where the env gives strings of labels for whole sequences (``info["labels"]``), the loss is CTC's (Graves,
+    Fernández, Gomez, Schmidhuber, ICML 2006): the last answer is the blank. Errors in training are those of the
+    likeliest path.
+7.  A bidirectional memory (Schuster & Paliwal 1997; Graves & Schmidhuber 2005) reads whole sequences. It is taught and
+    evaluated where observations don't depend on actions: an episode is read first, then played with the answers.
+8.  Gradients are clipped by their global norm; Adam with ε = 1e-5, or AdamW.
+9.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay.
+10. The critic's head is there and stays untrained, so that PPO can go on from these weights (``--init-from``), or these
     from PPO's.
-9.  With ``optimizer`` dekf a decoupled extended Kalman filter takes a step after every answer, on-line, with
+11. With ``optimizer`` dekf a decoupled extended Kalman filter takes a step after every answer, on-line, with
     derivatives that are carried forward in time (``rlstm.losses.kalman``): Puskorius & Feldkamp 1994; Pérez-Ortiz,
     Gers, Eck, Schmidhuber, Neural Networks 16(2), 2003. The sequences of a batch are read one after another; loss and
     right answers are those of the weights before the batch, as with Adam.
@@ -36,6 +41,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from rlstm.agents.configs.teacher import TeacherConfig
@@ -49,6 +55,7 @@ from rlstm.evaluation.teacher_sequences import (
     teacher_sequences_from_demonstrations,
 )
 from rlstm.evolution.normalisers import fill_normalisers
+from rlstm.losses.ctc import LabelLoss, check_labels, label_loss
 from rlstm.losses.kalman import KalmanConfig, KalmanTeacher
 from rlstm.losses.optimisation import Descent, Term, annealed
 from rlstm.losses.teacher_losses import TaughtLoss, cross_entropy, squared_error
@@ -93,13 +100,20 @@ class Teacher:
         self._total_steps = total_steps
         self._recorded = self._from_demonstrations()
         self.answers_are_numbers = isinstance(policy.distribution, Gaussian)
-        self.loss = config.loss if config.loss != "auto" else "squared" if self.answers_are_numbers else "cross-entropy"
+        first = self._check_teacher()
+        self.loss = config.loss if config.loss != "auto" else self._loss_for(first)
         if self.loss == "squared" and not self.answers_are_numbers:
             raise ValueError(
                 f"loss is 'squared', but the env's actions are {policy.action_space}, choices and no numbers: leave "
                 "loss out."
             )
-        self._check_teacher()
+        if self.loss == "ctc":
+            self._strings(first)  # Refuses what can't be learnt.
+            if config.optimizer == "dekf":
+                raise ValueError(
+                    "loss is 'ctc', but optimizer is 'dekf', which filters the answers of single steps: leave one of "
+                    "the two out."
+                )
         self._warn_of_settings()
         self._optimizer = self._make_optimizer(policy)
         self.num_sequences = 0
@@ -159,22 +173,61 @@ class Teacher:
         """Return the env's sequences with these seeds: drawn whole if it can, else played."""
         envs, washout = self.envs(len(seeds)), self.config.washout
         drawn = drawn_teacher_sequences(self.policy, envs, seeds, washout=washout)
+        if drawn is None and self.policy.config.bidirectional:
+            raise ValueError(
+                "bidirectional is set, but this env can't draw whole sequences: what it shows may depend on actions or "
+                "on a wrapper. Leave it out, or take an env such as rlstm/SpokenStrings-v0."
+            )
         return play_teacher_sequences(self.policy, envs, seeds, washout=washout) if drawn is None else drawn
 
     @staticmethod
     def _outputs(policy: RecurrentPolicy, sequences: TeacherSequences) -> Tensor:
         """Return what the policy head puts out, ``(T, S, P)``, with gradient."""
         state = policy.init_state(sequences.is_first.shape[1])
-        return policy.outputs(sequences.inputs, sequences.is_first, state)
+        is_first = sequences.parted if policy.config.bidirectional else sequences.is_first
+        return policy.outputs(sequences.inputs, is_first, state)
 
-    def _loss(self, outputs: Tensor, sequences: TeacherSequences) -> TaughtLoss:
+    def _loss_for(self, sequences: TeacherSequences) -> str:
+        """Return the loss that fits what is asked."""
+        if sequences.labels is not None and self.config.optimizer == "adam":
+            return "ctc"
+        return "squared" if self.answers_are_numbers else "cross-entropy"
+
+    def _loss(self, outputs: Tensor, sequences: TeacherSequences) -> TaughtLoss | LabelLoss:
+        if self.loss == "ctc":
+            strings, valid = self._strings(sequences)
+            return label_loss(outputs, strings.to(outputs.device), valid.to(outputs.device), blank=self._blank)
         targets, weights = sequences.targets.to(outputs), sequences.weights.to(outputs)
         if self.loss == "squared":
             return squared_error(outputs, targets, weights)
         return cross_entropy(self.policy.distribution, outputs, targets, weights)
 
-    def _accuracy(self, loss: TaughtLoss, sequences: TeacherSequences) -> dict[str, float]:
+    @property
+    def _blank(self) -> int:
+        """The answer that is no label: the last one."""
+        if not isinstance(self.policy.action_space, spaces.Discrete):
+            raise ValueError(
+                f"loss is 'ctc', but the env's actions are {self.policy.action_space}: labels and the blank are "
+                "answers of a Discrete space. Leave loss out."
+            )
+        return int(self.policy.action_space.n) - 1
+
+    def _strings(self, sequences: TeacherSequences) -> tuple[Tensor, Tensor]:
+        """Return the strings ``(S, L)`` and the valid steps ``(T, S)``, and refuse what no path can be collapsed to."""
+        if sequences.labels is None:
+            raise ValueError(
+                "loss is 'ctc', but there are no strings of labels: the env must draw whole sequences with their "
+                "labels, as rlstm/SpokenStrings-v0 does, without wrappers, and the policy see its observations alone. "
+                "Leave loss out, or change the env."
+            )
+        strings = sequences.labels.T
+        check_labels(strings, sequences.valid, blank=self._blank, num_answers=self._blank + 1)
+        return strings, sequences.valid
+
+    def _accuracy(self, loss: TaughtLoss | LabelLoss, sequences: TeacherSequences) -> dict[str, float]:
         """Return how right the answers were: the largest error of numbers, else shares of right ones."""
+        if isinstance(loss, LabelLoss):
+            return {"teacher/label_error_rate": loss.label_error_rate, "teacher/right_sequences": loss.right_strings}
         if self.answers_are_numbers:
             return {"teacher/largest_error": float(loss.errors.max())}
         asked = (sequences.weights > 0).to(loss.errors.device)
@@ -196,7 +249,7 @@ class Teacher:
         return KalmanConfig(**settings)
 
     def _descend(
-        self, descent: Descent, outputs: Tensor, loss: TaughtLoss, index: int, progress: float
+        self, descent: Descent, outputs: Tensor, loss: TaughtLoss | LabelLoss, index: int, progress: float
     ) -> dict[str, float]:
         """Take one step of Adam."""
         config = self.config
@@ -223,12 +276,12 @@ class Teacher:
         recorded = Demonstrations.load(self.config.demonstrations)
         return teacher_sequences_from_demonstrations(self.policy, recorded, washout=self.config.washout or 0)
 
-    def _check_teacher(self) -> None:
-        """Refuse an env without a teacher, or a washout that leaves nothing to learn."""
+    def _check_teacher(self) -> TeacherSequences:
+        """Refuse an env without a teacher, or a washout that leaves nothing to learn; returns the first sequences."""
         streams: list[Stream] = ["lessons"] if self._recorded is None else []
         first = self._recorded or self._draw(integer_seeds(self.seed, streams[0], self.config.batch_size, 0))
         if not first.is_empty:
-            return
+            return first
         if self.config.washout:
             raise ValueError(f"washout is {self.config.washout}, which leaves no step that asks anything: give fewer.")
         raise ValueError(

@@ -47,9 +47,10 @@ class TeacherConfig(AgentConfig):
     max_grad_norm: Annotated[float, Positive] = 1.0
     """Largest global norm of the gradient."""
 
-    loss: Literal["auto", "squared", "cross-entropy"] = "auto"
+    loss: Literal["auto", "squared", "cross-entropy", "ctc"] = "auto"
     """Squared: mean squared error of what is put out; cross-entropy: minus the log-probability of the right answer, of
-    every bit or choice where several symbols are legal. Auto: squared where answers are numbers, else cross-entropy."""
+    every bit or choice where several symbols are legal; ctc: of the string of labels, whenever they are answered, where
+    the env gives strings. Auto: ctc where there are strings, squared where answers are numbers, else cross-entropy."""
 
     washout: Annotated[int | None, NotNegative] = None
     """Steps at the beginning of every sequence that ask nothing. Default: none, or, where the env forces the teacher's

@@ -35,6 +35,7 @@ from rlstm.envs.base.checks import (
     read_option,
     require_reset,
 )
+from rlstm.envs.base.labelling import LabelledSequences, LabellingTask
 from rlstm.envs.base.teacher import Sequences, TeacherTask
 
 # What gymnasium.make asks the class for; an instance says the rest (`BatchedTask.metadata`).
@@ -301,6 +302,16 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
             return None
         self._was_reset = False
         return self.task.draw_sequences(seeds, self._step_limit)
+
+    def draw_labelled(self, seeds: Sequence[int]) -> LabelledSequences | None:
+        """Return the episodes that a reset with `seeds` would begin, whole, with their strings of labels.
+
+        None if the task has no strings. The next call must be a `reset`.
+        """
+        if not isinstance(self.task, LabellingTask) or self.episodes_per_trial is not None:
+            return None
+        self._was_reset = False
+        return self.task.draw_labelled(seeds, self._step_limit)
 
     def render(self) -> tuple[Any, ...]:
         """Render one frame per lane: text or an image (height, width, 3), by `render_mode`.

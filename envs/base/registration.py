@@ -181,6 +181,11 @@ _SECTIONS: dict[str, tuple[EnvRow, ...]] = {
         # LongLag: 95 of 100 last symbols are foretold.
         _env("LongLag", "sequences.long_lag:LongLag", 0.95),
     ),
+    "Labels of whole sequences": (
+        # No mean return is named anywhere.
+        _env("DigitStrips", "sequences.digit_strips:DigitStrips"),
+        _env("SpokenStrings", "sequences.spoken:SpokenStrings"),
+    ),
 }
 
 ENVS: dict[str, EnvRow] = {row.id: row for rows in _SECTIONS.values() for row in rows}

@@ -89,6 +89,7 @@ def open_run(
     env_kwargs: Mapping[str, Any] | None = None,
     device: str | None = None,
     trust: bool = False,
+    acts: bool = True,
 ) -> FinishedRun:
     """Load what a run has learnt, without its env.
 
@@ -98,12 +99,19 @@ def open_run(
         env_kwargs: Arguments of the env to change where it is played.
         device: Where it computes; the run's own device by default.
         trust: Import the modules that the run names, and take its env from the entry points that it names.
+        acts: Whether it has to choose its actions step by step.
 
     Raises:
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
+        ConfigError: If it has to act and can't.
     """
     directory = RunDirectory.open(run_dir)
     config = read_config(directory)
+    if acts and config.policy.bidirectional:
+        raise ConfigError(
+            f"The agent of {directory.path} is bidirectional: it reads a sequence from both ends before it answers, so "
+            "it can't act step by step. 'rlstm evaluate' plays it; to act, train without --bidirectional."
+        )
     which = best_or_latest(directory) if checkpoint is None else checkpoint
     loaded = load_checkpoint(directory, which)
     check_meta(loaded, config.identity())
@@ -142,6 +150,8 @@ def _open_to_play(
     num_threads: int | None,
     env_kwargs: Mapping[str, Any],
     trust: bool,
+    *,
+    acts: bool = True,
 ) -> FinishedRun:
     """Load a run and prepare the process: as many threads as were asked for here or for the run, or one."""
     for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
@@ -153,7 +163,7 @@ def _open_to_play(
     with refusals_name_settings():
         check_num_threads(num_threads or 0)
     prepare_process(asked if num_threads is None else num_threads)
-    return open_run(run_dir, checkpoint, env_kwargs=env_kwargs, trust=trust)
+    return open_run(run_dir, checkpoint, env_kwargs=env_kwargs, trust=trust, acts=acts)
 
 
 def evaluate_run(
@@ -185,7 +195,7 @@ def evaluate_run(
         ConfigError: If a number is out of range, or the env with its changed arguments doesn't fit the network.
         CheckpointError, RunDirectoryError: If the checkpoint or the folder is missing or damaged.
     """
-    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, env_kwargs or {}, trust)
+    run = _open_to_play(run_dir, checkpoint, episodes, seed, num_threads, env_kwargs or {}, trust, acts=False)
     likeliest = run.takes_likeliest(deterministic)
     with run.envs(episodes) as envs:
         return evaluate(run.policy, envs, episodes, seed=seed, deterministic=likeliest, ablate_memory=ablate_memory)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlstm.cells.base import CellStep, RecurrentCell, State
+from rlstm.cells.bidirectional import Bidirectional
 from rlstm.cells.conv_lstm import ConvLSTMCell
 from rlstm.cells.elman import ElmanCell
 from rlstm.cells.feed_forward import FeedForwardCell
@@ -58,6 +59,7 @@ def make_cell(
     hidden_size: int,
     *,
     num_layers: int = 1,
+    bidirectional: bool = False,
     residual: bool = False,
     layer_norm: bool = False,
     memory_length: int | None = None,
@@ -71,6 +73,7 @@ def make_cell(
         input_size: Width I of the inputs.
         hidden_size: Width H of each layer.
         num_layers: Height of the stack.
+        bidirectional: Whether each layer has a memory of the future beside that of the past.
         residual: Whether each layer but the first adds to what it reads.
         layer_norm: Whether each layer but the first reads it normalised.
         memory_length: Longest lag in steps that every layer's initialisation should bridge; ``None`` for the plain one.
@@ -98,11 +101,16 @@ def make_cell(
     common = ("input_size", "hidden_size", "memory_length", "memory_init")
     check_options("cell", name, CELLS[name], options, common)
     arguments |= options
-    layers = [CELLS[name](input_size, hidden_size, **arguments)]
+
+    def make_layer(width: int, arguments: dict[str, Any]) -> RecurrentCell:
+        one = CELLS[name](width, hidden_size, **arguments)
+        return Bidirectional(one, CELLS[name](width, hidden_size, **arguments)) if bidirectional else one
+
+    layers = [make_layer(input_size, arguments)]
     for _ in range(num_layers - 1):
         width = layers[-1].output_size + layers[0].reads_elapsed_time
         above = arguments if layers[0].output_maps is None else {**arguments, "map_shape": layers[0].output_maps}
-        layer = CELLS[name](width, hidden_size, **above)
+        layer = make_layer(width, above)
         is_wrapped = residual or layer_norm
         layers.append(ResidualCell(layer, residual=residual, layer_norm=layer_norm) if is_wrapped else layer)
     return layers[0] if num_layers == 1 else StackedCell(layers)

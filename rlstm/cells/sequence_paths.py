@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from rlstm.cells.base import RecurrentCell
+from rlstm.cells.bidirectional import Bidirectional
 from rlstm.cells.residual import ResidualCell
 from rlstm.cells.stacked import StackedCell
 from rlstm.core.cell_options import SequencePath
@@ -62,6 +63,8 @@ def _parts(cell: torch.nn.Module) -> list[RecurrentCell]:
     """Return the cells that a stack holds, without the residual layers around them; else the cell itself."""
     if isinstance(cell, ResidualCell):
         return _parts(cell.cell)
+    if isinstance(cell, Bidirectional):
+        return [*_parts(cell.past), *_parts(cell.future)]
     if isinstance(cell, StackedCell):
         return [one for layer in cell.layers for one in _parts(layer)]
     return [cell] if isinstance(cell, RecurrentCell) else []

@@ -64,6 +64,8 @@ def _text(result: EvaluationResult, values: dict[str, Any], flags: EvaluateFlags
         "length": f"{number(values['mean_length'])} ± {number(float(result.lengths.std()))} steps",
         "success": percent(values["success_rate"], unknown="unknown: the env reports no info['is_success']"),
     }
+    if "label_error_rate" in values:
+        lines["labels"] = f"{percent(values['label_error_rate'])} of them wrong, missing or too many"
     lines |= {name: number(value) for name, value in values.items() if name.startswith("info/")}
     if values["cut"]:
         lines["cut"] = f"{values['cut']} episodes, which had not ended and count as they stand"

@@ -19,6 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rlstm.core.memory_boundaries import MemoryConfig
 from rlstm.core.seeding import Stream, generator, integer_seeds
+from rlstm.evaluation.reading import Reader
 from rlstm.policies.acting import SnapshotActor
 from rlstm.policies.policy import RecurrentPolicy
 from rlstm.rollouts.inputs import PolicyInputsTracker
@@ -28,6 +29,7 @@ from rlstm.vector.adapter import SteppedEnvs, VectorEnvs
 from rlstm.vector.config import EnvConfig
 from rlstm.vector.make import make
 
+_NO_STRING = float("nan"), float("nan")
 _BLOCK = 64  # Steps whose noise is drawn at once.
 _MAX_ENVS = 64
 # Steps after which an episode counts as it stands, since in some envs a policy can go on for ever; what is left of it
@@ -38,6 +40,7 @@ _METRICS = {
     "mean_length": "eval/mean_ep_length",
     "success_rate": "eval/success_rate",
     "mean_trial_return": "eval/mean_trial_reward",
+    "label_error_rate": "eval/label_error_rate",
 }
 _ACTIONS: dict[str, Stream] = {
     "evaluation": "evaluation_actions",
@@ -58,6 +61,7 @@ class EvaluationResult:
     clipped: npt.NDArray[np.int64]  # (N,) steps whose action was clipped to the bounds of its space
     cut: npt.NDArray[np.bool_]  # (N,) episodes that had not ended after ``max_steps`` and count as they stand
     infos: Mapping[str, npt.NDArray[np.float64]]  # By name (N,): means over the steps of the numbers that are logged.
+    label_errors: npt.NDArray[np.float64] | None = None  # (N, 2) edit distance and labels of strings; None: no strings
 
     def __repr__(self) -> str:
         """Return the summary, not the arrays."""
@@ -74,6 +78,17 @@ class EvaluationResult:
         """Share of successes, or None where the env doesn't say; an episode that was cut is none."""
         known = ~np.isnan(self.successes)
         return float(np.nansum(self.successes) / (known | self.cut).sum()) if known.any() else None
+
+    @property
+    def label_error_rate(self) -> float | None:
+        """Sum of the edit distances over the sum of the labels (Graves et al. 2006), or None where no string is known.
+
+        Episodes that were cut don't count.
+        """
+        if self.label_errors is None or np.isnan(self.label_errors).all():
+            return None
+        errors, labels = np.nansum(self.label_errors, axis=0)
+        return float(errors / labels)
 
     @property
     def trial_curve(self) -> npt.NDArray[np.float64] | None:
@@ -116,6 +131,8 @@ class EvaluationResult:
             "success_rate": self.success_rate,
             "cut": int(self.cut.sum()),
         }
+        if self.label_error_rate is not None:
+            summary["label_error_rate"] = self.label_error_rate
         for name, values in self.infos.items():
             known = values[~np.isnan(values)]
             summary[f"info/{name}"] = float(known.mean()) if len(known) else None
@@ -148,7 +165,7 @@ def evaluate(
     max_steps: int = MAX_LENGTH,
     on_step: Callable[[], Any] | None = None,
 ) -> EvaluationResult:
-    """Play complete episodes.
+    """Play complete episodes; where the memory is bidirectional they are read before they are answered.
 
     Args:
         policy: Acts; its weights and normalisers don't change.
@@ -165,16 +182,27 @@ def evaluate(
         The episodes.
     """
     quotas = episode_quotas(episodes, envs.num_envs, policy.memory)
-    player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs), max_steps)
-    snapshot = policy.acting_snapshot(generator(seed, _ACTIONS[stream], policy.device), block=_BLOCK)
+    source = generator(seed, _ACTIONS[stream], policy.device)
+
+    def play(choose: ChooseActions) -> Player:
+        player = Player(policy, envs, integer_seeds(seed, stream, envs.num_envs), max_steps)
+        with torch.inference_mode():
+            while (player.played < quotas).any():
+                player.step(choose)
+                if on_step is not None:
+                    on_step()
+        return player
+
+    if policy.config.bidirectional:
+        options = {"deterministic": deterministic, "ablate_memory": ablate_memory}
+        reader = Reader(policy, envs.num_envs, generator=source, **options)
+        play(reader.see)
+        with torch.inference_mode():
+            reader.read()
+        return play(reader.answer).result(quotas)
+    snapshot = policy.acting_snapshot(source, block=_BLOCK)
     state = policy.init_state(envs.num_envs)
-    actor = SnapshotActor(snapshot, state, deterministic=deterministic, ablate_memory=ablate_memory)
-    with torch.inference_mode():
-        while (player.played < quotas).any():
-            player.step(actor)
-            if on_step is not None:
-                on_step()
-    return player.result(quotas)
+    return play(SnapshotActor(snapshot, state, deterministic=deterministic, ablate_memory=ablate_memory)).result(quotas)
 
 
 def episode_quotas(episodes: int, num_envs: int, memory: MemoryConfig) -> npt.NDArray[np.int64]:
@@ -217,6 +245,8 @@ class Player:
             shares = self.policy.distribution.clipped_share(self.tracker.previous_actions)
             self.clipped += (shares > 0).cpu().numpy()
         successes = dict(zip(outcome.finished.tolist(), outcome.successes.tolist(), strict=True))
+        found = [] if outcome.label_errors is None else outcome.label_errors.tolist()
+        label_errors = dict(zip(outcome.finished.tolist() if found else [], found, strict=True))
         cut = (self.lengths >= self._max_steps) & ~outcome.episode_ends
         done = np.flatnonzero(outcome.episode_ends | cut)
         if not len(done):
@@ -224,7 +254,7 @@ class Player:
         infos = np.stack(list(self.info.means(done).values()), -1) if self.info.names else np.zeros((len(done), 0))
         for env, means in zip(done.tolist(), infos.tolist(), strict=True):
             success = successes.get(env, float("nan"))
-            sums = float(self.regrets[env]), int(self.clipped[env]), bool(cut[env])
+            sums = float(self.regrets[env]), int(self.clipped[env]), bool(cut[env]), *label_errors.get(env, _NO_STRING)
             self.episodes[env].append((float(self.returns[env]), int(self.lengths[env]), success, *sums, *means))
         self.info.forget(done)
         for count in (self.returns, self.regrets, self.lengths, self.clipped):
@@ -235,8 +265,11 @@ class Player:
         """Return the first ``quotas`` ``(B,)`` episodes of the envs."""
         rows = [row for env, quota in enumerate(quotas) for row in self.episodes[env][:quota]]
         columns = [np.array(column) for column in zip(*rows, strict=True)]
-        returns, lengths, successes, regrets, clipped, cut, *infos = columns
+        returns, lengths, successes, regrets, clipped, cut, errors, labels, *infos = columns
         per_trial = self.policy.memory.episodes_per_trial
         trial_returns = np.zeros(0) if per_trial is None else returns.reshape(-1, per_trial).sum(1)
         by_name = dict(zip(self.info.names, infos, strict=True))
-        return EvaluationResult(returns, lengths, successes, trial_returns, regrets, clipped, cut, by_name)
+        label_errors = None if np.isnan(labels).all() else np.stack([errors, labels], axis=-1)
+        return EvaluationResult(
+            returns, lengths, successes, trial_returns, regrets, clipped, cut, by_name, label_errors
+        )

@@ -36,6 +36,7 @@ class TeacherSequences(NamedTuple):
     targets: Tensor  # (T, S, Y) float64, what the policy head should have put out
     weights: Tensor  # (T, S) float64, 0 where nothing is asked
     valid: Tensor  # (T, S) bool, True from the first to the last step of a sequence
+    labels: Tensor | None = None  # (L, S) strings of labels, filled up with -1; None where whole sequences have none
 
     @property
     def is_empty(self) -> bool:
@@ -56,6 +57,13 @@ class TeacherSequences(NamedTuple):
         """Return the first ``length`` steps."""
         cut: TeacherSequences = tree_map(lambda leaf: leaf[:length], self)
         return cut
+
+    @property
+    def parted(self) -> Tensor:
+        """Where sequences and their idle tails begin, ``(T, S)`` bool: what reads back begins before the tails."""
+        ended = torch.zeros_like(self.is_first)
+        ended[1:] = (self.valid[:-1] & ~self.valid[1:]).to(ended.device)
+        return self.is_first | ended
 
     def select(self, places: Tensor) -> TeacherSequences:
         """Return some of the sequences, ``places`` ``(M,)``, no longer in time than the longest of them."""
@@ -141,7 +149,8 @@ def drawn_teacher_sequences(
     """
     if any(vars(policy.inputs).values()) or policy.memory.lifetime != "episode":
         return None
-    drawn = envs.draw_sequences(seeds)
+    labelled = envs.draw_labelled(seeds)
+    drawn = envs.draw_sequences(seeds) if labelled is None else labelled
     if drawn is None:
         return None
     valid = torch.as_tensor(drawn.valid)
@@ -155,7 +164,8 @@ def drawn_teacher_sequences(
     is_first[0] = True
     types = observation_dtypes(policy.observation_space, policy.dtype)
     inputs = PolicyInputs(observation_tensors(drawn.inputs, types, policy.device), None, None, None)
-    return TeacherSequences(inputs, is_first, targets, weights, valid)
+    labels = None if labelled is None else torch.as_tensor(labelled.labels.T.copy())
+    return TeacherSequences(inputs, is_first, targets, weights, valid, labels)
 
 
 def _is_asked(targets: npt.NDArray[Any]) -> BoolArray:

@@ -24,6 +24,10 @@ class PolicyConfig:
     num_layers: Annotated[int, AtLeast(1), Among(1, 2)] = 1
     """Memory cells on top of each other."""
 
+    bidirectional: bool = False
+    """Read every sequence from both ends, by two memories in each layer. For labelling whole sequences with a teacher:
+    what reads the future can't act."""
+
     residual: bool = False
     """Whether layers of the memory above the first add to what they read."""
 

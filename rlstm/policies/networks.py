@@ -72,6 +72,7 @@ def make_trunk(
         encoder.output_size + reads_time,
         config.hidden_size,
         num_layers=config.num_layers,
+        bidirectional=config.bidirectional,
         residual=config.residual,
         layer_norm=config.layer_norm,
         memory_length=config.memory_length,

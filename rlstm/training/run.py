@@ -52,6 +52,11 @@ def make_policy(
     network = config.policy
     if network.critic_memory is None:
         network = dataclasses.replace(network, critic_memory=config.algorithm.critic_memory)
+    if network.bidirectional and config.agent != "teacher":
+        raise ConfigError(
+            f"bidirectional is set, but an agent of {config.agent} acts, and what reads the future can't: leave it "
+            "out, or train with a teacher where whole sequences are labelled (rlstm train teacher)."
+        )
     policy = RecurrentPolicy(observation_space, action_space, network, config.memory, config.inputs, generator=actions)
     if config.agent == "random":
         policy.distribution = policy.distribution.at_random()

@@ -45,10 +45,46 @@ class Teaching(PooledRun):
                 f"The run has {self.ranks.count} ranks, but training with a teacher is that of one process: start it "
                 "without torchrun."
             )
+        if config.policy.bidirectional:
+            self._check_reading(config)
         if config.env.num_envs != 1:
             raise ConfigError(
                 f"num_envs is {config.env.num_envs}, but a teacher's sequences come batch_size at once: leave it out."
             )
+
+    @staticmethod
+    def _check_reading(config: ExperimentConfig[Any]) -> None:
+        """Refuse with ConfigError what a memory that reads whole episodes before it answers can't have."""
+        if config.memory.lifetime != "episode":
+            raise ConfigError(
+                f"memory.lifetime is '{config.memory.lifetime}', but a bidirectional memory reads one episode from "
+                "both ends: leave it out."
+            )
+        seen = [name for name, is_seen in vars(config.inputs.resolve(config.memory.lifetime)).items() if is_seen]
+        if seen:
+            raise ConfigError(
+                f"inputs has {', '.join(seen)}, but a bidirectional memory reads an episode before it answers: leave "
+                "it out."
+            )
+        if config.algorithm.optimizer == "dekf":
+            raise ConfigError(
+                "optimizer is 'dekf', which carries derivatives forward in time, but a bidirectional memory reads from "
+                "both ends: use adam."
+            )
+        if config.policy.normalize_observations:
+            raise ConfigError(
+                "normalize_observations is set, but its statistics come from play, and a bidirectional memory can't "
+                "act: leave it out."
+            )
+        if config.algorithm.demonstrations is not None:
+            raise ConfigError(
+                f"demonstrations is {config.algorithm.demonstrations}, but a bidirectional memory can't do step by "
+                "step what was demonstrated: leave one of the two out."
+            )
+
+    def films(self, evaluations: int, finished: bool) -> bool:
+        """Return whether to film: never what can't act."""
+        return not self.config.policy.bidirectional and super().films(evaluations, finished)
 
     def measure_threads(self, limit: int) -> ThreadChoice:
         """Choose the number of threads with which a batch is learnt fastest, 1 if a GPU computes it."""

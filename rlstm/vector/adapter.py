@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rlstm.core.arrays import ACTION_MASK_KEY, BoolArray, FloatArray
 from rlstm.core.errors import EnvironmentFailure
 from rlstm.core.trees import Tree, tree_leaves
-from rlstm.vector.infos import final_rows, regrets_said, said_by_envs, successes_said, targets_said
+from rlstm.vector.infos import final_rows, label_errors_said, regrets_said, said_by_envs, successes_said, targets_said
 from rlstm.vector.sub_env import mask_sizes
 from rlstm.vector.workers import WorkerFailure
 
@@ -39,6 +39,7 @@ class EnvStep(NamedTuple):
     regrets: FloatArray | None = None  # (B,) info["regret"] of the step, NaN where not given; None: in no lane
     targets: npt.NDArray[Any] | None = None  # (B, *action shape) info["target"] of the step; None: in no lane
     has_target: BoolArray | None = None  # (B,) where there is one
+    label_errors: FloatArray | None = None  # (N, 2) errors in their strings, and labels of these; None: no strings
     logged: FloatArray | None = None  # (B, K) the numbers of info that are logged, NaN where not given; None: none are
 
 
@@ -103,6 +104,11 @@ class VectorEnvs:
         draw = getattr(type(self.envs), "draw_sequences", None)
         return None if draw is None else self._guard(draw, self.envs, seeds)
 
+    def draw_labelled(self, seeds: Sequence[int]) -> Any | None:
+        """Return them with their strings, ``labels`` (B, L), filled up with -1; None where there are no strings."""
+        draw = getattr(type(self.envs), "draw_labelled", None)
+        return None if draw is None else self._guard(draw, self.envs, seeds)
+
     def _guard(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
@@ -150,6 +156,7 @@ class VectorEnvs:
             successes_said(infos, finished, self.num_envs) if len(finished) else _NOTHING_SAID,
             regrets_said(told, finished, self.num_envs) if told else None,
             *(targets_said(told, finished, self.num_envs) if told else (None, None)),
+            label_errors_said(infos, finished, self.num_envs) if len(finished) else None,
             self._logged(told, finished) if told and self.log_info else None,
         )
 

@@ -72,6 +72,21 @@ def regrets_said(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs
     return None if np.isnan(regrets).all() else regrets
 
 
+def label_errors_said(infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int) -> FloatArray | None:
+    """Return how many errors the finished lanes made in their strings of labels, and how long these are, ``(N, 2)``.
+
+    A row is NaN where the last step doesn't say both, or the episode was cut; None where there is no string.
+    """
+    final = infos.get("final_info", infos)
+    said = [said_by_envs({}, final, name, finished, num_envs) for name in ("label_errors", "num_labels")]
+    columns = [np.where(one[1], one[0], np.nan)[finished] for one in said if one is not None and one[0].ndim == 1]
+    if len(columns) < 2:
+        return None
+    rows = np.stack(columns, axis=-1).astype(np.float64)
+    rows[(rows < 0).any(axis=1)] = np.nan
+    return None if np.isnan(rows).all() else rows
+
+
 def targets_said(
     infos: dict[str, Any], finished: npt.NDArray[np.intp], num_envs: int
 ) -> tuple[npt.NDArray[Any] | None, BoolArray | None]:

@@ -37,7 +37,7 @@ def _has_state(env: gym.Env[Any, Any]) -> bool:
     return all(callable(getattr(env, name, None)) for name in ("get_state", "set_state"))
 
 
-READ_KEYS = (ACTION_MASK_KEY, "regret", "is_success", "target", "trial_start")
+READ_KEYS = (ACTION_MASK_KEY, "regret", "is_success", "label_errors", "num_labels", "target", "trial_start")
 """Keys of an info that the library reads."""
 
 
@@ -186,7 +186,7 @@ class SubEnv(gym.Wrapper[Any, Any, Any, Any]):
     def _read(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return of an info what the library reads, each key always of one type; None is as good as no key."""
         said: dict[str, Any] = {name: value for name in READ_KEYS if (value := info.get(name)) is not None}
-        for name in ("regret", "is_success"):
+        for name in ("regret", "is_success", "label_errors", "num_labels"):
             if name in said:
                 said[name] = self._number(f"info['{name}']", said[name])
         if said.get("is_success", 0.0) not in (0.0, 1.0):

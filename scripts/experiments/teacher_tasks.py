@@ -67,9 +67,7 @@ TASKS = {
     ),
     "lag-1000": Task(
         "2c: lag and distractors of 1,000, all of 500 right",
-        _flags(
-            f"{_LAG} --env-kwargs form=variable p=1000 num_distractors=1000", 49_000_000, 1_000_000, 500, lag=1_000
-        ),
+        _flags(f"{_LAG} --env-kwargs form=variable p=1000 num_distractors=1000", 49_000_000, 1_000_000, 500, lag=1_000),
         "49,000",
     ),
     "adding-100": Task(

@@ -19,4 +19,16 @@ TEACHING: dict[str, Preset] = {
         dekf_final_measurement_noise=0.01,
         dekf_weight_noise=0.3,  # Without it counters are not exact enough for strings much longer than those seen.
     ),
+    "digit-strips": preset(
+        "teacher",
+        "Read strips of handwritten digits, by CTC and a bidirectional LSTM; unseen ones: evaluate with split=test.",
+        task("rlstm/DigitStrips-v0", 9_000_000, distortion=0.15),
+        bidirectional=True,
+        hidden_size=100,
+        batch_size=32,
+        learning_rate=5e-3,
+        anneal_lr=True,
+        max_grad_norm=5.0,
+        eval_every=1_000_000,
+    ),
 }
