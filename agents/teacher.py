@@ -34,34 +34,26 @@ Implementation details, each with its reason:
 from __future__ import annotations
 
 import copy
-import math
 import time
 import warnings
 from dataclasses import fields
 from typing import Any
 
-import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from rlstm.agents.configs.teacher import TeacherConfig
 from rlstm.core.ranks import ALONE, Ranks
-from rlstm.core.seeding import Stream, generator, integer_seeds
-from rlstm.evaluation.demonstrations import Demonstrations
-from rlstm.evaluation.teacher_sequences import (
-    TeacherSequences,
-    drawn_teacher_sequences,
-    play_teacher_sequences,
-    teacher_sequences_from_demonstrations,
-)
+from rlstm.core.seeding import generator, integer_seeds
+from rlstm.evaluation.teacher_sequences import TeacherSequences
+from rlstm.evaluation.teacher_source import TeacherSource
 from rlstm.evolution.normalisers import fill_normalisers
-from rlstm.losses.ctc import LabelLoss, check_labels, label_loss
+from rlstm.losses.ctc import LabelLoss
 from rlstm.losses.kalman import KalmanConfig, KalmanTeacher
 from rlstm.losses.optimisation import Descent, Term, annealed
-from rlstm.losses.teacher_losses import TaughtLoss, cross_entropy, squared_error
-from rlstm.policies.distributions import Gaussian
+from rlstm.losses.teacher_losses import TaughtLoss
+from rlstm.losses.teacher_objective import TeacherObjective
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.training.teaching import Teaching, taught_envs
+from rlstm.training.teaching import Teaching
 from rlstm.vector.env_pool import EnvPool
 
 _READ_BY_ADAM = ("learning_rate", "anneal_lr", "weight_decay", "max_grad_norm")
@@ -98,17 +90,19 @@ class Teacher:
     ) -> None:
         self.policy, self.config, self.envs, self.seed = policy, config, envs, seed
         self._total_steps = total_steps
-        self._recorded = self._from_demonstrations()
-        self.answers_are_numbers = isinstance(policy.distribution, Gaussian)
-        first = self._check_teacher()
-        self.loss = config.loss if config.loss != "auto" else self._loss_for(first)
-        if self.loss == "squared" and not self.answers_are_numbers:
-            raise ValueError(
-                f"loss is 'squared', but the env's actions are {policy.action_space}, choices and no numbers: leave "
-                "loss out."
-            )
-        if self.loss == "ctc":
-            self._strings(first)  # Refuses what can't be learnt.
+        self.source = TeacherSource(
+            policy,
+            envs,
+            batch_size=config.batch_size,
+            washout=config.washout,
+            demonstrations=config.demonstrations,
+            seed=seed,
+        )
+        first = self.source.sequences(0)
+        has_strings = first.labels is not None and config.optimizer == "adam"
+        self.objective = TeacherObjective(policy, config.loss, has_strings=has_strings)
+        if self.objective.name == "ctc":
+            self.objective.checked_strings(first.labels, first.valid)
             if config.optimizer == "dekf":
                 raise ValueError(
                     "loss is 'ctc', but optimizer is 'dekf', which filters the answers of single steps: leave one of "
@@ -137,7 +131,7 @@ class Teacher:
             num_steps += fill_normalisers(self.policy, self.envs(len(seeds)), seeds)
 
         # Draw sequences (T, S).
-        sequences = self.sequences(index)
+        sequences = self.source.sequences(index)
         drawn = time.perf_counter()
 
         # Read them, and go down the gradient of the loss; or filter what their answers tell of the weights.
@@ -155,30 +149,9 @@ class Teacher:
             **learnt,
             "train/n_updates": float(index + 1),
             "teacher/sequences": float(self.num_sequences),
-            **self._accuracy(loss, sequences),
+            **{f"teacher/{name}": value for name, value in self.objective.accuracy(loss, sequences.weights).items()},
         }
         return metrics, num_steps, {"draw": drawn - began, "learn": time.perf_counter() - drawn}
-
-    def sequences(self, index: int) -> TeacherSequences:
-        """Return the sequences of an update."""
-        if self._recorded is None:
-            return self._draw(integer_seeds(self.seed, "lessons", self.config.batch_size, index))
-        count = self._recorded.valid.shape[1]
-        per_epoch = math.ceil(count / self.config.batch_size)
-        epoch, batch = divmod(index, per_epoch)
-        order = torch.randperm(count, generator=generator(self.seed, "minibatches", index=epoch))
-        return self._recorded.select(order[batch * self.config.batch_size :][: self.config.batch_size])
-
-    def _draw(self, seeds: list[int]) -> TeacherSequences:
-        """Return the env's sequences with these seeds: drawn whole if it can, else played."""
-        envs, washout = self.envs(len(seeds)), self.config.washout
-        drawn = drawn_teacher_sequences(self.policy, envs, seeds, washout=washout)
-        if drawn is None and self.policy.config.bidirectional:
-            raise ValueError(
-                "bidirectional is set, but this env can't draw whole sequences: what it shows may depend on actions or "
-                "on a wrapper. Leave it out, or take an env such as rlstm/SpokenStrings-v0."
-            )
-        return play_teacher_sequences(self.policy, envs, seeds, washout=washout) if drawn is None else drawn
 
     @staticmethod
     def _outputs(policy: RecurrentPolicy, sequences: TeacherSequences) -> Tensor:
@@ -187,54 +160,8 @@ class Teacher:
         is_first = sequences.parted if policy.config.bidirectional else sequences.is_first
         return policy.outputs(sequences.inputs, is_first, state)
 
-    def _loss_for(self, sequences: TeacherSequences) -> str:
-        """Return the loss that fits what is asked."""
-        if sequences.labels is not None and self.config.optimizer == "adam":
-            return "ctc"
-        return "squared" if self.answers_are_numbers else "cross-entropy"
-
     def _loss(self, outputs: Tensor, sequences: TeacherSequences) -> TaughtLoss | LabelLoss:
-        if self.loss == "ctc":
-            strings, valid = self._strings(sequences)
-            return label_loss(outputs, strings.to(outputs.device), valid.to(outputs.device), blank=self._blank)
-        targets, weights = sequences.targets.to(outputs), sequences.weights.to(outputs)
-        if self.loss == "squared":
-            return squared_error(outputs, targets, weights)
-        return cross_entropy(self.policy.distribution, outputs, targets, weights)
-
-    @property
-    def _blank(self) -> int:
-        """The answer that is no label: the last one."""
-        if not isinstance(self.policy.action_space, spaces.Discrete):
-            raise ValueError(
-                f"loss is 'ctc', but the env's actions are {self.policy.action_space}: labels and the blank are "
-                "answers of a Discrete space. Leave loss out."
-            )
-        return int(self.policy.action_space.n) - 1
-
-    def _strings(self, sequences: TeacherSequences) -> tuple[Tensor, Tensor]:
-        """Return the strings ``(S, L)`` and the valid steps ``(T, S)``, and refuse what no path can be collapsed to."""
-        if sequences.labels is None:
-            raise ValueError(
-                "loss is 'ctc', but there are no strings of labels: the env must draw whole sequences with their "
-                "labels, as rlstm/SpokenStrings-v0 does, without wrappers, and the policy see its observations alone. "
-                "Leave loss out, or change the env."
-            )
-        strings = sequences.labels.T
-        check_labels(strings, sequences.valid, blank=self._blank, num_answers=self._blank + 1)
-        return strings, sequences.valid
-
-    def _accuracy(self, loss: TaughtLoss | LabelLoss, sequences: TeacherSequences) -> dict[str, float]:
-        """Return how right the answers were: the largest error of numbers, else shares of right ones."""
-        if isinstance(loss, LabelLoss):
-            return {"teacher/label_error_rate": loss.label_error_rate, "teacher/right_sequences": loss.right_strings}
-        if self.answers_are_numbers:
-            return {"teacher/largest_error": float(loss.errors.max())}
-        asked = (sequences.weights > 0).to(loss.errors.device)
-        return {
-            "teacher/right_answers": 1.0 - float(loss.errors[asked].mean()),
-            "teacher/right_sequences": float((loss.errors == 0).all(0).float().mean()),
-        }
+        return self.objective(outputs, sequences.targets, sequences.weights, sequences.labels, sequences.valid)
 
     def _make_optimizer(self, policy: RecurrentPolicy) -> Descent | KalmanTeacher:
         config = self.config
@@ -261,7 +188,7 @@ class Teacher:
     def rehearse(self, num_steps: int) -> float:
         """Return the seconds that the gradient of a batch's first steps takes, on a copy of the policy."""
         policy = copy.deepcopy(self.policy, {id(self.policy.generator): self.policy.generator})
-        sequences = self.sequences(0).cut(num_steps)
+        sequences = self.source.sequences(0).cut(num_steps)
         began = time.perf_counter()
         if self.config.optimizer == "dekf":
             self._filtered(KalmanTeacher(policy, self._kalman_config()), sequences, 0, 0.0)
@@ -269,26 +196,6 @@ class Teacher:
         outputs = self._outputs(policy, sequences)
         outputs.square().mean().backward()
         return time.perf_counter() - began
-
-    def _from_demonstrations(self) -> TeacherSequences | None:
-        if self.config.demonstrations is None:
-            return None
-        recorded = Demonstrations.load(self.config.demonstrations)
-        return teacher_sequences_from_demonstrations(self.policy, recorded, washout=self.config.washout or 0)
-
-    def _check_teacher(self) -> TeacherSequences:
-        """Refuse an env without a teacher, or a washout that leaves nothing to learn; returns the first sequences."""
-        streams: list[Stream] = ["lessons"] if self._recorded is None else []
-        first = self._recorded or self._draw(integer_seeds(self.seed, streams[0], self.config.batch_size, 0))
-        if not first.is_empty:
-            return first
-        if self.config.washout:
-            raise ValueError(f"washout is {self.config.washout}, which leaves no step that asks anything: give fewer.")
-        raise ValueError(
-            "No step of the env asks anything by info['target'] (NaN, classes below 0 and what is no number ask "
-            "nothing), and no demonstrations are given. Use --demonstrations FILE (rlstm record), train with ppo, or "
-            f"take an env that has a teacher: {', '.join(taught_envs())}."
-        )
 
     def _filtered(
         self, kalman: KalmanTeacher, sequences: TeacherSequences, index: int, progress: float
@@ -324,8 +231,7 @@ class Teacher:
 
     def facts(self) -> dict[str, str]:
         """Return what a display shows before the run begins."""
-        source = "the env's own" if self._recorded is None else f"{self._recorded.valid.shape[1]} recorded"
-        told = {"teacher": f"{source} sequences, {self.config.batch_size} an update, loss {self.loss}"}
+        told = {"teacher": f"{self.source.description}, loss {self.objective.name}"}
         return told | ({"filter": self._optimizer.facts} if isinstance(self._optimizer, KalmanTeacher) else {})
 
     def close(self) -> None:

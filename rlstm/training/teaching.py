@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import gymnasium as gym
 import torch
-from gymnasium.envs.registration import load_env_creator
 
 from rlstm.core.errors import NonFiniteError
 from rlstm.core.threads import ThreadChoice, candidates, choose
@@ -100,9 +98,3 @@ class Teaching(PooledRun):
         """Return how sequences run and what they are learnt from."""
         memory = f"lifetime {self.config.memory.lifetime}"
         return {"envs": self.description, "sequence": self.policy.sequence_path, "memory": memory, **self.agent.facts()}
-
-
-def taught_envs() -> list[str]:
-    """Return the ids of the registered envs of ours whose steps say what should have been answered."""
-    tasks = {name: spec.kwargs["task"] for name, spec in gym.registry.items() if "task" in spec.kwargs}
-    return sorted(name for name, task in tasks.items() if "target" in getattr(load_env_creator(task), "step_info", ()))

@@ -20,11 +20,12 @@ from rlstm.envs import ENVS
 from rlstm.envs.base.teacher import TeacherTask
 from rlstm.evaluation.demonstrations import Demonstrations, describe_space
 from rlstm.evaluation.teacher_sequences import drawn_teacher_sequences, play_teacher_sequences
+from rlstm.evaluation.teacher_source import taught_envs
 from rlstm.training.checkpoints import load_checkpoint
 from rlstm.training.config import ConfigError
 from rlstm.training.result import TrainResult
 from rlstm.training.run_directory import RunDirectory
-from rlstm.training.teaching import Teaching, taught_envs
+from rlstm.training.teaching import Teaching
 
 STRINGS: dict[str, Any] = {
     "env": "rlstm/AnBn-v0",
@@ -148,7 +149,7 @@ def test_sequences_that_are_drawn_whole_are_those_that_would_be_played(start: An
 
 def test_sequences_are_played_where_more_is_seen_than_they_hold(start: Any) -> None:
     training, agent = start(STRINGS, inputs={"previous_action": True})
-    sequences = agent.sequences(0)
+    sequences = agent.source.sequences(0)
     assert drawn_teacher_sequences(training.policy, agent.envs(4), range(4), washout=None) is None
     before, answers = sequences.inputs.previous_actions, training.policy.distribution.mode(sequences.targets, None)
     inside = sequences.valid[1:]
@@ -159,7 +160,7 @@ def test_every_update_has_sequences_of_its_own_that_no_evaluation_plays(start: A
     training, _ = start(STRINGS)
     seen: list[int] = []
     monkeypatch.setattr(
-        "rlstm.agents.teacher.drawn_teacher_sequences",
+        "rlstm.evaluation.teacher_source.drawn_teacher_sequences",
         lambda policy, envs, seeds, **rest: seen.extend(seeds) or drawn_teacher_sequences(policy, envs, seeds, **rest),
     )
     for _ in range(3):
@@ -171,7 +172,7 @@ def test_every_update_has_sequences_of_its_own_that_no_evaluation_plays(start: A
 
 def test_steps_are_counted_up_to_the_end_of_each_sequence(start: Any) -> None:
     training, agent = start(STRINGS)
-    lengths = agent.sequences(0).valid.sum(0)
+    lengths = agent.source.sequences(0).valid.sum(0)
     assert len(set(lengths.tolist())) > 1
     training.update()
     assert training.step == int(lengths.sum())
@@ -181,11 +182,11 @@ def test_demonstrations_are_read_once_each_in_an_order_that_changes(start: Any, 
     demonstrations().save(tmp_path / "d")
     settings = {**STRINGS, "env": "teacher-test/Repeat-v0", "env_kwargs": {}}
     _, agent = start(settings, demonstrations=str(tmp_path / "d"), batch_size=3)
-    whole = agent._recorded
+    whole = agent.source._recorded
     whole.inputs.observations[1, :, 0] = torch.arange(7.0)  # So that each can be told.
     epochs = []
     for epoch in range(4):
-        read = [agent.sequences(3 * epoch + batch) for batch in range(3)]
+        read = [agent.source.sequences(3 * epoch + batch) for batch in range(3)]
         assert [one.valid.shape[1] for one in read] == [3, 3, 1]
         assert all(len(one.valid) == int(one.valid.sum(0).max()) for one in read)
         epochs.append([int(number) for one in read for number in one.inputs.observations[1, :, 0]])
@@ -203,7 +204,7 @@ def test_the_envs_with_a_teacher_are_named() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_gradient_is_that_of_the_mean_over_what_is_asked_through_whole_sequences(start: Any, cell: str) -> None:
     training, agent = start(ADDING, dtype="float64", cell=cell, hidden_size=3, max_grad_norm=1e9)
-    policy, sequences = training.policy, agent.sequences(0)
+    policy, sequences = training.policy, agent.source.sequences(0)
     total, count = torch.zeros((), dtype=torch.float64), 0
     for lane in range(4):  # One after the other, step by step, each only up to its end.
         state, steps = policy.actor.cell.init_state(1), int(sequences.valid[:, lane].sum())
@@ -225,14 +226,14 @@ def test_a_bptt_horizon_cuts_the_gradient_of_what_was_seen_before(start: Any) ->
     gradients = []
     for horizon in (None, 1):
         training, agent = start(ADDING, dtype="float64", memory={"bptt_horizon": horizon})
-        outputs = agent._outputs(training.policy, agent.sequences(0))
+        outputs = agent._outputs(training.policy, agent.source.sequences(0))
         gradients.append(torch.autograd.grad(outputs[-1].sum(), training.policy.actor.cell.parameters())[0])
     assert not torch.allclose(*gradients)
 
 
 def test_what_lies_behind_the_end_of_a_sequence_changes_nothing(start: Any) -> None:
     _, agent = start(STRINGS, dtype="float64")
-    sequences = agent.sequences(0)
+    sequences = agent.source.sequences(0)
     assert not sequences.valid.all()
     loss = agent._loss(agent._outputs(agent.policy, sequences), sequences)
     observations = sequences.inputs.observations.masked_fill(~sequences.valid, 2)

@@ -68,16 +68,16 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_ctc_is_chosen_where_the_env_gives_strings_and_cross_entropy_on_request(start):
-    assert start(SPOKEN).loss == "ctc"
-    assert start(SPOKEN, loss="cross-entropy").loss == "cross-entropy"
-    assert start(SPOKEN, optimizer="dekf", dtype="float64", cell="lstm").loss == "cross-entropy"
-    assert start({**SPOKEN, "env": "rlstm/AnBn-v0", "env_kwargs": {}}).loss == "cross-entropy"
+    assert start(SPOKEN).objective.name == "ctc"
+    assert start(SPOKEN, loss="cross-entropy").objective.name == "cross-entropy"
+    assert start(SPOKEN, optimizer="dekf", dtype="float64", cell="lstm").objective.name == "cross-entropy"
+    assert start({**SPOKEN, "env": "rlstm/AnBn-v0", "env_kwargs": {}}).objective.name == "cross-entropy"
 
 
 @pytest.mark.parametrize("settings", [SPOKEN, BOTH, {**BOTH, "num_layers": 2}])
 def test_an_update_descends_the_loss_of_every_sequence_read_alone(start, settings):
     agent = start(settings, dtype="float64", max_grad_norm=1e9)
-    drawn = agent.sequences(0)
+    drawn = agent.source.sequences(0)
     lengths = drawn.valid.sum(0).tolist()
     assert len(set(lengths)) > 1
     losses, strings = [], []
