@@ -45,6 +45,15 @@ if TYPE_CHECKING:
     from rlstm.policies.policy import RecurrentPolicy
 
 RESULTS = ROOT / "scripts" / "results" / "counting.csv"
+WAYS_PAGE = ROOT / "docs" / "four-ways.md"
+WAYS_BEGIN, WAYS_END = "<!-- four ways: written by scripts/experiments/counting.py -->", "<!-- end of four ways -->"
+WAYS = {
+    "gradient": "differentiate",
+    "joint": "evolve",
+    "filter": "filter",
+    "evolution": "solve",
+    "random": "solve, random memories",
+}
 BEGIN, END = "<!-- counting: written by scripts/experiments/counting.py -->", "<!-- end of counting -->"
 MOST = 1000  # No larger n is tried.
 MOST_ENVS = 128  # Strings that are read together.
@@ -214,6 +223,23 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     return markdown_table(head, lines)
 
 
+def ways_table(rows: Sequence[dict[str, str]], max_n: int = 10) -> str:
+    """Return the Markdown table of what is trained on the same strings in different ways, or nothing."""
+    lines = []
+    for strategy, way in WAYS.items():
+        own = [row for row in rows if (int(row["max_n"]), row["strategy"]) == (max_n, strategy)]
+        if own:
+            values = np.array([int(row["largest_n"]) for row in own])
+            millions = np.median([int(row["steps"]) for row in own]) / 1e6
+            seconds = np.median([float(row["seconds"]) for row in own])
+            best = f"{values.max()}{' or more' if values.max() >= MOST else ''}"
+            lines.append(
+                [marked(way, own), f"{np.median(values):g}", best, f"{values.min()}", f"{len(own)}"]
+                + [f"{millions:.2f} million", f"{seconds:.0f} s"]
+            )
+    return markdown_table(["", "largest n, median", "best", "worst", "seeds", "symbols read", "wall"], lines)
+
+
 def left(
     rows: Sequence[dict[str, str]], max_ns: Sequence[int], strategies: Sequence[str], seeds: Sequence[int]
 ) -> list[tuple[int, str, int]]:
@@ -241,6 +267,7 @@ def main() -> None:
             append_row(RESULTS, COLUMNS, row)
             print(f"n <= {max_n} {strategy} seed {seed}: {row['largest_n']}, {row['seconds']} s", flush=True)
     write_between(PAGE, BEGIN, END, table(read_rows(RESULTS)))
+    write_between(WAYS_PAGE, WAYS_BEGIN, WAYS_END, ways_table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":
