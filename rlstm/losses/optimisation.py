@@ -45,6 +45,7 @@ class Descent:
         apart: Beginnings of the names of parameters that take steps apart from the others: their own gradient, norm and
             averages.
         weight_decay: λ.
+        epsilon: ε, what is added to the root of the mean square of a gradient.
         ranks: Those that descend together: each adds its share of the gradient, in one message a step.
     """
 
@@ -55,11 +56,12 @@ class Descent:
         max_grad_norm: float,
         apart: tuple[str, ...] = (),
         weight_decay: float = 0.0,
+        epsilon: float = 1e-5,
         ranks: Ranks = ALONE,
     ) -> None:
         self.learning_rate = 0.0
         self._ranks = ranks
-        self._max_grad_norm, self._weight_decay = max_grad_norm, weight_decay
+        self._max_grad_norm, self._weight_decay, self._epsilon = max_grad_norm, weight_decay, epsilon
         self._named = list(named_parameters)
         groups: tuple[list[int], list[int]] = ([], [])
         for index, (name, _) in enumerate(self._named):
@@ -118,7 +120,7 @@ class Descent:
             raise NonFiniteError(f"Not finite in {place}: the gradient of {_first_bad(self._named)}.")
         if size > self._max_grad_norm:
             vector.gradient.mul_(self._max_grad_norm / (size + 1e-6))
-        vector.step(self.learning_rate, self._weight_decay)
+        vector.step(self.learning_rate, self._weight_decay, self._epsilon)
         return {**scalars, "loss": loss, "grad_norm": norm}
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,7 +166,7 @@ class _Vector:
         return message[len(self.gradient) :]
 
     @torch.no_grad()
-    def step(self, learning_rate: float, weight_decay: float) -> None:
+    def step(self, learning_rate: float, weight_decay: float, epsilon: float) -> None:
         """Take Adam's step, after the decay."""
         if weight_decay:
             self._values.mul_(1 - learning_rate * weight_decay)
@@ -180,7 +182,7 @@ class _Vector:
             beta1=0.9,
             beta2=0.999,
             weight_decay=0.0,
-            eps=1e-5,
+            eps=epsilon,
             amsgrad=False,
             maximize=False,
         )
