@@ -49,7 +49,7 @@ def test_the_page_shows_an_example_with_its_output(scripts, name) -> None:
     command = f"python -m scripts.examples.{name}"
     assert command in PAGE
     assert command in getattr(scripts, name).__doc__
-    shown = PAGE.partition(command)[2].partition("```")[0]
+    shown = PAGE.partition(command)[2].partition("```text")[2].partition("```")[0]
     assert len(figures(shown)) >= 2
 
 
@@ -130,7 +130,7 @@ def test_the_expert_of_the_pole_sees_velocities_that_are_not_written_down(script
     recorded = module.demonstrations(np.random.default_rng(0))
     assert recorded.observations.shape == (module.LENGTH, module.EPISODES, 2)
     by_what_is_seen = recorded.observations @ module.RULE[module.SEEN] > 0
-    assert 0.6 < np.mean(by_what_is_seen == recorded.actions) < 0.95
+    assert np.mean(by_what_is_seen == recorded.actions) < 0.9
 
 
 @needs_statsmodels
@@ -168,10 +168,10 @@ def test_longer_strings_are_read_than_those_learnt_from() -> None:
     reason="scikit-learn is not installed: pip install 'rlstm-torch[examples]'",
 )
 @pytest.mark.slow
-def test_digits_are_read_that_no_column_shows() -> None:
+def test_digits_are_read_that_columns_alone_hardly_show() -> None:
     found = run("handwriting")
-    assert found["bidirectional LSTM"][0] < 0.3
-    assert found["without memory"][0] > 0.8
+    assert found["bidirectional LSTM"][0] < 0.25
+    assert found["without memory"][0] > 0.6
 
 
 @pytest.mark.slow
