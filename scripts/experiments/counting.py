@@ -234,8 +234,15 @@ def ways_table(rows: Sequence[dict[str, str]], max_n: int = 10) -> str:
             seconds = np.median([float(row["seconds"]) for row in own])
             best = f"{values.max()}{' or more' if values.max() >= MOST else ''}"
             lines.append(
-                [marked(way, own), f"{np.median(values):g}", best, f"{values.min()}", f"{len(own)}"]
-                + [f"{millions:.2f} million", f"{seconds:.0f} s"]
+                [
+                    marked(way, own),
+                    f"{np.median(values):g}",
+                    best,
+                    f"{values.min()}",
+                    f"{len(own)}",
+                    f"{millions:.2f} million",
+                    f"{seconds:.0f} s",
+                ]
             )
     return markdown_table(["", "largest n, median", "best", "worst", "seeds", "symbols read", "wall"], lines)
 
