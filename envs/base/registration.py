@@ -180,6 +180,7 @@ _SECTIONS: dict[str, tuple[EnvRow, ...]] = {
         _env("EmbeddedReber", "sequences.reber:EmbeddedReber"),
         # LongLag: 95 of 100 last symbols are foretold.
         _env("LongLag", "sequences.long_lag:LongLag", 0.95),
+        _env("Quadratics", "sequences.quadratics:Quadratics"),
     ),
     "Labels of whole sequences": (
         # No mean return is named anywhere.
