@@ -90,7 +90,7 @@ TASKS = {
     ),
     "multiplication-100": Task(
         "5: multiplication, T = 100, 13 of 2,000 wrong at most",
-        _flags("rlstm/Multiplication-v0", 67_000_000, 1_000_000, 2_000, lag=100),
+        _flags("rlstm/Multiplication-v0", 67_000_000, 1_000_000, 2_000, lag=100, batch=8, rate="3e-3"),
         "1,273,000",
         criterion=0.9935,
     ),
