@@ -101,7 +101,7 @@ def test_an_update_descends_the_loss_of_every_sequence_read_alone(start, setting
 
 
 def test_drawn_strings_are_those_of_the_sequences(start):
-    drawn = start(SPOKEN).sequences(3)
+    drawn = start(SPOKEN).source.sequences(3)
     for row, length in enumerate(drawn.valid.sum(0).tolist()):
         path = [int(target.argmax()) for target in drawn.targets[:length, row]]
         runs = [one for step, one in enumerate(path) if step == 0 or path[step - 1] != one]
@@ -109,7 +109,7 @@ def test_drawn_strings_are_those_of_the_sequences(start):
 
 
 def test_chosen_and_split_sequences_keep_their_strings(start):
-    drawn = start(SPOKEN).sequences(0)
+    drawn = start(SPOKEN).source.sequences(0)
     chosen, (first, others) = drawn.select(torch.tensor([2, 0])), drawn.split(1)
     assert torch.equal(chosen.labels, drawn.labels[:, [2, 0]][: len(chosen.labels)])
     assert torch.equal(torch.cat([first.labels, others.labels], 1), drawn.labels)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,8 +52,9 @@ def test_more_threads_than_cores_are_refused_before_there_is_a_run(train) -> Non
 
 
 @pytest.fixture
-def long_run(workplace: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start a run that would take hours; returns when it has a checkpoint after the first."""
+def long_run(workplace: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a run that would take hours; returns when it has a checkpoint after the first. What is left is killed."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(*more: str) -> subprocess.Popen[str]:
         words = ["train", "ppo", "--env", "rlstm/TMaze-v0", "--run-dir", "run", *SMALL, "--json"]
@@ -65,12 +66,18 @@ def long_run(workplace: Path) -> Callable[..., subprocess.Popen[str]]:
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # Ignored where tests run under nohup.
         )
+        started.append(process)
         while process.poll() is None and len(list(workplace.glob("run/checkpoints/step_*"))) < 2:
             time.sleep(0.02)
         return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def test_hanging_up_a_whole_group_saves_and_ends_in_order(long_run: Callable[..., subprocess.Popen[str]]) -> None:

@@ -11,7 +11,7 @@ def terms(points):
     return np.stack([x1**2, x2**2, x1 * x2, x1, x2, np.ones_like(x1)], axis=-1)
 
 
-def test_six_coefficients_explain_all_values_of_a_sequence_and_differ_between_sequences() -> None:
+def test_six_coefficients_explain_all_values_of_a_sequence() -> None:
     inputs, targets, valid = Quadratics.sample_sequences(50, np.random.default_rng(0), num_examples=30)
     assert valid.all()
     found = []
