@@ -32,7 +32,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -40,7 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlstm.agents.configs.evolino import EvolinoConfig
+from rlstm.agents.configs.evolino import READ_BY, EvolinoConfig
 from rlstm.core.ranks import ALONE, Ranks
 from rlstm.core.seeding import Stream, generator, integer_seeds
 from rlstm.evaluation.demonstrations import Demonstrations
@@ -61,19 +60,6 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.generations import Evolution
 from rlstm.vector.env_pool import EnvPool
 
-_READ_BY = {
-    "least_sigma": ("snes", "sep-cma-es", "cma-es"),
-    "mutation_scale": ("esp", "cosyne"),
-    "combinations": ("esp",),
-    "credit": ("esp",),
-    "burst_after": ("esp",),
-    "es_learning_rate": ("open-es",),
-    "ridge_strength": ("ridge", "rwr"),
-    "elite_episodes": ("rwr",),
-    "teacher_sequences": ("lstsq", "ridge", "svm"),
-    "washout": ("lstsq", "ridge", "svm"),
-}
-"""The strategies, or readouts, that alone read a setting."""
 _STATE = ("champion", "champion_return", "champion_success", "champion_episodes", "alike", "varied")
 _NARROW, _WIDE = 0.1, 3.0  # Deviations of the first generation if none is set, see ``EvolinoConfig.sigma``.
 _EQUAL_GENERATIONS = 20  # Generations of equal fitness after which a warning is due.
@@ -111,13 +97,20 @@ class Evolino:
         self.policy, self.config, self.envs, self.num_envs, self.seed = policy, config, envs, num_envs, seed
         self.demonstrations = None if config.demonstrations is None else Demonstrations.load(config.demonstrations)
         forces = forces_answers(envs(num_envs))
-        self.readout = _choose_readout(config.readout, has_teacher=self._has_teacher(), forces=forces)
+        self.readout = config.choose_readout(has_teacher=self._has_teacher(), forces=forces)
         penalised = partial(ridge, strength=config.ridge_strength)
         solvers: dict[str, Solver] = {"lstsq": least_squares, "ridge": penalised, "svm": svm, "rwr": penalised}
         self.solve = solvers.get(self.readout)  # None where the readout evolves.
         self.archive = EliteArchive(config.elite_episodes) if self.readout == "rwr" else None
         self.strategy_name = "cma-es" if self.readout == "cma" else config.strategy
-        self._check_settings(forces)
+        config.check_run(
+            strategy=self.strategy_name,
+            readout=self.readout,
+            is_solved=self.solve is not None,
+            forces=forces,
+            device=str(policy.device),
+            head_sizes=policy.config.head_sizes,
+        )
         genes = {"readout": self.solve is None, "memory": self.readout != "cma", "biases": config.biases}
         evolved = ParameterLayout(policy, **genes, input_gain=config.input_gain)
         self.parameters = EvolvedParameters(policy, evolved)
@@ -262,47 +255,12 @@ class Evolino:
         seeds = self._seeds("lessons", self.num_envs)
         return not play_teacher_sequences(self.policy, self.envs(self.num_envs), seeds, washout=0).is_empty
 
-    def _check_settings(self, forces: bool) -> None:
-        """Refuse settings that make no sense for this readout, env or device; warn of those that nothing reads."""
-        config, solved = self.config, self.solve is not None
-        if config.workers > 1 and self.policy.device.type != "cpu":
-            raise ValueError(
-                f"workers is {config.workers}, but the run is on {self.policy.device}, where one process plays "
-                "everything: leave --workers out, or use --device cpu."
-            )
-        if config.fitness == "error" and (forces or not solved):
-            reason = "the env can force its answers, and then errors tell nothing of a free run"
-            raise ValueError(
-                f"fitness is 'error', but {reason if solved else 'there is no teacher'}: leave fitness out."
-            )
-        if solved and self.policy.config.head_sizes:
-            raise ValueError(
-                f"head_sizes is {self.policy.config.head_sizes}, but readout '{self.readout}' solves a linear one: "
-                "leave head_sizes out, or use --readout joint."
-            )
-        if forces and solved and config.washout == 0:
-            warnings.warn(
-                "washout is 0, but answers are fed back: a readout that is fitted to a memory which has just begun "
-                "goes astray when it runs free. Leave --washout out, or give it some dozen steps.",
-                stacklevel=3,
-            )
-        for field in fields(config):
-            value, readers = getattr(config, field.name), _READ_BY.get(field.name)
-            if value != field.default and readers and not {self.strategy_name, self.readout} & set(readers):
-                by_strategy = readers[0] in STRATEGIES
-                chosen = f"strategy is '{self.strategy_name}'" if by_strategy else f"readout is '{self.readout}'"
-                warnings.warn(
-                    f"{field.name} is {value}, which has no effect: {chosen}, and it is read with "
-                    f"{', '.join(readers)} alone.",
-                    stacklevel=3,
-                )
-
     def _make_strategy(self, mean: Tensor, default_sigma: float) -> Strategy:
         """Return the strategy before its first generation, which lies around ``mean`` ``(N,)``."""
         config = self.config
         sigma = default_sigma if config.sigma is None else config.sigma
         kind: Any = STRATEGIES[self.strategy_name]
-        settings = [name for name, readers in _READ_BY.items() if self.strategy_name in readers]
+        settings = [name for name, readers in READ_BY.items() if self.strategy_name in readers]
         options = {name.removeprefix("es_"): getattr(config, name) for name in settings}
         if kind.has_groups:
             options["groups"] = self.parameters.evolved.groups(self.policy)
@@ -394,20 +352,3 @@ class Evolino:
         self.policy.generator.set_state(values["action_generator"])
         if self.archive is not None:
             self.archive.load_state_dict(values["elites"])
-
-
-def _choose_readout(name: str, *, has_teacher: bool, forces: bool) -> str:
-    """Return how readouts come about: ``name`` or, for auto, what suits the teacher; refuse what does not."""
-    if name in ("lstsq", "ridge", "svm") and not has_teacher:
-        raise ValueError(
-            f"readout is '{name}', which needs a teacher, but no step of the env asks anything by info['target'] (NaN, "
-            "classes below 0 and what is no number ask nothing), and no demonstrations are given. Use --readout joint, "
-            "or --demonstrations FILE (rlstm record)."
-        )
-    automatic = ("lstsq" if forces else "ridge") if has_teacher else "joint"
-    if name == "rwr" and has_teacher:
-        raise ValueError(
-            "readout is 'rwr', which learns from its own best episodes, but the env has a teacher: info['target']. "
-            f"Leave readout out, and '{automatic}' is used."
-        )
-    return automatic if name == "auto" else name

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from rlstm.core.ranges import AtLeast, NotNegative, Positive, check_ranges
 from rlstm.core.searched import Among, Tried
 from rlstm.training.config import AgentConfig
+
+READ_BY = {
+    "least_sigma": ("snes", "sep-cma-es", "cma-es"),
+    "mutation_scale": ("esp", "cosyne"),
+    "combinations": ("esp",),
+    "credit": ("esp",),
+    "burst_after": ("esp",),
+    "es_learning_rate": ("open-es",),
+    "ridge_strength": ("ridge", "rwr"),
+    "elite_episodes": ("rwr",),
+    "teacher_sequences": ("lstsq", "ridge", "svm"),
+    "washout": ("lstsq", "ridge", "svm"),
+}
+"""The strategies, or readouts, that alone read a setting."""
+
+_OF_STRATEGIES = frozenset(
+    ("least_sigma", "mutation_scale", "combinations", "credit", "burst_after", "es_learning_rate")
+)
 
 
 @dataclass(frozen=True)
@@ -123,3 +142,69 @@ class EvolinoConfig(AgentConfig):
             raise ValueError(
                 f"readout is '{self.readout}', which no demonstrations can teach; use ridge, lstsq or svm."
             )
+
+    def choose_readout(self, *, has_teacher: bool, forces: bool) -> str:
+        """Return how readouts come about: as set or, for auto, what suits the teacher; refuse what does not.
+
+        Args:
+            has_teacher: Whether there are demonstrations, or targets in the env's infos.
+            forces: Whether the env can force the teacher's answers on what is seen.
+        """
+        if self.readout in ("lstsq", "ridge", "svm") and not has_teacher:
+            raise ValueError(
+                f"readout is '{self.readout}', which needs a teacher, but no step of the env asks anything by "
+                "info['target'] (NaN, classes below 0 and what is no number ask nothing), and no demonstrations are "
+                "given. Use --readout joint, or --demonstrations FILE (rlstm record)."
+            )
+        automatic = ("lstsq" if forces else "ridge") if has_teacher else "joint"
+        if self.readout == "rwr" and has_teacher:
+            raise ValueError(
+                "readout is 'rwr', which learns from its own best episodes, but the env has a teacher: info['target']. "
+                f"Leave readout out, and '{automatic}' is used."
+            )
+        return automatic if self.readout == "auto" else self.readout
+
+    def check_run(
+        self, *, strategy: str, readout: str, is_solved: bool, forces: bool, device: str, head_sizes: tuple[int, ...]
+    ) -> None:
+        """Refuse settings that make no sense for a readout, env or device; warn of those that nothing reads.
+
+        Args:
+            strategy: The one that proposes genomes.
+            readout: How readouts come about.
+            is_solved: Whether they are solved.
+            forces: Whether the env can force the teacher's answers on what is seen.
+            device: Where the policy is.
+            head_sizes: Layers of its heads.
+        """
+        if self.workers > 1 and not device.startswith("cpu"):
+            raise ValueError(
+                f"workers is {self.workers}, but the run is on {device}, where one process plays everything: leave "
+                "--workers out, or use --device cpu."
+            )
+        if self.fitness == "error" and (forces or not is_solved):
+            reason = "the env can force its answers, and then errors tell nothing of a free run"
+            raise ValueError(
+                f"fitness is 'error', but {reason if is_solved else 'there is no teacher'}: leave fitness out."
+            )
+        if is_solved and head_sizes:
+            raise ValueError(
+                f"head_sizes is {head_sizes}, but readout '{readout}' solves a linear one: leave head_sizes out, or "
+                "use --readout joint."
+            )
+        if forces and is_solved and self.washout == 0:
+            warnings.warn(
+                "washout is 0, but answers are fed back: a readout that is fitted to a memory which has just begun "
+                "goes astray when it runs free. Leave --washout out, or give it some dozen steps.",
+                stacklevel=3,
+            )
+        for field in fields(self):
+            value, readers = getattr(self, field.name), READ_BY.get(field.name)
+            if value != field.default and readers and not {strategy, readout} & set(readers):
+                by_strategy = field.name in _OF_STRATEGIES
+                chosen = f"strategy is '{strategy}'" if by_strategy else f"readout is '{readout}'"
+                warnings.warn(
+                    f"{field.name} is {value}, which has no effect: {chosen}, and it is read with "
+                    f"{', '.join(readers)} alone.",
+                    stacklevel=3,
+                )
