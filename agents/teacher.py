@@ -14,7 +14,8 @@ Implementation details, each with its reason:
 3.  With demonstrations (``rlstm record``) the sequences are those recorded: all of them once in a random order, then
     anew. At every observation what was done should be answered: behaviour cloning.
 4.  The loss is a mean over the steps that ask something, of all sequences together: of squared errors where answers are
-    numbers, else of cross-entropies; where a set of symbols is asked, the sum over its bits.
+    numbers, else of cross-entropies; where a set of symbols is asked, the sum over its bits. A batch in which no step
+    asks anything changes nothing, and has no loss.
 5.  Evaluation is that of any policy: it plays episodes in the env, alone, without the teacher.
 6.  Where the env gives strings of labels for whole sequences (``info["labels"]``), the loss is CTC's (Graves,
     Fernández, Gomez, Schmidhuber, ICML 2006): the last answer is the blank. Errors in training are those of the
@@ -136,23 +137,25 @@ class Teacher:
         drawn = time.perf_counter()
 
         # Read them, and go down the gradient of the loss; or filter what their answers tell of the weights.
-        progress = min(1.0, step / self._total_steps)
+        learnt = self._learn(sequences, index, min(1.0, step / self._total_steps))
+
+        num_steps += int(sequences.valid.sum())
+        self.num_sequences += sequences.valid.shape[1]
+        counts = {"train/n_updates": float(index + 1), "teacher/sequences": float(self.num_sequences)}
+        return counts | learnt, num_steps, {"draw": drawn - began, "learn": time.perf_counter() - drawn}
+
+    def _learn(self, sequences: TeacherSequences, index: int, progress: float) -> dict[str, float]:
+        """Learn from a batch; returns metrics, none of one that asks nothing, which changes no weight."""
+        if sequences.is_empty and self.objective.name != "ctc":
+            return {}
         outputs = self._outputs(self.policy, sequences)
         loss = self._loss(outputs, sequences)
         if isinstance(self._optimizer, Descent):
             learnt = self._descend(self._optimizer, outputs, loss, index, progress)
         else:
             learnt = {"train/loss": float(loss.value), **self._filtered(self._optimizer, sequences, index, progress)}
-
-        num_steps += int(sequences.valid.sum())
-        self.num_sequences += sequences.valid.shape[1]
-        metrics = {
-            **learnt,
-            "train/n_updates": float(index + 1),
-            "teacher/sequences": float(self.num_sequences),
-            **{f"teacher/{name}": value for name, value in self.objective.accuracy(loss, sequences.weights).items()},
-        }
-        return metrics, num_steps, {"draw": drawn - began, "learn": time.perf_counter() - drawn}
+        accuracy = self.objective.accuracy(loss, sequences.weights)
+        return learnt | {f"teacher/{name}": value for name, value in accuracy.items()}
 
     @staticmethod
     def _outputs(policy: RecurrentPolicy, sequences: TeacherSequences) -> Tensor:
@@ -211,8 +214,14 @@ class Teacher:
         return {f"dekf/{name}": value for name, value in metrics.items()}
 
     def _warn_of_settings(self) -> None:
-        """Warn of settings that nothing reads with this optimiser."""
+        """Warn of settings that nothing reads with this optimiser or loss."""
         config, horizon = self.config, self.policy.memory.bptt_horizon
+        if config.washout and self.objective.name == "ctc":
+            warnings.warn(
+                f"washout is {config.washout}, which has no effect: the loss is ctc, whose strings are those of whole "
+                "sequences.",
+                stacklevel=3,
+            )
         is_filter = config.optimizer == "dekf"
         unread = [
             (field.name, getattr(config, field.name))

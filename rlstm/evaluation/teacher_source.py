@@ -88,8 +88,10 @@ class TeacherSource:
         if self._washout:
             raise ValueError(f"washout is {self._washout}, which leaves no step that asks anything: give fewer.")
         raise ValueError(
-            "No step of the env asks anything by info['target'] (NaN, classes below 0 and what is no number ask "
-            "nothing), and no demonstrations are given. Use --demonstrations FILE (rlstm record), train with ppo, or "
+            f"No step of the env asks anything by info['target'] in the first {self._batch_size} sequences (NaN, "
+            "classes below 0, what is no number, and what has not as many numbers as an action, "
+            f"{self._policy.action_space}, ask nothing), and no demonstrations are given. Use --demonstrations FILE "
+            "(rlstm record), train with ppo, or "
             f"take an env that has a teacher: {', '.join(taught_envs())}."
         )
 

@@ -78,7 +78,10 @@ class TeacherObjective:
         return int(self._policy.action_space.n) - 1
 
     def accuracy(self, loss: TaughtLoss | LabelLoss, weights: Tensor) -> dict[str, float]:
-        """Return by name how right the answers were: the largest error of numbers, else shares of right ones."""
+        """Return by name how right the answers were: the largest error of numbers, else shares of right ones.
+
+        Sequences that ask nothing don't count.
+        """
         if isinstance(loss, LabelLoss):
             return {"label_error_rate": loss.label_error_rate, "right_sequences": loss.right_strings}
         if self.answers_are_numbers:
@@ -86,5 +89,5 @@ class TeacherObjective:
         asked = (weights > 0).to(loss.errors.device)
         return {
             "right_answers": 1.0 - float(loss.errors[asked].mean()),
-            "right_sequences": float((loss.errors == 0).all(0).float().mean()),
+            "right_sequences": float((loss.errors == 0).all(0)[asked.any(0)].float().mean()),
         }

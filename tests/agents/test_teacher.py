@@ -194,6 +194,33 @@ def test_demonstrations_are_read_once_each_in_an_order_that_changes(start: Any, 
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "dekf"])
+def test_a_batch_that_asks_nothing_changes_nothing(start: Any, tmp_path: Path, optimizer: str) -> None:
+    demonstrations().save(tmp_path / "d")  # Of 2, 3 and 4 steps: the washout leaves one in two of seven.
+    settings = {**FILTERED, "optimizer": optimizer, "env": "teacher-test/Repeat-v0", "env_kwargs": {}}
+    training, agent = start(settings, demonstrations=str(tmp_path / "d"), batch_size=1, washout=3)
+    changed = []
+    for index in range(7):
+        before = [weight.clone() for weight in training.policy.parameters()]
+        metrics, steps, _ = agent.update(index, index)
+        changed.append(any(not torch.equal(*pair) for pair in zip(before, training.policy.parameters(), strict=True)))
+        assert ("train/loss" in metrics) == changed[-1] == (steps == 4)
+        assert np.isfinite(list(metrics.values())).all()
+    assert sum(changed) == 2
+    assert agent.num_sequences == 7
+
+
+def test_sequences_that_ask_nothing_are_not_counted_as_right(start: Any) -> None:
+    _, agent = start(STRINGS)
+    outputs = torch.zeros(3, 2, agent.policy.distribution.num_parameters)
+    targets, weights = -torch.ones_like(outputs), torch.zeros(3, 2)
+    targets[..., -1], weights[0, 0] = 1.0, 1.0  # The last is asked once, in the first sequence alone.
+    for answer, share in ((0.0, 0.0), (9.0, 1.0)):
+        outputs[..., -1] = answer
+        loss = agent.objective(outputs, targets, weights, None, torch.ones(3, 2, dtype=torch.bool))
+        assert agent.objective.accuracy(loss, weights)["right_sequences"] == share
+
+
 def test_the_envs_with_a_teacher_are_named() -> None:
     assert taught_envs() == sorted(TAUGHT)
 

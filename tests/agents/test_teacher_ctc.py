@@ -162,6 +162,11 @@ def test_agents_that_act_refuse_a_memory_of_the_future(tmp_path, agent):
         train(tmp_path / "run", settings, agent, total_steps=100)
 
 
+def test_a_washout_that_ctc_does_not_read_is_named(start):
+    with pytest.warns(UserWarning, match="washout is 3, which has no effect: the loss is ctc"):
+        start(SPOKEN, washout=3)
+
+
 @pytest.mark.usefixtures("cut_strings")
 @pytest.mark.parametrize(
     ("settings", "message"),

@@ -79,7 +79,7 @@ def _learn(training: Teaching, steps: int) -> tuple[list[float], list[float]]:
     try:
         while training.step < steps:
             metrics, _ = training.update()
-            losses.append(metrics["train/loss"])
+            losses += [metrics[name] for name in ("train/loss",) if name in metrics]  # None where nothing was asked.
             right += [metrics[name] for name in ("teacher/right_answers",) if name in metrics]
     except NonFiniteError:
         return [], []
