@@ -8,6 +8,18 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.checkpoints import MODEL_FILE, Checkpoint
 from rlstm.training.config import ConfigError
 
+_DECIDED_BY = {
+    "return_moments": "scale_rewards (or popart)",
+    "value_moments": "popart",
+    "reward_moments": "normalize_observations and inputs.previous_reward",
+    "encoder.moments": "normalize_observations",
+    "critic.": "critic_memory",
+    "encoder.": "encoder_sizes (or the env and inputs)",
+    "cell.": "cell, hidden_size, num_layers (or bidirectional)",
+    "head.": "head_sizes, hidden_size (or the env's actions)",
+}
+"""What decides whether a policy has a tensor, and how large it is, by a part of its name; the first that fits."""
+
 
 def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
     """Load the weights and normalisers of a checkpoint.
@@ -22,7 +34,8 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
         if expected.get(name) != found.get(name):
             raise ConfigError(
                 f"{checkpoint.path} holds another network: '{name}' is {found.get(name, 'missing')} there and "
-                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with."
+                f"{expected.get(name, 'missing')} here. Use the policy settings, env and inputs it was made with"
+                f"{_hint(name)}."
             )
     for name, tensor in checkpoint.model.items():
         if not bool(tensor.isfinite().all()):
@@ -30,6 +43,12 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path / MODEL_FILE} holds what is not finite: '{name}'. Name another checkpoint."
             )
     policy.load_state_dict(checkpoint.model)
+
+
+def _hint(name: str) -> str:
+    """Return which settings decide over a tensor."""
+    settings = next((text for part, text in _DECIDED_BY.items() if part in name), None)
+    return "" if settings is None else f": this one is decided by {settings}"
 
 
 def check_same_weights(policy: RecurrentPolicy, ranks: Ranks, step: int) -> None:

@@ -366,6 +366,24 @@ def test_ppo_goes_on_from_a_clone_and_a_clone_from_ppo(tmp_path: Path) -> None:
     assert all(torch.equal(begun[name], tensor) for name, tensor in given.items())
 
 
+@pytest.mark.parametrize(
+    ("settings", "hint"),
+    [
+        ({}, "decided by scale_rewards"),
+        ({"scale_rewards": False, "critic_memory": "separate"}, "decided by critic_memory"),
+        ({"scale_rewards": False, "hidden_size": 7}, "decided by cell, hidden_size"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_the_setting_that_differs(
+    tmp_path: Path, settings: dict[str, Any], hint: str
+) -> None:
+    train(tmp_path / "clone", STRINGS, total_steps=20)
+    network = {"hidden_size": 5, "encoder_sizes": (), "num_threads": 1, "total_steps": 64, **settings}
+    begun = {"env": STRINGS["env"], "env_kwargs": STRINGS["env_kwargs"], "init_from": str(tmp_path / "clone")}
+    with pytest.raises(ConfigError, match=hint):
+        rlstm.train("ppo", ui="none", run_dir=str(tmp_path / "ppo"), **begun, **network)
+
+
 # Refusals, before anything is written.
 
 
