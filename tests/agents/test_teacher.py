@@ -131,9 +131,13 @@ def registered():
 # Sequences.
 
 
-@pytest.mark.parametrize("env", TAUGHT)
-def test_sequences_that_are_drawn_whole_are_those_that_would_be_played(start: Any, env: str) -> None:
-    training, agent = start({**STRINGS, "env": env, "env_kwargs": {}})
+@pytest.mark.parametrize(
+    ("env", "arguments"), [*((env, {}) for env in TAUGHT), ("rlstm/Sines-v0", {"feedback": True, "free_run": 30})]
+)
+def test_sequences_that_are_drawn_whole_are_those_that_would_be_played(
+    start: Any, env: str, arguments: dict[str, Any]
+) -> None:
+    training, agent = start({**STRINGS, "env": env, "env_kwargs": arguments})
     envs, seeds = agent.envs(5), integer_seeds(3, "check", 5)
     drawn = drawn_teacher_sequences(training.policy, envs, seeds, washout=None)
     played = play_teacher_sequences(training.policy, envs, seeds, washout=None)

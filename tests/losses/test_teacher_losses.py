@@ -39,6 +39,14 @@ def test_the_cross_entropy_of_a_class_is_minus_its_log_probability() -> None:
     assert loss.errors.tolist() == [[0.0, 0.0]]  # The second is wrong, but it isn't asked.
 
 
+def test_cross_entropies_are_weighted_means() -> None:
+    one = distribution(spaces.Discrete(2))
+    outputs = torch.tensor([[[0.0, 0.0], [math.log(3), 0.0]]], dtype=torch.float64)
+    targets = torch.stack([one.targets(np.array([0, 0]))])
+    loss = cross_entropy(one, outputs, targets, torch.tensor([[3.0, 1.0]], dtype=torch.float64))
+    assert float(loss.value) == pytest.approx((3 * math.log(2) + math.log(4 / 3)) / 4)
+
+
 @pytest.mark.parametrize("space", [spaces.MultiDiscrete([2] * 4), spaces.MultiBinary(4)])
 def test_a_set_of_symbols_costs_the_sum_over_its_bits(space: spaces.Space) -> None:
     one = distribution(space)
