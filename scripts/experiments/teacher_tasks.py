@@ -32,7 +32,7 @@ KEYS = ("task", "seed")
 COLUMNS = (*KEYS, "sequences", "steps", "seconds", "best", "tested", "wrong", "solved", "command", *MACHINE_COLUMNS)
 BEGIN = "<!-- teacher tasks: written by scripts/experiments/teacher_tasks.py -->"
 END = "<!-- end of teacher tasks -->"
-HEAD = ("", "solved", "sequences, median", "range", "asked or published", "test sequences wrong, median", "seconds")
+HEAD = ("", "solved", "sequences, median", "range", "published", "test sequences wrong, median", "seconds")
 
 
 @dataclass(frozen=True)
