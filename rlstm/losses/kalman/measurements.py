@@ -1,19 +1,19 @@
 """What is measured of the policy head's outputs z ``(P,)``, and what it is compared with.
 
 Targets are ``(P,)`` in the units of the head: numbers as they are, and for choices 1 at the right one and -1 at the
-others, ``ActionDistribution.targets``. Measured are M numbers y, wanted are d, and S = ∂y / ∂z ``(M, P)``:
+others, ``ActionDistribution.targets``. Measured are M numbers y, wanted are d, and S = ∂y / ∂z ``(M, P)``::
 
-| action space | measured | y | d | S |
-|---|---|---|---|---|
-| Box | | the means z | the target | I |
-| Discrete, MultiDiscrete: of 2 | probabilities | p = σ(z_1 - z_0) | 1 or 0 | p (1 - p) at z_1, minus it at z_0 |
-| the same: of n > 2 | probabilities | the n softmax p | 1 or 0 | diag(p) - p p' |
-| MultiBinary, each bit | probabilities | p = σ(z) | 1 or 0 | p (1 - p) |
-| Discrete, MultiDiscrete: of 2 | outputs | (z_1 - z_0) / 2 | 1 or -1 | 1/2 at z_1, -1/2 at z_0 |
-| the same: of n > 2; each bit | outputs | z | 1 or -1 | I |
+    action space             measured       y                     d        S
+    Box                                     the means z           target   I
+    choices of 2             probabilities  p = σ(z_1 - z_0)      1 or 0   p (1 - p) at z_1, minus it at z_0
+    choices of n > 2         probabilities  the n softmax p       1 or 0   diag(p) - p p'
+    MultiBinary, each bit    probabilities  p = σ(z)              1 or 0   p (1 - p)
+    choices of 2             outputs        (z_1 - z_0) / 2       1 or -1  1/2 at z_1, -1/2 at z_0
+    choices of n > 2, bits   outputs        z                     1 or -1  I
 
-Of a choice of 2 one number is measured, since the two would tell the same. Probabilities are as the policy draws them;
-right ones near 0 or 1 no longer teach. Outputs go on being taught, which is regression, as the readouts of Evolino are.
+Choices are those of Discrete and MultiDiscrete. Of a choice of 2 one number is measured, since the two would tell the
+same. Probabilities are as the policy draws them; right ones near 0 or 1 no longer teach. Outputs go on being taught,
+which is regression, as the readouts of Evolino are.
 """
 
 from __future__ import annotations
