@@ -22,8 +22,7 @@ Implementation details, each with its reason:
     likeliest path.
 7.  A bidirectional memory (Schuster & Paliwal 1997; Graves & Schmidhuber 2005) reads whole sequences. It is taught and
     evaluated where observations don't depend on actions: an episode is read first, then played with the answers.
-8.  Gradients are clipped by their global norm; Adam with ε = 1e-8, or AdamW: where one step of a hundred asks what has
-    to be remembered, its share of a mean loss is small, and the ε of policy gradients, 1e-5, would stop it.
+8.  Gradients are clipped by their global norm; Adam with ε = ``adam_epsilon``, or AdamW.
 9.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay.
 10. The critic's head is there and stays untrained, so that PPO can go on from these weights (``--init-from``), or these
     from PPO's.
@@ -58,7 +57,7 @@ from rlstm.policies.policy import RecurrentPolicy
 from rlstm.training.teaching import Teaching
 from rlstm.vector.env_pool import EnvPool
 
-_READ_BY_ADAM = ("learning_rate", "anneal_lr", "weight_decay", "max_grad_norm")
+_READ_BY_ADAM = ("learning_rate", "anneal_lr", "adam_epsilon", "weight_decay", "max_grad_norm")
 
 
 class Teacher:
@@ -174,7 +173,7 @@ class Teacher:
                 policy.named_parameters(),
                 max_grad_norm=config.max_grad_norm,
                 weight_decay=config.weight_decay,
-                epsilon=1e-8,
+                epsilon=config.adam_epsilon,
             )
         return KalmanTeacher(policy, self._kalman_config())
 
