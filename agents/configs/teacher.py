@@ -42,8 +42,8 @@ class TeacherConfig(AgentConfig):
     """Lower the learning rate linearly to 0 over the run."""
 
     adam_epsilon: Annotated[float, Positive] = 1e-5
-    """Adam's ε: gradients much smaller than it take small steps, so that what is left of noise where nearly all is right
-    does not move the weights. 1e-8 is usual elsewhere."""
+    """Adam's ε: gradients much smaller than it take small steps, so that what is left of noise where nearly all is
+    right does not move the weights. 1e-8 is usual elsewhere."""
 
     weight_decay: Annotated[float, NotNegative] = 0.0
     """Decoupled weight decay (AdamW)."""
