@@ -20,7 +20,7 @@ from rlstm.core.arrays import Array, BoolArray, FloatArray, IntArray
 from rlstm.envs.base.batched_task import Transition
 from rlstm.envs.base.checks import check_integer
 from rlstm.envs.base.pictures import enlarge
-from rlstm.envs.base.teacher import TeacherTask
+from rlstm.envs.base.teacher import TeacherTask, draw_seeds
 
 NO_LABEL = -1  # Fills strings up to the longest, and stands for what means nothing at a step.
 COLOUR_READ, COLOUR_UNREAD = np.array([40.0, 40.0, 40.0]), np.array([60.0, 90.0, 190.0])
@@ -234,4 +234,5 @@ class LabellingTask(TeacherTask):
         Raises:
             ValueError: `num` or an argument is impossible.
         """
-        return cls(num, **task_arguments).draw_labelled([int(seed) for seed in rng.integers(2**63, size=num)])
+        seeds = draw_seeds(num, rng)
+        return cls(num, **task_arguments).draw_labelled(seeds)

@@ -46,10 +46,8 @@ class TeacherTask(BatchedTask):
         Raises:
             ValueError: `num` or an argument is impossible.
         """
-        check_integer("num", num, 1)
-        if not isinstance(rng, np.random.Generator):
-            raise ValueError(f"rng must be a numpy.random.Generator, but got {rng!r}: np.random.default_rng(0) is one.")
-        return cls(num, **task_arguments).draw_sequences([int(seed) for seed in rng.integers(2**63, size=num)])
+        seeds = draw_seeds(num, rng)
+        return cls(num, **task_arguments).draw_sequences(seeds)
 
     def draw_sequences(self, seeds: Sequence[int], step_limit: int | None = None) -> Sequences:
         """Draw a whole sequence in each lane, the one that a reset with its seed begins; the next call is a reset.
@@ -79,6 +77,18 @@ class TeacherTask(BatchedTask):
             if over.any() and running.any():  # An episode that is over can't be stepped; what follows isn't used.
                 self.reset(np.flatnonzero(over), np.ones(int(over.sum()), dtype=np.bool_))
         return Sequences(*(np.stack(parts) for parts in zip(*steps, strict=True)))
+
+
+def draw_seeds(num: int, rng: np.random.Generator) -> list[int]:
+    """Draw the seeds of `num` sequences.
+
+    Raises:
+        ValueError: `num` is no positive integer, or `rng` no generator.
+    """
+    check_integer("num", num, 1)
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a numpy.random.Generator, but got {rng!r}: np.random.default_rng(0) is one.")
+    return [int(seed) for seed in rng.integers(2**63, size=num)]
 
 
 def _like(lanes: BoolArray, values: Array) -> BoolArray:

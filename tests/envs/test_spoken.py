@@ -88,3 +88,11 @@ def test_smoothing_and_noise_are_those_asked_for() -> None:
 def test_impossible_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SingleEnv(SpokenStrings, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("num", "rng", "message"), [(0, np.random.default_rng(0), "num"), (2, 7, "rng must be a numpy.random.Generator")]
+)
+def test_sequences_with_strings_need_a_number_and_a_generator(num: int, rng: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpokenStrings.sample_labelled(num, rng)
