@@ -26,9 +26,8 @@ HOLD = """
     from pathlib import Path
     from rlstm.training.run_lock import locked
     with locked(Path(sys.argv[1])):
-        if sys.argv[2] == "with a child" and os.fork() == 0:
-            time.sleep(60)
-        print("held", os.getpid(), flush=True)
+        if sys.argv[2] == "alone" or os.fork() == 0:
+            print("held", flush=True)  # A child says it: by then it has let go of the lock that it was born with.
         time.sleep(60)
 """
 
