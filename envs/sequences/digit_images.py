@@ -1,11 +1,12 @@
-"""Handwritten digits that scikit-learn brings along: 1,797 images of 8 x 8 points, parted in training and test.
+"""Handwritten digits that scikit-learn brings along: 1,797 images of 8 x 8 points, for training and for tests.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998, the
 part for tests, written by 13 people. `sklearn.datasets.load_digits` has it without any download.
 
 The file doesn't say who wrote what. It is cut into `NUM_STRETCHES` stretches of equal length, in the order of the
-file, and every fourth one is for tests. So no image is in both parts, and images of the two come from different
-stretches; where the hands of a writer lie on both sides of a border, they are in both.
+file. Of every four, the last is for tests; of the other three, all for training, the third is for validation where
+settings are chosen, and the first two are then what is fitted. So no image is for training and for tests, and images
+of the two come from different stretches; where the hands of a writer lie on both sides of a border, they are in both.
 """
 
 import functools
@@ -14,11 +15,12 @@ import numpy as np
 
 from rlstm.core.arrays import FloatArray, IntArray
 
-TRAIN, TEST = "train", "test"
+TRAIN, FIT, VALIDATION, TEST = "train", "fit", "validation", "test"
 SIDE = 8  # points
 DARKEST = 16.0
 NUM_CLASSES = 10
-NUM_STRETCHES, TEST_EVERY = 12, 4
+NUM_STRETCHES = 12
+SPLITS = {TRAIN: (0, 1, 2), FIT: (0, 1), VALIDATION: (2,), TEST: (3,)}  # Stretches of every four.
 
 
 @functools.cache
@@ -37,7 +39,7 @@ def load_split(split: str) -> tuple[FloatArray, IntArray]:
         ) from error
     data = load_digits()
     stretches = np.arange(len(data.target)) * NUM_STRETCHES // len(data.target)
-    chosen = (stretches % TEST_EVERY == TEST_EVERY - 1) == (split == TEST)
+    chosen = np.isin(stretches % 4, SPLITS[split])
     images: FloatArray = data.images[chosen].astype(np.float64) / DARKEST
     digits: IntArray = data.target[chosen].astype(np.int64)
     for array in (images, digits):

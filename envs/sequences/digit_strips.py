@@ -14,7 +14,7 @@ from rlstm.core.arrays import FloatArray, IntArray
 from rlstm.envs.base.batched_task import bound, exact, unknown
 from rlstm.envs.base.checks import check_choice, check_integer, check_number
 from rlstm.envs.base.labelling import LabellingTask, Placement
-from rlstm.envs.sequences.digit_images import NUM_CLASSES, SIDE, TEST, TRAIN, distort, load_split
+from rlstm.envs.sequences.digit_images import NUM_CLASSES, SIDE, SPLITS, TRAIN, distort, load_split
 
 
 class DigitStrips(LabellingTask):
@@ -35,7 +35,8 @@ class DigitStrips(LabellingTask):
     the digit, so that all are equally frequent.
 
     ## Arguments
-    - `split`: "train" or "test". No image is in both; they come from different stretches of the file.
+    - `split`: "train" or "test"; or, where settings are chosen, "fit" and "validation", which share "train". No image
+      is in two of these three; they come from different stretches of the file.
     - `min_labels`, `max_labels`: how many digits there are.
     - `height`: of the strip, 8 or more.
     - `max_gap`: most columns between digits, 1 or more.
@@ -59,7 +60,7 @@ class DigitStrips(LabellingTask):
         noise: float = 0.0,
         distortion: float = 0.0,
     ) -> None:
-        check_choice("split", split, (TRAIN, TEST))
+        check_choice("split", split, SPLITS)
         check_integer("height", height, SIDE)
         check_number("noise", noise, 0, 1)
         check_number("distortion", distortion, 0, 0.5)

@@ -18,25 +18,15 @@ def images_of(split: str) -> set[bytes]:
     return {image.tobytes() for image in load_split(split)[0]}
 
 
-def test_no_image_is_in_both_splits_and_together_they_are_all() -> None:
-    train, test = images_of("train"), images_of("test")
+def test_no_image_is_in_two_splits_and_together_they_are_all() -> None:
+    train, fit, validation, test = (images_of(split) for split in ("train", "fit", "validation", "test"))
+    assert train == fit | validation
+    assert not fit & validation
     assert not train & test
-    assert len(train) + len(test) == 1_797
-    assert 440 <= len(test) <= 460
+    assert [len(fit), len(validation), len(test)] == [900, 450, 447]
 
 
-def test_every_fourth_stretch_of_the_file_is_for_tests() -> None:
-    from sklearn.datasets import load_digits
-
-    test = images_of("test")
-    is_test = np.array([(image / 16).tobytes() in test for image in load_digits().images])
-    assert np.diff(is_test.astype(int)).tolist().count(1) == 3
-    assert not is_test[:449].any()
-    assert is_test[450:598].all()
-    assert is_test[1_648:].all()
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "fit", "validation", "test"])
 def test_every_symbol_of_a_strip_is_an_image_of_its_digit_and_split(split: str) -> None:
     known = {image.tobytes(): digit for image, digit in zip(*load_split(split), strict=True)}
     env = BatchedVectorEnv(DigitStrips, 300, split=split)
@@ -120,7 +110,7 @@ def test_without_scikit_learn_the_env_is_described_and_a_reset_says_how_to_get_i
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "all"}, "split must be one of train, test, but got 'all'"),
+        ({"split": "all"}, "split must be one of train, fit, validation, test, but got 'all'"),
         ({"height": 7}, "height must be an integer >= 8, but got 7"),
         ({"distortion": 0.6}, r"distortion must be a number in \[0, 0.5\], but got 0.6"),
     ],
