@@ -1,8 +1,8 @@
-"""Counting languages: the longest strings a^n b^n c^n that a network handles which has learnt from shorter ones.
+"""Counting languages: the longest strings a network handles that has learnt a^n b^n c^n or a^n b^n from shorter ones.
 
     python -m scripts.experiments.counting                              # what a run is
     python -m scripts.experiments.counting --max-n 10 40 --seeds 0 1    # evolution and the control, these seeds
-    python -m scripts.experiments.counting --max-n 10 --strategies evolution
+    python -m scripts.experiments.counting --max-n 10 --strategies filter --language anbn
     python -m scripts.experiments.counting --tables                     # the table from the rows, nothing is trained
 
 A run is the preset ``anbncn``, strings of n up to 10, from whose champion a second run goes on with strings of n up to
@@ -57,7 +57,9 @@ WAYS = {
 BEGIN, END = "<!-- counting: written by scripts/experiments/counting.py -->", "<!-- end of counting -->"
 MOST = 1000  # No larger n is tried.
 MOST_ENVS = 128  # Strings that are read together.
+LANGUAGES = {"anbncn": ("rlstm/AnBnCn-v0", "aⁿbⁿcⁿ", 3), "anbn": ("rlstm/AnBn-v0", "aⁿbⁿ", 2)}  # Env, title, letters.
 COLUMNS = (
+    "language",
     "max_n",
     "strategy",
     "seed",
@@ -90,9 +92,11 @@ LONGER = 5
 STEPS_PER_N = 35_000  # Of the second run for each n: some 50 generations, whatever the longest string.
 
 
-def words(max_n: int, strategy: str, seed: int, *, second: bool, num_threads: int = 1) -> list[str]:
+def words(language: str, max_n: int, strategy: str, seed: int, *, second: bool, num_threads: int = 1) -> list[str]:
     """Return the words of a run but for its folders."""
     last = f"--seed {seed} --eval-episodes 1 --num-threads {num_threads}"
+    if language != "anbncn":  # That of the presets.
+        last += f" --env {LANGUAGES[language][0]}"
     if strategy in SINGLE:
         return shlex.split(f"train {SINGLE[strategy]} --env-kwargs max_n={max_n} {last}")
     common = f"train evolino --preset anbncn {last}"
@@ -121,7 +125,7 @@ def largest_n(accepts: Callable[[Sequence[int]], npt.NDArray[np.bool_]], most: i
     return most
 
 
-def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.bool_]:
+def accepted(policy: RecurrentPolicy, language: str, some: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Return whether a policy gets every set right in the string of each n, ``(N,)``.
 
     The env draws n; here each env is given its own after the reset, when only S has been seen, which tells nothing.
@@ -133,7 +137,8 @@ def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.boo
     from rlstm.vector.config import EnvConfig
     from rlstm.vector.make import make
 
-    config = EnvConfig(env="rlstm/AnBnCn-v0", num_envs=len(some), env_kwargs={"max_n": max(some)})
+    env, _, letters = LANGUAGES[language]
+    config = EnvConfig(env=env, num_envs=len(some), env_kwargs={"max_n": max(some)})
     with contextlib.closing(make(resolve_env(config), config, policy.memory, num_envs=len(some))) as envs:
         player = Player(policy, envs, list(range(len(some))))
         envs.envs.unwrapped.task.repeats[:] = some  # type: ignore[attr-defined]
@@ -148,23 +153,23 @@ def accepted(policy: RecurrentPolicy, some: Sequence[int]) -> npt.NDArray[np.boo
             while (player.played < 1).any():
                 player.step(act)
     result = player.result(np.ones(len(some), dtype=np.int64))
-    if result.lengths.tolist() != [3 * n + 1 for n in some]:
+    if result.lengths.tolist() != [letters * n + 1 for n in some]:
         raise RuntimeError(f"Strings of n {list(some)} had the lengths {result.lengths.tolist()}.")
     return np.asarray(result.successes == 1.0)
 
 
-def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int = 1) -> dict[str, Any]:
+def run_one(language: str, max_n: int, strategy: str, seed: int, folder: Path, num_threads: int = 1) -> dict[str, Any]:
     """Train one seed and return its row; the first run of a seed stays in ``folder`` for other ``max_n``."""
     lasts = []
     commands = []
     init: list[str] = []
     if strategy != "random" and strategy not in SINGLE:
         first = folder / f"first-{seed}"
-        commands.append(words(max_n, strategy, seed, second=False, num_threads=num_threads))
+        commands.append(words(language, max_n, strategy, seed, second=False, num_threads=num_threads))
         lasts.append((read_progress(first) if first.exists() else train(commands[0], first))[-1])
         init = ["--init-from", str(first)]
     run_dir = folder / f"{strategy}-{max_n}-{seed}"
-    commands.append(words(max_n, strategy, seed, second=True, num_threads=num_threads))
+    commands.append(words(language, max_n, strategy, seed, second=True, num_threads=num_threads))
     lasts.append(train([*commands[-1], *init], run_dir)[-1])
     policy = open_run(run_dir).policy
     taught = "teacher/sequences" in lasts[-1]
@@ -174,10 +179,11 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
     if init:
         shown = [f"{shown[0]} --run-dir FIRST", f"{shown[1]} --init-from FIRST"]
     return {
+        "language": language,
         "max_n": max_n,
         "strategy": strategy,
         "seed": seed,
-        "largest_n": largest_n(lambda some: accepted(policy, some)),
+        "largest_n": largest_n(lambda some: accepted(policy, language, some)),
         "error": "" if strategy == "joint" else f"{error:.4g}",  # Its fitness is a return.
         "generations": generations or "",
         "genomes": generations * (GENOMES if strategy == "random" else POPULATION) or "",
@@ -192,16 +198,16 @@ def run_one(max_n: int, strategy: str, seed: int, folder: Path, num_threads: int
 def table(rows: Sequence[dict[str, str]]) -> str:
     """Return the Markdown table, or nothing if there are no rows."""
     lines = []
-    for max_n in sorted({int(row["max_n"]) for row in rows}):
+    for language, max_n in sorted({(row["language"], int(row["max_n"])) for row in rows}):
         for strategy, title in TITLES.items():
-            own = [row for row in rows if (int(row["max_n"]), row["strategy"]) == (max_n, strategy)]
+            own = _rows(rows, language, max_n, strategy)
             if not own:
                 continue
             values = np.array([int(row["largest_n"]) for row in own])
             learnt = "sequences" if own[0].get("sequences") else "genomes"
             counts = [int(row[learnt]) for row in own]
             cells = [
-                f"1 to {max_n}",
+                f"{LANGUAGES[language][1]}, 1 to {max_n}",
                 marked(title, own),
                 f"{np.median(values):g}",
                 *(f"{value}{' or more' if value >= MOST else ''}" for value in (values.max(), values.min())),
@@ -227,7 +233,7 @@ def ways_table(rows: Sequence[dict[str, str]], max_n: int = 10) -> str:
     """Return the Markdown table of what is trained on the same strings in different ways, or nothing."""
     lines = []
     for strategy, way in WAYS.items():
-        own = [row for row in rows if (int(row["max_n"]), row["strategy"]) == (max_n, strategy)]
+        own = _rows(rows, "anbncn", max_n, strategy)
         if own:
             values = np.array([int(row["largest_n"]) for row in own])
             millions = np.median([int(row["steps"]) for row in own]) / 1e6
@@ -247,13 +253,23 @@ def ways_table(rows: Sequence[dict[str, str]], max_n: int = 10) -> str:
     return markdown_table(["", "largest n, median", "best", "worst", "seeds", "symbols read", "wall"], lines)
 
 
+def _rows(rows: Sequence[dict[str, str]], language: str, max_n: int, strategy: str) -> list[dict[str, str]]:
+    """Return the seeds of a line."""
+    wanted = (language, str(max_n), strategy)
+    return [row for row in rows if (row["language"], row["max_n"], row["strategy"]) == wanted]
+
+
 def left(
-    rows: Sequence[dict[str, str]], max_ns: Sequence[int], strategies: Sequence[str], seeds: Sequence[int]
+    rows: Sequence[dict[str, str]],
+    language: str,
+    max_ns: Sequence[int],
+    strategies: Sequence[str],
+    seeds: Sequence[int],
 ) -> list[tuple[int, str, int]]:
     """Return what is to be run, seed by seed."""
-    there = {(int(row["max_n"]), row["strategy"], int(row["seed"])) for row in rows}
+    there = {(row["language"], int(row["max_n"]), row["strategy"], int(row["seed"])) for row in rows}
     wanted = [(max_n, strategy, seed) for seed in seeds for strategy in strategies for max_n in max_ns]
-    return [one for one in wanted if one not in there]
+    return [one for one in wanted if (language, *one) not in there]
 
 
 def main() -> None:
@@ -262,15 +278,17 @@ def main() -> None:
     parser.add_argument(
         "--max-n", type=int, nargs="+", default=[], metavar="N", help="longest strings; none runs nothing"
     )
+    parser.add_argument("--language", choices=LANGUAGES, default="anbncn")
     parser.add_argument("--strategies", nargs="+", choices=TITLES, default=["evolution", "longer", "random"])
     arguments = parser.parse_args()
     if not arguments.max_n and not arguments.tables:
         for second in (False, True):
-            print(f"rlstm {shlex.join(words(40, 'evolution', 0, second=second))}")
+            print(f"rlstm {shlex.join(words(arguments.language, 40, 'evolution', 0, second=second))}")
         return
+    language, known = arguments.language, read_rows(RESULTS)
     with tempfile.TemporaryDirectory() as folder:
-        for max_n, strategy, seed in left(read_rows(RESULTS), arguments.max_n, arguments.strategies, arguments.seeds):
-            row = run_one(max_n, strategy, seed, Path(folder), arguments.num_threads)
+        for max_n, strategy, seed in left(known, language, arguments.max_n, arguments.strategies, arguments.seeds):
+            row = run_one(language, max_n, strategy, seed, Path(folder), arguments.num_threads)
             append_row(RESULTS, COLUMNS, row)
             print(f"n <= {max_n} {strategy} seed {seed}: {row['largest_n']}, {row['seconds']} s", flush=True)
     write_between(PAGE, BEGIN, END, table(read_rows(RESULTS)))

@@ -76,13 +76,14 @@ class TrainedAgent:
     Args:
         run_dir: The run's folder, as the user names it.
         checkpoint: latest, best, or a step.
+        remark: What its name tells beside algorithm, cell and size.
 
     Raises:
         ValueError: If it was trained on a task that oracles don't play here.
     """
 
-    def __init__(self, run_dir: str, checkpoint: str) -> None:
-        self.run_dir, self.checkpoint = run_dir, checkpoint
+    def __init__(self, run_dir: str, checkpoint: str, remark: str = "") -> None:
+        self.run_dir, self.checkpoint, self.remark = run_dir, checkpoint, remark
         self.directory = RunDirectory.open(run_dir)
         self.config = read_config(self.directory)
         which: Any = int(checkpoint) if checkpoint.isdecimal() else checkpoint
@@ -93,10 +94,10 @@ class TrainedAgent:
 
     @property
     def name(self) -> str:
-        """Algorithm, cell and its size."""
+        """Algorithm, cell and its size, and the remark."""
         policy = self.config.policy
         height = f" x {policy.num_layers}" if policy.num_layers > 1 else ""
-        return f"{self.config.agent} {policy.cell} {policy.hidden_size}{height}"
+        return f"{self.config.agent} {policy.cell} {policy.hidden_size}{height}" + (self.remark and f", {self.remark}")
 
     @property
     def training(self) -> str:
@@ -184,7 +185,8 @@ def measure(task: Task, agents: list[TrainedAgent], arguments: argparse.Namespac
 
 def _agent_flags(agent: TrainedAgent, deterministic: bool) -> str:
     checkpoint = "" if agent.checkpoint == "latest" else f" --checkpoint {agent.checkpoint}"
-    return checkpoint + (" --greedy" if deterministic else "")
+    remark = f" --remark {shlex.quote(agent.remark)}" if agent.remark else ""
+    return checkpoint + remark + (" --greedy" if deterministic else "")
 
 
 def _relative(run_dir: str) -> str:
@@ -220,6 +222,7 @@ def parse(words: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace
     parser.add_argument("--bandit", nargs="+", default=[], metavar="n,k", help="oracles with n pulls of k arms")
     parser.add_argument("--mdp", nargs="+", type=int, default=[], metavar="n", help="oracles with n episodes")
     parser.add_argument("--checkpoint", default="latest", help="latest, best, or a step")
+    parser.add_argument("--remark", default="", help="what the agents' names tell beside algorithm, cell and size")
     parser.add_argument("--greedy", action="store_true", help="play agents with their likeliest actions too")
     parser.add_argument("--trials", type=int, default=NUM_TRIALS)
     parser.add_argument("--seed", type=int, default=SEED, help="decides the tasks")
@@ -235,10 +238,10 @@ def main(words: list[str]) -> None:
     if arguments.trials < 2 or arguments.seed < 0:
         parser.error(f"--trials is {arguments.trials}, --seed is {arguments.seed}; they must be at least 2 and 0.")
     try:
-        agents = [TrainedAgent(run_dir, arguments.checkpoint) for run_dir in arguments.runs]
-        named = [Task("bandit", *(int(part) for part in pair.split(",", 1))) for pair in arguments.bandit]
-        named += [Task("mdp", episodes) for episodes in arguments.mdp]
-    except (ValueError, TypeError) as error:
+        agents = [TrainedAgent(run_dir, arguments.checkpoint, arguments.remark) for run_dir in arguments.runs]
+        named = [Task.of_flags(pair, None) for pair in arguments.bandit]
+        named += [Task.of_flags(None, episodes) for episodes in arguments.mdp]
+    except ValueError as error:
         parser.error(str(error))
     tasks = list(dict.fromkeys([*named, *(agent.task for agent in agents)]))
     if not tasks and not arguments.tables:

@@ -113,6 +113,18 @@ class Task:
             return cls("mdp", episodes_per_trial)
         return cls("bandit", episodes_per_trial, int(env.env_kwargs.get("num_arms") or 5))
 
+    @classmethod
+    def of_flags(cls, bandit: str | None, mdp: int | None) -> Self:
+        """Return the task named by a flag's value: "n,k" or n.
+
+        Raises:
+            ValueError: If these are no numbers, or impossible ones.
+        """
+        if mdp is not None:
+            return cls("mdp", mdp)
+        episodes, _, arms = str(bandit).partition(",")
+        return cls("bandit", int(episodes), int(arms) if arms else None)
+
     @property
     def title(self) -> str:
         """Return the numbers that tell the task from others of its kind."""

@@ -72,11 +72,11 @@ def policy():
 )
 def test_the_largest_n_is_that_below_the_first_string_with_a_wrong_set(script, policy, counter, largest) -> None:
     chosen = policy(counter)
-    assert script.largest_n(lambda some: script.accepted(chosen, some), 100) == largest
+    assert script.largest_n(lambda some: script.accepted(chosen, "anbncn", some), 100) == largest
 
 
 def test_every_env_reads_the_string_of_its_own_n(script, policy) -> None:
-    found = script.accepted(policy(Counter(wrong_n=7)), [9, 7, 1, 30])
+    found = script.accepted(policy(Counter(wrong_n=7)), "anbncn", [9, 7, 1, 30])
     np.testing.assert_array_equal(found, [True, False, True, True])
 
 
@@ -93,7 +93,7 @@ def test_no_n_is_asked_twice_or_left_out(script) -> None:
 
 def test_every_run_is_one_that_rlstm_accepts(script) -> None:
     first, second, longer, control = (
-        parse_experiment("evolino", script.words(40, strategy, 3, second=second)[2:])[0]
+        parse_experiment("evolino", script.words("anbncn", 40, strategy, 3, second=second)[2:])[0]
         for strategy, second in (("evolution", False), ("evolution", True), ("longer", True), ("random", True))
     )
     assert first.algorithm == api.make_config("evolino", "anbncn").algorithm
@@ -105,11 +105,21 @@ def test_every_run_is_one_that_rlstm_accepts(script) -> None:
     assert control.algorithm.sigma == first.algorithm.sigma
 
 
+def test_the_other_language_has_its_own_env_and_strings(script, tmp_path, monkeypatch) -> None:
+    words = script.words
+    short = ["--total-steps", "40", "--batch-size", "2"]
+    monkeypatch.setattr(script, "words", lambda *args, **kwargs: [*words(*args, **kwargs), *short])
+    row = script.run_one("anbn", 2, "filter", 0, tmp_path)  # The length of each string it is asked for is checked.
+    assert row["language"] == "anbn"
+    assert "--env rlstm/AnBn-v0" in row["command"]
+    assert "--env" not in words("anbncn", 2, "filter", 0, second=True)
+
+
 def test_a_row_holds_the_largest_n_of_the_second_runs_champion(script, tmp_path, monkeypatch) -> None:
     short = ["--total-steps", "1", "--population", "8"]
     words = script.words
     monkeypatch.setattr(script, "words", lambda *args, **kwargs: [*words(*args, **kwargs), *short])
-    rows = [script.run_one(max_n, "evolution", 0, tmp_path) for max_n in (2, 3)]
+    rows = [script.run_one("anbncn", max_n, "evolution", 0, tmp_path) for max_n in (2, 3)]
     assert [row["max_n"] for row in rows] == [2, 3]
     assert {path.name for path in tmp_path.iterdir()} == {"first-0", "evolution-2-0", "evolution-3-0"}
     assert all(row["generations"] == 2 and set(row) == set(script.COLUMNS) for row in rows)
@@ -121,7 +131,7 @@ def test_what_nothing_goes_on_from_is_one_run(script, strategy: str, tmp_path, m
     words = script.words
     short = ["--total-steps", "60", *(["--batch-size", "2"] if strategy != "joint" else ["--population", "4"])]
     monkeypatch.setattr(script, "words", lambda *args, **kwargs: [*words(*args, **kwargs), *short])
-    row = script.run_one(2, strategy, 0, tmp_path)
+    row = script.run_one("anbncn", 2, strategy, 0, tmp_path)
     assert set(row) == set(script.COLUMNS)
     assert (row["sequences"] == "") == (row["genomes"] != "") == (strategy == "joint")
     assert "max_n=2" in row["command"]
@@ -129,16 +139,18 @@ def test_what_nothing_goes_on_from_is_one_run(script, strategy: str, tmp_path, m
 
 
 def test_what_is_there_is_not_run_again_and_seeds_come_first(script) -> None:
-    rows = [{"max_n": "10", "strategy": "random", "seed": "0"}]
-    assert script.left(rows, [10, 40], ["random"], [0, 1]) == [(40, "random", 0), (10, "random", 1), (40, "random", 1)]
+    rows = [{"language": "anbncn", "max_n": "10", "strategy": "random", "seed": "0"}]
+    left = [(40, "random", 0), (10, "random", 1), (40, "random", 1)]
+    assert script.left(rows, "anbncn", [10, 40], ["random"], [0, 1]) == left
+    assert script.left(rows, "anbn", [10, 40], ["random"], [0, 1]) == [(10, "random", 0), *left]
 
 
 def test_the_table_has_median_best_and_worst_and_marks_where_measuring_stopped(script) -> None:
-    names = {"max_n": "10", "strategy": "evolution", "genomes": "9000", "seconds": "4"}
+    names = {"language": "anbncn", "max_n": "10", "strategy": "evolution", "genomes": "9000", "seconds": "4"}
     rows = [{**names, "largest_n": value} for value in ("10", "60", "1000")]
     *_, line = script.table(rows).splitlines()
-    assert line == "| 1 to 10 | SNES, readout solved | 60 | 1000 or more | 10 | 2 of 3 | 9,000 genomes | 4 s |"
+    assert line == "| aⁿbⁿcⁿ, 1 to 10 | SNES, readout solved | 60 | 1000 or more | 10 | 2 of 3 | 9,000 genomes | 4 s |"
     rows = [{**row, "strategy": "filter", "genomes": "", "sequences": "2000"} for row in rows]
     *_, line = script.table(rows).splitlines()
-    assert line == "| 1 to 10 | Kalman filter | 60 | 1000 or more | 10 | 2 of 3 | 2,000 sequences | 4 s |"
+    assert line == "| aⁿbⁿcⁿ, 1 to 10 | Kalman filter | 60 | 1000 or more | 10 | 2 of 3 | 2,000 sequences | 4 s |"
     assert script.table([]) == ""

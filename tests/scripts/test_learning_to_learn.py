@@ -95,6 +95,17 @@ def test_an_evaluation_writes_a_row_a_strategy_and_a_rerun_replaces_them(
     assert "gittins" in capsys.readouterr().out
 
 
+def test_a_remark_is_told_in_the_name_and_in_the_command(scripts, run_dir, tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    monkeypatch.chdir(run_dir.parent)
+    words = ["bandit", "--trials", "2", "--results", str(path), "--remark", "by hand"]
+    scripts.learning_to_learn.main(words)
+    with path.open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    assert last["strategy"] == "ppo lstm 4, by hand"
+    assert last["command"] == "python -m scripts.experiments.learning_to_learn bandit --trials 2 --remark 'by hand'"
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
