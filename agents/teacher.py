@@ -67,7 +67,7 @@ class Teacher:
         policy: What learns.
         config: The algorithm's constants.
         envs: Gives envs by their number.
-        num_envs: Not read: sequences come ``batch_size`` at once.
+        num_envs: Not read: sequences come ``batch_size`` at once, and evaluations have envs of their own.
         total_steps: Steps of the run, for the schedule of the learning rate.
         seed: Of everything random.
         ranks: This process alone.

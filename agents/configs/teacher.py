@@ -16,7 +16,6 @@ class TeacherConfig(AgentConfig):
     """Learning from a teacher's answers: by backpropagation through time, or by a Kalman filter."""
 
     defaults: ClassVar[Mapping[str, Any]] = {
-        "num_envs": 1,
         "hidden_size": 32,
         "encoder_sizes": (),
         "normalize_observations": False,

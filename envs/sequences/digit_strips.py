@@ -60,7 +60,7 @@ class DigitStrips(LabellingTask):
         noise: float = 0.0,
         distortion: float = 0.0,
     ) -> None:
-        check_choice("split", split, SPLITS)
+        check_choice("split", split, list(SPLITS))
         check_integer("height", height, SIDE)
         check_number("noise", noise, 0, 1)
         check_number("distortion", distortion, 0, 0.5)

@@ -32,7 +32,7 @@ class Teaching(PooledRun):
     agent: TeachingAgent
 
     def check(self, config: ExperimentConfig[Any]) -> None:
-        """Refuse a curriculum, several ranks, a memory that outlives its sequence, and a number of envs."""
+        """Refuse a curriculum, several ranks, and a memory that outlives its sequence."""
         if config.run.curriculum is not None:
             raise ConfigError(
                 f"curriculum is '{config.run.curriculum}', but a teacher's sequences are no episodes that could pass a "
@@ -45,10 +45,6 @@ class Teaching(PooledRun):
             )
         if config.policy.bidirectional:
             self._check_reading(config)
-        if config.env.num_envs != 1:
-            raise ConfigError(
-                f"num_envs is {config.env.num_envs}, but a teacher's sequences come batch_size at once: leave it out."
-            )
 
     @staticmethod
     def _check_reading(config: ExperimentConfig[Any]) -> None:
