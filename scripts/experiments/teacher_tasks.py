@@ -50,7 +50,7 @@ class Task:
 def _flags(env: str, steps: int, every: int, episodes: int, *, lag: int, batch: int = 4, rate: str = "5e-3") -> str:
     """Return the flags of a memory for so many steps, which learns for so many and is evaluated every so often."""
     sizes = f"--hidden-size 16 --batch-size {batch} --learning-rate {rate} --adam-epsilon 1e-8 --memory-length {lag}"
-    return f"--env {env} {sizes} --total-steps {steps} --eval-every {every} --eval-episodes {episodes}"
+    return f"--env {env} {sizes} --total-steps {steps} --eval-every {every} --eval-episodes {episodes} --num-envs 50"
 
 
 _ADDING, _LAG, _ORDER = "rlstm/Adding-v0", "rlstm/LongLag-v0", "rlstm/TemporalOrder-v0"
@@ -110,7 +110,7 @@ TASKS = {
     "quadratics": Task(
         "quadratics (ICANN 2001): mean squared error at examples 31 to 40 at most 0.001",
         "--env rlstm/Quadratics-v0 --hidden-size 64 --batch-size 32 --learning-rate 5e-3 --anneal-lr "
-        "--adam-epsilon 1e-8 --memory-length 40 --total-steps 24000000 --eval-every 1000000 --eval-episodes 1000",
+        "--adam-epsilon 1e-8 --memory-length 40 --total-steps 24000000 --eval-every 1000000 --eval-episodes 1000 --num-envs 50",
         "",
         criterion=-1e-3,
         measure="eval/mean_reward",
