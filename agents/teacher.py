@@ -203,6 +203,10 @@ class Teacher:
         outputs.square().mean().backward()
         return time.perf_counter() - began
 
+    def check_source(self) -> None:
+        """Refuse with ValueError an env that asks nothing."""
+        self.source.check()
+
     def _filtered(
         self, kalman: KalmanTeacher, sequences: TeacherSequences, index: int, progress: float
     ) -> dict[str, float]:

@@ -34,6 +34,7 @@ Stream = Literal[
     "playback_actions",
     "search",
     "weight_noise",
+    "stages",
 ]
 _STREAMS: dict[Stream, int] = {stream: number for number, stream in enumerate(get_args(Stream))}
 

@@ -52,7 +52,7 @@ class TeacherSource:
         if demonstrations is not None:
             loaded = Demonstrations.load(demonstrations)
             self._recorded = teacher_sequences_from_demonstrations(policy, loaded, washout=washout or 0)
-        self._check(self.sequences(0) if self._recorded is None else self._recorded)
+        self.check()
 
     def sequences(self, index: int) -> TeacherSequences:
         """Return the sequences of an update: new ones, or the next of all demonstrations in a random order."""
@@ -81,9 +81,9 @@ class TeacherSource:
             )
         return play_teacher_sequences(policy, envs, seeds, washout=self._washout) if drawn is None else drawn
 
-    def _check(self, first: TeacherSequences) -> None:
-        """Refuse sequences that ask nothing."""
-        if not first.is_empty:
+    def check(self) -> None:
+        """Refuse with ValueError sequences that ask nothing."""
+        if not (self.sequences(0) if self._recorded is None else self._recorded).is_empty:
             return
         if self._washout:
             raise ValueError(f"washout is {self._washout}, which leaves no step that asks anything: give fewer.")

@@ -61,13 +61,18 @@ class Curriculum:
         return self._stage is None
 
     @property
+    def asked_episodes(self) -> int:
+        """How many episodes the present stage asks for; 0 behind the last one."""
+        return 0 if self._stage is None else self._stage.episodes
+
+    @property
     def most_episodes(self) -> int:
         """The most episodes that a stage asks for."""
         return max((stage.episodes for stage in self.stages), default=0)
 
-    def make_envs(self) -> VectorEnvs:
-        """Make the envs of the present stage."""
-        return make(*self._envs[self.number - 1], self._config.memory)
+    def make_envs(self, num_envs: int | None = None) -> VectorEnvs:
+        """Make the envs of the present stage, as many as the run has unless told."""
+        return make(*self._envs[self.number - 1], self._config.memory, num_envs=num_envs)
 
     def pass_stage(self, outcomes: Sequence[Outcome], step: int) -> str | None:
         """Go on to the next stage if the criterion of this one holds; returns that it does in a sentence, or None."""

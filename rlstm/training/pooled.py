@@ -94,7 +94,7 @@ class PooledRun(Run):
             raise ConfigError(f"eval_env is 'same', but {self.learns_by} makes envs as it needs them; use own or none.")
         self.check(config)
         num_envs = config.env.num_envs
-        self._envs = EnvPool(partial(make, spec, config.env, config.memory))
+        self._envs = self.make_pool(spec)
         with ExitStack() as on_failure:
             on_failure.callback(self._envs.close)
             envs = self._envs(num_envs)
@@ -114,6 +114,13 @@ class PooledRun(Run):
     def check(self, config: ExperimentConfig[Any]) -> None:
         """Refuse what this kind of run can't do, with ConfigError."""
 
+    def make_pool(self, spec: EnvSpec) -> EnvPool:
+        """Return what gives the envs that are trained in, by their number."""
+        return EnvPool(partial(make, spec, self.config.env, self.config.memory))
+
+    def begin_update(self) -> None:
+        """Do what comes before an update; its time is counted with it."""
+
     def close(self) -> None:
         """Close the envs and stop what the agent started."""
         self.agent.close()
@@ -122,6 +129,7 @@ class PooledRun(Run):
     def update(self) -> tuple[dict[str, float], dict[str, float]]:
         """Train once; returns metrics by name and seconds by phase."""
         began = time.perf_counter()
+        self.begin_update()
         metrics, num_steps, seconds = self.agent.update(self.num_updates, self.step)
         return metrics | self.count(num_steps, time.perf_counter() - began), seconds
 

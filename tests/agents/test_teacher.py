@@ -397,7 +397,6 @@ def test_weights_of_another_network_are_refused_by_the_setting_that_differs(
         ({"env": "teacher-test/Repeat-v0", "env_kwargs": {}}, r"info\['target'\].*rlstm/Adding-v0.*rlstm/Sines-v0"),
         ({"washout": 99}, "washout is 99"),
         ({"loss": "squared"}, "loss is 'squared'.*choices"),
-        ({"curriculum": "minigrid-memory"}, "curriculum is 'minigrid-memory'.*--init-from"),
         ({"critic_memory": "separate"}, "critic_memory is 'separate', but a teacher has no critic"),
         ({"popart": True}, "popart is set, but a teacher has no critic"),
         ({"eval_env": "same"}, "eval_env is 'same', but a teacher makes envs"),
