@@ -110,7 +110,8 @@ TASKS = {
     "quadratics": Task(
         "quadratics (ICANN 2001): mean squared error at examples 31 to 40 at most 0.001",
         "--env rlstm/Quadratics-v0 --hidden-size 64 --batch-size 32 --learning-rate 5e-3 --anneal-lr "
-        "--adam-epsilon 1e-8 --memory-length 40 --total-steps 24000000 --eval-every 1000000 --eval-episodes 1000 --num-envs 50",
+        "--adam-epsilon 1e-8 --memory-length 40 --total-steps 24000000 --eval-every 1000000 --eval-episodes 1000 "
+        "--num-envs 50",
         "",
         criterion=-1e-3,
         measure="eval/mean_reward",
