@@ -62,8 +62,10 @@ TASKS = {
         tested=256,
     ),
     "lag-100": Task(
-        "2a: long lag, p = 100, all of 1,000 right",
-        _flags(f"{_LAG} --env-kwargs p=100", 510_000, 20_000, 1_000, lag=100, rate="1e-2"),
+        "2a: long lag, p = 100, all of 1,000 right, by an xLSTM",
+        f"--env {_LAG} --env-kwargs p=100 --cell xlstm --cell-kwargs num_blocks=2 slstm_at=[] --hidden-size 32 "
+        "--batch-size 4 --learning-rate 3e-3 --memory-length 1000 --total-steps 1000000 --eval-every 20000 "
+        "--eval-episodes 1000 --num-envs 50",
         "5,040",
     ),
     "lag-1000": Task(
