@@ -34,6 +34,7 @@ _OF_STRATEGIES = frozenset(
 class EvolinoConfig(AgentConfig):
     """Neuroevolution of a memory (Evolino)."""
 
+    has_critic = False
     defaults: ClassVar[Mapping[str, Any]] = {
         "num_envs": 4,
         "hidden_size": 16,

@@ -14,6 +14,7 @@ class RandomConfig(AgentConfig):
     """Uniformly random actions."""
 
     acts_by = "sampled"
+    has_critic = False
 
     num_steps: Annotated[int, AtLeast(1)] = 128
     """Steps T of a rollout in each environment."""

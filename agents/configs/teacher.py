@@ -15,6 +15,7 @@ from rlstm.training.config import AgentConfig
 class TeacherConfig(AgentConfig):
     """Learning from a teacher's answers: by backpropagation through time, or by a Kalman filter."""
 
+    has_critic = False
     defaults: ClassVar[Mapping[str, Any]] = {
         "hidden_size": 32,
         "encoder_sizes": (),

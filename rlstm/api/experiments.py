@@ -51,6 +51,7 @@ from rlstm.training.result import TrainResult
 from rlstm.training.run import Run
 from rlstm.training.run_directory import RunDirectory, default_run_directory, disk_errors
 from rlstm.training.run_lock import locked
+from rlstm.training.weights import without_values
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ def _start_from_another(training: Run) -> Checkpoint | None:
     _check_graph(config, start_from)
     _check_units(config, start_from, training.policy.action_space)
     checkpoint = load_checkpoint(start_from, best_or_latest(start_from))
+    if not (config.algorithm.has_critic and read_config(start_from).algorithm.has_critic):
+        checkpoint = without_values(training.policy, checkpoint)
     training.start_from(checkpoint)
     return checkpoint
 

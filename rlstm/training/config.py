@@ -63,6 +63,9 @@ class AgentConfig:
     acts_by: ClassVar[Actions] = "likeliest"
     """How the agent chooses the actions that it learns from."""
 
+    has_critic: ClassVar[bool] = True
+    """Whether the agent learns values; where it doesn't, those of a run that goes on from its weights begin anew."""
+
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Defaults of other settings where this agent has its own."""
 

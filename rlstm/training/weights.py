@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rlstm.core.errors import CheckpointError, RankFailure
 from rlstm.core.ranks import Ranks
 from rlstm.policies.policy import RecurrentPolicy
@@ -19,6 +21,9 @@ _DECIDED_BY = {
     "head.": "head_sizes, hidden_size (or the env's actions)",
 }
 """What decides whether a policy has a tensor, and how large it is, by a part of its name; the first that fits."""
+
+_OF_VALUES = ("value_head.", "critic.", "return_moments.", "value_moments.")
+"""How the names of tensors begin that values alone depend on."""
 
 
 def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
@@ -43,6 +48,13 @@ def load_weights(policy: RecurrentPolicy, checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path / MODEL_FILE} holds what is not finite: '{name}'. Name another checkpoint."
             )
     policy.load_state_dict(checkpoint.model)
+
+
+def without_values(policy: RecurrentPolicy, checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose value head, critic and statistics of returns are the policy's own as they are now."""
+    model = {name: tensor for name, tensor in checkpoint.model.items() if not name.startswith(_OF_VALUES)}
+    own = {name: tensor.clone() for name, tensor in policy.state_dict().items() if name.startswith(_OF_VALUES)}
+    return dataclasses.replace(checkpoint, model=model | own)
 
 
 def _hint(name: str) -> str:
