@@ -69,8 +69,8 @@ TASKS = {
         "5,040",
     ),
     "lag-1000": Task(
-        "2c: lag and distractors of 1,000, all of 500 right",
-        _flags(f"{_LAG} --env-kwargs form=variable p=1000 num_distractors=1000", 49_000_000, 1_000_000, 500, lag=1_000),
+        "2c: lag and distractors of 1,000, all of 500 right, lags of 30, 100 and 300 before",
+        "--preset long-lag-1000 --total-steps 49000000 --eval-episodes 500 --num-envs 50",
         "49,000",
     ),
     "adding-100": Task(
@@ -86,8 +86,8 @@ TASKS = {
         criterion=0.998,
     ),
     "adding-1000": Task(
-        "4: adding, T = 1000",
-        _flags(f"{_ADDING} --env-kwargs length=1000", 450_000_000, 4_000_000, 1_000, lag=1_000),
+        "4: adding, T = 1000, lengths of 100 and 300 before",
+        "--preset adding-1000 --total-steps 450000000 --eval-episodes 1000 --num-envs 50",
         "853,000",
         criterion=0.998,
     ),

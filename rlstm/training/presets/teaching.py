@@ -4,7 +4,30 @@ from __future__ import annotations
 
 from rlstm.training.presets.preset import Preset, preset, task
 
+_LAG = {  # A memory of 16 units for lags of a thousand steps, which shorter ones prepare.
+    "hidden_size": 16,
+    "memory_length": 1_000,
+    "batch_size": 4,
+    "learning_rate": 5e-3,
+    "adam_epsilon": 1e-8,
+    "eval_every": 1_000_000,
+}
+
 TEACHING: dict[str, Preset] = {
+    "adding-1000": preset(
+        "teacher",
+        "Add two numbers of a sequence of 1,000 or more, by a curriculum of 100 and 300.",
+        task("rlstm/Adding-v0", 20_000_000, length=1000),
+        _LAG,
+        curriculum="adding-1000",
+    ),
+    "long-lag-1000": preset(
+        "teacher",
+        "Keep a symbol over a thousand distractors or more, by a curriculum of lags of 30, 100 and 300.",
+        task("rlstm/LongLag-v0", 20_000_000, form="variable", p=1000, num_distractors=1000),
+        _LAG,
+        curriculum="long-lag-1000",
+    ),
     "anbncn-dekf": preset(
         "teacher",
         "Count: a^n b^n c^n from n up to 10 by a Kalman filter; some seeds then handle n = 1000.",
