@@ -107,13 +107,15 @@ class Teaching(PooledRun):
         return EnvPool(self.curriculum.make_envs)
 
     def _check_stages(self) -> None:
-        """Refuse with ConfigError a stage whose env asks nothing; that of the first one is checked already."""
-        for number, _ in enumerate(self.curriculum.stages[1:], start=2):
+        """Refuse with ConfigError an env, after the first, that asks nothing; that one is checked already."""
+        count = len(self.curriculum.stages)
+        for number in range(2, count + 2 if count else 0):
             self._go_to_stage(number)
             try:
                 self.agent.check_source()
             except ValueError as error:
-                raise ConfigError(f"Stage {number} of the curriculum {self.config.run.curriculum}: {error}") from error
+                place = f"Stage {number} of" if number <= count else "The run's own env, behind"
+                raise ConfigError(f"{place} the curriculum {self.config.run.curriculum}: {error}") from error
         self._go_to_stage(1)
 
     def _go_to_stage(self, number: int) -> None:

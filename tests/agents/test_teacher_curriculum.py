@@ -126,12 +126,15 @@ class Unasked(gym.Env[Any, Any]):
         return np.zeros(2, np.float32), 0.0, True, False, {"target": -1 if self.silent else 1}
 
 
-def test_a_later_stage_that_asks_nothing_is_refused_before_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("silent", "place"), [((False, True, False), "Stage 2 of"), ((False, False, True), "The run's own env, behind")]
+)
+def test_a_later_env_that_asks_nothing_is_refused_before_training(tmp_path: Path, silent: Any, place: str) -> None:
     gym.register("teacher-test/Unasked-v0", Unasked)
-    text = "[[stage]]\nmean_return = 0\n[[stage]]\nmean_return = 0\nenv_kwargs = { silent = true }"
+    stages = [f"[[stage]]\nmean_return = 0\nenv_kwargs = {{ silent = {str(one).lower()} }}" for one in silent[:2]]
     try:
-        with pytest.raises(ConfigError, match=r"Stage 2 of the curriculum .*info\['target'\]"):
-            train(tmp_path / "run", text, env="teacher-test/Unasked-v0", env_kwargs={})
+        with pytest.raises(ConfigError, match=rf"{place} the curriculum .*info\['target'\]"):
+            train(tmp_path / "run", "\n".join(stages), env="teacher-test/Unasked-v0", env_kwargs={"silent": silent[2]})
     finally:
         gym.registry.pop("teacher-test/Unasked-v0")
     assert not (tmp_path / "run").exists()
