@@ -8,8 +8,8 @@
 Both learn from ``rlstm/DigitStrips-v0`` with ``split`` train, distorted as the preset says, and are measured on the
 same 1,000 strips of ``split`` test, plain ones, whose images neither has seen. The label error rate is the sum of the
 edit distances over the sum of the labels (Graves et al., ICML 2006). The baseline is told at every step which part of
-which digit is passing by, CTC only the strings. Rows are in ``scripts/results/labelling.csv``. The preset's settings were
-chosen on ``split`` validation by networks that learnt from ``split`` fit.
+which digit is passing by, CTC only the strings. The preset's settings were chosen on ``split`` validation by networks
+that learnt from ``split`` fit. Rows are in ``scripts/results/labelling.csv``.
 """
 
 from __future__ import annotations
