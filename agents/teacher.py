@@ -24,8 +24,8 @@ Implementation details, each with its reason:
     evaluated where observations don't depend on actions: an episode is read first, then played with the answers.
 8.  Gradients are clipped by their global norm; Adam with ε = ``adam_epsilon``, or AdamW.
 9.  Observation normalisers, if wanted, are filled by the first episodes of an untrained policy and then stay.
-10. The critic's head is there and stays untrained, so that PPO can go on from these weights (``--init-from``), or these
-    from PPO's.
+10. The critic's head is there and stays untrained. PPO can go on from these weights (``--init-from``), or these from
+    PPO's; values then begin anew.
 11. With ``optimizer`` dekf a decoupled extended Kalman filter takes a step after every answer, on-line, with
     derivatives that are carried forward in time (``rlstm.losses.kalman``): Puskorius & Feldkamp 1994; Pérez-Ortiz,
     Gers, Eck, Schmidhuber, Neural Networks 16(2), 2003. The sequences of a batch are read one after another; loss and
@@ -100,8 +100,7 @@ class Teacher:
             seed=seed,
         )
         first = self.source.sequences(0)
-        has_strings = first.labels is not None and config.optimizer == "adam"
-        self.objective = TeacherObjective(policy, config.loss, has_strings=has_strings)
+        self.objective = self._objective_of(first)
         if self.objective.name == "ctc":
             self.objective.checked_strings(first.labels, first.valid)
             if config.optimizer == "dekf":
@@ -204,8 +203,21 @@ class Teacher:
         return time.perf_counter() - began
 
     def check_source(self) -> None:
-        """Refuse with ValueError an env that asks nothing."""
+        """Refuse with ValueError an env that asks nothing, or has another loss than that with which the run begins."""
         self.source.check()
+        first = self.source.sequences(0)
+        objective = self._objective_of(first)
+        if objective.name != self.objective.name:
+            raise ValueError(
+                f"its loss is {objective.name}, that of the first stage {self.objective.name}: give a --loss that "
+                "suits all of them."
+            )
+        if objective.name == "ctc":
+            objective.checked_strings(first.labels, first.valid)
+
+    def _objective_of(self, sequences: TeacherSequences) -> TeacherObjective:
+        has_strings = sequences.labels is not None and self.config.optimizer == "adam"
+        return TeacherObjective(self.policy, self.config.loss, has_strings=has_strings)
 
     def _filtered(
         self, kalman: KalmanTeacher, sequences: TeacherSequences, index: int, progress: float

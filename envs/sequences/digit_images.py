@@ -5,7 +5,7 @@ part for tests, written by 13 people. `sklearn.datasets.load_digits` has it with
 
 The file doesn't say who wrote what. It is cut into `NUM_STRETCHES` stretches of equal length, in the order of the
 file. Of every four, the last is for tests; of the other three, all for training, the third is for validation where
-settings are chosen, and the first two are then what is fitted. So no image is for training and for tests, and images
+settings are chosen, and the first two are then what is fitted. So no image is for both training and tests, and images
 of the two come from different stretches; where the hands of a writer lie on both sides of a border, they are in both.
 """
 

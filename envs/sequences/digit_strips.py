@@ -35,8 +35,8 @@ class DigitStrips(LabellingTask):
     the digit, so that all are equally frequent.
 
     ## Arguments
-    - `split`: "train" or "test"; or, where settings are chosen, "fit" and "validation", which share "train". No image
-      is in two of these three; they come from different stretches of the file.
+    - `split`: "train" or "test"; or, where settings are chosen, "fit" and "validation", which part "train". No image
+      is in two of "fit", "validation" and "test"; they come from different stretches of the file.
     - `min_labels`, `max_labels`: how many digits there are.
     - `height`: of the strip, 8 or more.
     - `max_gap`: most columns between digits, 1 or more.

@@ -31,7 +31,7 @@ class Evolution(PooledRun):
         if config.run.curriculum is not None:
             raise ConfigError(
                 f"curriculum is '{config.run.curriculum}', but evolution compares genomes in one env: leave it out, or "
-                "train with ppo or reinforce."
+                "train with ppo, reinforce or a teacher."
             )
 
     def choose_threads(self, *, anew: bool = False) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
@@ -35,7 +36,7 @@ class TeachingAgent(PooledAgent, Protocol):
         """Return the seconds that learning so many steps of a batch takes, without touching anything."""
 
     def check_source(self) -> None:
-        """Refuse with ValueError an env that asks nothing."""
+        """Refuse with ValueError an env that asks nothing, or has another loss than that of the agent."""
 
 
 class Teaching(PooledRun):
@@ -51,6 +52,8 @@ class Teaching(PooledRun):
         with ExitStack() as on_failure:
             on_failure.callback(self.close)
             self._check_stages()
+            if config.env.num_envs != config.algorithm.batch_size:
+                self._envs.close(config.env.num_envs)  # They were looked at; evaluations have envs of their own.
             on_failure.pop_all()
 
     def check(self, config: ExperimentConfig[Any]) -> None:
@@ -107,7 +110,7 @@ class Teaching(PooledRun):
         return EnvPool(self.curriculum.make_envs)
 
     def _check_stages(self) -> None:
-        """Refuse with ConfigError an env, after the first, that asks nothing; that one is checked already."""
+        """Refuse with ConfigError an env, after the first, from which the agent can't learn as from the first one."""
         count = len(self.curriculum.stages)
         for number in range(2, count + 2 if count else 0):
             self._go_to_stage(number)
@@ -132,9 +135,16 @@ class Teaching(PooledRun):
             return
         (seed,) = integer_seeds(self.config.run.seed, "stages", 1, self.num_updates)
         envs = self._envs(min(self.config.env.num_envs, self.curriculum.asked_episodes))
-        likeliest = self.eval_actions == "likeliest"
-        played = evaluate(self.policy, envs, self.curriculum.asked_episodes, seed=seed, deterministic=likeliest)
-        self._played = list(map(Outcome, played.returns.tolist(), played.successes.tolist()))
+        played = evaluate(
+            self.policy,
+            envs,
+            self.curriculum.asked_episodes,
+            seed=seed,
+            deterministic=self.eval_actions == "likeliest",
+            max_steps=self.config.run.eval_max_steps,
+        )
+        successes = np.where(played.cut, 0.0, played.successes)
+        self._played = list(map(Outcome, played.returns.tolist(), successes.tolist()))
         if complaint := self.curriculum.complaint(self._played):
             self.news.append(complaint)
         if passed := self.curriculum.pass_stage(self._played, self.step):

@@ -25,7 +25,7 @@ class EnvPool:
         """Return how another process makes a pool of the same envs."""
         return EnvPool, (self._make,)
 
-    def close(self) -> None:
-        """Close all envs."""
-        while self._made:
-            self._made.popitem()[1].close()
+    def close(self, num_envs: int | None = None) -> None:
+        """Close all envs, or the vector env of ``num_envs`` envs if there is one."""
+        for number in list(self._made) if num_envs is None else self._made.keys() & {num_envs}:
+            self._made.pop(number).close()

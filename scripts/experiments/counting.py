@@ -15,8 +15,9 @@ no n above 1000 is tried.
 of as many parameter vectors as the two runs evaluate, of the deviation with which they begin, with strings of n up to
 ``--max-n``. ``joint`` evolves the readout too, by the return of episodes. ``gradient`` and ``filter`` are one run each
 of ``rlstm train teacher`` on the same strings: backpropagation through time with Adam, and the preset ``anbncn-dekf``,
-a decoupled extended Kalman filter. Rows are in ``scripts/results/counting.csv``; one that is there is not run again.
-Settings of the evolution were chosen on other seeds, from 1000 on.
+a decoupled extended Kalman filter. Settings are the same for both languages; those of the evolution were chosen on
+a^n b^n c^n and other seeds, from 1000 on. Rows are in ``scripts/results/counting.csv``; one that is there is not run
+again.
 
 Sources: F. A. Gers, J. Schmidhuber, *LSTM Recurrent Networks Learn Simple Context-Free and Context-Sensitive
 Languages*, IEEE Transactions on Neural Networks 12(6), 2001, for the task; Schmidhuber, Wierstra, Gagliolo, Gomez,
@@ -217,7 +218,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
             ]
             lines.append(cells)
     head = [
-        "trained on n",
+        "language, n trained on",
         "strategy",
         "largest n, median",
         "best seed",

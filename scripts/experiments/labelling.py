@@ -1,4 +1,4 @@
-"""Labelling whole sequences: CTC over an xLSTM against a window classifier with a hidden Markov model, on other digits.
+"""Labelling whole sequences: CTC over an xLSTM against a window classifier with an HMM, on unseen digits.
 
     python -m scripts.experiments.labelling                                # what a run is
     python -m scripts.experiments.labelling --methods window --seeds 0     # the baseline

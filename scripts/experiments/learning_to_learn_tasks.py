@@ -85,10 +85,10 @@ class Task:
         """Refuse impossible numbers."""
         if (self.kind == "bandit") != (self.arms is not None):
             raise ValueError(
-                f"A {self.kind} of {self.title}: bandits are named by episodes and arms, MDPs by episodes."
+                f"The task is {self.kind} {self.title}: bandits are named by episodes and arms, MDPs by episodes."
             )
         if self.episodes < 1 or (self.arms is not None and self.arms < 2):
-            raise ValueError(f"A {self.kind} of {self.title}: there must be 1 episode a trial and 2 arms, or more.")
+            raise ValueError(f"The task is {self.kind} {self.title}: 1 episode a trial and 2 arms are the least.")
 
     @classmethod
     def of_run(cls, env: EnvConfig, episodes_per_trial: int | None) -> Self:
@@ -123,7 +123,10 @@ class Task:
         if mdp is not None:
             return cls("mdp", mdp)
         episodes, _, arms = str(bandit).partition(",")
-        return cls("bandit", int(episodes), int(arms) if arms else None)
+        try:
+            return cls("bandit", int(episodes), int(arms) if arms else None)
+        except ValueError as error:
+            raise ValueError(f"'{bandit}' is no bandit ({error}). Give n,k: n pulls of k arms, as 10,5.") from error
 
     @property
     def title(self) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import rlstm.envs  # noqa: F401 - registers the environments.
+from rlstm.core.errors import DemonstrationsError
 from rlstm.evaluation.demonstrations import Demonstrations, describe_space, refuse_existing
 from rlstm.vector.make import make_single, resolve_spec
 from scripts.experiments.learning_to_learn import play_oracle
@@ -63,18 +65,18 @@ def record(task: Task, strategy: str, num_trials: int, seed: int) -> Demonstrati
     def stacked(name: str) -> npt.NDArray[Any]:
         return np.concatenate([np.stack([step[name] for step in one.steps]) for one in recorders], axis=1)
 
-    env = make_single(resolve_spec(task.env), task.env)
-    space = env.observation_space
+    with closing(make_single(resolve_spec(task.env), task.env)) as env:
+        space, action_space = env.observation_space, env.action_space
     starts = stacked("starts")
     return Demonstrations(
         stacked("observations").reshape(*starts.shape, *(space.shape or ())).astype(space.dtype),
-        stacked("actions").astype(env.action_space.dtype),
+        stacked("actions").astype(action_space.dtype),
         stacked("rewards"),
         np.ones_like(starts),
         starts,
         np.full(num_trials, np.nan),
         describe_space(space),
-        describe_space(env.action_space, bounds=True),
+        describe_space(action_space, bounds=True),
         {"strategy": strategy, "task": f"{task.kind} {task.title}", "seed": seed},
     )
 
@@ -90,13 +92,15 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=SEED, help="decides the tasks")
     parser.add_argument("--output", type=Path, required=True, help="the file, .safetensors")
     arguments = parser.parse_args(words)
+    if arguments.trials < 1 or arguments.seed < 0:
+        parser.error(f"--trials is {arguments.trials}, --seed is {arguments.seed}; they must be at least 1 and 0.")
     try:
         task = Task.of_flags(arguments.bandit, arguments.mdp)
-    except ValueError as error:
+        refuse_existing(arguments.output)
+    except (ValueError, DemonstrationsError) as error:
         parser.error(str(error))
     if arguments.strategy not in task.oracles():
-        parser.error(f"--strategy is {arguments.strategy}; a {task.kind} has {', '.join(task.oracles())}.")
-    refuse_existing(arguments.output)
+        parser.error(f"--strategy is {arguments.strategy}; for {task.kind} there are {', '.join(task.oracles())}.")
     recorded = record(task, arguments.strategy, arguments.trials, arguments.seed)
     recorded.save(arguments.output)
     print(f"{arguments.output}: {recorded}, mean total reward of a trial {recorded.returns.mean():.2f}")

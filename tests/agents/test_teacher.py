@@ -390,21 +390,23 @@ def test_values_begin_anew_where_one_of_two_runs_has_none(tmp_path: Path, values
 
 
 @pytest.mark.parametrize(
-    ("settings", "hint"),
+    ("agent", "settings", "hint"),
     [
-        ({}, "decided by scale_rewards"),
-        ({"scale_rewards": False, "critic_memory": "separate"}, "decided by critic_memory"),
-        ({"scale_rewards": False, "hidden_size": 7}, "decided by cell, hidden_size"),
+        ("ppo", {}, "decided by scale_rewards"),
+        ("ppo", {"scale_rewards": False, "critic_memory": "separate"}, "decided by critic_memory"),
+        ("teacher", {"hidden_size": 7}, "decided by cell, hidden_size"),
     ],
 )
 def test_weights_of_another_network_are_refused_by_the_setting_that_differs(
-    tmp_path: Path, settings: dict[str, Any], hint: str
+    tmp_path: Path, agent: str, settings: dict[str, Any], hint: str
 ) -> None:
-    train(tmp_path / "clone", STRINGS, total_steps=20)
-    network = {"hidden_size": 5, "encoder_sizes": (), "num_threads": 1, "total_steps": 64, **settings}
-    begun = {"env": STRINGS["env"], "env_kwargs": STRINGS["env_kwargs"], "init_from": str(tmp_path / "clone")}
+    begun = {"env": STRINGS["env"], "env_kwargs": STRINGS["env_kwargs"], "num_threads": 1, "ui": "none"}
+    network = {"hidden_size": 5, "encoder_sizes": (), "total_steps": 64}
+    values = {"scale_rewards": False} if agent == "ppo" else {}
+    rlstm.train(agent, run_dir=str(tmp_path / "given"), eval_episodes=2, **begun, **network, **values)
+    begun["init_from"] = str(tmp_path / "given")
     with pytest.raises(ConfigError, match=hint):
-        rlstm.train("ppo", ui="none", run_dir=str(tmp_path / "ppo"), **begun, **network)
+        rlstm.train("ppo", run_dir=str(tmp_path / "ppo"), **begun, **{**network, **settings})
 
 
 # Refusals, before anything is written.

@@ -82,6 +82,25 @@ def test_a_stage_is_judged_by_so_many_episodes_in_its_env_each_time_by_others(tm
     assert len({seed for *_, seed in played}) == len(played)
 
 
+def test_episodes_of_a_stage_are_cut_as_evaluations_are_and_a_cut_one_is_no_success(tmp_path: Path) -> None:
+    file = tmp_path / "stages.toml"
+    file.write_text(LENGTHS)
+    training, _ = api._make_training(api.make_config("teacher", curriculum=str(file), eval_max_steps=2, **ADDING))
+    training.curriculum.pass_stage = lambda *_: None
+    for _ in range(3):
+        training.update()
+    training.close()
+    assert [one.success for one in training._played] == [0.0] * 8
+    assert not training.news  # Not even that success can never be told.
+
+
+def test_envs_that_only_evaluations_need_are_not_kept() -> None:
+    training, _ = api._make_training(api.make_config("teacher", **ADDING))
+    training.update()
+    assert training._envs._made.keys() == {4}
+    training.close()
+
+
 def test_a_run_that_stays_in_a_stage_says_so_at_its_end(tmp_path: Path) -> None:
     file = tmp_path / "stages.toml"
     file.write_text(LENGTHS.replace("success = 0.0", "success = 1.0"))
@@ -138,6 +157,34 @@ def test_a_later_env_that_asks_nothing_is_refused_before_training(tmp_path: Path
     finally:
         gym.registry.pop("teacher-test/Unasked-v0")
     assert not (tmp_path / "run").exists()
+
+
+class Spoken(Unasked):
+    """Has the spaces of an env whose sequences have strings of labels, but no strings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        env = gym.make("rlstm/SpokenStrings-v0")
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return np.zeros(self.observation_space.shape, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return self.reset()[0], 0.0, True, False, {"target": 1}
+
+
+def test_stages_of_different_losses_are_refused_but_where_the_loss_is_named(tmp_path: Path) -> None:
+    gym.register("teacher-test/Spoken-v0", Spoken)
+    spoken, strings = "teacher-test/Spoken-v0", "rlstm/SpokenStrings-v0"
+    try:
+        for own, first, losses in ((spoken, strings, "cross-entropy, .* ctc"), (strings, spoken, "ctc, .* cross-entr")):
+            stages = f'[[stage]]\nmean_return = 0\nenv = "{first}"'
+            with pytest.raises(ConfigError, match=rf"The run's own env, .*its loss is {losses}.*--loss"):
+                train(tmp_path / "run", stages, env=own, env_kwargs={})
+            train(tmp_path / first[:3], stages, env=own, env_kwargs={}, loss="cross-entropy", total_steps=1)
+    finally:
+        gym.registry.pop("teacher-test/Spoken-v0")
 
 
 def test_demonstrations_have_no_stages(tmp_path: Path) -> None:

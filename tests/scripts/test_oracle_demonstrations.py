@@ -49,13 +49,16 @@ def test_an_agent_can_imitate_them_over_whole_trials(script, tmp_path, capsys) -
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--mdp", "2", "--strategy", "gittins"], "a mdp has random, greedy, epsilon-greedy, psrl, beb"),
+        (["--mdp", "2", "--strategy", "gittins"], "for mdp there are random, greedy, epsilon-greedy, psrl, beb"),
         (["--bandit", "4", "--strategy", "ucb1"], "bandits are named by episodes and arms"),
-        (["--bandit", "4,x", "--strategy", "ucb1"], "invalid literal"),
+        (["--bandit", "4,x", "--strategy", "ucb1"], "'4,x' is no bandit"),
+        (["--bandit", "4,3", "--strategy", "ucb1", "--trials", "0"], "--trials is 0"),
+        (["--bandit", "4,3", "--strategy", "ucb1", "--seed", "-1"], "--seed is -1"),
+        (["--bandit", "4,3", "--strategy", "ucb1", "--output", "no/such/file"], "there is no folder"),
     ],
 )
 def test_what_no_oracle_plays_is_a_wrong_usage(script, words, complaint, tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as error:
-        script.main([*words, "--output", str(tmp_path / "trials.safetensors")])
+        script.main(["--output", str(tmp_path / "trials.safetensors"), *words])
     assert error.value.code == 2
     assert complaint in " ".join(capsys.readouterr().err.split())

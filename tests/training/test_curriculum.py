@@ -436,7 +436,7 @@ def test_a_missing_file_same_envs_and_evolution_are_refused(tmp_path, three) -> 
         train(tmp_path / "run", curriculum=str(tmp_path / "none.toml"))
     with pytest.raises(ConfigError, match=r"eval_env is 'same', but with a curriculum .*use own, or none"):
         train(tmp_path / "run", curriculum=three, eval_env="same")
-    with pytest.raises(ConfigError, match=r"curriculum is .*evolution .*ppo or reinforce"):
+    with pytest.raises(ConfigError, match=r"curriculum is .*evolution .*ppo, reinforce or a teacher"):
         train(tmp_path / "run", "evolino", curriculum=three)
     assert not (tmp_path / "run").exists()
 
