@@ -5,11 +5,11 @@
     python -m scripts.experiments.labelling --methods ctc --seeds 0        # the preset digit-strips
     python -m scripts.experiments.labelling --tables                       # the table from the rows, nothing is trained
 
-Both learn from ``rlstm/DigitStrips-v0`` with ``split`` train, distorted as the preset says, and are measured on the
-same 1,000 strips of ``split`` test, plain ones, whose images neither has seen. The label error rate is the sum of the
-edit distances over the sum of the labels (Graves et al., ICML 2006). The baseline is told at every step which part of
-which digit is passing by, CTC only the strings. The preset's settings were chosen on ``split`` validation by networks
-that learnt from ``split`` fit. Rows are in ``scripts/results/labelling.csv``.
+Both learn from ``rlstm/DigitStrips-v0`` with ``split`` train, and are measured on the same 1,000 strips of ``split``
+test, plain ones, whose images neither has seen. The label error rate is the sum of the edit distances over the sum of
+the labels (Graves et al., ICML 2006). The baseline is told at every step which part of which digit is passing by, CTC
+only the strings. How much images are distorted, 0 for the baseline, and the preset's other settings were chosen on
+``split`` validation by what learnt from ``split`` fit. Rows are in ``scripts/results/labelling.csv``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from rlstm.envs.sequences.digit_strips import DigitStrips
 from rlstm.losses.ctc import beam_labels, edit_distances, greedy_labels
 from rlstm.policies.inputs import PolicyInputs
 from rlstm.policies.policy import RecurrentPolicy
-from rlstm.training.presets import find_preset
 from scripts.experiments.training_run import MACHINE_COLUMNS, machine, make_parser, train
 from scripts.experiments.window_hmm import WindowHMM, draw_batches
 from scripts.results_table import PAGE, ROOT, append_row, markdown_table, marked, read_rows, write_between
@@ -76,8 +75,7 @@ def run_window(seed: int, test: LabelledSequences) -> dict[str, dict[str, str]]:
     torch.manual_seed(seed)
     task = DigitStrips(1)
     model = WindowHMM(task.height, task.num_symbols, REACH, HIDDEN_SIZE)
-    kwargs = find_preset(PRESET).settings["env_kwargs"]
-    model.fit(draw_batches(DigitStrips, np.random.default_rng(seed), BATCH_SIZE, **kwargs), BATCHES, LEARNING_RATE)
+    model.fit(draw_batches(DigitStrips, np.random.default_rng(seed), BATCH_SIZE), BATCHES, LEARNING_RATE)
     found = model.decode(torch.as_tensor(test.inputs), torch.as_tensor(test.valid))
     return {"window": scores(padded(found), torch.as_tensor(test.labels))}
 
