@@ -128,12 +128,12 @@ def two_poles() -> Fact | None:
 
 
 def bandits() -> Fact | None:
-    """Return the rewards of the best agent of each bandit, and of UCB1 on the same ones."""
+    """Return the rewards of the best agent that rewards trained, of each bandit, and of UCB1 on the same ones."""
     parts = []
     for pulls, arms in BANDITS:
         task = {"task": "bandit", "n": str(pulls), "k": str(arms), **HELD_OUT}
         rows = [row for row in read_rows(RESULTS / "learning_to_learn.csv") if task.items() <= row.items()]
-        agents = [float(row["mean"]) for row in rows if row["training"]]
+        agents = [float(row["mean"]) for row in rows if row["training"].startswith("rlstm train ppo")]
         ucb1 = [float(row["mean"]) for row in rows if row["strategy"] == "ucb1"]
         if agents and ucb1:
             digits = 2 if pulls < 100 else 1
@@ -144,7 +144,8 @@ def bandits() -> Fact | None:
 
 def counting() -> Fact | None:
     """Return the largest n of a^n b^n c^n after training on n up to 10."""
-    rows = [row for row in read_rows(RESULTS / "counting.csv") if row["max_n"] == "10"]
+    task = {"language": "anbncn", "max_n": "10"}
+    rows = [row for row in read_rows(RESULTS / "counting.csv") if task.items() <= row.items()]
     evolved, random = (
         [int(row["largest_n"]) for row in rows if row["strategy"] == strategy] for strategy in ("evolution", "random")
     )
