@@ -191,8 +191,9 @@ def test_the_short_table_counts_what_the_rows_say_and_leaves_out_what_they_do_no
         [
             {"task": "bandit", "n": n, "k": 5, "strategy": name, "mean": mean, "training": how, "seed": s, "trials": t}
             for n, name, mean, how, s, t in (
-                *((10, "ucb1", 6.6, "", 1000000, 10000), (10, "ppo", 6.5, "rlstm train", 1000000, 10000)),
-                (10, "ppo", 9.9, "rlstm train", 1, 50),
+                *((10, "ucb1", 6.6, "", 1000000, 10000), (10, "ppo", 6.5, "rlstm train ppo", 1000000, 10000)),
+                (10, "teacher", 6.58, "rlstm train teacher", 1000000, 10000),
+                (10, "ppo", 9.9, "rlstm train ppo", 1, 50),
                 (100, "ucb1", 78.0, "", 1000000, 10000),
             )
         ],
