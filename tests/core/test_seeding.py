@@ -56,6 +56,7 @@ def test_the_seeds_of_every_stream_stay_what_they_were() -> None:
         984593597096597338,
         5673872058584521175,
         2665457390300067522,
+        7515880314730834522,
     ]
 
 
