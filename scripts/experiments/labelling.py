@@ -1,4 +1,4 @@
-"""Labelling whole sequences: CTC over an xLSTM against a window classifier with an HMM, on unseen digits.
+"""Labelling whole sequences: CTC over an LSTM against a window classifier with an HMM, on unseen digits.
 
     python -m scripts.experiments.labelling                                # what a run is
     python -m scripts.experiments.labelling --methods window --seeds 0     # the baseline
@@ -39,8 +39,8 @@ BEGIN, END = "<!-- labelling: written by scripts/experiments/labelling.py -->", 
 COLUMNS = ("method", "seed", "label_error_rate", "exact_strings", "strips", "seconds", "command", *MACHINE_COLUMNS)
 TITLES = {
     "window": "window of 15 columns, perceptron and HMM, Viterbi",
-    "ctc": "bidirectional xLSTM, CTC, likeliest path",
-    "ctc-beam": "bidirectional xLSTM, CTC, prefix beam of 10",
+    "ctc": "bidirectional LSTM, CTC, likeliest path",
+    "ctc-beam": "bidirectional LSTM, CTC, prefix beam of 10",
 }
 PRESET = "digit-strips"
 TEST_STRIPS, TEST_SEED = 1_000, 2006
