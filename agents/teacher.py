@@ -204,8 +204,7 @@ class Teacher:
 
     def check_source(self) -> None:
         """Refuse with ValueError an env that asks nothing, or has another loss than that with which the run begins."""
-        self.source.check()
-        first = self.source.sequences(0)
+        first = self.source.check()
         objective = self._objective_of(first)
         if objective.name != self.objective.name:
             raise ValueError(

@@ -214,7 +214,7 @@ def teacher_sequences_from_demonstrations(
     rewards = torch.as_tensor(demonstrations.rewards).to(policy.device, policy.dtype)
     starts = torch.as_tensor(demonstrations.episode_starts, device=policy.device)
     seen, types = policy.inputs, observation_dtypes(policy.observation_space, policy.dtype)
-    # Trials may be recorded; a memory that lives for an episode is reset within them.
+    # Trials may be recorded; a memory of one episode is reset within them.
     is_first = starts.clone() if policy.memory.lifetime == "episode" else torch.zeros_like(starts)
     is_first[0] = True
     inputs = PolicyInputs(

@@ -81,10 +81,11 @@ class TeacherSource:
             )
         return play_teacher_sequences(policy, envs, seeds, washout=self._washout) if drawn is None else drawn
 
-    def check(self) -> None:
-        """Refuse with ValueError sequences that ask nothing."""
-        if not (self.sequences(0) if self._recorded is None else self._recorded).is_empty:
-            return
+    def check(self) -> TeacherSequences:
+        """Return the first sequences, or all recorded ones; refuse with ValueError those that ask nothing."""
+        first = self.sequences(0) if self._recorded is None else self._recorded
+        if not first.is_empty:
+            return first
         if self._washout:
             raise ValueError(f"washout is {self._washout}, which leaves no step that asks anything: give fewer.")
         raise ValueError(

@@ -6,7 +6,7 @@
 
 Oracles are those of ``scripts/experiments/learning_to_learn.py``, with the same constants; the tasks are drawn from
 seeds that neither its measurements nor its tuning use. The file is as ``rlstm record`` writes it: a trajectory is a
-trial, and the policy that imitates it has a memory that lives for a trial.
+trial, and the policy that imitates it keeps its memory for a trial.
 """
 
 from __future__ import annotations
